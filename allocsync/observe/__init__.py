@@ -1,0 +1,1 @@
+"""What is said about the daemon: metrics, health, logs, the HTTP listener."""

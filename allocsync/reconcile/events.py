@@ -1,0 +1,53 @@
+"""What the loop tells the world: each thing that happens is one event, told once.
+
+Logs, metrics and the terminal all read the same event, so that they cannot disagree. The kinds, with the
+fields that each carries:
+
+generation_adopted   generation, allocations, changed, removed, quarantined, files
+look_finished        source (get), answer (live missing failed), status, reason, elapsed_seconds, differs
+update_intended      fields, sequence
+update_finished      outcome (accepted rejected unknown not_sent), status, reason, elapsed_seconds,
+                     settle_seconds and look_in_seconds when unknown, changes (field, live, desired)
+update_settled       outcome (applied applied_partial not_applied superseded void), waited_seconds
+condition_changed    before, after, reason
+resync_started       how (bulk get), allocations
+resync_finished      how, allocations, differ, elapsed_seconds
+bulk_unavailable     reason, supported
+all_in_sync          allocations
+stopping             in_flight
+stopped              open_intents
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from allocsync.planning.model import AllocationId
+
+KINDS = (
+    "generation_adopted",
+    "look_finished",
+    "update_intended",
+    "update_finished",
+    "update_settled",
+    "condition_changed",
+    "resync_started",
+    "resync_finished",
+    "bulk_unavailable",
+    "all_in_sync",
+    "stopping",
+    "stopped",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened. `reconcile` is the id shared by all events of one pass over one allocation."""
+
+    kind: str
+    allocation: AllocationId | None = None
+    reconcile: str | None = None
+    fields: Mapping[str, object] = field(default_factory=dict)
+
+
+Observer: TypeAlias = Callable[[Event], None]

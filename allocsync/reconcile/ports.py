@@ -1,0 +1,56 @@
+"""The four seams through which the loop sees the world.
+
+Whoever replaces these four can run the loop in another world: a simulation with virtual time, a model server
+and crashes. Declared here because they are used here; nothing in this folder knows who implements them.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Protocol
+
+from allocsync.planning.model import AllocationId, Cloud, Generation, Snapshot, UpdateAnswer
+
+
+class Api(Protocol):
+    """The Allocation API. No method raises for what a server or a network does; cancellation passes."""
+
+    async def snapshot(self, allocation_id: AllocationId) -> Snapshot:
+        """One read of one allocation, within its deadline."""
+
+    async def update(self, allocation_id: AllocationId, body: Cloud) -> UpdateAnswer:
+        """Send one update, once: never retried here, never redirected."""
+
+    def list(self) -> AsyncIterator[Cloud]:
+        """Every cloud, one record at a time. Raises `errors.BulkUnavailable` where it cannot be used."""
+
+
+class Clock(Protocol):
+    """Time and chance."""
+
+    def now(self) -> float:
+        """Seconds on a clock that never jumps."""
+
+    def wall(self) -> float:
+        """Seconds since the epoch, for people and records only."""
+
+    def uniform(self, low: float, high: float) -> float:
+        """A random number in [low, high]."""
+
+
+class Journal(Protocol):
+    """The record of what leaves: an intent is recorded before its update is sent (P6)."""
+
+    async def intent(self, allocation_id: AllocationId, leaves: Mapping[str, tuple[object, str]]) -> int:
+        """Record durably that an update is about to leave; `leaves` is field: (before, after).
+
+        Returns the sequence number that its outcome is recorded under.
+        """
+
+    async def outcome(self, sequence: int, outcome: str, reason: str) -> None:
+        """Record how that update ended."""
+
+
+class DesiredSource(Protocol):
+    """Where generations come from."""
+
+    async def next(self) -> Generation:
+        """Wait for the next generation that loads; files that do not load are reported and change nothing."""

@@ -1,0 +1,53 @@
+"""What the loop says of itself when asked: plain values, made at that moment, for metrics and `status`.
+
+Times are seconds since the epoch, for people; the deciders never see them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from allocsync.planning.model import AllocationId
+
+
+class Condition(StrEnum):
+    """What one allocation is, exactly one of these at a time: a projection of facts, never a stored state."""
+
+    IN_SYNC = "InSync"
+    PENDING = "Pending"
+    DRIFTED = "Drifted"
+    UNKNOWN = "Unknown"
+    MISSING = "Missing"
+    REFUSED = "Refused"
+    CONTESTED = "Contested"
+    HELD = "Held"
+    SUSPENDED = "Suspended"
+    FAILING = "Failing"
+
+
+@dataclass(frozen=True, slots=True)
+class AllocationStatus:
+    """One allocation: its condition, why, since when and when it is looked at next."""
+
+    id: AllocationId
+    condition: Condition
+    reason: str
+    since: float
+    next_look_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoopStatus:
+    """The whole loop. `lanes` has an entry for `read` and for `write`."""
+
+    generation: str | None
+    generation_since: float | None
+    conditions: Mapping[Condition, int]
+    open_intents: int
+    queued: Mapping[str, int]
+    in_flight: Mapping[str, int]
+    limits: Mapping[str, int]
+    last_full_look: float | None
+    first_answer_seen: bool
+    stalled: str | None  # what stalls it, or None: an outage is not a stall
+    stopping: bool
