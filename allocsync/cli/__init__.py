@@ -1,0 +1,67 @@
+"""The command line: one file a command, each imported only when it is asked for.
+
+The rule: this module imports click and nothing heavier, so that `allocsync --version` answers at once; an
+error that a user can act on is printed as `allocsync: …` without a traceback and becomes an exit code.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+import click
+
+from allocsync import __version__, errors
+
+
+def _serve() -> click.Command:
+    from allocsync.cli.serve import serve
+
+    return serve
+
+
+def _validate() -> click.Command:
+    from allocsync.cli.validate import validate
+
+    return validate
+
+
+COMMANDS: dict[str, Callable[[], click.Command]] = {
+    "serve": _serve,
+    "validate": _validate,
+}
+
+
+class _Commands(click.Group):
+    """A group that imports a command when it is named, not before."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - likewise
+        load = COMMANDS.get(cmd_name)
+        return load() if load else None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="allocsync")
+@click.option("--config", "config_file", type=click.Path(), help="Settings file (YAML).")
+@click.pass_context
+def allocsync(ctx: click.Context, config_file: str | None) -> None:
+    """Keep the allocations behind an Allocation API the way a YAML file says they should be."""
+    ctx.obj = config_file
+
+
+def main() -> NoReturn:
+    """Run the command line and exit: 0 fine, 1 error, 2 changes (when asked), 64 usage, 78 configuration."""
+    try:
+        result = allocsync.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(errors.EXIT_ERROR)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(errors.EXIT_USAGE)
+    except errors.AllocsyncError as error:
+        for line in str(error).splitlines():
+            click.echo(f"allocsync: {line}", err=True)
+        sys.exit(error.exit_code)
+    sys.exit(result if isinstance(result, int) else errors.EXIT_FINE)
