@@ -7,7 +7,7 @@ and crashes. Declared here because they are used here; nothing in this folder kn
 from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
-from allocsync.planning.model import AllocationId, Cloud, Generation, Snapshot, UpdateAnswer
+from allocsync.planning.model import AllocationId, Cloud, Generation, Json, Snapshot, UpdateAnswer
 
 
 class Api(Protocol):
@@ -39,7 +39,7 @@ class Clock(Protocol):
 class Journal(Protocol):
     """The record of what leaves: an intent is recorded before its update is sent (P6)."""
 
-    async def intent(self, allocation_id: AllocationId, leaves: Mapping[str, tuple[object, str]]) -> int:
+    async def intent(self, allocation_id: AllocationId, leaves: Mapping[str, tuple[Json, str]]) -> int:
         """Record durably that an update is about to leave; `leaves` is field: (before, after).
 
         Returns the sequence number that its outcome is recorded under.

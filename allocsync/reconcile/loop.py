@@ -1,0 +1,294 @@
+"""The loop: takes what is due, gives it a slot, and carries out what its lane decides.
+
+One dispatcher and one task per allocation at work; nothing here sleeps while it holds a slot. The dispatcher
+waits for the next due time or for news, and never for a request. Every decision is made by pure parts (lane,
+queue, limiter); this file only asks them, in this order, and tells what happened.
+
+The rules: one request at a time for one allocation; an intent is in the journal before its update leaves; a
+check is repeated just before sending; a stop admits nothing new, waits, and then leaves what is still under
+way as an open intent.
+
+Left out: how a pass over one allocation goes (`cycle`) and the pass over all of them at once (`resync`).
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from math import inf
+
+from allocsync.planning.model import AllocationId, Desired, Generation
+from allocsync.reconcile.condition import project
+from allocsync.reconcile.cycle import Cycle
+from allocsync.reconcile.decision import State
+from allocsync.reconcile.events import Event, Observer
+from allocsync.reconcile.lane import Lane
+from allocsync.reconcile.limiter import Limiter, Slot
+from allocsync.reconcile.ports import Api, Clock, Journal
+from allocsync.reconcile.queue import Queue
+from allocsync.reconcile.resync import BulkPolicy, Resync
+from allocsync.reconcile.rules import Rules
+from allocsync.reconcile.status import AllocationStatus, Condition, LoopStatus
+
+STALL_SECONDS = 30.0
+IDLE_SECONDS = 10.0  # the dispatcher turns at least this often, so that its silence means something
+
+
+@dataclass(slots=True)
+class Shown:
+    """The condition that was last told of an allocation, and since when (wall clock)."""
+
+    condition: Condition
+    reason: str
+    since: float
+
+
+class Loop:
+    """Keeps every allocation of the generation in force in line, until it is stopped."""
+
+    def __init__(
+        self,
+        *,
+        api: Api,
+        clock: Clock,
+        journal: Journal,
+        observer: Observer,
+        rules: Rules,
+        limits: Mapping[Slot, int],
+        backoff: Callable[[int, float | None], float],
+        bulk: BulkPolicy,
+        drain_seconds: float = 20.0,
+    ) -> None:
+        """`backoff(failures, retry_after_seconds)` gives the seconds to wait after that many failures."""
+        self._clock = clock
+        self._observer = observer
+        self._rules = rules
+        self._drain_seconds = drain_seconds
+        self._lanes: dict[AllocationId, Lane] = {}
+        self._shown: dict[AllocationId, Shown] = {}
+        self._counts = dict.fromkeys(Condition, 0)
+        self._queue: Queue[AllocationId] = Queue()
+        self._limiter = Limiter(limits)
+        self._working: dict[AllocationId, asyncio.Task[None]] = {}
+        self._changed = asyncio.Event()
+        self._stopping = False
+        self._generation: Generation | None = None
+        self._generation_since: float | None = None
+        self._turned_at = clock.now()
+        self._all_in_sync = False
+        self._answered = False
+        self._resync = Resync(
+            api=api, clock=clock, tell=self._tell, rules=rules, backoff=backoff, policy=bulk
+        )
+        self._cycle = Cycle(
+            api=api,
+            clock=clock,
+            journal=journal,
+            tell=self._tell,
+            rules=rules,
+            limiter=self._limiter,
+            backoff=backoff,
+            resync_seconds=self._resync.next_look_seconds,
+            stopping=lambda: self._stopping,
+        )
+
+    # What is wanted.
+
+    def adopt(self, generation: Generation) -> None:
+        """Put a generation in force at once; what it does not name any more is disowned."""
+        now = self._clock.now()
+        before = self._generation
+        changed = removed = 0
+        for key in [*generation.allocations, *generation.quarantined]:
+            lane = self._lanes.get(key)
+            if lane is None:
+                lane = self._lanes[key] = Lane(id=key, rules=self._rules, look_at=now)
+            changed += self._want(lane, generation.allocations.get(key), generation, now)
+        for key in [key for key in self._lanes if key not in generation.allocations]:
+            if key not in generation.quarantined:
+                removed += self._want(self._lanes[key], None, generation, now)
+        self._generation, self._generation_since = generation, self._clock.wall()
+        if before is None or before.digest != generation.digest:
+            self._tell(
+                "generation_adopted",
+                generation=generation.digest,
+                allocations=len(generation.allocations),
+                changed=changed,
+                removed=removed,
+                quarantined=len(generation.quarantined),
+                files=generation.files,
+            )
+        self._changed.set()
+
+    def _want(self, lane: Lane, desired: Desired | None, generation: Generation, now: float) -> bool:
+        problems = generation.quarantined.get(lane.id, ())
+        if problems and lane.desired is not None:
+            return False  # its last good version stays in force
+        differs = lane.desired != desired
+        lane.want(desired, now=now, problems=problems)
+        if lane.compared is None and not lane.missing:
+            lane.look_at = self._resync.first_look_at(now)
+        self._place(lane)
+        return differs
+
+    # Running.
+
+    async def run(self) -> None:
+        """Run until `stop`; ends within the drain time after that, whatever is under way."""
+        async with asyncio.TaskGroup() as group:
+            while not self._stopping:
+                self._dispatch(group)
+                await self._wait()
+            await self._drain()
+
+    def stop(self) -> None:
+        """Admit nothing more and end. Safe to call more than once and from a signal handler of the loop."""
+        if not self._stopping:
+            self._stopping = True
+            self._tell("stopping", in_flight=len(self._working))
+        self._changed.set()
+
+    def _dispatch(self, group: asyncio.TaskGroup) -> None:
+        now = self._turned_at = self._clock.now()
+        self._changed.clear()
+        if self._resync.due(now) and self._generation is not None:
+            self._resync.start(group, self._lanes, place=self._place, finished=self._changed.set)
+        for slot in Slot:
+            while self._queue.due(slot, now):
+                if self._limiter.admit(slot, now) is not None:
+                    break
+                key = self._queue.take(slot, now)
+                if key is None:
+                    self._limiter.release(slot)
+                    break
+                self._working[key] = group.create_task(
+                    self._work(self._lanes[key], slot), name=f"{slot} {key}"
+                )
+
+    async def _wait(self) -> None:
+        now = self._clock.now()
+        due_at = min(self._queue.next_at(now), self._resync.at, self._limiter.opens_at(now))
+        try:
+            async with asyncio.timeout(max(0.0, min(due_at - now, IDLE_SECONDS))):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    async def _work(self, lane: Lane, slot: Slot) -> None:
+        try:
+            await self._cycle.run(lane, slot)
+            self._answered = True
+        finally:
+            del self._working[lane.id]
+            self._queue.done(lane.id)
+            self._place(lane)
+            self._changed.set()
+
+    async def _drain(self) -> None:
+        self._resync.cancel()
+        tasks = list(self._working.values())
+        if tasks:
+            await asyncio.wait(tasks, timeout=self._drain_seconds)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self._tell("stopped", open_intents=sum(lane.intent is not None for lane in self._lanes.values()))
+
+    def _place(self, lane: Lane) -> None:
+        """Put a lane where it belongs in the queue, and tell when its condition changed."""
+        if lane.state in {State.IDLE, State.SETTLING}:
+            disowned = lane.desired is None and lane.intent is None and not lane.problems
+            if disowned and lane.id not in self._working:
+                self._drop(lane)
+                return
+            self._queue.schedule(lane.id, lane.turn())
+        self._show(lane)
+
+    def _drop(self, lane: Lane) -> None:
+        self._queue.forget(lane.id)
+        self._lanes.pop(lane.id, None)
+        shown = self._shown.pop(lane.id, None)
+        if shown is not None:
+            self._counts[shown.condition] -= 1
+
+    def _show(self, lane: Lane) -> None:
+        condition, reason = project(lane, self._clock.now(), self._resync.interval_seconds)
+        shown = self._shown.get(lane.id)
+        if shown is not None and shown.condition is condition:
+            shown.reason = reason
+            return
+        self._counts[condition] += 1
+        if shown is not None:
+            self._counts[shown.condition] -= 1
+        self._shown[lane.id] = Shown(condition, reason, self._clock.wall())
+        before = None if shown is None else shown.condition.value
+        self._tell("condition_changed", lane.id, before=before, after=condition.value, reason=reason)
+        everything = self._counts[Condition.IN_SYNC] == len(self._lanes)
+        if everything and not self._all_in_sync and len(self._shown) == len(self._lanes):
+            self._tell("all_in_sync", allocations=len(self._lanes))
+        self._all_in_sync = everything
+
+    def _tell(
+        self,
+        kind: str,
+        allocation: AllocationId | None = None,
+        reconcile: str | None = None,
+        **fields: object,
+    ) -> None:
+        self._observer(Event(kind, allocation, reconcile, fields))
+
+    # What it says of itself.
+
+    def settled(self) -> bool:
+        """Whether nothing is unknown or under way any more; what cannot be in sync has said why."""
+        unsettled = self._counts[Condition.PENDING] + self._counts[Condition.UNKNOWN]
+        failing = (
+            lane
+            for key, lane in self._lanes.items()
+            if self._shown[key].condition is Condition.FAILING and not lane.terminal
+        )
+        return not unsettled and not self._working and next(failing, None) is None
+
+    def allocations(self) -> Iterator[AllocationStatus]:
+        """Every allocation as it is now, sorted by id."""
+        wall, now = self._clock.wall(), self._clock.now()
+        for key in sorted(self._lanes):
+            lane, shown = self._lanes[key], self._shown[key]
+            at = lane.turn().at
+            condition, reason = project(lane, now, self._resync.interval_seconds)
+            yield AllocationStatus(
+                key, condition, reason, shown.since, None if at == inf else wall + at - now
+            )
+
+    def status(self) -> LoopStatus:
+        """The loop as it is now."""
+        now = self._clock.now()
+        return LoopStatus(
+            generation=self._generation.digest if self._generation else None,
+            generation_since=self._generation_since,
+            conditions=dict(self._counts),
+            open_intents=sum(lane.intent is not None for lane in self._lanes.values()),
+            queued={slot.value: self._queue.due(slot, now) for slot in Slot},
+            in_flight={slot.value: self._limiter.in_flight[slot] for slot in Slot},
+            limits={slot.value: self._limiter.limits[slot] for slot in Slot},
+            last_full_look=self._last_full_look(now),
+            first_answer_seen=self._answered or self._resync.answered,
+            stalled=self._stalled(now),
+            stopping=self._stopping,
+        )
+
+    def _last_full_look(self, now: float) -> float | None:
+        """Since when (wall clock) every allocation has been looked at, as far as looks succeed."""
+        if self._resync.bulk:
+            return self._resync.finished_at
+        oldest = min((lane.observed_at for lane in self._lanes.values()), default=-inf)
+        return None if oldest == -inf else self._clock.wall() + oldest - now
+
+    def _stalled(self, now: float) -> str | None:
+        lag = now - self._turned_at - IDLE_SECONDS
+        if lag > STALL_SECONDS:
+            return f"the dispatcher has not turned for {lag + IDLE_SECONDS:.0f} s"
+        overdue = now - self._cycle.earliest_deadline()
+        if overdue > STALL_SECONDS:
+            return f"a request has outlived its deadline by {overdue:.0f} s"
+        return None

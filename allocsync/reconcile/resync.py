@@ -1,0 +1,156 @@
+"""The pass over everything: one bulk request where the server has it, per allocation where it has not.
+
+The rule: a bulk answer may confirm that an allocation is in sync or ask for a look at it; it decides nothing
+else. It is one request at a time, outside the slots. A server without the route is asked once and then looked
+at per allocation; one whose answer fails is asked again, and after three failures everything is looked at
+per allocation for that round, so that a bulk answer which never comes hides nothing.
+
+Left out: what a record means for one allocation (`lane`).
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from math import inf
+
+from allocsync.errors import BulkUnavailable
+from allocsync.planning.model import AllocationId
+from allocsync.reconcile.cycle import Tell
+from allocsync.reconcile.lane import Lane
+from allocsync.reconcile.ports import Api, Clock
+from allocsync.reconcile.rules import Rules
+
+JITTER = 0.1
+FALL_BACK_AFTER = 3  # failures of the bulk request in a row
+YIELD_EVERY = 500  # lanes, between two turns of the event loop
+
+
+class BulkPolicy(StrEnum):
+    """Whether `GET /allocations` is used."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
+class Resync:
+    """When the next pass over everything is due, and the pass itself where it is one request."""
+
+    def __init__(
+        self,
+        *,
+        api: Api,
+        clock: Clock,
+        tell: Tell,
+        rules: Rules,
+        backoff: Callable[[int, float | None], float],
+        policy: BulkPolicy,
+    ) -> None:
+        self._api = api
+        self._clock = clock
+        self._tell = tell
+        self._rules = rules
+        self._backoff = backoff
+        self._policy = policy
+        self._failures = 0
+        self._task: asyncio.Task[None] | None = None
+        self.bulk = policy is not BulkPolicy.OFF
+        self.at = clock.now() if self.bulk else inf
+        self.finished_at: float | None = None  # wall clock
+        self.answered = False
+
+    @property
+    def interval_seconds(self) -> float:
+        """How often everything is looked at."""
+        return self._rules.resync_bulk_seconds if self.bulk else self._rules.resync_each_seconds
+
+    def first_look_at(self, now: float) -> float:
+        """When an allocation that was never looked at is looked at by itself: the bulk pass goes first."""
+        return inf if self.bulk and self.finished_at is None else now
+
+    def next_look_seconds(self) -> float:
+        """When an allocation in sync is looked at by itself again: never where the bulk pass does it."""
+        return inf if self.bulk else self._jittered(self._rules.resync_each_seconds)
+
+    def due(self, now: float) -> bool:
+        """Whether a bulk pass should start."""
+        return self.bulk and self._task is None and now >= self.at
+
+    def start(
+        self,
+        group: asyncio.TaskGroup,
+        lanes: Mapping[AllocationId, Lane],
+        *,
+        place: Callable[[Lane], None],
+        finished: Callable[[], None],
+    ) -> None:
+        """Start a bulk pass; `place` is told of each lane that it touched."""
+
+        async def run() -> None:
+            try:
+                await self._pass(lanes, place)
+            finally:
+                self._task = None
+                finished()
+
+        self.at = inf
+        self._task = group.create_task(run(), name="bulk resync")
+
+    def cancel(self) -> None:
+        """End a pass that is under way."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _pass(self, lanes: Mapping[AllocationId, Lane], place: Callable[[Lane], None]) -> None:
+        begun = self._clock.now()
+        self._tell("resync_started", how="bulk", allocations=len(lanes))
+        seen: set[str] = set()
+        try:
+            async for cloud in self._api.list():
+                lane = lanes.get(AllocationId(str(cloud.get("id"))))
+                if lane is not None:
+                    seen.add(lane.id)
+                    lane.listed(cloud, begun=begun, now=self._clock.now())
+                    place(lane)
+        except BulkUnavailable as error:
+            self.answered = True
+            await self._failed(error, lanes, place)
+            return
+        self._failures = 0
+        for index, lane in enumerate(list(lanes.values())):
+            if lane.id not in seen:
+                lane.unlisted(begun=begun, now=self._clock.now())
+                place(lane)
+            if index % YIELD_EVERY == YIELD_EVERY - 1:
+                await asyncio.sleep(0)
+        now = self._clock.now()
+        self.answered, self.finished_at = True, self._clock.wall()
+        self.at = now + self._jittered(self._rules.resync_bulk_seconds)
+        differ = sum(bool(lane.changes or lane.suspected) for lane in lanes.values())
+        self._tell(
+            "resync_finished", how="bulk", allocations=len(seen), differ=differ, elapsed_seconds=now - begun
+        )
+
+    async def _failed(
+        self, error: BulkUnavailable, lanes: Mapping[AllocationId, Lane], place: Callable[[Lane], None]
+    ) -> None:
+        self._failures += 1
+        self._tell("bulk_unavailable", reason=str(error), supported=error.supported)
+        now = self._clock.now()
+        if not error.supported and self._policy is BulkPolicy.AUTO:
+            self.bulk = False
+        else:
+            self.at = now + self._backoff(self._failures, None)
+        if self.bulk and self._failures % FALL_BACK_AFTER:
+            return
+        first = all(lane.compared is None for lane in lanes.values())
+        for index, lane in enumerate(list(lanes.values())):
+            # The first pass goes at once, bounded by the slots; later ones are spread, not to come as a wave.
+            spread = 0.0 if first else self._clock.uniform(0, self._rules.resync_each_seconds)
+            lane.look_at = min(lane.look_at, now + spread)
+            place(lane)
+            if index % YIELD_EVERY == YIELD_EVERY - 1:
+                await asyncio.sleep(0)
+
+    def _jittered(self, seconds: float) -> float:
+        return seconds * self._clock.uniform(1 - JITTER, 1 + JITTER)
