@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from allocsync.planning.diff import leaf
+from allocsync.planning.diff import Change, leaf
 from allocsync.planning.model import (
     Accepted,
     AllocationId,
@@ -34,7 +34,7 @@ ID = AllocationId("7b0c4c5e-1f0e-4c53-9a3b-0a4b8f2f7d11")
 RULES = Rules()
 VALUES = ("a", "b", "c")
 RESYNC = 300.0
-ANSWERS = ("ok", "unknown", "late", "lost", "partial", "rejected", "terminal", "not_sent")
+ANSWERS = ("ok", "unknown", "late", "lost", "partial", "rejected", "terminal", "not_sent", "late_ok", "echo")
 
 
 def cloud(region: str, version: str) -> dict[str, Any]:
@@ -71,6 +71,7 @@ class LaneMachine(RuleBasedStateMachine):
         self.landings: list[Landing] = []
         self.lane = Lane(id=ID, rules=RULES, look_at=0.0)
         self.unknown_since: float | None = None
+        self.accepted: dict[str, tuple[str, float]] = {}
         self.last_read: dict[str, Any] | None = None
 
     @initialize(region=st.sampled_from(VALUES), version=st.sampled_from(VALUES))
@@ -82,9 +83,12 @@ class LaneMachine(RuleBasedStateMachine):
             self.truth = dict(landing.body)
             self.landings.remove(landing)
 
-    def read(self, *, fails: bool = False, gone: bool = False, edit: Desired | None = None) -> Update | None:
-        """One whole look, begun when it is due; `edit` arrives while it is under way."""
-        self.now = max(self.now, self.lane.turn().at)
+    def read(
+        self, *, fails: bool = False, gone: bool = False, edit: Desired | None = None, early: bool = False
+    ) -> Update | None:
+        """One whole look, begun when it is due or earlier; `edit` arrives while it is under way."""
+        if not early:
+            self.now = max(self.now, self.lane.turn().at)
         self.land()
         begun = self.now
         self.lane.begin_look()
@@ -100,6 +104,7 @@ class LaneMachine(RuleBasedStateMachine):
         else:
             snapshot = Live(dict(self.truth))
             self.last_read = dict(self.truth)
+            self.accepted = {k: v for k, v in self.accepted.items() if leaf(self.truth, k) != v[0]}
         decision = self.lane.looked(
             snapshot, begun=begun, now=self.now, delay_seconds=1.0, resync_seconds=RESYNC
         )
@@ -111,7 +116,12 @@ class LaneMachine(RuleBasedStateMachine):
             assert self.unknown_since is None, "an update while an outcome is unknown"
             assert snapshot == Live(dict(self.truth)), "an update that no read preceded"
             assert decision.update.changes, "an update where nothing differs"
+            assert not all(self.in_grace(change) for change in decision.update.changes), "sent twice in grace"
         return decision.update
+
+    def in_grace(self, change: Change) -> bool:
+        value, at = self.accepted.get(change.field, ("", 0.0))
+        return value == change.desired and self.now < at + RULES.grace_seconds
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 4.0, 11.0, 70.0, 400.0]))
     def wait(self, seconds: float) -> None:
@@ -138,9 +148,12 @@ class LaneMachine(RuleBasedStateMachine):
         late=st.floats(0.1, 40.0),
         edit=st.one_of(st.none(), st.none(), states),
         edit_later=st.one_of(st.none(), st.none(), states),
+        early=st.booleans(),
     )
-    def work(self, answer: str, late: float, edit: Desired | None, edit_later: Desired | None) -> None:
-        update = self.read(edit=edit)
+    def work(
+        self, *, answer: str, late: float, edit: Desired | None, edit_later: Desired | None, early: bool
+    ) -> None:
+        update = self.read(edit=edit, early=early)
         if update is None:
             return
         self.lane.intend(update)
@@ -161,12 +174,14 @@ class LaneMachine(RuleBasedStateMachine):
             self.truth = body
         elif answer == "partial":
             self.truth = {**self.truth, update.changes[0].field: update.changes[0].desired}
-        elif answer == "late":
+        elif answer in {"late", "late_ok"}:
             self.landings.append(Landing(self.now + late, body))
         outcome: Accepted | Rejected | OutcomeUnknown | NotSent
         match answer:
-            case "ok":
+            case "ok" | "late_ok" | "echo":
                 outcome = Accepted(200, body)
+                for change in update.changes:
+                    self.accepted[change.field] = (change.desired, self.now)
             case "rejected":
                 outcome = Rejected(423, "423 Locked", terminal=False)
             case "terminal":
@@ -182,7 +197,9 @@ class LaneMachine(RuleBasedStateMachine):
     def an_open_intent_is_unknown_and_is_looked_at(self) -> None:
         if self.lane.intent is not None:
             assert self.lane.state is State.SETTLING
-            assert self.lane.turn().at < self.now + 1000
+            assert self.unknown_since is not None
+            assert self.lane.turn().at >= self.unknown_since + RULES.settle_seconds
+            assert self.lane.turn().at <= self.now + 2 * RULES.settle_seconds
             assert project(self.lane, self.now, RESYNC)[0] is Condition.UNKNOWN
 
     @invariant()
