@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from allocsync.planning import model
-from allocsync.planning.diff import Change, body_problems, compare, merge, pending
+from allocsync.planning.diff import Change, compare, pending, update_body
 from allocsync.reconcile.decision import Decision, Intent, Settled, State, Update, judge
 from allocsync.reconcile.leaves import Leaves
 from allocsync.reconcile.limiter import Slot
@@ -184,8 +184,8 @@ class Lane:
         if self.terminal == self.changes and now < self.terminal_until:
             self.look_at = min(self.look_at, self.terminal_until)
             return None
-        body = merge(desired, cloud)
-        if problems := body_problems(body):
+        body, problems = update_body(desired, cloud)
+        if problems:
             self._refuse("; ".join(problems), now, resync_at)
             return None
         until = max(self.no_post_before.values(), default=-inf)

@@ -1,0 +1,129 @@
+"""A plan: what one look at everything says, and what an apply would send.
+
+The rules: steps are sorted by id, so that the order of input never shows; the digest covers exactly what
+would be sent (allocation, field, live and desired value), so that two plans have one digest if and only if they
+send the same. An allocation that cannot be read, or whose body the API would not take, is a step of its own
+and holds nothing else up.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import sha256
+
+from allocsync.planning.diff import Change, compare, pending, update_body
+from allocsync.planning.model import (
+    AllocationId,
+    Cloud,
+    Desired,
+    Failed,
+    Generation,
+    Json,
+    Missing,
+    Mode,
+    NumberLiteral,
+    Snapshot,
+)
+
+
+class Verdict(StrEnum):
+    """What a plan says of one allocation."""
+
+    IN_SYNC = "in_sync"
+    UPDATE = "update"
+    MISSING = "missing"
+    HELD = "held"
+    FAILING = "failing"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One allocation in a plan; `source` is where it is declared."""
+
+    id: AllocationId
+    verdict: Verdict
+    changes: tuple[Change, ...] = ()
+    reason: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps of all allocations, sorted by id."""
+
+    generation: str
+    steps: tuple[Step, ...]
+
+    @property
+    def counts(self) -> dict[Verdict, int]:
+        """How many steps have each verdict."""
+        counts = dict.fromkeys(Verdict, 0)
+        for step in self.steps:
+            counts[step.verdict] += 1
+        return counts
+
+    @property
+    def updates(self) -> tuple[Step, ...]:
+        """The steps that would send something."""
+        return tuple(step for step in self.steps if step.verdict is Verdict.UPDATE)
+
+    @property
+    def digest(self) -> str:
+        """The hash of what would be sent, in hexadecimal."""
+        sent = [
+            [step.id, [[change.field, tagged(change.live), change.desired] for change in step.changes]]
+            for step in self.updates
+        ]
+        return sha256(json.dumps(sent, separators=(",", ":")).encode()).hexdigest()
+
+
+def tagged(value: Json) -> object:
+    """The value in a form in which a number and the text of it differ, and JSON keeps both."""
+    if isinstance(value, NumberLiteral):
+        return {"number": value.text}
+    if isinstance(value, Mapping):
+        return {"object": [[key, tagged(item)] for key, item in sorted(value.items())]}
+    if isinstance(value, str | bool) or value is None:
+        return value
+    return [tagged(item) for item in value]
+
+
+def plan(generation: Generation, snapshots: Mapping[AllocationId, Snapshot]) -> Plan:
+    """What the generation would change, given one snapshot of each allocation."""
+    unread = Failed("it was not read")
+    steps = [step(desired, snapshots.get(key, unread)) for key, desired in generation.allocations.items()]
+    steps.extend(
+        Step(key, Verdict.HELD, reason="; ".join(problems))
+        for key, problems in generation.quarantined.items()
+    )
+    return Plan(generation.digest, tuple(sorted(steps, key=lambda each: each.id)))
+
+
+def step(desired: Desired, snapshot: Snapshot) -> Step:
+    """What is to be done about one allocation."""
+    match snapshot:
+        case Missing():
+            reason = "the API answers 410 Cloud not found; nothing will be sent"
+            return Step(desired.id, Verdict.MISSING, reason=reason, source=desired.source)
+        case Failed():
+            return Step(desired.id, Verdict.FAILING, reason=snapshot.reason, source=desired.source)
+        case _:
+            return _live(desired, snapshot.cloud)
+
+
+def _live(desired: Desired, cloud: Cloud) -> Step:
+    changes = compare(desired, cloud)
+    verdict, reason = Verdict.UPDATE, ""
+    if not changes:
+        verdict = Verdict.IN_SYNC
+    elif desired.mode is not Mode.ENFORCE:
+        verdict, reason = Verdict.HELD, f"mode {desired.mode} forbids the update"
+    elif statuses := pending(cloud):
+        verdict = Verdict.HELD
+        reason = f"{', '.join(statuses)} PENDING: nothing is sent while the server works on it"
+    else:
+        _, problems = update_body(desired, cloud)
+        if problems:
+            verdict, reason = Verdict.FAILING, "; ".join(problems)
+    return Step(desired.id, verdict, changes, reason, desired.source)
