@@ -1,7 +1,7 @@
 """A plan: what one look at everything says, and what an apply would send.
 
 The rules: steps are sorted by id, so that the order of input never shows; the digest covers exactly what
-would be sent (allocation, field, live and desired value), so that two plans have one digest if and only if they
+would be sent (allocation, field, live and desired value): two plans have one digest if and only if they
 send the same. An allocation that cannot be read, or whose body the API would not take, is a step of its own
 and holds nothing else up.
 """

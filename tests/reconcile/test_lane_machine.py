@@ -76,7 +76,12 @@ class LaneMachine(RuleBasedStateMachine):
 
     @initialize(region=st.sampled_from(VALUES), version=st.sampled_from(VALUES))
     def declare(self, region: str, version: str) -> None:
-        self.lane.want(desired(region, version), now=self.now)
+        self.want(desired(region, version))
+
+    def want(self, wanted: Desired) -> None:
+        self.lane.want(wanted, now=self.now)
+        values = dict(wanted.leaves)
+        self.accepted = {k: v for k, v in self.accepted.items() if values[k] == v[0]}
 
     def land(self) -> None:
         for landing in sorted((each for each in self.landings if each.at <= self.now), key=lambda x: x.at):
@@ -93,7 +98,7 @@ class LaneMachine(RuleBasedStateMachine):
         begun = self.now
         self.lane.begin_look()
         if edit is not None:
-            self.lane.want(edit, now=self.now)
+            self.want(edit)
         self.now += 0.1
         self.land()
         if gone:
@@ -130,7 +135,7 @@ class LaneMachine(RuleBasedStateMachine):
 
     @rule(region=st.sampled_from(VALUES), version=st.sampled_from(VALUES))
     def edit(self, region: str, version: str) -> None:
-        self.lane.want(desired(region, version), now=self.now)
+        self.want(desired(region, version))
 
     @rule(field=st.sampled_from(["region", "version"]), value=st.sampled_from(VALUES))
     def another_writer(self, field: str, value: str) -> None:
@@ -158,7 +163,7 @@ class LaneMachine(RuleBasedStateMachine):
             return
         self.lane.intend(update)
         if edit_later is not None:
-            self.lane.want(edit_later, now=self.now)
+            self.want(edit_later)
         held_back = self.lane.recheck(update, self.now)
         assert (held_back is None) == (self.lane.desired == update.desired)
         if held_back is not None:
