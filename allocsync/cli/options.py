@@ -3,8 +3,8 @@
 The rule: a flag is text here; what it must be is judged in one place (`settings`), so that a wrong flag and a
 wrong environment variable read the same. A secret is never a flag: others could list it.
 
-Left out: options that are no settings; a command declares those itself. Read from the top down, `setting_options`
-then `click.pass_context` gives `def command(context, flags)`.
+Left out: options that are no settings; a command declares those itself. `setting_options` above
+`click.pass_context` makes `def command(context, flags)`.
 """
 
 import functools
