@@ -4,7 +4,7 @@ The rules: every series is there from the start, so that a rate over it is right
 something. Counters and histograms move by events alone; what is a state (`from_status`) is asked for at the
 scrape.
 
-Left out: the names and their meaning (`metric_table`), the listener (`web`), and what an alert makes of these.
+Left out: names and meanings (`metric_table`), the listener (`web`), and what an alert makes of these.
 """
 
 import itertools
