@@ -118,53 +118,59 @@ class Settings(BaseSettings):
         str,
         AfterValidator(_check_url),
         Expects("an http or https URL without user, query or fragment", "http://localhost:1000"),
-    ] = Field("http://localhost:1000", description="Base URL of the Allocation API.")
+    ] = Field(default="http://localhost:1000", description="Base URL of the Allocation API.")
     desired: Annotated[
         Path, BeforeValidator(_check_path), Expects("a path", "/etc/allocsync/allocations")
     ] = Field(
-        Path("/etc/allocsync/allocations"), description="File or directory that holds the desired state."
+        default=Path("/etc/allocsync/allocations"),
+        description="File or directory that holds the desired state.",
     )
     listen: Annotated[str, AfterValidator(_check_listen), Expects("HOST:PORT", "127.0.0.1:9847")] = Field(
-        "127.0.0.1:9847",
+        default="127.0.0.1:9847",
         description="HOST:PORT of metrics, health and status; port 0 lets the system choose.",
     )
     mode: Annotated[Mode, Expects("one of enforce, observe, suspend", "enforce")] = Field(
-        Mode.ENFORCE, description="What to do about a difference: enforce, observe (report only) or suspend."
+        default=Mode.ENFORCE,
+        description="What to do about a difference: enforce, observe (report only) or suspend.",
     )
     resync_seconds: Annotated[
         float | None,
         Field(gt=0, le=_SECONDS_PER_WEEK, allow_inf_nan=False),
         Expects(f"a number of seconds above 0 and at most {_SECONDS_PER_WEEK}", "60"),
     ] = Field(
-        None,
+        default=None,
         description="Seconds between two looks at everything. Unset: 60 in bulk, 300 one by one.",
     )
     concurrency_max: Annotated[
         int | None, Field(ge=1, le=1000), Expects("a whole number from 1 to 1000", "32")
     ] = Field(
-        None,
+        default=None,
         description="Most requests in flight in each lane. Unset: 64 reads and 32 writes.",
     )
     bulk: Annotated[Bulk, Expects("one of auto, on, off", "auto")] = Field(
-        "auto", description="Whether a resync reads everything by one `GET /allocations`: auto, on or off."
+        default="auto",
+        description="Whether a resync reads everything by one `GET /allocations`: auto, on or off.",
     )
     settle_seconds: Annotated[
         float, Field(ge=5, le=180, allow_inf_nan=False), Expects("a number of seconds from 5 to 180", "10")
     ] = Field(
-        10.0,
+        default=10.0,
         description="First wait after an update of unknown outcome until a read may call it not applied.",
     )
     log_format: Annotated[LogFormat, Expects("one of auto, console, json", "auto")] = Field(
-        "auto", description="Log lines: console, json, or auto (console on a terminal, json elsewhere)."
+        default="auto",
+        description="Log lines: console, json, or auto (console on a terminal, json elsewhere).",
     )
     log_level: Annotated[LogLevel, Expects("one of debug, info, warning, error", "info")] = Field(
-        "info", description="Least severe level that is logged: debug, info, warning or error."
+        default="info", description="Least severe level that is logged: debug, info, warning or error."
     )
     api_token: Annotated[_Secret | None, _IS_SECRET] = Field(
-        None, description="Bearer token that every request to the API carries. Best given as a secret file."
+        default=None,
+        description="Bearer token that every request to the API carries. Best given as a secret file.",
     )
     application_id: Annotated[_Secret | None, _IS_SECRET] = Field(
-        None, description="Application id that every request to the API carries. Best given as a secret file."
+        default=None,
+        description="Application id that every request to the API carries. Best given as a secret file.",
     )
 
     @classmethod

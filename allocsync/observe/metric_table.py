@@ -120,7 +120,11 @@ METRICS = (
     _gauge("desired_quarantined", "Allocations whose entry in the desired state has errors."),
     _state("generation_info", "Always 1; the label names the generation in force.", generation=()),
     _state("generation_timestamp_seconds", "When the generation in force was adopted; 0: there is none."),
-    _state("allocations", "Allocations by condition.", condition=tuple(Condition)),
+    _state(
+        "allocations",
+        "Allocations by condition.",
+        condition=tuple(condition.value for condition in Condition),
+    ),
     _state("open_intents", "Updates whose outcome is not known yet."),
     _state("queue_depth", "Allocations that are due and wait for a slot.", lane=_LANES),
     _state("in_flight", "Slots taken by requests under way.", lane=_LANES),

@@ -120,7 +120,8 @@ def test_systemds_own_program_sends_the_same(heard: socket.socket) -> None:
     if shutil.which("systemd-notify") is None:
         pytest.skip("apt-get install systemd")
     environ = {**os.environ, "NOTIFY_SOCKET": str(heard.getsockname())}
-    subprocess.run(["systemd-notify", "--ready", "--status=in sync"], env=environ, check=True, timeout=30)
+    command = ["systemd-notify", "--no-block", "--ready", "--status=in sync"]
+    subprocess.run(command, env=environ, check=True, timeout=30)
     theirs = heard.recv(4096).decode().splitlines()
 
     assert notifier_for(heard).ready("in sync")
