@@ -1,0 +1,61 @@
+"""Settings as flags of a command."""
+
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from allocsync.cli.options import Flags, setting_options, settings_from
+from allocsync.errors import SettingsError
+
+
+@click.group()
+@click.option("--config", "config_file")
+@click.pass_context
+def root(context: click.Context, config_file: str | None) -> None:
+    context.obj = config_file
+
+
+@root.command()
+@setting_options("api_url", "desired", "resync_seconds")
+@click.option("--other", default="x")
+@click.pass_context
+def show(context: click.Context, flags: Flags, other: str) -> None:
+    """Show what was given and what came of it."""
+    settings = settings_from(context, flags)
+    click.echo(f"{sorted(flags.items())} {other} {settings.api_url} {settings.desired} {settings.mode.value}")
+
+
+def test_a_command_gets_the_flags_that_were_given_and_no_others(tmp_path: Path) -> None:
+    config = tmp_path / "settings.yaml"
+    config.write_text("mode: observe\napi_url: http://file\n")
+
+    result = CliRunner().invoke(
+        root,
+        ["--config", str(config), "show", "--api-url", "http://flag"],
+        env={"ALLOCSYNC_DESIRED": "/from/env"},
+    )
+
+    assert result.output == "[('api_url', 'http://flag')] x http://flag /from/env observe\n"
+
+
+def test_a_wrong_flag_is_judged_by_the_settings() -> None:
+    result = CliRunner().invoke(root, ["show", "--resync-seconds", "1min"])
+
+    assert isinstance(result.exception, SettingsError)
+    assert "(from the flag --resync-seconds). Try 60." in str(result.exception)
+
+
+def test_the_help_says_what_a_flag_means_its_variable_and_its_default() -> None:
+    text = " ".join(CliRunner().invoke(root, ["show", "--help"]).output.split())
+
+    assert "--api-url URL Base URL of the Allocation API." in text
+    assert "[ALLOCSYNC_API_URL; default http://localhost:1000]" in text
+    assert text.index("--api-url") < text.index("--desired") < text.index("--other")
+
+
+@pytest.mark.parametrize("name", ["api_token", "application_id", "nonsense"])
+def test_a_secret_is_never_a_flag(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} cannot be a flag"):
+        setting_options(name)
