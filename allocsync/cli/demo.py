@@ -135,8 +135,8 @@ def _verdict(story: "_Story", server: ReferenceServer, desired: Path, daemon: Da
     tone = Tone.GOOD if right == len(wanted) and settled else Tone.BAD
     story.say(
         Line(
-            f"{_now()}  the server says: {right} of {len(wanted)} in sync; {len(posts)} updates, {unknown} of them "
-            f"answered 504, {twice} sent for nothing",
+            f"{_now()}  the server says: {right} of {len(wanted)} in sync; {len(posts)} updates, "
+            f"{unknown} of them answered 504, {twice} sent for nothing",
             tone,
         )
     )
