@@ -191,8 +191,9 @@ _ANSWERS: Mapping[type, str] = {
 
 
 def _retry_after(answer: Snapshot | UpdateAnswer) -> float | None:
-    carries = isinstance(answer, Failed | Rejected | OutcomeUnknown)
-    return answer.retry_after_seconds if carries else None
+    if isinstance(answer, Failed | Rejected | OutcomeUnknown):
+        return answer.retry_after_seconds
+    return None
 
 
 def _look_status(snapshot: Snapshot) -> int | None:
