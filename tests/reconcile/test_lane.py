@@ -45,7 +45,7 @@ def cloud(**leaves: Json) -> dict[str, Any]:
     }
 
 
-def wanted(mode: Mode = Mode.ENFORCE, **leaves: str) -> Desired:
+def wanted(mode: Mode = Mode.ENFORCE, /, **leaves: str) -> Desired:
     return Desired(ID, tuple(sorted(leaves.items())), mode)
 
 
@@ -144,7 +144,7 @@ def test_an_update_field_that_ticks_by_itself_is_no_evidence() -> None:
 
 
 def test_a_partial_application_is_refused_after_grace_and_not_sent_a_third_time() -> None:
-    told = Told(wanted(region="a", version="1", **{"urls.base.url": "z"}))
+    told = Told(wanted(Mode.ENFORCE, region="a", version="1", **{"urls.base.url": "z"}))
     told.update({"region": "x", "version": "0"})
     told.post(UNKNOWN)
     partial = told.look({"region": "a", "version": "1"}, at=10.0)
@@ -273,14 +273,14 @@ def test_a_refused_body_is_sent_again_on_an_edit_a_live_change_or_after_an_hour(
 
 
 def test_a_body_that_the_schema_would_not_take_is_not_a_request() -> None:
-    told = Told(wanted(**{"urls.vanity.url": "mark.pieces.cloud"}))
+    told = Told(wanted(Mode.ENFORCE, **{"urls.vanity.url": "mark.pieces.cloud"}))
     assert told.look({}).update is None
     assert told.condition() is Condition.FAILING
     assert "urls.vanity.status" in told.lane.error
 
 
 def test_a_merge_that_cannot_be_is_not_a_request() -> None:
-    told = Told(wanted(**{"urls.base.url": "mark.pieces.cloud"}))
+    told = Told(wanted(Mode.ENFORCE, **{"urls.base.url": "mark.pieces.cloud"}))
     assert told.look({"urls": []}).update is None
     assert "not an object" in told.lane.error
 
