@@ -307,10 +307,8 @@ class ReferenceServer:
         self._writer = self._group.create_task(self._write()) if self._faults.writer is not None else None
 
     async def _write(self) -> None:
-        while (writer := self._faults.writer) and (
-            strike := self._faults.next_write(list(self._store.clouds))
-        ):
-            seconds, key = strike
+        while strike := self._faults.next_write(list(self._store.clouds)):
+            seconds, key, writer = strike
             await asyncio.sleep(seconds)
             if key in self._store.clouds:
                 self.set_leaf(key, writer.field, writer.value)

@@ -48,7 +48,7 @@ class Store:
         clouds: Iterable[Cloud],
         *,
         state: Path | None = None,
-        wall: Callable[[], datetime] | None = None,
+        wall: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._wall = wall
         self._state = state
@@ -83,10 +83,10 @@ class Store:
         before = self.clouds.get(key)
         if before is None:
             return {}
-        after = {
-            name: value for name, value in body.items() if value is not None and name not in SERVER_OWNED
-        }
-        after |= {name: before[name] for name in SERVER_OWNED if name in before}
+        after: dict[str, Json] = {name: before[name] for name in SERVER_OWNED if name in before}
+        for name, value in body.items():
+            if value is not None and name not in SERVER_OWNED:
+                after[name] = value
         return self._put(key, before, after)
 
     def set_leaf(self, key: str, field: str, value: str) -> dict[str, list[Json]]:
