@@ -8,7 +8,7 @@ file is replaced as a whole, synced before the answer leaves.
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
@@ -84,9 +84,7 @@ class Store:
         if before is None:
             return {}
         after: dict[str, Json] = {name: before[name] for name in SERVER_OWNED if name in before}
-        for name, value in body.items():
-            if value is not None and name not in SERVER_OWNED:
-                after[name] = value
+        after |= {name: body[name] for name in body if name not in SERVER_OWNED and body[name] is not None}
         return self._put(key, before, after)
 
     def set_leaf(self, key: str, field: str, value: str) -> dict[str, list[Json]]:
