@@ -2,7 +2,8 @@
 
 The rule: what came in an answer goes back in an update unchanged. So numbers are kept as their literals
 (`1e400`, `1.10`, `-0`), every field stays, and nothing is invented: NaN and Infinity are not JSON.
-Bounded: nesting deeper than MAX_DEPTH is refused, so that no recursion here or later can run out of stack.
+Bounded: nesting deeper than MAX_DEPTH is refused, so that no recursion here or later can run out of stack,
+and the time that any text costs is proportional to its length.
 
 Left out: what the objects mean (`planning.model`) and how they are fetched (`api.client`).
 """
@@ -16,7 +17,8 @@ from typing import Any, NoReturn
 from allocsync.planning.model import Json, NumberLiteral
 
 MAX_DEPTH = 64
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+# Possessive, and content to run to the end: an answer full of escaped quotes must not cost quadratic time.
+_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _BRACKET = re.compile(r"[\[\]{}]")
 
 
@@ -60,9 +62,33 @@ def loads(data: bytes | str) -> Json:
     return value  # type: ignore[no-any-return]
 
 
+def load_at(text: str, start: int) -> tuple[Json, int]:
+    """Read the value that begins at `start`; gives it and where it ends.
+
+    Raises:
+        WireError: as `loads`; the text may also simply end too early.
+    """
+    try:
+        value, end = _DECODER.raw_decode(text, start)
+    except json.JSONDecodeError as error:
+        raise WireError(f"not JSON: {error}") from error
+    except RecursionError as error:
+        raise WireError(f"nested deeper than {MAX_DEPTH}") from error
+    if text.count("{", start, end) + text.count("[", start, end) > MAX_DEPTH:
+        _refuse_depth(text[start:end])
+    return value, end
+
+
 def dumps(value: Json) -> bytes:
-    """Write one JSON text: ASCII, no spaces, keys in the order they have."""
-    return "".join(_pieces(value)).encode("ascii")
+    """Write one JSON text: ASCII, no spaces, keys in the order they have.
+
+    Raises:
+        WireError: something in it is not `Json`, or it nests too deeply to be written.
+    """
+    try:
+        return "".join(_pieces(value)).encode("ascii")
+    except (TypeError, RecursionError, UnicodeEncodeError) as error:
+        raise WireError(f"cannot be written as JSON: {error}") from error
 
 
 def _pieces(value: Json) -> Iterator[str]:

@@ -1,0 +1,192 @@
+"""The client of the Allocation API: two operations and the bulk read, each ending in a value.
+
+The rule: no method raises for what a server or a network does, except `list`, which has one error to say that
+it is of no use. Cancellation by the caller always passes. An update is sent once, on a connection of its own,
+and what may have reached the server is never called rejected or not sent.
+
+The id is percent-encoded whole. `.` and `..` cannot travel in a path (they mean folders there, to proxies as
+well), so they are refused before anything is sent.
+
+Left out: waiting and trying again (`api.retry`, `reconcile`), the exchange itself (`api.exchange`) and the
+meaning of answers (`api.answers`).
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Self
+from urllib.parse import quote
+
+from yarl import URL
+
+from allocsync import __version__
+from allocsync.api import answers, wire
+from allocsync.api.bulk import Records
+from allocsync.api.exchange import Exchange
+from allocsync.errors import BulkUnavailable, SettingsError
+from allocsync.planning.model import AllocationId, Cloud, Failed, NotSent, Snapshot, UpdateAnswer
+
+MAX_ANSWER_BYTES = 1024 * 1024
+MAX_BULK_BYTES = 1024 * 1024 * 1024
+RECORDS_PER_STEP = 100  # decoded in a thread between two turns of the event loop: about a millisecond
+
+_NO_SUCH_ROUTE = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Deadlines in seconds, each for a whole exchange: `connect` is part of the others.
+
+    The one for POST is longer than a usual gateway's (60 s): otherwise every slow update would become an
+    unknown of our own making.
+    """
+
+    connect_seconds: float = 3.0
+    get_seconds: float = 10.0
+    post_seconds: float = 75.0
+    bulk_seconds: float = 120.0
+
+
+class AllocationClient:
+    """One Allocation API, from `AllocationClient.open(...)`."""
+
+    def __init__(
+        self, exchange: Exchange, *, timeouts: Timeouts, max_answer_bytes: int, max_bulk_bytes: int
+    ) -> None:
+        self._exchange = exchange
+        self._timeouts = timeouts
+        self._max_answer_bytes = max_answer_bytes
+        self._max_bulk_bytes = max_bulk_bytes
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        base_url: str,
+        *,
+        application_id: str | None = None,
+        token: str | None = None,
+        timeouts: Timeouts = Timeouts(),
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+        max_bulk_bytes: int = MAX_BULK_BYTES,
+        wall: Callable[[], float] = time.time,
+    ) -> AsyncIterator[Self]:
+        """Open a client; `base_url` may have a path and may end in a slash.
+
+        `wall` gives seconds since the epoch: Retry-After may be a date.
+
+        Raises:
+            SettingsError: the URL is not one to send requests to, or a secret cannot travel in a header.
+        """
+        headers = {
+            "Accept": "application/json, text/plain",
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+            "User-Agent": f"allocsync/{__version__}",
+        }
+        if application_id:
+            headers["X-Application-ID"] = _header_value("the application id", application_id)
+        if token:
+            headers["Authorization"] = f"Bearer {_header_value('the token', token)}"
+        async with Exchange.open(
+            _base(base_url),
+            headers=headers,
+            secrets=tuple(secret for secret in (token, application_id) if secret),
+            connect_seconds=timeouts.connect_seconds,
+            wall=wall,
+        ) as exchange:
+            yield cls(
+                exchange,
+                timeouts=timeouts,
+                max_answer_bytes=max_answer_bytes,
+                max_bulk_bytes=max_bulk_bytes,
+            )
+
+    async def snapshot(self, allocation_id: AllocationId) -> Snapshot:
+        """One read of one allocation."""
+        segment = _path_segment(allocation_id)
+        if segment is None:
+            return Failed(_UNADDRESSABLE)
+        answer = await self._exchange.get(
+            f"/allocation/{segment}",
+            seconds=self._timeouts.get_seconds,
+            max_bytes=self._max_answer_bytes,
+        )
+        return answers.snapshot_from(answer, allocation_id)
+
+    async def update(self, allocation_id: AllocationId, body: Cloud) -> UpdateAnswer:
+        """Send one update, once; `body` is the whole object, and must be the one of this allocation."""
+        if _path_segment(allocation_id) is None:
+            return NotSent(_UNADDRESSABLE)
+        if body.get("id") != allocation_id:
+            return NotSent("the body is not the one of this allocation: its id differs")
+        try:
+            data = wire.dumps(body)
+        except wire.WireError as error:
+            return NotSent(f"the body {error}")
+        answer = await self._exchange.post(
+            "/allocation/update",
+            data,
+            seconds=self._timeouts.post_seconds,
+            max_bytes=self._max_answer_bytes,
+        )
+        return answers.update_from(answer, allocation_id)
+
+    async def list(self) -> AsyncIterator[Cloud]:
+        """Every cloud, one at a time. The answer is read whole first, so a slow consumer holds up nobody.
+
+        Raises:
+            BulkUnavailable: there is no usable answer, or it turns out to be malformed half-way.
+        """
+        answer = await self._exchange.get(
+            "/allocations", seconds=self._timeouts.bulk_seconds, max_bytes=self._max_bulk_bytes
+        )
+        if isinstance(answer, answers.NoAnswer):
+            raise BulkUnavailable(answer.reason, supported=True)
+        if answer.status != HTTPStatus.OK or answer.chunks is None:
+            supported = answer.status not in _NO_SUCH_ROUTE
+            raise BulkUnavailable(answers.reason_of(answer, answer.problem), supported=supported)
+        records = Records(answer.chunks, max_record_bytes=self._max_answer_bytes)
+        del answer  # the records let go of what they have read
+        while True:
+            try:
+                clouds = await asyncio.to_thread(records.take, RECORDS_PER_STEP)
+            except wire.WireError as error:
+                raise BulkUnavailable(f"200 OK, but the body is unusable: {error}", supported=True) from error
+            for cloud in clouds:
+                yield cloud
+            if len(clouds) < RECORDS_PER_STEP:
+                return
+
+
+_UNADDRESSABLE = "this id cannot be addressed: it is empty, '.', '..' or not text that can be encoded"
+
+
+def _path_segment(allocation_id: AllocationId) -> str | None:
+    """The id as one segment of a path; None where there is no such segment."""
+    if allocation_id in ("", ".", ".."):
+        return None
+    try:
+        return quote(allocation_id, safe="")
+    except UnicodeEncodeError:
+        return None
+
+
+def _base(base_url: str) -> URL:
+    try:
+        url = URL(base_url)
+        proper = url.scheme in ("http", "https") and bool(url.host) and bool(url.port)
+    except ValueError:
+        proper = False
+    if not proper or url.user is not None or url.password is not None or url.query_string or url.fragment:
+        raise SettingsError("api_url: an http or https URL without user, query or fragment is expected")
+    return url
+
+
+def _header_value(what: str, secret: str) -> str:
+    if not all("!" <= c <= "~" for c in secret):
+        raise SettingsError(f"{what} is not one word of visible ASCII characters, so it cannot be a header")
+    return secret

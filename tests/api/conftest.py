@@ -1,0 +1,180 @@
+"""Servers made of a raw socket and a script, so that a test decides every byte, delay and reset."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from allocsync.api.client import AllocationClient, Timeouts
+
+WITHIN_SECONDS = 10.0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_loop_out_of_nowhere() -> None:
+    """Keep Python 3.11 from making an event loop when pytest-asyncio asks which one there was.
+
+    Nobody would close that one, and warnings are errors.
+    """
+    asyncio.set_event_loop(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request as it came: nothing is decoded."""
+
+    connection: int
+    head: bytes
+    body: bytes
+
+    @property
+    def line(self) -> str:
+        return self.head.split(b"\r\n", 1)[0].decode("latin-1")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        lines = self.head.decode("latin-1").split("\r\n")[1:]
+        pairs = (line.split(":", 1) for line in lines if line)
+        return {name.lower(): value.strip() for name, value in pairs}
+
+
+@dataclass
+class Peer:
+    """The client's end of one connection, for a script."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    number: int
+
+    async def send(self, *pieces: bytes, every_seconds: float = 0.0) -> None:
+        for piece in pieces:
+            self.writer.write(piece)
+            await self.writer.drain()
+            if every_seconds:
+                await asyncio.sleep(every_seconds)
+
+    def reset(self) -> None:
+        """Close so that the client meets a reset, not an end."""
+        sock = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+
+Script = Callable[[Request, Peer], Awaitable[bool | None]]  # False: this connection is over
+
+
+@dataclass
+class RawServer:
+    """What a scripted server saw; `fired` counts what a script wants counted."""
+
+    script: Script
+    url: str = ""
+    requests: list[Request] = field(default_factory=list)
+    connections: int = 0
+    closed: int = 0
+    idle_seconds: float | None = None
+    on_connect: Callable[[Peer], Awaitable[bool]] | None = None
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        peer = Peer(reader, writer, self.connections)
+        try:
+            if self.on_connect is None or await self.on_connect(peer):
+                await self._requests(peer)
+        except (ConnectionError, asyncio.IncompleteReadError, TimeoutError):
+            pass
+        finally:
+            self.closed += 1
+            writer.close()
+
+    async def _requests(self, peer: Peer) -> None:
+        while True:
+            head = await asyncio.wait_for(peer.reader.readuntil(b"\r\n\r\n"), self.idle_seconds)
+            request = Request(peer.number, head[:-4], b"")
+            length = int(request.headers.get("content-length", "0"))
+            request = Request(peer.number, head[:-4], await peer.reader.readexactly(length))
+            self.requests.append(request)
+            if await self.script(request, peer) is False:
+                return
+
+
+@asynccontextmanager
+async def raw_server(
+    script: Script,
+    *,
+    idle_seconds: float | None = None,
+    on_connect: Callable[[Peer], Awaitable[bool]] | None = None,
+) -> AsyncIterator[RawServer]:
+    """Serve the script on an ephemeral port; ends every connection's task when it is over."""
+    served = RawServer(script, idle_seconds=idle_seconds, on_connect=on_connect)
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            await served.serve(reader, writer)
+        except asyncio.CancelledError:
+            writer.transport.abort()
+        finally:
+            tasks.discard(task)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    served.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield served
+    finally:
+        server.close()
+        for task in tuple(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.wait_closed()
+
+
+def http(
+    status: int, body: bytes = b"", *headers: str, length: int | None = None, phrase: str = "Said"
+) -> bytes:
+    """One whole answer."""
+    lines = [f"HTTP/1.1 {status} {phrase}", *headers]
+    lines.append(f"Content-Length: {len(body) if length is None else length}")
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def answering(*answers: bytes) -> Script:
+    """A script that gives these answers in turn, the last one for ever."""
+    left = list(answers)
+
+    async def script(_: Request, peer: Peer) -> bool | None:
+        await peer.send(left.pop(0) if len(left) > 1 else left[0])
+        return None
+
+    return script
+
+
+@asynccontextmanager
+async def client_of(server: RawServer | str, **timeouts: float) -> AsyncIterator[AllocationClient]:
+    """A client with deadlines that a test can wait for."""
+    short = {"connect_seconds": 2.0, "get_seconds": 5.0, "post_seconds": 5.0, "bulk_seconds": 5.0}
+    url = server if isinstance(server, str) else server.url
+    async with AllocationClient.open(url, timeouts=Timeouts(**{**short, **timeouts})) as client:
+        yield client
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Wait for a condition, not for a time."""
+    async with asyncio.timeout(WITHIN_SECONDS):
+        while not condition():  # noqa: ASYNC110 - what is waited for is another program's doing
+            await asyncio.sleep(0.005)
+
+
+@contextmanager
+def refused_port() -> Iterator[int]:
+    """A port that is bound and does not listen: connections to it are refused, and nobody else gets it."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]

@@ -1,0 +1,406 @@
+"""Reads of one allocation over real sockets: what is usable, what is Missing, and that nothing is raised."""
+
+import asyncio
+import gzip
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from allocsync.api.client import AllocationClient
+from allocsync.errors import SettingsError
+from allocsync.planning.model import AllocationId, Failed, Live, Missing, NumberLiteral, Snapshot
+from tests.api.conftest import (
+    Peer,
+    RawServer,
+    Request,
+    answering,
+    client_of,
+    eventually,
+    http,
+    raw_server,
+    refused_port,
+)
+
+A = AllocationId("a")
+CLOUD = b'{"id":"a","user":"u","new":{"n":[1.10,1e400,-0]}}'
+SECRET = "s3cret-token"
+
+
+async def read(server: RawServer, allocation_id: str = "a", **timeouts: float) -> Snapshot:
+    async with client_of(server, **timeouts) as client:
+        return await client.snapshot(AllocationId(allocation_id))
+
+
+async def test_an_object_with_the_right_id_is_live_to_the_letter() -> None:
+    async with raw_server(answering(http(200, CLOUD))) as server:
+        found = await read(server)
+    assert isinstance(found, Live)
+    assert found.cloud["new"] == {"n": [NumberLiteral("1.10"), NumberLiteral("1e400"), NumberLiteral("-0")]}
+    assert [request.line for request in server.requests] == ["GET /allocation/a HTTP/1.1"]
+
+
+async def test_every_status_but_200_and_410_teaches_nothing() -> None:
+    statuses = [status for status in range(200, 600) if status not in (200, 204, 304, 410)]
+    async with (
+        raw_server(answering(*(http(status, CLOUD) for status in statuses))) as server,
+        client_of(server) as client,
+    ):
+        for status in statuses:
+            found = await client.snapshot(A)
+            assert isinstance(found, Failed), status
+            assert found.status == status
+            assert found.reason.startswith(str(status))
+    assert len(server.requests) == len(statuses)
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_an_answer_that_has_no_body_is_no_snapshot(status: int) -> None:
+    async with raw_server(answering(f"HTTP/1.1 {status} Said\r\n\r\n".encode())) as server:
+        found = await read(server)
+    assert isinstance(found, Failed)
+    assert found.status == status
+
+
+@pytest.mark.parametrize("status", [100, 102, 103])
+async def test_an_answer_that_is_only_announced_never_comes(status: int) -> None:
+    async with raw_server(answering(f"HTTP/1.1 {status} Said\r\n\r\n".encode())) as server:
+        found = await read(server, get_seconds=0.2)
+    assert isinstance(found, Failed)
+    assert found.status is None
+    assert "no answer" in found.reason
+    assert len(server.requests) == 1
+
+
+async def test_gone_is_missing_whatever_becomes_of_its_body() -> None:
+    async def script(_: Request, peer: Peer) -> bool:
+        await peer.send(http(410, b"Cloud no", length=500))
+        return False
+
+    async with raw_server(script) as server:
+        assert await read(server) == Missing()
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        pytest.param(b"", "not JSON", id="empty"),
+        pytest.param(b"<!DOCTYPE html><h1>Welcome</h1>", "not JSON", id="html"),
+        pytest.param(b"[]", "not a JSON object", id="array"),
+        pytest.param(b'"a"', "not a JSON object", id="string"),
+        pytest.param(b'{"id":"a"', "not JSON", id="cut"),
+        pytest.param(b'{"id":"a","n":NaN}', "NaN", id="nan"),
+        pytest.param(b'{"id":"a","n":"\xff"}', "not JSON", id="not UTF-8"),
+        pytest.param(b'{"id":"b"}', "the id 'b', not the one", id="another id"),
+        pytest.param(b'{"id":1}', "no id", id="a number for an id"),
+        pytest.param(b"{}", "no id", id="no id"),
+        pytest.param(b'{"id":"a","x":' + b"[" * 100_000, "nested deeper", id="deep"),
+    ],
+)
+async def test_a_200_without_the_right_object_teaches_nothing(body: bytes, reason: str) -> None:
+    async with raw_server(answering(http(200, body))) as server:
+        found = await read(server)
+    assert isinstance(found, Failed)
+    assert found.status == 200
+    assert reason in found.reason
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "chunked"])
+async def test_an_answer_over_the_bound_is_not_read_to_its_end(*, chunked: bool) -> None:
+    body = b'{"id":"a","x":"' + b"x" * 2_000_000 + b'"}'
+
+    async def script(_: Request, peer: Peer) -> bool:
+        if chunked:
+            head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            await peer.send(head, b"%x\r\n" % len(body), body, b"\r\n0\r\n\r\n")
+        else:
+            await peer.send(http(200, body))
+        return False
+
+    async with raw_server(script) as server:
+        found = await read(server)
+    assert isinstance(found, Failed)
+    assert "larger than 1,048,576 bytes" in found.reason
+    assert len(server.requests) == 1
+
+
+async def test_a_compressed_answer_is_unusable_and_is_not_unpacked() -> None:
+    packed = gzip.compress(CLOUD)
+    async with raw_server(answering(http(200, packed, "Content-Encoding: gzip"))) as server:
+        found = await read(server)
+    assert isinstance(found, Failed)
+    assert "encoded (gzip)" in found.reason
+    assert server.requests[0].headers["accept-encoding"] == "identity"
+
+
+async def test_a_redirect_is_never_followed() -> None:
+    async with (
+        raw_server(answering(http(200, CLOUD))) as second,
+        raw_server(answering(http(302, b"", f"Location: {second.url}/allocation/a"))) as server,
+    ):
+        found = await read(server)
+        assert second.connections == 0
+    assert isinstance(found, Failed)
+    assert found.status == 302
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        pytest.param([bytes([c]) for c in b"HTTP/1.1 200 OK\r\n" * 20], id="the head"),
+        pytest.param([http(200, length=900), *[b" "] * 900], id="the body"),
+        pytest.param([http(200, length=900)], id="nothing after the head"),
+        pytest.param([], id="nothing at all"),
+    ],
+)
+async def test_a_server_that_drips_does_not_outlive_the_deadline(pieces: list[bytes]) -> None:
+    async def script(_: Request, peer: Peer) -> None:
+        await peer.send(*pieces, every_seconds=0.05)
+        await peer.reader.read()
+
+    async with raw_server(script) as server:
+        begun = time.monotonic()
+        found = await read(server, get_seconds=0.3)
+        took = time.monotonic() - begun
+        assert len(server.requests) == 1
+    assert isinstance(found, Failed)
+    assert "no answer" in found.reason
+    assert 0.25 < took < 3
+
+
+async def test_an_error_whose_body_drips_is_known_by_its_status_line() -> None:
+    async def script(_: Request, peer: Peer) -> None:
+        await peer.send(http(503, b"on fire", "Retry-After: 7", length=900))
+        await peer.reader.read()
+
+    async with raw_server(script) as server:
+        found = await read(server, get_seconds=0.3)
+    assert found == Failed("503 Service Unavailable: on fire", 503, 7.0)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(b"", id="reset after reading"),
+        pytest.param(b"HTTP/1.1 200", id="reset in the head"),
+        pytest.param(http(200, CLOUD, length=900), id="reset in the body"),
+    ],
+)
+async def test_a_reset_is_a_failure_and_is_not_tried_again(raw: bytes) -> None:
+    async def script(_: Request, peer: Peer) -> bool:
+        await peer.send(raw)
+        await asyncio.sleep(0.05)  # so that the bytes arrive before the reset discards them
+        peer.reset()
+        return False
+
+    async with raw_server(script) as server:
+        found = await read(server)
+    assert isinstance(found, Failed)
+    assert len(server.requests) == 1, "aiohttp would send it again"
+
+
+async def test_a_reset_before_reading_is_a_failure() -> None:
+    async def at_once(peer: Peer) -> bool:
+        peer.reset()
+        return False
+
+    async with raw_server(answering(b""), on_connect=at_once) as server:
+        found = await read(server)
+        assert server.connections == 1
+    assert isinstance(found, Failed)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(http(200, CLOUD, length=900), id="shorter than it says"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}", id="chunk without size"
+        ),
+        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{", id="chunk cut off"),
+        pytest.param(b"SSH-2.0-OpenSSH_9.7\r\n", id="another protocol"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", id="a huge header"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n" + b"X: x\r\n" * 50_000 + b"\r\n", id="many headers"),
+        pytest.param(b"HTTP/1.1 20 OK\r\n\r\n", id="two digits"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n", id="a negative length"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{", id="two lengths"),
+        pytest.param(b"\x00" * 5_000, id="zeros"),
+    ],
+)
+async def test_what_is_not_an_http_answer_teaches_nothing(raw: bytes) -> None:
+    async def script(_: Request, peer: Peer) -> bool:
+        await peer.send(raw)
+        return False
+
+    async with raw_server(script) as server:
+        found = await read(server)
+    assert isinstance(found, Failed)
+    assert len(found.reason) < 400
+    assert found.reason.isprintable()
+    assert len(server.requests) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    raw=st.one_of(
+        st.binary(max_size=300), st.binary(max_size=80).map(lambda tail: b"HTTP/1.1 200 OK\r\n" + tail)
+    )
+)
+def test_no_bytes_make_the_client_raise(raw: bytes) -> None:
+    async def play() -> tuple[Snapshot, int]:
+        async def script(_: Request, peer: Peer) -> bool:
+            await peer.send(raw)
+            return False
+
+        async with raw_server(script) as server:
+            return await read(server, get_seconds=1.0), len(server.requests)
+
+    found, requests = asyncio.run(play())
+    asyncio.set_event_loop(None)
+    assert not isinstance(found, Live)
+    assert requests == 1
+
+
+async def test_a_refused_port_and_a_name_that_does_not_resolve_are_failures() -> None:
+    with refused_port() as port:
+        async with client_of(f"http://127.0.0.1:{port}") as client:
+            refused = await client.snapshot(A)
+    async with client_of("http://nonexistent.invalid") as client:
+        unknown = await client.snapshot(A)
+    assert isinstance(refused, Failed)
+    assert "no connection to 127.0.0.1:" in refused.reason
+    assert isinstance(unknown, Failed)
+    assert unknown.status is None
+
+
+async def test_a_stale_connection_costs_a_read_nothing() -> None:
+    async def script(request: Request, peer: Peer) -> bool:
+        if request.connection == 1 and len(server.requests) > 1:
+            peer.reset()
+            return False
+        await peer.send(http(200, CLOUD))
+        return True
+
+    async with raw_server(script) as server, client_of(server) as client:
+        assert isinstance(await client.snapshot(A), Live)
+        assert isinstance(await client.snapshot(A), Live)
+        assert [request.connection for request in server.requests] == [1, 1, 2], "the reset fired"
+
+
+@pytest.mark.parametrize(
+    "allocation_id", ["a/b c", "é", "%", "%2F", "?x=1", "#f", "a;b", "a+b", "…", "a\\b", "~"]
+)
+async def test_an_id_is_encoded_whole(allocation_id: str) -> None:
+    async with raw_server(answering(http(404))) as server:
+        await read(server, allocation_id)
+    expected = "".join(
+        c if c.isascii() and (c.isalnum() or c in "-._~") else "".join(f"%{b:02X}" for b in c.encode())
+        for c in allocation_id
+    )
+    assert [request.line for request in server.requests] == [f"GET /allocation/{expected} HTTP/1.1"]
+
+
+@pytest.mark.parametrize("allocation_id", ["", ".", "..", "\ud800"])
+async def test_an_id_that_no_path_can_carry_is_not_asked_for(allocation_id: str) -> None:
+    async with raw_server(answering(http(200, CLOUD))) as server:
+        found = await read(server, allocation_id)
+        assert server.connections == 0
+    assert isinstance(found, Failed)
+    assert "cannot be addressed" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("suffix", "prefix"),
+    [("", ""), ("/", ""), ("/base", "/base"), ("/base/", "/base"), ("/a%2Fb/", "/a%2Fb")],
+)
+async def test_a_base_url_may_have_a_path_and_end_in_a_slash(suffix: str, prefix: str) -> None:
+    async with raw_server(answering(http(404))) as server, client_of(server.url + suffix) as client:
+        await client.snapshot(A)
+    assert server.requests[0].line == f"GET {prefix}/allocation/a HTTP/1.1"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "localhost:1000", "ftp://h", "http://", "http://u:p@h", "http://h?q=1", "http://h#f", "http://h:x"],
+)
+async def test_a_base_url_that_is_none_is_a_settings_error(url: str) -> None:
+    with pytest.raises(SettingsError, match="api_url"):
+        async with AllocationClient.open(url):
+            pass
+
+
+async def test_the_headers_are_the_documented_ones() -> None:
+    async with (
+        raw_server(answering(http(404, b"", "Set-Cookie: a=b; Path=/"))) as server,
+        AllocationClient.open(server.url, application_id="app-1", token=SECRET) as client,
+        AllocationClient.open(server.url) as plain,
+    ):
+        for _ in range(2):
+            await client.snapshot(A)
+        await plain.snapshot(A)
+    first, second, without = (request.headers for request in server.requests)
+    assert first["accept"] == "application/json, text/plain"
+    assert first["content-type"] == "application/json"
+    assert first["user-agent"].startswith("allocsync/")
+    assert first["x-application-id"] == "app-1"
+    assert first["authorization"] == f"Bearer {SECRET}"
+    assert "cookie" not in second
+    assert not {"x-application-id", "authorization"} & set(without)
+
+
+async def test_a_proxy_in_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    async with raw_server(answering(http(200, CLOUD))) as server:
+        assert isinstance(await read(server), Live)
+
+
+async def test_no_message_holds_a_secret_or_steers_a_terminal() -> None:
+    said = (
+        f"no\x1b[31m entry\r\nfor Bearer {SECRET[:4]}\x00{SECRET[4:]} and app-1 \u202e {'x' * 500}".encode()
+    )
+    async with (
+        raw_server(answering(http(401, said))) as server,
+        AllocationClient.open(server.url, application_id="app-1", token=SECRET) as client,
+    ):
+        found = await client.snapshot(A)
+    assert isinstance(found, Failed)
+    assert found.reason.startswith("401 Unauthorized: no[31m entry for Bearer *** and *** xxx")
+    assert found.reason.isprintable()
+    assert len(found.reason) == len("401 Unauthorized: ") + 200
+
+
+@pytest.mark.parametrize("bad", ["two words", "a\r\nX: y", "é"])
+async def test_a_secret_that_no_header_can_carry_is_refused_without_being_named(bad: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        async with AllocationClient.open("http://127.0.0.1:9", token=bad):
+            pass
+    assert bad not in str(caught.value)
+
+
+async def test_a_callers_cancellation_passes() -> None:
+    async def script(_: Request, peer: Peer) -> None:
+        await peer.send(http(200, length=5))
+        await peer.reader.read()
+
+    async with raw_server(script) as server, client_of(server) as client:
+        task = asyncio.create_task(client.snapshot(A))
+        await eventually(lambda: bool(server.requests))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await eventually(lambda: server.closed == 1)
+
+
+async def test_a_callers_own_deadline_stays_the_callers() -> None:
+    async def script(_: Request, peer: Peer) -> None:
+        await peer.reader.read()
+
+    async with raw_server(script) as server, client_of(server) as client:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await client.snapshot(A)
+        assert len(server.requests) == 1
