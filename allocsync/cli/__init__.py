@@ -13,10 +13,22 @@ import click
 from allocsync import __version__, errors
 
 
-def _serve() -> click.Command:
-    from allocsync.cli.serve import serve
+def _run() -> click.Command:
+    from allocsync.cli.run import run
 
-    return serve
+    return run
+
+
+def _plan() -> click.Command:
+    from allocsync.cli.plan import plan
+
+    return plan
+
+
+def _apply() -> click.Command:
+    from allocsync.cli.apply import apply
+
+    return apply
 
 
 def _validate() -> click.Command:
@@ -25,9 +37,25 @@ def _validate() -> click.Command:
     return validate
 
 
+def _serve() -> click.Command:
+    from allocsync.cli.serve import serve
+
+    return serve
+
+
+def _demo() -> click.Command:
+    from allocsync.cli.demo import demo
+
+    return demo
+
+
 COMMANDS: dict[str, Callable[[], click.Command]] = {
-    "serve": _serve,
+    "run": _run,
+    "plan": _plan,
+    "apply": _apply,
     "validate": _validate,
+    "serve": _serve,
+    "demo": _demo,
 }
 
 
