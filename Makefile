@@ -37,7 +37,7 @@ run: $(RUNTIME) ## The daemon, with settings from ALLOCSYNC_* and ARGS="--config
 test: $(TOOLS) ## All tests; ARGS="-k journal" picks some
 	@$(PY) -m pytest $(ARGS)
 
-check: check-format check-lint check-architecture check-layers check-types ## Everything that is checked without running
+check: check-architecture check-format check-lint check-layers check-types ## Everything that is checked without running
 
 check-format: $(TOOLS) ## ruff format
 	@$(PY) -m ruff format --check --quiet --diff .

@@ -1,4 +1,4 @@
-"""What import contracts cannot say: who may import *only* this, which names are banned, how long a file may be.
+"""What import contracts cannot say: who may import *only* this, which names are banned, how long files may be.
 
     python tests/architecture/purity.py [ROOT]      prints `file:line: what is wrong`, exits 1 if anything is
 
@@ -22,12 +22,15 @@ PURE_IMPORTS = frozenset({"dataclasses", "enum", "typing", "collections", "itert
 REACHES_OUT = frozenset(
     {
         *("open", "print", "input", "breakpoint", "help", "exit", "quit"),
-        *("__import__", "exec", "eval", "compile", "globals", "locals", "vars", "getattr", "setattr", "delattr"),
-        *("__builtins__", "__loader__", "__spec__"),
+        *("__import__", "exec", "eval", "compile", "globals", "locals", "vars"),
+        *("getattr", "setattr", "delattr", "__builtins__", "__loader__", "__spec__"),
     }
 )
 REACHES_THROUGH = frozenset(
-    {"__builtins__", "__globals__", "__loader__", "__spec__", "__subclasses__", "__getattribute__", "__code__"}
+    {
+        *("__builtins__", "__globals__", "__loader__", "__spec__"),
+        *("__subclasses__", "__getattribute__", "__code__"),
+    }
 )
 
 
@@ -75,7 +78,7 @@ def _python_files(root: Path) -> list[Path]:
 def _shape(name: Path, text: str) -> Iterator[str]:
     lines = text.count("\n")
     if lines > LINES_MAX:
-        yield f"{name}:{LINES_MAX + 1}: {lines} lines; a file has at most {LINES_MAX}: split it by what it is about"
+        yield f"{name}:{LINES_MAX + 1}: {lines} lines; at most {LINES_MAX}: split it by what it is about"
     for part in (*name.parent.parts, name.stem):
         if part in NAMES_OF_NOTHING:
             yield f"{name}:1: {part} says nothing about what is inside; name it after that"
