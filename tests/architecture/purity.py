@@ -1,4 +1,4 @@
-"""What import contracts cannot say: who may import *only* this, which names are banned, how long files may be.
+"""What import contracts cannot say: who may import *only* this, which names are banned, how long a file is.
 
     python tests/architecture/purity.py [ROOT]      prints `file:line: what is wrong`, exits 1 if anything is
 
