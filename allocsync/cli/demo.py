@@ -194,7 +194,8 @@ class _Story:
             self._line(_short(event), f"{what}   accepted", Tone.GOOD)
         elif outcome == "unknown":
             wait = event.fields["look_in_seconds"]
-            text = f"{what}   {reason}: outcome unknown; nothing is sent before a read-back in {wait:.0f} s"
+            said = event.fields["status"] or reason
+            text = f"{what}   {said}: outcome unknown; nothing is sent before a read-back in {wait:.0f} s"
             self._line(_short(event), text, Tone.BAD)
         else:
             self._line(_short(event), f"{what}   {str(outcome).replace('_', ' ')}: {reason}", Tone.WAIT)
