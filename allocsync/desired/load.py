@@ -1,13 +1,14 @@
 """Files in, one generation out; or every reason why not, at once.
 
-The rule: what is wrong inside one allocation quarantines that one; anything else rejects the whole set, because
-then nobody can say what it declares. A file that holds nothing is rejected, too: it is far more often one that
-is being written, or was cut off by a full disk, than a wish that everything be disowned.
+The rule: what is wrong inside one allocation quarantines that one; anything else rejects the whole set,
+because then nobody can say what it declares. A file that holds nothing is rejected, too: far more often it is
+being written, or was cut off by a full disk, than it is a wish that everything be disowned.
 
 The digest is of what is declared: not of comments, order, file names or places. Errors come sorted by place,
 and the same files always give the same ones.
 
-Left out: reading (`desired.reading`), YAML (`desired.source`), fields (`desired.schema`), when (`desired.watch`).
+Left out: reading files (`desired.reading`), YAML (`desired.source`), what fields there are (`desired.schema`)
+and when to load (`desired.watch`).
 """
 
 import hashlib

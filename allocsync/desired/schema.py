@@ -149,7 +149,7 @@ def _wrong_id(key: str) -> str:
         return "an id cannot be empty"
     if len(key) > MAX_ID_LENGTH:
         return f"an id has at most {MAX_ID_LENGTH} characters and this has {len(key):,}"
-    if any(char.isspace() or not char.isprintable() for char in key):
+    if " " in key or not key.isprintable():  # no other white space is printable
         return "an id cannot hold spaces, line breaks or control characters"
     return "an id cannot be . or .. (a URL would lose it)" if key in {".", ".."} else ""
 

@@ -10,8 +10,9 @@ Refused, with the reason: tags other than !!str, keys that are not plain text, a
 Left out: what a document must hold (`desired.schema`) and what parsers' complaints mean (`desired.syntax`).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import yaml
@@ -26,6 +27,7 @@ MAX_MERGED = 2_000_000  # pairs that all `<<` of one file copy or pass over
 _STR_TAG = "tag:yaml.org,2002:str"
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _MERGE = "<<"
+_MARKED = _NULLS | {_MERGE}  # texts that mean something when they are written plainly
 _SHRINKS_AT = 2  # levels: `allocations`, then an id
 
 
@@ -84,6 +86,10 @@ class _Open:
     merged: list[Pair] = field(default_factory=list)
 
 
+# Read a million times, so by C. Every event has a mark; only the type says that it may lack one.
+_at: Callable[[yaml.Event], int] = attrgetter("start_mark.index")
+
+
 class _Stop(Exception):  # noqa: N818 - not an error of the program: a bound of the file was passed
     """Nothing after this is worth reading; the problem has been noted."""
 
@@ -98,7 +104,7 @@ def parse(source: SourceText, *, shrink: Shrink) -> tuple[tuple[Node, ...], tupl
     # libyaml is a build option of PyYAML; without it the same events come, slower.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        reader.read(yaml.parse(source.text, Loader=loader))
+        reader.read(loader(source.text))
     except _Stop:
         pass
     except (
@@ -121,8 +127,8 @@ class _Reader:
         self._anchors: dict[str, Node] = {}
         self._merged = 0
 
-    def read(self, events: Iterable[yaml.Event]) -> None:
-        # By type, not by isinstance: a large file has millions of events, and most of them are scalars.
+    def read(self, loader: yaml.SafeLoader | yaml.CSafeLoader) -> None:
+        # Looked up by type: a large file has millions of events, and a chain of isinstance is slow.
         readers: dict[type[yaml.Event], Callable[[Any], None]] = {
             yaml.ScalarEvent: self._scalar,
             yaml.MappingStartEvent: self._open,
@@ -135,7 +141,7 @@ class _Reader:
             yaml.StreamStartEvent: _ignore,
             yaml.StreamEndEvent: _ignore,
         }
-        for event in events:
+        for event in iter(loader.get_event, None):
             readers[event.__class__](event)
 
     # Events.
@@ -147,7 +153,10 @@ class _Reader:
 
     def _scalar(self, event: yaml.ScalarEvent) -> None:
         text, tag = event.value, event.tag
-        plain = not event.style and tag is None
+        if tag is None and event.anchor is None and text not in _MARKED:
+            self._add(Scalar(_at(event), text, False))
+            return
+        plain = tag is None and not event.style
         node = Scalar(_at(event), text, plain and text in _NULLS)
         if tag is not None and tag != _STR_TAG:
             self._refuse_tag(node.at, tag)
@@ -177,14 +186,12 @@ class _Reader:
 
     def _alias(self, event: yaml.AliasEvent) -> None:
         name = event.anchor or ""
-        node = self._anchors.get(name)
-        if node is None:
-            inside = any(name == opened.anchor for opened in self._stack)
-            why = (
-                "stands inside what it names" if inside else f"names nothing: no &{shown(name)} stands above"
-            )
-            self._refuse(_at(event), f"*{shown(name)} {why}")
-            node = Scalar(_at(event), name, null=False)
+        at = _at(event)
+        node: Node = self._anchors.get(name) or Scalar(at, name, null=False)
+        if any(name == opened.anchor for opened in self._stack):
+            self._refuse(at, f"*{shown(name)} stands inside what it names")
+        elif name not in self._anchors:
+            self._refuse(at, f"*{shown(name)} names nothing: no &{shown(name)} stands above")
         self._add(node)
 
     # What they build.
@@ -224,7 +231,7 @@ class _Reader:
         top.key = node
 
     def _merge(self, pairs: dict[str, Pair], merged: Pair) -> None:
-        """Put under a mapping's own pairs those of the mappings that its `<<` names, the first named first."""
+        """Put under a mapping's own pairs those that its `<<` names; the first named wins."""
         node = merged.node
         for block in node.items if isinstance(node, Items) else (node,):
             if not isinstance(block, Block):
@@ -257,7 +264,3 @@ class _Reader:
 
 def _ignore(_: yaml.Event) -> None:
     """Nothing is learned from the ends of documents and of the stream."""
-
-
-def _at(event: yaml.Event) -> int:
-    return event.start_mark.index if event.start_mark else 0
