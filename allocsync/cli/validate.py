@@ -1,4 +1,4 @@
-"""`allocsync validate`: is this desired state right? Answered from the files alone, without a network."""
+"""`allocsync validate`: judge the desired state offline, every mistake at once."""
 
 from pathlib import Path
 
@@ -6,52 +6,56 @@ import click
 
 from allocsync import errors
 from allocsync.cli import output
-from allocsync.cli.options import Flags, setting_options, settings_from
 from allocsync.desired import reading
-from allocsync.desired.load import Loaded, load_files
-from allocsync.errors import DesiredError, Problem
+from allocsync.desired.load import Examined, examine
 from allocsync.planning.model import Mode
-from allocsync.planning.render import Line, Tone, count
+from allocsync.planning.render import count
 
 
 @click.command()
-@click.argument("path", required=False, type=click.Path(path_type=Path))
+@click.argument("path", type=click.Path(path_type=Path), required=False, envvar="ALLOCSYNC_DESIRED")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@setting_options("desired", "mode")
-@click.pass_context
-def validate(context: click.Context, flags: Flags, path: Path | None, as_json: bool) -> int:
-    """Check the desired state at PATH (default: the one of the settings) without asking any server."""
-    settings = settings_from(context, flags)
-    files = reading.read(path or settings.desired)
-    loaded, problems = _load(files, settings.mode)
+@click.option(
+    "--mode",
+    type=click.Choice([mode.value for mode in Mode]),
+    default=Mode.ENFORCE.value,
+    envvar="ALLOCSYNC_MODE",
+    help="Mode of allocations that name none; it is part of the generation's digest. [ALLOCSYNC_MODE]",
+)
+def validate(path: Path | None, as_json: bool, mode: str) -> int:
+    """Check the desired state at PATH (a file or a directory); default ALLOCSYNC_DESIRED.
+
+    Reads only files, changes nothing, and exits with 1 when there is anything wrong.
+    """
+    if path is None:
+        raise click.UsageError("which files? Give PATH, or set ALLOCSYNC_DESIRED.")
+    examined = examine(reading.read(path), default_mode=Mode(mode))
     if as_json:
-        output.write_json(_as_json(loaded, problems, len(files.files)))
-    elif problems:
-        wrong = len({problem.file for problem in problems})
-        total = count(max(len(files.files), wrong), "file")
-        summary = f"{count(len(problems), 'error')} in {wrong} of {total}. Nothing was changed."
-        output.write_lines([*(Line(str(problem)) for problem in problems), Line(summary, Tone.BAD)])
-    elif loaded is not None:
-        generation = loaded.generation
-        text = f"{count(len(generation.allocations), 'allocation')} in {count(generation.files, 'file')}"
-        output.write_lines([Line(f"{text}: all valid. Generation {generation.digest[:8]}.", Tone.GOOD)])
-    return errors.EXIT_ERROR if problems else errors.EXIT_FINE
+        output.write_json(_as_json(examined))
+    else:
+        for line in _lines(path, examined):
+            click.echo(line)
+    return errors.EXIT_ERROR if examined.problems else errors.EXIT_FINE
 
 
-def _load(files: reading.FileSet, mode: Mode) -> tuple[Loaded | None, tuple[Problem, ...]]:
-    try:
-        loaded = load_files(files, default_mode=mode)
-    except DesiredError as error:
-        return None, error.problems
-    return loaded, loaded.problems
+def _lines(path: Path, examined: Examined) -> list[str]:
+    if examined.loaded and not examined.problems:
+        generation = examined.loaded.generation
+        declared = f"{count(len(generation.allocations), 'allocation')} in {count(generation.files, 'file')}"
+        return [f"{path}: {declared}, nothing wrong. Generation {generation.digest[:8]}."]
+    wrong = len({problem.file for problem in examined.problems})
+    total = count(max(examined.files, wrong), "file")
+    summary = f"{count(len(examined.problems), 'error')} in {wrong:,} of {total}. Nothing was changed."
+    return [*map(str, examined.problems), summary]
 
 
-def _as_json(loaded: Loaded | None, problems: tuple[Problem, ...], files: int) -> dict[str, object]:
+def _as_json(examined: Examined) -> dict[str, object]:
+    generation = examined.loaded.generation if examined.loaded else None
     return {
-        "valid": not problems,
-        "files": files,
-        "allocations": len(loaded.generation.allocations) if loaded else 0,
-        "generation": loaded.generation.digest if loaded else None,
+        "valid": not examined.problems,
+        "files": examined.files,
+        "allocations": len(generation.allocations) if generation else 0,
+        "generation": generation.digest if generation else None,
         "problems": [
             {
                 "file": problem.file,
@@ -60,6 +64,6 @@ def _as_json(loaded: Loaded | None, problems: tuple[Problem, ...], files: int) -
                 "path": problem.path,
                 "message": problem.message,
             }
-            for problem in problems
+            for problem in examined.problems
         ],
     }

@@ -1,96 +1,145 @@
-"""Files into a generation, or every reason why not.
+"""Files in, one generation out; or every reason why not, at once.
 
-The rules: what cannot be understood as a whole (a file that does not parse, an id in two places, a document
-of another version) rejects the generation, and the last good one stays in force; a mistake inside one
-allocation quarantines that one. The digest says what is declared: not comments, order or file names.
+The rule: what is wrong inside one allocation quarantines that one; anything else rejects the whole set,
+because then nobody can say what it declares. A file that holds nothing is rejected, too: far more often it is
+being written, or was cut off by a full disk, than it is a wish that everything be disowned.
+
+The digest is of what is declared: not of comments, order, file names or places. Errors come sorted by place,
+and the same files always give the same ones.
+
+Left out: reading files (`desired.reading`), YAML (`desired.source`), what fields there are (`desired.schema`)
+and when to load (`desired.watch`).
 """
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
+from functools import partial
 from pathlib import Path
 
-from allocsync.desired import reading
-from allocsync.desired.reading import FileSet
-from allocsync.desired.schema import Declared, Document, read_document
-from allocsync.desired.source import parse
-from allocsync.desired.text import decode
+from allocsync.desired import reading, schema, source
+from allocsync.desired.text import SourceText, decode, shown
 from allocsync.errors import DesiredError, Problem
 from allocsync.planning.model import AllocationId, Desired, Generation, Mode
+from allocsync.planning.render import visible
+
+_EMPTY = (
+    "nothing is declared here; write `apiVersion: allocsync/v1` and `allocations: {}` to declare none, "
+    "or remove the file"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A generation, and the problems of the allocations that are quarantined in it."""
+    """A generation, and what is wrong with the allocations in quarantine."""
 
     generation: Generation
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """All that can be said of a set: `loaded` is None when it is rejected; `problems` are all, sorted."""
+
+    loaded: Loaded | None
     problems: tuple[Problem, ...]
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An allocation, and the place of its key."""
+
+    entry: schema.Entry
+    place: str
 
 
 def load(path: Path, *, default_mode: Mode) -> Loaded:
-    """Load a file or a directory.
+    """Load the file, or the directory of *.yaml and *.yml files, as one generation.
 
     Raises:
-        DesiredError: the generation must be rejected; every problem is in it.
+        DesiredError: the whole set is rejected; all of its problems.
     """
-    return load_files(reading.read(path), default_mode=default_mode)
+    return accept(examine(reading.read(path), default_mode=default_mode))
 
 
-def load_files(files: FileSet, *, default_mode: Mode) -> Loaded:
-    """Load what was read.
+def accept(examined: Examined) -> Loaded:
+    """Give what was loaded.
 
     Raises:
-        DesiredError: the generation must be rejected; every problem is in it.
+        DesiredError: the whole set is rejected; all of its problems.
     """
-    if files.trouble:
-        raise DesiredError((Problem(files.name, 1, 1, "", files.trouble),))
+    if examined.loaded is None:
+        raise DesiredError(examined.problems)
+    return examined.loaded
+
+
+def examine(files: reading.FileSet, *, default_mode: Mode) -> Examined:
+    """Judge a set of files whole; raises nothing."""
     fatal: list[Problem] = []
-    declared: dict[AllocationId, Declared] = {}
+    entries: dict[AllocationId, _Found] = {}
+    if files.trouble:
+        fatal.append(Problem(visible(files.name), 1, 1, "", files.trouble))
     for file in files.files:
-        if file.trouble:
-            fatal.append(Problem(file.name, 1, 1, "", file.trouble))
-            continue
-        for document in _documents(file.name, file.data, default_mode, fatal):
-            fatal.extend(document.fatal)
-            for entry in document.allocations:
-                first = declared.setdefault(entry.id, entry)
-                if first is not entry:
-                    message = f"declared twice; first at {first.source.place(first.at)}"
-                    fatal.append(entry.source.problem(entry.at, ("allocations", entry.id), message))
-    problems = tuple(sorted(problem for entry in declared.values() for problem in entry.problems))
+        _examine_file(file, entries, fatal, default_mode)
+    quarantined = {key: found.entry.problems for key, found in entries.items() if found.entry.problems}
+    problems = sorted({*fatal, *(problem for found in quarantined.values() for problem in found)})
     if fatal:
-        raise DesiredError((*fatal, *problems))
-    return Loaded(_generation(declared, len(files.files)), problems)
+        return Examined(None, tuple(problems), len(files.files))
+    allocations = {
+        key: found.entry.desired for key, found in sorted(entries.items()) if found.entry.desired is not None
+    }
+    generation = Generation(
+        digest=_digest(allocations, quarantined),
+        allocations=allocations,
+        quarantined={
+            key: tuple(str(problem) for problem in sorted(found))
+            for key, found in sorted(quarantined.items())
+        },
+        files=len(files.files),
+    )
+    return Examined(Loaded(generation, tuple(problems)), tuple(problems), len(files.files))
 
 
-def _documents(name: str, data: bytes, default_mode: Mode, fatal: list[Problem]) -> list[Document]:
-    source = decode(name, data)
-    if isinstance(source, Problem):
-        fatal.append(source)
-        return []
-    nodes, problems = parse(source)
+def _examine_file(
+    file: reading.File, entries: dict[AllocationId, _Found], fatal: list[Problem], default_mode: Mode
+) -> None:
+    if file.trouble:
+        fatal.append(Problem(visible(file.name), 1, 1, "", file.trouble))
+        return
+    text = decode(visible(file.name), file.data)
+    if isinstance(text, Problem):
+        fatal.append(text)
+        return
+    nodes, problems = source.parse(text, shrink=partial(schema.read_body, text))
     fatal.extend(problems)
-    if not nodes and not problems:
-        fatal.append(
-            Problem(name, 1, 1, "", "nothing is declared here; write `allocations: {}` to declare none")
-        )
-    if problems:
-        return []  # what stands beside a mistake in the YAML itself may not mean what it seems to
-    return [read_document(node, source, default_mode=default_mode) for node in nodes]
+    # An empty document (`---` before the first, or after the last) is a slip of the pen.
+    declared = [node for node in nodes if not (isinstance(node, source.Scalar) and node.null)]
+    if not declared and not problems:
+        fatal.append(text.problem(0, (), _EMPTY))
+    for node in declared:
+        document = schema.read_document(text, node, default_mode=default_mode)
+        fatal.extend(document.problems)
+        for entry in document.entries:
+            _put(text, entry, entries, fatal)
 
 
-def _generation(declared: dict[AllocationId, Declared], files: int) -> Generation:
-    allocations: dict[AllocationId, Desired] = {}
-    quarantined: dict[AllocationId, tuple[str, ...]] = {}
-    for key in sorted(declared):
-        entry = declared[key]
-        if entry.desired is not None:
-            allocations[key] = entry.desired
-        else:
-            quarantined[key] = tuple(str(problem) for problem in sorted(entry.problems))
-    digest = sha256()
-    for desired in allocations.values():
-        digest.update(json.dumps([desired.id, desired.mode, desired.leaves]).encode() + b"\n")
-    for key, messages in quarantined.items():
-        digest.update(json.dumps([key, None, messages]).encode() + b"\n")
-    return Generation(digest.hexdigest(), allocations, quarantined, files)
+def _put(
+    text: SourceText, entry: schema.Entry, entries: dict[AllocationId, _Found], fatal: list[Problem]
+) -> None:
+    first = entries.setdefault(entry.id, _Found(entry, text.place(entry.at)))
+    if first.entry is not entry:
+        path = ("allocations", entry.id)
+        fatal.append(text.problem(entry.at, path, f"declared twice; first at {shown(first.place)}"))
+
+
+def _digest(
+    allocations: Mapping[AllocationId, Desired], quarantined: Mapping[AllocationId, tuple[Problem, ...]]
+) -> str:
+    declared = [[key, desired.mode, desired.leaves] for key, desired in sorted(allocations.items())]
+    held = [
+        [key, sorted([problem.path, problem.message] for problem in found)]
+        for key, found in sorted(quarantined.items())
+    ]
+    return hashlib.sha256(json.dumps([declared, held], separators=(",", ":")).encode("ascii")).hexdigest()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 _DATA_LINK = "..data"  # what kubelet's AtomicWriter swaps
-_SUFFIXES = (".yaml", ".yml")
+SUFFIXES = (".yaml", ".yml")
 _TRIES = 10  # a directory that is swapped more often than it can be read is reported, not waited for
 
 
@@ -50,13 +50,13 @@ class FileSet:
 
 
 def read(path: Path) -> FileSet:
-    """Read the file, or every *.yaml and *.yml of the directory; entries that begin with a dot are skipped."""
+    """Read the file, or every *.yaml and *.yml of the directory; names that begin with a dot are skipped."""
     for _ in range(_TRIES):
         base = _base(path)
         found = _read_directory(path, base) if base.is_dir() else _read_single(path, base)
         if base == _base(path):
             return found
-    return FileSet(str(path), trouble="it was replaced again and again while it was being read")
+    return FileSet(str(path), trouble="this was replaced again and again while it was being read")
 
 
 def _base(path: Path) -> Path:
@@ -67,25 +67,22 @@ def _base(path: Path) -> Path:
 
 
 def _read_single(path: Path, base: Path) -> FileSet:
-    file = _read_file(str(path), base)
     if not os.path.lexists(path):
         return FileSet(
             str(path), trouble="no such file or directory; create it, or correct the setting `desired`"
         )
-    return FileSet(str(path), (file,))
+    return FileSet(str(path), (_read_file(str(path), base),))
 
 
 def _read_directory(path: Path, base: Path) -> FileSet:
     try:
-        places = {name: base / name for name in os.listdir(base)}
-        real = Path(os.path.realpath(path))
-        if real != base:
-            # Besides the links that kubelet makes into `..data`, a mounted directory may hold files of its own.
-            own = (name for name in os.listdir(real) if not _leads_into_data(real / name))
-            places.update((name, real / name) for name in own)
+        places = {entry.name: entry for entry in base.iterdir()}
+        if not base.samefile(path):
+            # Besides the links that kubelet makes into `..data`, a mounted directory may hold its own files.
+            places.update((entry.name, entry) for entry in path.iterdir() if not _leads_into_data(entry))
     except OSError as error:
         return FileSet(str(path), trouble=f"this directory cannot be read: {_why(error)}")
-    names = sorted(name for name in places if name.endswith(_SUFFIXES) and not name.startswith("."))
+    names = sorted(name for name in places if name.endswith(SUFFIXES) and not name.startswith("."))
     if not names:
         return FileSet(str(path), trouble="this directory holds no *.yaml or *.yml file")
     return FileSet(str(path), tuple(_read_file(str(path / name), places[name]) for name in names))
@@ -93,7 +90,7 @@ def _read_directory(path: Path, base: Path) -> FileSet:
 
 def _leads_into_data(entry: Path) -> bool:
     try:
-        return Path(os.readlink(entry)).parts[:1] == (_DATA_LINK,)
+        return entry.readlink().parts[:1] == (_DATA_LINK,)
     except OSError:
         return False  # not a link
 

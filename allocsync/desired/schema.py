@@ -1,212 +1,279 @@
-"""Nodes into desired allocations: what may be declared, and every mistake at once.
+"""What a document of the desired state must hold: nodes in, declarations or problems out.
 
-The rules: an allocation with a mistake is quarantined, with its messages, and the others go on; a mistake of
-the document (its version, its shape, its defaults) rejects the whole generation, because nobody can say what
-was meant. null is an error: a field that is not wanted is left out.
+The rule: nothing is guessed and nothing is passed over. An unknown field is an error with a suggestion, null
+is an error, and so is what only the server can say. What is wrong inside one allocation is that allocation's
+problem (`Entry.problems`); what is wrong around them is the document's (`Document.problems`).
 
-Left out: which files there are and ids in two of them (`load`).
+`read_body` is the shrink step of `source.parse`: most allocations are judged as soon as they have been read.
+Left out: ids that stand in two places, and what becomes of problems (`desired.load`).
 """
 
-from collections.abc import Iterator, Mapping
+import difflib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
+from functools import partial
+from typing import TypeAlias
 
-from allocsync.desired.source import Block, Node, Pair, Scalar
+from allocsync.desired.source import Block, Items, Node, Pair, Read, Scalar
 from allocsync.desired.text import SourceText, shown
 from allocsync.errors import Problem
-from allocsync.planning.model import (
-    DECLARABLE,
-    STATUSES,
-    UNDECLARABLE_STATUSES,
-    AllocationId,
-    Desired,
-    Mode,
-)
+from allocsync.planning.model import DECLARABLE, STATUSES, UNDECLARABLE_STATUSES, AllocationId, Desired, Mode
 
 API_VERSION = "allocsync/v1"
-SERVER_OWNED = ("updated", "schema")
 MAX_ID_LENGTH = 256
-MAX_VALUE_LENGTH = 4_096
 _DOCUMENT_KEYS = ("apiVersion", "defaults", "allocations")
-_MODE = "mode"
-Tree = Mapping[str, "Tree | None"]
+_SERVERS = ("updated", "schema")
+_MODES = tuple(Mode)
+_STATUS_FIELDS = frozenset(
+    name for name in DECLARABLE if name.partition(".")[2].endswith(("status", "cloud"))
+)
+_NULL = "null; leave the key out"
+
+Fault: TypeAlias = Callable[[int, Sequence[str], str], None]
 
 
-def _tree() -> Tree:
-    tree: dict[str, dict[str, object] | None] = {_MODE: None}
+def _children() -> dict[str, tuple[str, ...]]:
+    """The fields under each dotted field: `urls` has base, id, vanity; the body itself is the empty name."""
+    found: dict[str, dict[str, None]] = {}
     for name in DECLARABLE:
-        *parents, last = name.split(".")
-        place: dict[str, object] = tree  # type: ignore[assignment]  # the same shape, one level down at a time
-        for parent in parents:
-            place = place.setdefault(parent, {})  # type: ignore[assignment]  # likewise
-        place[last] = None
-    return tree  # type: ignore[return-value]  # likewise
+        parts = name.split(".")
+        for depth, part in enumerate(parts):
+            found.setdefault(".".join(parts[:depth]), {})[part] = None
+    return {parent: tuple(names) for parent, names in found.items()}
 
 
-# What may stand in an allocation: a key leads to more keys, or (None) to a value.
-BODY = _tree()
+_FIELDS: Mapping[str, tuple[str, ...]] = _children()
 
 
-@dataclass(slots=True)
-class Declared:
-    """One allocation as one document declares it; `desired` is None when it has problems."""
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The declarations of one allocation, or of the defaults, and what is wrong with them."""
 
-    id: AllocationId
-    source: SourceText
-    at: int
-    desired: Desired | None
+    leaves: Mapping[str, str]
+    mode: Mode | None
     problems: tuple[Problem, ...]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One allocation of a document: as declared, or None and why not."""
+
+    id: AllocationId
+    at: int
+    desired: Desired | None
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
-    """What one document declares; `fatal` problems reject the generation."""
+    """One document: its allocations, and what is wrong with the document itself."""
 
-    allocations: list[Declared] = field(default_factory=list)
-    fatal: list[Problem] = field(default_factory=list)
+    entries: tuple[Entry, ...]
+    problems: tuple[Problem, ...]
 
 
-def read_document(node: Node, source: SourceText, *, default_mode: Mode) -> Document:
-    """Everything that a document declares, and everything that is wrong with it."""
-    document = Document()
+def read_body(source: SourceText, keys: Sequence[str], block: Block) -> Block | Read:
+    """Judge an allocation's body as soon as its mapping has ended; others mappings are left as they are."""
+    return Read(block.at, _body(source, keys, block)) if keys[0] == "allocations" else block
+
+
+def read_document(source: SourceText, node: Node, *, default_mode: Mode) -> Document:
+    """Judge one document whole; every problem, in no order."""
+    problems: list[Problem] = []
+    fault = partial(_note, source, problems)
     if not isinstance(node, Block):
-        message = f"a document is a mapping that begins with `apiVersion: {API_VERSION}`"
-        document.fatal.append(source.problem(node.at, (), message))
-        return document
-    document.fatal.extend(_unknown(node, _DOCUMENT_KEYS, (), source))
-    document.fatal.extend(_version(node, source))
-    defaults, problems = _body(node.pairs.get("defaults"), ("defaults",), source)
-    document.fatal.extend(problems)
-    allocations = node.pairs.get("allocations")
-    if allocations is None:
-        message = "`allocations` is missing; write `allocations: {}` to declare none"
-        document.fatal.append(source.problem(node.at, (), message))
-    elif not isinstance(allocations.node, Block):
-        message = "a mapping of ids is needed; write `allocations: {}` to declare none"
-        document.fatal.append(source.problem(allocations.node.at, ("allocations",), message))
-    else:
-        for key, pair in allocations.node.pairs.items():
-            document.allocations.append(_allocation(key, pair, defaults, source, default_mode))
-    return document
+        fault(node.at, (), f"a document is a mapping; begin with `apiVersion: {API_VERSION}`")
+        return Document((), tuple(problems))
+    if not _is_ours(node, fault):
+        return Document((), tuple(problems))
+    for name, pair in node.pairs.items():
+        if name not in _DOCUMENT_KEYS:
+            fault(pair.at, (name,), f"unknown field{_suggest(name, _DOCUMENT_KEYS)}")
+    defaults = _defaults(source, node, problems)
+    allocations = _allocations(node, fault)
+    entries = []
+    for key, pair in allocations.items():
+        wrong = _wrong_id(key)
+        if wrong:
+            fault(pair.at, ("allocations", key), wrong)
+        else:
+            entries.append(_entry(source, key, pair, defaults, default_mode))
+    return Document(tuple(entries), tuple(problems))
 
 
-def _version(node: Block, source: SourceText) -> Iterator[Problem]:
+def _note(source: SourceText, problems: list[Problem], at: int, keys: Sequence[str], message: str) -> None:
+    problems.append(source.problem(at, keys, message))
+
+
+# The document.
+
+
+def _is_ours(node: Block, fault: Fault) -> bool:
+    """Whether the rest of the document can be judged: another apiVersion would make every field wrong."""
     pair = node.pairs.get("apiVersion")
     if pair is None:
-        yield source.problem(node.at, (), f"`apiVersion: {API_VERSION}` is missing")
-    elif not isinstance(pair.node, Scalar) or pair.node.text != API_VERSION:
-        said = shown(pair.node.text) if isinstance(pair.node, Scalar) else "this"
-        yield source.problem(pair.node.at, ("apiVersion",), f"{said} is not known; write {API_VERSION}")
+        fault(node.at, (), f"apiVersion is missing; write `apiVersion: {API_VERSION}`")
+        return True
+    if isinstance(pair.node, Scalar) and pair.node.text == API_VERSION:
+        return True
+    given = shown(pair.node.text) if isinstance(pair.node, Scalar) else "this"
+    fault(pair.node.at, ("apiVersion",), f"{given or 'nothing'} is not known here; write {API_VERSION}")
+    return False
 
 
-def _allocation(
-    key: str, pair: Pair, defaults: Mapping[str, str], source: SourceText, default_mode: Mode
-) -> Declared:
-    where = ("allocations", key)
-    problems = [source.problem(pair.at, where, message) for message in _id_problems(key)]
-    values, wrong = _body(pair, where, source)
-    problems.extend(wrong)
-    merged = {**defaults, **values}
-    mode = Mode(merged.pop(_MODE, default_mode))
-    if not merged and not values and not problems:
-        problems.append(source.problem(pair.at, where, "declares nothing; name a field, or leave the id out"))
-    key_id = AllocationId(key)
-    if problems:
-        return Declared(key_id, source, pair.at, None, tuple(problems))
-    leaves = tuple((name, merged[name]) for name in DECLARABLE if name in merged)
-    desired = Desired(key_id, leaves, mode, f"{source.file}:{source.line(pair.at)}")
-    return Declared(key_id, source, pair.at, desired, ())
+def _defaults(source: SourceText, node: Block, problems: list[Problem]) -> Body:
+    pair = node.pairs.get("defaults")
+    if pair is None:
+        return Body({}, None, ())
+    body = _body(source, ("defaults",), pair.node, pair.at)
+    problems.extend(body.problems)
+    return body
 
 
-def _id_problems(key: str) -> Iterator[str]:
-    if not key or len(key) > MAX_ID_LENGTH:
-        yield f"an id has 1 to {MAX_ID_LENGTH} characters"
-    elif key in {".", ".."} or not key.isprintable() or any(char.isspace() for char in key):
-        yield "an id has no spaces or control characters, and is neither . nor .."
+def _allocations(node: Block, fault: Fault) -> Mapping[str, Pair]:
+    pair = node.pairs.get("allocations")
+    if pair is None:
+        fault(node.at, (), "allocations is missing; write `allocations: {}` to declare none")
+        return {}
+    if isinstance(pair.node, Block):
+        return pair.node.pairs
+    is_null = isinstance(pair.node, Scalar) and pair.node.null
+    what = "null; write `{}` to declare none" if is_null else "this must be a mapping from ids to allocations"
+    fault(pair.at, ("allocations",), what)
+    return {}
 
 
-def _body(
-    pair: Pair | None, where: tuple[str, ...], source: SourceText
-) -> tuple[dict[str, str], list[Problem]]:
-    """The values by dotted field, `mode` among them."""
-    values: dict[str, str] = {}
+def _wrong_id(key: str) -> str:
+    """What is wrong with an id; an allocation without a usable id cannot be told from others."""
+    if not key:
+        return "an id cannot be empty"
+    if len(key) > MAX_ID_LENGTH:
+        return f"an id has at most {MAX_ID_LENGTH} characters and this has {len(key):,}"
+    if " " in key or not key.isprintable():  # no other white space is printable
+        return "an id cannot hold spaces, line breaks or control characters"
+    return "an id cannot be . or .. (a URL would lose it)" if key in {".", ".."} else ""
+
+
+def _entry(source: SourceText, key: str, pair: Pair, defaults: Body, default_mode: Mode) -> Entry:
+    allocation_id, keys = AllocationId(key), ("allocations", key)
+    read = pair.node.value if isinstance(pair.node, Read) else None
+    body = read if isinstance(read, Body) else _body(source, keys, pair.node, pair.at)
+    if body.problems:
+        return Entry(allocation_id, pair.at, None, body.problems)
+    leaves = {**defaults.leaves, **body.leaves}
+    mode = body.mode or defaults.mode
+    if not leaves and mode is None and not defaults.problems:
+        nothing = source.problem(pair.at, keys, "declares nothing; give it a field or a mode, or remove it")
+        return Entry(allocation_id, pair.at, None, (nothing,))
+    desired = Desired(
+        id=allocation_id,
+        leaves=tuple((name, leaves[name]) for name in DECLARABLE if name in leaves),
+        mode=mode or default_mode,
+        source=f"{source.file}:{source.line(pair.at)}",
+    )
+    return Entry(allocation_id, pair.at, desired)
+
+
+# The body.
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A body while it is read."""
+
+    fault: Fault
+    leaves: dict[str, str] = field(default_factory=dict)
+    mode: Mode | None = None
+
+
+def _body(source: SourceText, keys: Sequence[str], node: Node, at: int | None = None) -> Body:
+    """Read a body; `at` is where its key stands, where that is known."""
     problems: list[Problem] = []
-    if pair is not None:
-        _walk(pair, BODY, where, len(where), source, values, problems)
-    return values, problems
+    reading = _Reading(partial(_note, source, problems))
+    if isinstance(node, Block):
+        _fields(reading, keys, "", node)
+    elif isinstance(node, Scalar) and node.null:
+        what = "null; leave the key out" if len(keys) == 1 else "null; write `{}` or leave the key out"
+        reading.fault(node.at if at is None else at, keys, what)
+    else:
+        reading.fault(node.at, keys, f"this must be a mapping with some of {' '.join(_FIELDS[''])}")
+    return Body(reading.leaves, reading.mode, tuple(problems))
 
 
-def _walk(  # noqa: PLR0917 - one recursion, and what it gathers
-    pair: Pair,
-    tree: Tree,
-    where: tuple[str, ...],
-    root: int,
-    source: SourceText,
-    values: dict[str, str],
-    problems: list[Problem],
-) -> None:
+def _fields(reading: _Reading, keys: Sequence[str], parent: str, block: Block) -> None:
+    known = _FIELDS[parent]
+    for name, pair in block.pairs.items():
+        if name in known:
+            _field(reading, (*keys, name), f"{parent}.{name}" if parent else name, pair)
+        elif name == "mode" and not parent:
+            reading.mode = _mode(reading, (*keys, name), pair)
+        else:
+            reading.fault(pair.at, (*keys, name), _unknown(name, parent))
+
+
+def _field(reading: _Reading, keys: Sequence[str], name: str, pair: Pair) -> None:
     node = pair.node
     if isinstance(node, Scalar) and node.null:
-        problems.append(source.problem(pair.at, where, "null; leave the key out to not own it"))
-        return
-    if not isinstance(node, Block):
-        message = f"a mapping is needed, with some of: {', '.join(tree)}"
-        problems.append(source.problem(node.at, where, message))
-        return
-    problems.extend(_unknown(node, tuple(tree), where, source))
-    for key, child in node.pairs.items():
-        if key not in tree:
-            continue
-        below = tree[key]
-        if below is not None:
-            _walk(child, below, (*where, key), root, source, values, problems)
-            continue
-        name = ".".join((*where[root:], key))
-        wrong = _value_problem(name, child.node)
-        if wrong is not None:
-            problems.append(source.problem(child.node.at, (*where, key), wrong))
-        elif isinstance(child.node, Scalar):
-            values[name] = child.node.text
-
-
-def _unknown(
-    node: Block, known: tuple[str, ...], where: tuple[str, ...], source: SourceText
-) -> Iterator[Problem]:
-    for key, pair in node.pairs.items():
-        if key in known:
-            continue
-        if key in SERVER_OWNED and where:
-            message = "the server owns this field; leave it out"
+        reading.fault(pair.at, keys, _NULL)
+    elif name in _FIELDS:
+        if isinstance(node, Block):
+            _fields(reading, keys, name, node)
         else:
-            close = get_close_matches(key, known, n=1)
-            message = "unknown field; " + (
-                f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-            )
-        yield source.problem(pair.at, (*where, key), message)
+            reading.fault(node.at, keys, f"this must be a mapping with some of {' '.join(_FIELDS[name])}")
+    elif not isinstance(node, Scalar):
+        reading.fault(node.at, keys, f"this must be a single value, not a {_kind(node)}")
+    elif name in _STATUS_FIELDS and (wrong := _wrong_status(node.text)):
+        reading.fault(node.at, keys, wrong)
+    else:
+        reading.leaves[name] = node.text
 
 
-def _value_problem(name: str, node: Node) -> str | None:
+def _mode(reading: _Reading, keys: Sequence[str], pair: Pair) -> Mode | None:
+    node = pair.node
+    if isinstance(node, Scalar) and node.text in _MODES:
+        return Mode(node.text)
     if not isinstance(node, Scalar):
-        return "one value is needed, not a list or a mapping"
-    if node.null:
-        return "null; leave the key out to not own it"
-    text = node.text
-    if len(text) > MAX_VALUE_LENGTH:
-        return f"longer than {MAX_VALUE_LENGTH:,} characters"
-    if name == _MODE and text not in list(Mode):
-        return f"{shown(text)} is not a mode ({' '.join(Mode)}){_suggestion(text, tuple(Mode))}"
-    if name.rpartition(".")[2] in {"status", "cloud"}:
-        if text in UNDECLARABLE_STATUSES:
-            return f"{text} cannot be declared: the server passes through it by itself"
-        if text not in STATUSES:
-            refused = " and ".join(UNDECLARABLE_STATUSES)
-            return (
-                f"{shown(text)} is not a status ({' '.join(STATUSES)}); {refused} cannot be declared"
-                f"{_suggestion(text, STATUSES)}"
-            )
+        reading.fault(node.at, keys, f"this must be a single value, not a {_kind(node)}")
+    elif node.null:
+        reading.fault(pair.at, keys, _NULL)
+    else:
+        choices = f"is not a mode ({' '.join(_MODES)})"
+        reading.fault(node.at, keys, f"{shown(node.text)} {choices}{_suggest(node.text, _MODES)}")
     return None
 
 
-def _suggestion(text: str, known: tuple[str, ...]) -> str:
-    close = get_close_matches(text.upper() if known is STATUSES else text.lower(), known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+def _wrong_status(status: str) -> str:
+    if status in UNDECLARABLE_STATUSES:
+        return f"{status} cannot be declared: the server passes through it and nobody can want it"
+    if status in STATUSES:
+        return ""
+    wanted = [name for name in STATUSES if name not in UNDECLARABLE_STATUSES]
+    return (
+        f"{shown(status) or 'an empty text'} is not a status ({' '.join(STATUSES)}); "
+        f"{' and '.join(UNDECLARABLE_STATUSES)} cannot be declared{_suggest(status, wanted)}"
+    )
+
+
+def _unknown(name: str, parent: str) -> str:
+    if name in _SERVERS:
+        return "the server owns this; leave it out"
+    if name == "id" and not parent:
+        return "the id is the key that this stands under; leave it out"
+    fields = [*_FIELDS[parent], *([] if parent else ["mode"])]
+    elsewhere = [full for full in (*DECLARABLE, *_FIELDS) if full.rpartition(".")[2] == name]
+    close = _suggest(name, fields)
+    if close or not elsewhere:
+        return f"unknown field{close}"
+    return f"unknown field; did you mean {elsewhere[0]}, counted from the allocation?"
+
+
+def _kind(node: Node) -> str:
+    return "list" if isinstance(node, Items) else "mapping"
+
+
+def _suggest(name: str, known: Collection[str]) -> str:
+    """`; did you mean region?`, or nothing; case and dashes are no difference."""
+    folded = {one.casefold(): one for one in known}
+    asked = name[:MAX_ID_LENGTH].casefold().replace("-", "")
+    close = difflib.get_close_matches(asked, folded, n=1)
+    return f"; did you mean {folded[close[0]]}?" if close else ""

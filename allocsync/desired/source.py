@@ -10,8 +10,9 @@ Refused, with the reason: tags other than !!str, keys that are not plain text, a
 Left out: what a document must hold (`desired.schema`) and what parsers' complaints mean (`desired.syntax`).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import yaml
@@ -26,6 +27,8 @@ MAX_MERGED = 2_000_000  # pairs that all `<<` of one file copy or pass over
 _STR_TAG = "tag:yaml.org,2002:str"
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _MERGE = "<<"
+_MARKED = _NULLS | {_MERGE}  # texts that mean something when they are written plainly
+_SHRINKS_AT = 2  # levels: `allocations`, then an id
 
 
 # Named tuples, not dataclasses: a file of 100,000 allocations has millions of these, and they are made in C.
@@ -58,7 +61,15 @@ class Block(NamedTuple):
     pairs: Mapping[str, Pair]
 
 
-Node: TypeAlias = Scalar | Items | Block
+class Read(NamedTuple):
+    """What `shrink` made of a mapping."""
+
+    at: int
+    value: object
+
+
+Node: TypeAlias = Scalar | Items | Block | Read
+Shrink: TypeAlias = Callable[[Sequence[str], Block], Block | Read]
 
 
 @dataclass(slots=True)
@@ -75,17 +86,25 @@ class _Open:
     merged: list[Pair] = field(default_factory=list)
 
 
+# Read a million times, so by C. Every event has a mark; only the type says that it may lack one.
+_at: Callable[[yaml.Event], int] = attrgetter("start_mark.index")
+
+
 class _Stop(Exception):  # noqa: N818 - not an error of the program: a bound of the file was passed
     """Nothing after this is worth reading; the problem has been noted."""
 
 
-def parse(source: SourceText) -> tuple[tuple[Node, ...], tuple[Problem, ...]]:
-    """Read the documents of one file, and everything that is wrong with it as YAML; raises nothing."""
-    reader = _Reader(source)
+def parse(source: SourceText, *, shrink: Shrink) -> tuple[tuple[Node, ...], tuple[Problem, ...]]:
+    """Read the documents of one file, and everything that is wrong with it as YAML; raises nothing.
+
+    `shrink(keys, block)` is shown each mapping that stands two levels down, and the two keys that lead to it;
+    it may give something smaller in its place, so that the nodes of a large file never all live at once.
+    """
+    reader = _Reader(source, shrink)
     # libyaml is a build option of PyYAML; without it the same events come, slower.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        reader.read(yaml.parse(source.text, Loader=loader))
+        reader.read(loader(source.text))
     except _Stop:
         pass
     except (
@@ -99,16 +118,17 @@ def parse(source: SourceText) -> tuple[tuple[Node, ...], tuple[Problem, ...]]:
 
 
 class _Reader:
-    def __init__(self, source: SourceText) -> None:
+    def __init__(self, source: SourceText, shrink: Shrink) -> None:
         self.documents: list[Node] = []
         self.problems: list[Problem] = []
         self._source = source
+        self._shrink = shrink
         self._stack: list[_Open] = []
         self._anchors: dict[str, Node] = {}
         self._merged = 0
 
-    def read(self, events: Iterable[yaml.Event]) -> None:
-        # By type, not by isinstance: a large file has millions of events, and most of them are scalars.
+    def read(self, loader: yaml.SafeLoader | yaml.CSafeLoader) -> None:
+        # Looked up by type: a large file has millions of events, and a chain of isinstance is slow.
         readers: dict[type[yaml.Event], Callable[[Any], None]] = {
             yaml.ScalarEvent: self._scalar,
             yaml.MappingStartEvent: self._open,
@@ -121,7 +141,7 @@ class _Reader:
             yaml.StreamStartEvent: _ignore,
             yaml.StreamEndEvent: _ignore,
         }
-        for event in events:
+        for event in iter(loader.get_event, None):
             readers[event.__class__](event)
 
     # Events.
@@ -133,7 +153,10 @@ class _Reader:
 
     def _scalar(self, event: yaml.ScalarEvent) -> None:
         text, tag = event.value, event.tag
-        plain = not event.style and tag is None
+        if tag is None and event.anchor is None and text not in _MARKED:
+            self._add(Scalar(_at(event), text, False))
+            return
+        plain = tag is None and not event.style
         node = Scalar(_at(event), text, plain and text in _NULLS)
         if tag is not None and tag != _STR_TAG:
             self._refuse_tag(node.at, tag)
@@ -153,28 +176,30 @@ class _Reader:
     def _close(self, _: yaml.CollectionEndEvent) -> None:
         top = self._stack.pop()
         if top.pairs is None:
-            node: Node = Items(top.at, tuple(top.items))
-        else:
-            for pair in top.merged:
-                self._merge(top.pairs, pair)
-            node = Block(top.at, top.pairs)
-        if top.anchor is not None:
-            self._anchors[top.anchor] = node
-        self._add(node)
+            self._add_collection(Items(top.at, tuple(top.items)), top.anchor)
+            return
+        for pair in top.merged:
+            self._merge(top.pairs, pair)
+        block = Block(top.at, top.pairs)
+        shrinks = len(self._stack) == _SHRINKS_AT and len(keys := self._keys()) == _SHRINKS_AT
+        self._add_collection(block, top.anchor, self._shrink(keys, block) if shrinks else block)
 
     def _alias(self, event: yaml.AliasEvent) -> None:
         name = event.anchor or ""
-        node = self._anchors.get(name)
-        if node is None:
-            inside = any(name == opened.anchor for opened in self._stack)
-            why = (
-                "stands inside what it names" if inside else f"names nothing: no &{shown(name)} stands above"
-            )
-            self._refuse(_at(event), f"*{shown(name)} {why}")
-            node = Scalar(_at(event), name, null=False)
+        at = _at(event)
+        node: Node = self._anchors.get(name) or Scalar(at, name, null=False)
+        if any(name == opened.anchor for opened in self._stack):
+            self._refuse(at, f"*{shown(name)} stands inside what it names")
+        elif name not in self._anchors:
+            self._refuse(at, f"*{shown(name)} names nothing: no &{shown(name)} stands above")
         self._add(node)
 
     # What they build.
+
+    def _add_collection(self, node: Items | Block, anchor: str | None, shrunk: Node | None = None) -> None:
+        if anchor is not None:
+            self._anchors[anchor] = node  # whole: an alias may stand where nothing is shrunk
+        self._add(node if shrunk is None else shrunk)
 
     def _add(self, node: Node, *, merges: bool = False) -> None:
         if not self._stack:
@@ -199,14 +224,14 @@ class _Reader:
             self._refuse(node.at, f"a key must be text and this is {what}; put it in quotes or remove it")
             top.key, top.drops = Scalar(node.at, "?", null=False), True
             return
-        top.key = node
         first = top.merged[0] if merges and top.merged else pairs.get(node.text)
         if first is not None:
-            self._refuse(node.at, f"declared twice; first at {self._source.place(first.at)}")
+            self._refuse(node.at, f"declared twice; first at {self._source.place(first.at)}", node.text)
             top.merges, top.drops = False, True
+        top.key = node
 
     def _merge(self, pairs: dict[str, Pair], merged: Pair) -> None:
-        """Put under a mapping's own pairs those of the mappings that its `<<` names, the first named first."""
+        """Put under a mapping's own pairs those that its `<<` names; the first named wins."""
         node = merged.node
         for block in node.items if isinstance(node, Items) else (node,):
             if not isinstance(block, Block):
@@ -227,8 +252,10 @@ class _Reader:
         self._refuse(at, f"the tag {shown(name)} is not used here; remove it (every value is read as text)")
 
     def _refuse(self, at: int, message: str, *keys: str) -> None:
-        here = [opened.key.text for opened in self._stack if opened.key is not None]
-        self.problems.append(self._source.problem(at, (*here, *keys), message))
+        self.problems.append(self._source.problem(at, (*self._keys(), *keys), message))
+
+    def _keys(self) -> list[str]:
+        return [opened.key.text for opened in self._stack if opened.key is not None]
 
     def _stop(self, at: int, message: str) -> NoReturn:
         self._refuse(at, message)
@@ -237,7 +264,3 @@ class _Reader:
 
 def _ignore(_: yaml.Event) -> None:
     """Nothing is learned from the ends of documents and of the stream."""
-
-
-def _at(event: yaml.Event) -> int:
-    return event.start_mark.index if event.start_mark else 0

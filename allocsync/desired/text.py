@@ -61,7 +61,7 @@ class SourceText:
 
 
 def decode(file: str, data: bytes) -> SourceText | Problem:
-    """Read UTF-8, with or without a byte order mark; say what is wrong and where when it is not YAML's text."""
+    """Read UTF-8, with or without a byte order mark; otherwise say what is wrong, and where."""
     for mark, encoding in _OTHER_ENCODINGS:
         if data.startswith(mark):
             return Problem(file, 1, 1, "", f"this is {encoding} text; save the file as UTF-8")

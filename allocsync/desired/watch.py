@@ -1,31 +1,50 @@
-"""New generations as they are written: the directory is watched, and polled slowly beneath.
+"""When to load: at the start, and again within a second of every edit.
 
-The rules: never the file is watched, always its directory, because editors and mounted ConfigMaps replace
-files; what decides is the content, by its hash, not an event; files that do not load change nothing and are
-told once. A directory that vanishes is waited for.
+The rules: the directory is watched, never the file, because an editor or kubelet puts another file in its
+place and a watch on the old one sees nothing more. A watch only says *look*; whether there is something new
+is decided by a hash of the content, so nothing depends on modification times or on which events a file
+system sends. A slow poll beneath finds what no event told. What does not load changes nothing and is said
+once.
+
+Each look begins with a new watch and ends it, so a directory that went away and came back is found again, and
+no thread or task outlives `next`. A generation is only counted as given when `next` returns it: a cancelled
+`next` loses nothing.
+
+Left out: what a set of files means (`desired.load`).
 """
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from watchfiles import awatch
+from watchfiles import Change, awatch
 
 from allocsync.desired import reading
-from allocsync.desired.load import Loaded, load_files
+from allocsync.desired.load import Examined, Loaded, accept, examine
 from allocsync.errors import DesiredError
 from allocsync.planning.model import Generation, Mode
 
 POLL_SECONDS = 10.0
-# The library's own debounce (1.6 s) would make an edit wait longer than it may.
-DEBOUNCE_MS, STEP_MS = 100, 20
-CHECK_MS = 1_000  # how often it is checked that the directory is still the one that is watched
-RETRY_SECONDS = 0.5  # and how soon one that is gone is tried again
+_UNWATCHED_SECONDS = 0.5  # between two looks where nothing can be watched, as when the directory is gone
+_DEBOUNCE_MILLISECONDS = 200
+_STEP_MILLISECONDS = 50
+_SETTLE_SECONDS = 0.05  # content that stays the same so long is not being written any more
+_SETTLE_TRIES = 6  # and one that never does is judged as it is
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Content that has not been seen before, and what is to be said of it."""
+
+    fingerprint: str
+    examined: Examined
 
 
 class DirectoryWatch:
-    """The desired state at a path, as the loop's source of generations."""
+    """A `DesiredSource` of a file or a directory; one `next` at a time."""
 
     def __init__(
         self,
@@ -36,76 +55,113 @@ class DirectoryWatch:
         on_rejected: Callable[[DesiredError], None],
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
+        """`on_loaded` and `on_rejected` are called once for each content that differs from the one before."""
         self._path = path
         self._default_mode = default_mode
         self._on_loaded = on_loaded
         self._on_rejected = on_rejected
         self._poll_seconds = poll_seconds
         self._look = asyncio.Event()
-        self._look.set()
-        self._fingerprint = ""
-        self._digest = ""
-
-    def reload(self) -> None:
-        """Look at the files again at once."""
-        self._look.set()
+        self._seen = ""  # fingerprint of the last content that was judged
+        self._given = ""  # and of the last that was given as a generation
 
     async def next(self) -> Generation:
-        """Wait for the next generation that loads and declares something else than the last one."""
+        """Wait for content that loads and differs from what was given last; at once when called first."""
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._poll_seconds):
-                    await self._look.wait()
             self._look.clear()
-            files = await asyncio.to_thread(reading.read, self._path)
-            fingerprint = await asyncio.to_thread(files.fingerprint)
-            if fingerprint == self._fingerprint:
-                continue
-            self._fingerprint = fingerprint
-            try:
-                loaded = await asyncio.to_thread(load_files, files, default_mode=self._default_mode)
-            except DesiredError as error:
-                self._on_rejected(error)
-                continue
-            self._on_loaded(loaded)
-            if loaded.generation.digest != self._digest:
-                self._digest = loaded.generation.digest
-                return loaded.generation
+            async with self._watching() as watched:
+                found = await self._find()
+                if found is None:
+                    await self._wait(self._poll_seconds if watched else _UNWATCHED_SECONDS)
+            if found is not None:
+                generation = self._judge(found)
+                if generation is not None:
+                    return generation
 
-    async def watch(self) -> None:
-        """Ask for a look at each sign of a change; runs for as long as anybody waits for `next`."""
-        while True:
-            directory = self._directory()
-            watched = _identity(directory)
-            self._look.set()  # whatever changed before this watch began is looked at once it has
-            if watched is not None:
-                with suppress(FileNotFoundError):  # it vanished before it could be watched
-                    await self._signs(directory, watched)
-            await asyncio.sleep(RETRY_SECONDS)
+    def reload(self) -> None:
+        """Look now. To be called from the loop, as signal handlers of the loop are."""
+        self._look.set()
 
-    async def _signs(self, directory: Path, watched: tuple[int, int]) -> None:
-        async for changes in awatch(
-            directory,
-            watch_filter=None,
-            debounce=DEBOUNCE_MS,
-            step=STEP_MS,
-            rust_timeout=CHECK_MS,
-            yield_on_timeout=True,
-            recursive=False,
-        ):
-            if changes:
-                self._look.set()
-            # One that was removed and made again, or swapped, gives no sign: it is watched anew.
-            if _identity(directory) != watched or directory != self._directory():
-                return
+    def _judge(self, found: _Found) -> Generation | None:
+        self._seen = found.fingerprint
+        try:
+            loaded = accept(found.examined)
+        except DesiredError as error:
+            self._on_rejected(error)
+            return None
+        self._on_loaded(loaded)
+        if found.fingerprint == self._given:
+            return None  # a bad edit was taken back: what was in force all the while is right again
+        self._given = found.fingerprint
+        return loaded.generation
 
-    def _directory(self) -> Path:
-        return self._path if self._path.is_dir() else self._path.parent
+    async def _find(self) -> _Found | None:
+        files, fingerprint = await asyncio.to_thread(self._read)
+        for _ in range(_SETTLE_TRIES):
+            if fingerprint == self._seen:
+                return None
+            if not self._seen:
+                break  # the first look: whatever is being written now will be seen by the watch
+            await asyncio.sleep(_SETTLE_SECONDS)
+            before = fingerprint
+            files, fingerprint = await asyncio.to_thread(self._read)
+            if fingerprint == before:
+                break
+        examined = await asyncio.to_thread(examine, files, default_mode=self._default_mode)
+        return _Found(fingerprint, examined)
 
+    def _read(self) -> tuple[reading.FileSet, str]:
+        files = reading.read(self._path)
+        return files, files.fingerprint()
 
-def _identity(directory: Path) -> tuple[int, int] | None:
-    try:
-        found = directory.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+    async def _wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._look.wait()
+        except TimeoutError:
+            return
+
+    @asynccontextmanager
+    async def _watching(self) -> AsyncIterator[bool]:
+        """Watch while the context lasts; gives False where that cannot be done."""
+        stop = asyncio.Event()
+        watch = asyncio.create_task(self._watch(stop))
+        try:
+            # The watch is in place once the task has run to its first suspension, before anything is read.
+            await asyncio.sleep(0)
+            yield not watch.done()
+        finally:
+            stop.set()
+            await asyncio.wait({watch})
+
+    async def _watch(self, stop: asyncio.Event) -> None:
+        try:
+            changes = awatch(
+                *self._directories(),
+                watch_filter=self._concerns_us,
+                debounce=_DEBOUNCE_MILLISECONDS,
+                step=_STEP_MILLISECONDS,
+                stop_event=stop,
+                recursive=False,
+            )
+            async with aclosing(changes):
+                async for _ in changes:
+                    self._look.set()
+                    return
+        except (OSError, RuntimeError):
+            return  # gone, forbidden, or no watches left: `next` looks more often instead
+
+    def _directories(self) -> set[Path]:
+        """The directory; for a file the one that it is named in, and the one that it stands in."""
+        if self._path.is_dir():
+            return {self._path.absolute()}
+        return {self._path.absolute().parent, Path(os.path.realpath(self._path)).parent}
+
+    def _concerns_us(self, _: Change, changed: str) -> bool:
+        """Whether an event can be about the content: editors make many files of their own beside it."""
+        place = Path(changed)
+        if place in self._directories() or place.name.startswith("..data"):
+            return True
+        if self._path.is_dir():
+            return place.suffix in reading.SUFFIXES
+        return place.name in {self._path.name, Path(os.path.realpath(self._path)).name}
