@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from allocsync.api.client import AllocationClient, Timeouts
-from allocsync.planning.model import Accepted, AllocationId, Cloud, NotSent, UpdateAnswer
+from allocsync.planning.model import Accepted, AllocationId, Cloud, Live, NotSent, UpdateAnswer
 from tests.api.conftest import (
     Peer,
     RawServer,
@@ -115,6 +115,20 @@ async def test_a_server_that_closes_idle_connections_makes_no_unknowns() -> None
     assert [type(answer) for answer in answers] == [Accepted] * 40
     assert len({request.connection for request in posts}) == 40, "each on a connection of its own"
     assert all(request.headers["connection"] == "close" for request in posts)
+
+
+async def test_a_stale_connection_costs_a_read_nothing() -> None:
+    async def script(request: Request, peer: Peer) -> bool:
+        if request.connection == 1 and len(server.requests) > 1:
+            peer.reset()
+            return False
+        await peer.send(http(200, ECHO))
+        return True
+
+    async with raw_server(script) as server, client_of(server) as client:
+        assert isinstance(await client.snapshot(A), Live)
+        assert isinstance(await client.snapshot(A), Live)
+        assert [request.connection for request in server.requests] == [1, 1, 2], "the reset fired"
 
 
 async def test_cancelling_an_update_in_flight_raises_and_drops_the_connection() -> None:

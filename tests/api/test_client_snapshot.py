@@ -133,6 +133,20 @@ async def test_a_compressed_answer_is_unusable_and_is_not_unpacked() -> None:
     assert server.requests[0].headers["accept-encoding"] == "identity"
 
 
+@pytest.mark.parametrize("encoding", ["br", "zstd", "deflate", "nonsense"])
+async def test_a_status_counts_however_its_body_is_packed(encoding: str) -> None:
+    async with raw_server(answering(http(410, b"\xffrubbish", f"Content-Encoding: {encoding}"))) as server:
+        assert await read(server) == Missing()
+    assert len(server.requests) == 1
+
+
+async def test_an_answer_that_announces_too_much_is_not_waited_for() -> None:
+    async with raw_server(answering(http(200, b"{", length=2_000_000))) as server:
+        found = await read(server)
+    assert isinstance(found, Failed)
+    assert "larger than 1,048,576 bytes" in found.reason
+
+
 async def test_a_redirect_is_never_followed() -> None:
     async with (
         raw_server(answering(http(200, CLOUD))) as second,
@@ -272,17 +286,3 @@ async def test_a_refused_port_and_a_name_that_does_not_resolve_are_failures() ->
     assert "no connection to 127.0.0.1:" in refused.reason
     assert isinstance(unknown, Failed)
     assert unknown.status is None
-
-
-async def test_a_stale_connection_costs_a_read_nothing() -> None:
-    async def script(request: Request, peer: Peer) -> bool:
-        if request.connection == 1 and len(server.requests) > 1:
-            peer.reset()
-            return False
-        await peer.send(http(200, CLOUD))
-        return True
-
-    async with raw_server(script) as server, client_of(server) as client:
-        assert isinstance(await client.snapshot(A), Live)
-        assert isinstance(await client.snapshot(A), Live)
-        assert [request.connection for request in server.requests] == [1, 1, 2], "the reset fired"
