@@ -115,3 +115,8 @@ def _pieces(value: Json) -> Iterator[str]:
                 yield ","
             yield from _pieces(item)
         yield "]"
+
+
+def number(value: float) -> NumberLiteral:
+    """A Python number as a literal; only finite ones are JSON."""
+    return NumberLiteral(json.dumps(value, allow_nan=False))

@@ -5,7 +5,7 @@ error that a user can act on is printed as `allocsync: …` without a traceback 
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import click
@@ -13,10 +13,22 @@ import click
 from allocsync import __version__, errors
 
 
-def _serve() -> click.Command:
-    from allocsync.cli.serve import serve
+def _run() -> click.Command:
+    from allocsync.cli.run import run
 
-    return serve
+    return run
+
+
+def _plan() -> click.Command:
+    from allocsync.cli.plan import plan
+
+    return plan
+
+
+def _apply() -> click.Command:
+    from allocsync.cli.apply import apply
+
+    return apply
 
 
 def _validate() -> click.Command:
@@ -25,9 +37,25 @@ def _validate() -> click.Command:
     return validate
 
 
+def _serve() -> click.Command:
+    from allocsync.cli.serve import serve
+
+    return serve
+
+
+def _demo() -> click.Command:
+    from allocsync.cli.demo import demo
+
+    return demo
+
+
 COMMANDS: dict[str, Callable[[], click.Command]] = {
-    "serve": _serve,
+    "run": _run,
+    "plan": _plan,
+    "apply": _apply,
     "validate": _validate,
+    "serve": _serve,
+    "demo": _demo,
 }
 
 
@@ -61,7 +89,25 @@ def main() -> NoReturn:
         error.show()
         sys.exit(errors.EXIT_USAGE)
     except errors.AllocsyncError as error:
-        for line in str(error).splitlines():
-            click.echo(f"allocsync: {line}", err=True)
-        sys.exit(error.exit_code)
+        sys.exit(_explain(error))
+    except BaseExceptionGroup as group:
+        # A task group wraps what a user can act on; anything else in it is a bug and shows as one.
+        actionable, rest = group.split(errors.AllocsyncError)
+        if actionable is None or rest is not None:
+            raise
+        sys.exit(max(_explain(error) for error in _flat(actionable)))
     sys.exit(result if isinstance(result, int) else errors.EXIT_FINE)
+
+
+def _explain(error: errors.AllocsyncError) -> int:
+    for line in str(error).splitlines():
+        click.echo(f"allocsync: {line}", err=True)
+    return error.exit_code
+
+
+def _flat(group: BaseExceptionGroup[errors.AllocsyncError]) -> Iterator[errors.AllocsyncError]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _flat(error)
+        else:
+            yield error

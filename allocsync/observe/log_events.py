@@ -8,6 +8,7 @@ allocation, not one per attempt.
 Left out: how a line is written (`logs`).
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 from structlog.typing import FilteringBoundLogger
@@ -56,7 +57,7 @@ class LogObserver:
             names = ("field", "live", "desired")
             fields["changes"] = [dict(zip(names, change, strict=False)) for change in changes]
         look_in = fields.pop("look_in_seconds", None)
-        if isinstance(look_in, float | int) and look_in != float("inf"):
+        if isinstance(look_in, float | int) and math.isfinite(look_in):
             fields["look_at"] = rfc3339(self._wall() + look_in)
         write = getattr(self._logger, level)
         write(name, reconcile=event.reconcile, allocation=event.allocation, **fields)

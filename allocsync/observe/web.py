@@ -11,6 +11,7 @@ import asyncio
 import errno
 import itertools
 import json
+import math
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -134,10 +135,11 @@ async def _status_json(pages: Pages) -> AsyncIterator[bytes]:
 
 
 def _row(row: AllocationStatus) -> dict[str, str | None]:
+    at = row.next_look_at
     return {
         "id": row.id,
         "condition": row.condition.value,
         "reason": row.reason,
         "since": rfc3339(row.since),
-        "next_look_at": None if row.next_look_at is None else rfc3339(row.next_look_at),
+        "next_look_at": rfc3339(at) if at is not None and math.isfinite(at) else None,
     }

@@ -6,13 +6,14 @@ first; it is sent once. Whatever the API answers is an outcome that the lane jud
 Left out: which allocation and when (`loop`), and every judgement (`lane`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 from typing import Protocol
 
 from allocsync.planning.model import (
     Accepted,
     AllocationId,
+    Failed,
     Live,
     Missing,
     NotSent,
@@ -115,7 +116,7 @@ class Cycle:
             name,
             answer=_ANSWERS[type(snapshot)],
             status=_look_status(snapshot),
-            reason=getattr(snapshot, "reason", ""),
+            reason=snapshot.reason if isinstance(snapshot, Failed) else "",
             elapsed_seconds=now - begun,
             differs=len(lane.changes),
         )
@@ -145,7 +146,7 @@ class Cycle:
         self._deadlines[lane.id] = begun + self._rules.post_deadline_seconds
         answer = await self._api.update(lane.id, update.body)
         now = self._clock.now()
-        delay = self._backoff(lane.write_failures + 1, getattr(answer, "retry_after_seconds", None))
+        delay = self._backoff(lane.write_failures + 1, _retry_after(answer))
         lane.posted(
             answer,
             now=now,
@@ -178,24 +179,31 @@ class Cycle:
         )
 
 
-_ANSWERS = {
+_ANSWERS: Mapping[type, str] = {
     Accepted: "accepted",
     Rejected: "rejected",
     OutcomeUnknown: "unknown",
     NotSent: "not_sent",
     Live: "live",
     Missing: "missing",
+    Failed: "failed",
 }
 
 
-def _retry_after(snapshot: Snapshot) -> float | None:
-    return getattr(snapshot, "retry_after_seconds", None)
+def _retry_after(answer: Snapshot | UpdateAnswer) -> float | None:
+    if isinstance(answer, Failed | Rejected | OutcomeUnknown):
+        return answer.retry_after_seconds
+    return None
 
 
 def _look_status(snapshot: Snapshot) -> int | None:
-    return {"live": 200, "missing": 410}.get(
-        _ANSWERS.get(type(snapshot), ""), getattr(snapshot, "status", None)
-    )
+    match snapshot:
+        case Live():
+            return 200
+        case Missing():
+            return 410
+        case _:
+            return snapshot.status
 
 
 def _name(number: int) -> str:

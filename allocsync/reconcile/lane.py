@@ -142,7 +142,8 @@ class Lane:
             if verdict.outcome in {"applied", "applied_partial"}:
                 # Leaves of it that do not show get grace, as after a 2xx: it ran, nothing is sent again.
                 self.write_failures = 0
-                self.leaves.accept(verdict.unshown, at=self.intent.unknown_since or now)
+                since = self.intent.unknown_since
+                self.leaves.accept(verdict.unshown, at=now if since is None else since)
             settled = self._close(self.intent, verdict.outcome, now)
         if self.desired is None:
             self.look_at = inf

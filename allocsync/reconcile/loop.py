@@ -250,10 +250,12 @@ class Loop:
         return not unsettled and not self._working and next(failing, None) is None
 
     def allocations(self) -> Iterator[AllocationStatus]:
-        """Every allocation as it is now, sorted by id."""
+        """Every allocation as it is now, sorted by id; those that go while this is read are left out."""
         wall, now = self._clock.wall(), self._clock.now()
         for key in sorted(self._lanes):
-            lane, shown = self._lanes[key], self._shown[key]
+            lane, shown = self._lanes.get(key), self._shown.get(key)
+            if lane is None or shown is None:
+                continue
             at = lane.turn().at
             condition, reason = project(lane, now, self._resync.interval_seconds)
             yield AllocationStatus(

@@ -136,13 +136,21 @@ def test_auto_is_console_on_a_terminal_and_json_elsewhere() -> None:
     )
 
 
-def test_what_a_server_says_is_not_obeyed_by_a_terminal() -> None:
-    reason = "no\x1b[2Jsuch\nlevel=error\x9b"
+@pytest.mark.parametrize("reason", ["no\x1b[2Jsuch\nlevel=error", "no\x1b[2J", "\x9b2J", "\u202egnp.exe"])
+def test_what_a_server_says_is_not_obeyed_by_a_terminal(reason: str) -> None:
     text = written(Event("bulk_unavailable", fields={"reason": reason}), log_format="console")
 
     assert text.count("\n") == 1
     assert text.rstrip("\n").isprintable()
     assert line("bulk_unavailable", {"reason": reason})["reason"] == reason
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_json_lacks_is_written_as_text(number: float) -> None:
+    found = line("update_finished", {"elapsed_seconds": number, "look_in_seconds": number})
+
+    assert found["elapsed_seconds"] == str(number)
+    assert "look_at" not in found
 
 
 def test_a_stream_that_cannot_be_written_costs_the_line_only() -> None:

@@ -145,6 +145,16 @@ async def test_status_is_what_the_contract_says(daemon: Daemon, client: aiohttp.
     ]
 
 
+@pytest.mark.parametrize("at", [float("inf"), float("-inf"), float("nan")])
+async def test_a_next_look_that_is_no_time_is_null(
+    daemon: Daemon, client: aiohttp.ClientSession, at: float
+) -> None:
+    daemon.rows = [row(1, at=at)]
+
+    async with client.get("/api/v1/status") as answer:
+        assert (await answer.json())["allocations"][0]["next_look_at"] is None
+
+
 @pytest.mark.parametrize("count", [0, 1, SLICE - 1, SLICE, SLICE + 1, 3 * SLICE])
 async def test_status_is_whole_at_every_size(
     daemon: Daemon, client: aiohttp.ClientSession, count: int

@@ -89,7 +89,8 @@ class QueueMachine(RuleBasedStateMachine):
             turn = self.out.pop(key)
             if turn is not None and turn.at != inf:
                 self.waiting[key] = turn
-        taken = [key for slot in Slot for _ in range(9) if (key := self.queue.take(slot, 1e9)) is not None]
+        handed = [self.queue.take(slot, 1e9) for slot in Slot for _ in range(9)]
+        taken = [key for key in handed if key is not None]
         assert sorted(taken) == sorted(self.waiting)
 
 

@@ -1,0 +1,147 @@
+"""`allocsync apply`: one pass over everything, until all is settled or the deadline, and an exact report."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import click
+
+from allocsync import errors
+from allocsync.cli import output
+from allocsync.cli.options import Flags, setting_options, settings_from
+from allocsync.cli.selection import select
+from allocsync.clock import SystemClock
+from allocsync.daemon import build_loop, open_api
+from allocsync.desired.load import load
+from allocsync.planning.model import AllocationId, Generation
+from allocsync.planning.render import Line, Tone, count, visible
+from allocsync.reconcile.events import Event
+from allocsync.reconcile.loop import Loop
+from allocsync.reconcile.status import AllocationStatus, Condition
+from allocsync.settings import Settings
+
+REFRESH_SECONDS = 0.1
+FEW = 20  # so few are read one by one, without asking for everything
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was done, told by the loop's events."""
+
+    updated: set[AllocationId] = field(default_factory=set)
+    confirmed: set[AllocationId] = field(default_factory=set)  # after an unknown outcome
+    updates: int = 0
+    unknown: int = 0
+
+    def __call__(self, event: Event) -> None:
+        """Count one event."""
+        if event.allocation is None:
+            return
+        if event.kind == "update_finished":
+            self.updates += event.fields["outcome"] != "not_sent"
+            self.unknown += event.fields["outcome"] == "unknown"
+            if event.fields["outcome"] == "accepted":
+                self.updated.add(event.allocation)
+        elif event.kind == "update_settled" and str(event.fields["outcome"]).startswith("applied"):
+            self.confirmed.add(event.allocation)
+
+
+@click.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option(
+    "--deadline",
+    "deadline_seconds",
+    type=click.FloatRange(min=1),
+    default=300.0,
+    show_default=True,
+    help="Seconds after which the report says what is not settled.",
+)
+@setting_options("api_url", "desired", "mode", "concurrency_max", "bulk", "settle_seconds")
+@click.pass_context
+def apply(
+    context: click.Context, flags: Flags, ids: tuple[str, ...], as_json: bool, deadline_seconds: float
+) -> int:
+    """Bring live state in line once, and say exactly what was and was not applied."""
+    settings = settings_from(context, flags, existing=("desired",))
+    loaded = load(settings.desired, default_mode=settings.mode)
+    generation = select(loaded.generation, ids)
+    if len(generation.allocations) <= FEW and settings.bulk == "auto":
+        settings = settings.model_copy(update={"bulk": "off"})
+    tally = Tally()
+    rows = asyncio.run(_apply(settings, generation, tally, deadline_seconds))
+    if as_json:
+        output.write_json(_as_json(rows, tally))
+    else:
+        output.write_lines(_report(rows, tally))
+    in_sync = all(row.condition is Condition.IN_SYNC for row in rows)
+    return errors.EXIT_FINE if in_sync else errors.EXIT_ERROR
+
+
+async def _apply(
+    settings: Settings, generation: Generation, tally: Tally, deadline_seconds: float
+) -> list[AllocationStatus]:
+    clock = SystemClock()
+    async with open_api(settings) as api, asyncio.TaskGroup() as group:
+        loop = build_loop(settings, api, clock, tally)
+        loop.adopt(generation)
+        running = group.create_task(loop.run())
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                await _watch(loop, tally)
+        except TimeoutError:
+            pass  # the report says what is not settled
+        loop.stop()
+        await running
+        return list(loop.allocations())
+
+
+async def _watch(loop: Loop, tally: Tally) -> None:
+    with output.progress("updating") as show:
+        while not loop.settled():
+            status = loop.status()
+            total = sum(status.conditions.values())
+            done = total - status.conditions[Condition.PENDING] - status.conditions[Condition.UNKNOWN]
+            share = 100 * tally.unknown / tally.updates if tally.updates else 0.0
+            flying = sum(status.in_flight.values())
+            show(done=done, total=total, note=f"in flight {flying}   unknown outcomes {share:.1f} %")
+            await asyncio.sleep(REFRESH_SECONDS)
+
+
+def _as_json(rows: list[AllocationStatus], tally: Tally) -> dict[str, object]:
+    conditions = dict.fromkeys((condition.value for condition in Condition), 0)
+    for row in rows:
+        conditions[row.condition.value] += 1
+    return {
+        "conditions": conditions,
+        "updated": sorted(tally.updated | tally.confirmed),
+        "confirmed_after_unknown": sorted(tally.confirmed),
+        "updates_sent": tally.updates,
+        "allocations": [
+            {"id": row.id, "condition": row.condition.value, "reason": row.reason} for row in rows
+        ],
+    }
+
+
+def _report(rows: list[AllocationStatus], tally: Tally) -> list[Line]:
+    by_condition: dict[Condition, list[AllocationStatus]] = {}
+    for row in rows:
+        by_condition.setdefault(row.condition, []).append(row)
+    in_sync = by_condition.pop(Condition.IN_SYNC, [])
+    changed = len(tally.updated | tally.confirmed)
+    summary = f"{count(len(rows), 'allocation')}: {len(in_sync):,} in sync ({changed:,} updated"
+    if tally.confirmed:
+        summary += f", {len(tally.confirmed):,} confirmed by reading after an unknown outcome"
+    rest = "".join(f", {len(found):,} {_word(condition)}" for condition, found in by_condition.items())
+    lines = [Line(f"{summary}){rest}.", Tone.BAD if by_condition else Tone.GOOD)]
+    for condition, found in by_condition.items():
+        lines.extend(
+            Line(f"  {_word(condition):<10}  {visible(row.id)}  {visible(row.reason)}", Tone.BAD)
+            for row in found
+        )
+    if unknown := by_condition.get(Condition.UNKNOWN):
+        lines.append(Line(f"`allocsync apply {unknown[0].id}` settles an unknown one by reading first."))
+    return lines
+
+
+def _word(condition: Condition) -> str:
+    return "in sync" if condition is Condition.IN_SYNC else condition.value.lower()

@@ -1,0 +1,71 @@
+"""Where commands print. Data goes to standard output; colour and progress only to a terminal.
+
+The rule: colour repeats what the words say and never says it alone; NO_COLOR is honoured.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol
+
+import click
+
+from allocsync.planning.render import Line, Tone
+
+_COLOURS = {Tone.GOOD: "green", Tone.WAIT: "yellow", Tone.BAD: "red"}
+
+
+def write_lines(lines: Iterable[Line]) -> None:
+    """Print lines, in colour on a terminal."""
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    for line in lines:
+        text = (
+            click.style(line.text, fg=_COLOURS.get(line.tone), dim=line.tone is Tone.DIM)
+            if colour
+            else line.text
+        )
+        click.echo(text, color=colour)
+
+
+def write_json(value: Mapping[str, object]) -> None:
+    """Print one JSON object."""
+    click.echo(json.dumps(value, indent=2))
+
+
+class Progress(Protocol):
+    """A line that shows how far an apply is."""
+
+    def __call__(self, *, done: int, total: int, note: str) -> None:
+        """Show it."""
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Progress]:
+    """A progress line on standard error while the context lasts; nothing where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield _silent
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None, note="")
+
+        def show(*, done: int, total: int, note: str) -> None:
+            bar.update(task, completed=done, total=total, note=note)
+
+        yield show
+
+
+def _silent(*, done: int, total: int, note: str) -> None:
+    """Show nothing: there is no terminal."""

@@ -1,0 +1,45 @@
+"""`allocsync plan`: what would be sent, and nothing is."""
+
+import asyncio
+
+import click
+
+from allocsync import errors
+from allocsync.cli import live, output
+from allocsync.cli.options import Flags, setting_options, settings_from
+from allocsync.cli.selection import select
+from allocsync.daemon import open_api
+from allocsync.desired.load import Loaded, load
+from allocsync.planning import plan as planning
+from allocsync.planning import render
+from allocsync.settings import Settings
+
+
+@click.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there is something to update.")
+@setting_options("api_url", "desired", "mode", "concurrency_max", "bulk")
+@click.pass_context
+def plan(
+    context: click.Context, flags: Flags, ids: tuple[str, ...], as_json: bool, detailed_exitcode: bool
+) -> int:
+    """Compare what is live with what is desired and show what an apply would send."""
+    settings = settings_from(context, flags, existing=("desired",))
+    loaded = load(settings.desired, default_mode=settings.mode)
+    made, how = asyncio.run(_plan(settings, loaded, ids))
+    if as_json:
+        output.write_json(render.as_json(made))
+    else:
+        output.write_lines(render.text(made, read_how=how, files=loaded.generation.files))
+    counts = made.counts
+    if counts[planning.Verdict.FAILING] or loaded.problems:
+        return errors.EXIT_ERROR
+    return errors.EXIT_CHANGES if detailed_exitcode and made.updates else errors.EXIT_FINE
+
+
+async def _plan(settings: Settings, loaded: Loaded, ids: tuple[str, ...]) -> tuple[planning.Plan, str]:
+    generation = select(loaded.generation, ids)
+    async with open_api(settings) as api:
+        snapshots, how = await live.read(api, list(generation.allocations), settings)
+    return planning.plan(generation, snapshots), how

@@ -1,0 +1,33 @@
+"""`allocsync run`: the daemon, until it is told to stop."""
+
+import asyncio
+import os
+
+import click
+
+from allocsync.cli.options import Flags, setting_options, settings_from
+from allocsync.daemon import Daemon
+from allocsync.settings import Settings
+
+
+@click.command()
+@setting_options(
+    "api_url",
+    "desired",
+    "listen",
+    "mode",
+    "resync_seconds",
+    "concurrency_max",
+    "bulk",
+    "settle_seconds",
+    "log_format",
+    "log_level",
+)
+@click.pass_context
+def run(context: click.Context, flags: Flags) -> None:
+    """Keep every allocation in line until stopped (SIGTERM); SIGHUP reads the files again."""
+    asyncio.run(_run(settings_from(context, flags, existing=("desired",))))
+
+
+async def _run(settings: Settings) -> None:
+    await Daemon(settings, environ=os.environ).run()

@@ -1,0 +1,224 @@
+"""The composition root: the only place that wires the parts together, and the life of the process.
+
+Start: settings hold, the listener is bound, the files are watched, the loop runs; systemd is told READY once
+the API was heard of. SIGTERM and SIGINT stop the loop, which drains in bounded time; SIGHUP reads the files
+again. Everything runs in one task group, so that nothing outlives it and no failure goes unseen.
+
+Left out: every decision (`reconcile`), and what a command prints (`cli`).
+"""
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import TextIO
+
+from prometheus_client import CollectorRegistry
+from structlog.typing import FilteringBoundLogger
+
+from allocsync.api.client import AllocationClient
+from allocsync.api.retry import FullJitter
+from allocsync.clock import SystemClock
+from allocsync.desired.load import Loaded
+from allocsync.desired.watch import DirectoryWatch
+from allocsync.errors import DesiredError
+from allocsync.journal import MemoryJournal
+from allocsync.observe import health, logs
+from allocsync.observe.log_events import LogObserver
+from allocsync.observe.metrics import Metrics
+from allocsync.observe.web import Pages, make_app, serve_web
+from allocsync.reconcile.events import Event, Observer
+from allocsync.reconcile.limiter import Slot
+from allocsync.reconcile.loop import Loop
+from allocsync.reconcile.ports import Api
+from allocsync.reconcile.resync import BulkPolicy
+from allocsync.reconcile.rules import Rules
+from allocsync.reconcile.status import Condition
+from allocsync.settings import Settings
+from allocsync.systemd import Notifier
+
+READS, WRITES = 64, 32
+STATUS_SECONDS = 5.0
+STARTING_SECONDS = 0.1
+
+
+@asynccontextmanager
+async def open_api(settings: Settings) -> AsyncIterator[AllocationClient]:
+    """The client that the settings describe."""
+    async with AllocationClient.open(
+        settings.api_url,
+        application_id=settings.application_id.get_secret_value() if settings.application_id else None,
+        token=settings.api_token.get_secret_value() if settings.api_token else None,
+    ) as client:
+        yield client
+
+
+def build_loop(settings: Settings, api: Api, clock: SystemClock, observer: Observer) -> Loop:
+    """The loop that the settings describe."""
+    rules = Rules(settle_seconds=settings.settle_seconds)
+    if settings.resync_seconds is not None:
+        rules = Rules(
+            settle_seconds=settings.settle_seconds,
+            resync_bulk_seconds=settings.resync_seconds,
+            resync_each_seconds=settings.resync_seconds,
+        )
+    return Loop(
+        api=api,
+        clock=clock,
+        journal=MemoryJournal(),
+        observer=observer,
+        rules=rules,
+        limits={
+            Slot.READ: settings.concurrency_max or READS,
+            Slot.WRITE: settings.concurrency_max or WRITES,
+        },
+        backoff=FullJitter(uniform=clock.uniform).delay_seconds,
+        bulk=BulkPolicy(settings.bulk),
+    )
+
+
+def tell_all(observers: Iterable[Observer]) -> Observer:
+    """One observer that tells each of these."""
+    everyone = tuple(observers)
+
+    def tell(event: Event) -> None:
+        for observer in everyone:
+            observer(event)
+
+    return tell
+
+
+class Daemon:
+    """One run of the daemon. Built and run inside an event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        environ: Mapping[str, str],
+        stream: TextIO = sys.stderr,
+        observers: Iterable[Observer] | None = None,
+    ) -> None:
+        """`observers` takes the place of the log when it is given: the demo tells its own story."""
+        self.settings = settings
+        self._clock = SystemClock()
+        self._logger: FilteringBoundLogger = logs.configure(
+            settings.log_format, settings.log_level, stream, environ=environ, wall=self._clock.wall
+        )
+        self._quiet = observers is not None
+        self._registry = CollectorRegistry()
+        self._metrics = Metrics(self._registry)
+        log = LogObserver(self._logger, wall=self._clock.wall)
+        self._observer = tell_all([self._metrics, *([log] if observers is None else observers)])
+        self._notifier = Notifier(environ)
+        self._watch = DirectoryWatch(
+            settings.desired,
+            default_mode=settings.mode,
+            on_loaded=self._loaded,
+            on_rejected=self._rejected,
+        )
+        self._started_at = self._clock.now()
+        self.address: tuple[str, int] | None = None
+        self.bound = asyncio.Event()
+        self.loop: Loop | None = None
+
+    # Running.
+
+    async def run(self) -> None:
+        """Run until `stop` or a signal.
+
+        Raises:
+            SettingsError: the listener cannot be bound.
+        """
+        async with open_api(self.settings) as api:
+            self.loop = loop = build_loop(self.settings, api, self._clock, self._observer)
+            self._metrics.follow(loop.status)
+            pages = Pages(
+                registry=self._registry,
+                status=loop.status,
+                allocations=loop.allocations,
+                live=lambda: health.live(loop.status()),
+                ready=lambda: health.ready(loop.status(), up_seconds=self._clock.now() - self._started_at),
+            )
+            async with serve_web(self.settings.listen, make_app(pages)) as self.address:
+                self.bound.set()
+                self._say("listening", host=self.address[0], port=self.address[1])
+                async with self._signals(), asyncio.TaskGroup() as group:
+                    around = [
+                        group.create_task(each)
+                        for each in (self._watch.watch(), self._follow(loop), self._notify(loop))
+                    ]
+                    await loop.run()
+                    for task in around:
+                        task.cancel()
+
+    def stop(self) -> None:
+        """End the run in bounded time."""
+        self._notifier.stopping("draining")
+        if self.loop is not None:
+            self.loop.stop()
+
+    def reload(self) -> None:
+        """Read the files again."""
+        self._notifier.reloading(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
+        self._watch.reload()
+        self._say("reloading", note="desired state is read again; changed settings need a restart")
+        self._notifier.ready()
+
+    @asynccontextmanager
+    async def _signals(self) -> AsyncIterator[None]:
+        handlers = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop, signal.SIGHUP: self.reload}
+        running = asyncio.get_running_loop()
+        for number, handler in handlers.items():
+            running.add_signal_handler(number, handler)
+        try:
+            yield
+        finally:
+            for number in handlers:
+                running.remove_signal_handler(number)
+
+    async def _follow(self, loop: Loop) -> None:
+        while True:
+            loop.adopt(await self._watch.next())
+
+    async def _notify(self, loop: Loop) -> None:
+        """Tell systemd: READY once, then the counts, and the watchdog as long as the loop makes progress."""
+        told_ready = False
+        while True:
+            status = loop.status()
+            if (
+                not told_ready
+                and health.started(status, up_seconds=self._clock.now() - self._started_at).holds
+            ):
+                told_ready = True
+                self._notifier.ready()
+                self._say("ready")
+            self._notifier.status(_one_line(status.conditions))
+            if health.live(status).holds:
+                self._notifier.watchdog()
+            interval = min(STATUS_SECONDS, self._notifier.watchdog_interval_seconds or STATUS_SECONDS)
+            await asyncio.sleep(interval if told_ready else STARTING_SECONDS)
+
+    # What is said.
+
+    def _loaded(self, loaded: Loaded) -> None:
+        self._metrics.desired_loaded(at=self._clock.wall(), quarantined=len(loaded.generation.quarantined))
+        for problem in loaded.problems:
+            self._say("desired_problem", level="error", problem=str(problem))
+
+    def _rejected(self, error: DesiredError) -> None:
+        self._metrics.desired_rejected()
+        for problem in error.problems:
+            self._say("desired_rejected", level="error", problem=str(problem))
+
+    def _say(self, event: str, *, level: str = "info", **fields: object) -> None:
+        if not self._quiet or level == "error":
+            getattr(self._logger, level)(event, **fields)
+
+
+def _one_line(conditions: Mapping[Condition, int]) -> str:
+    total = sum(conditions.values())
+    rest = [f"{number:,} {name.value}" for name, number in conditions.items() if number]
+    return f"{conditions[Condition.IN_SYNC]:,} of {total:,} in sync ({', '.join(rest) or 'nothing declared'})"

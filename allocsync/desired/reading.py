@@ -1,0 +1,115 @@
+"""The bytes of the desired state, all of one moment, under the names that people gave.
+
+The rule: a set is never half old and half new. A mounted ConfigMap is swapped by one rename of its `..data`
+link, so that link is resolved once, everything is read below what it led to, and the reading counts only when
+the link still leads there afterwards (kubelet deletes the old directory file by file). The same holds for a
+directory or a file that is itself reached by a link. Names shown stay as they were written.
+
+What cannot be read is a value, not an exception: `FileSet.trouble` and `File.trouble`. Bounded: a file longer
+than MAX_FILE_BYTES is not read to its end, and only regular files are opened (a pipe would block).
+"""
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_FILE_BYTES = 64 * 1024 * 1024
+_DATA_LINK = "..data"  # what kubelet's AtomicWriter swaps
+_SUFFIXES = (".yaml", ".yml")
+_TRIES = 10  # a directory that is swapped more often than it can be read is reported, not waited for
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file: what it is called, and its bytes or why there are none."""
+
+    name: str
+    data: bytes = b""
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSet:
+    """What was found at `name`; `trouble` says why that is nothing."""
+
+    name: str
+    files: tuple[File, ...] = ()
+    trouble: str = ""
+
+    def fingerprint(self) -> str:
+        """A hash of names, contents and troubles: equal when there is nothing new to look at."""
+        digest = hashlib.sha256()
+        for part in (self.trouble, *(part for file in self.files for part in (file.name, file.trouble))):
+            digest.update(b"%d:" % len(part) + part.encode(errors="surrogateescape"))
+        for file in self.files:
+            digest.update(b"%d:" % len(file.data))
+            digest.update(file.data)
+        return digest.hexdigest()
+
+
+def read(path: Path) -> FileSet:
+    """Read the file, or every *.yaml and *.yml of the directory; entries that begin with a dot are skipped."""
+    for _ in range(_TRIES):
+        base = _base(path)
+        found = _read_directory(path, base) if base.is_dir() else _read_single(path, base)
+        if base == _base(path):
+            return found
+    return FileSet(str(path), trouble="it was replaced again and again while it was being read")
+
+
+def _base(path: Path) -> Path:
+    """Where the content stands now, every link on the way resolved."""
+    real = Path(os.path.realpath(path))
+    data = real / _DATA_LINK
+    return Path(os.path.realpath(data)) if data.is_symlink() else real
+
+
+def _read_single(path: Path, base: Path) -> FileSet:
+    file = _read_file(str(path), base)
+    if not os.path.lexists(path):
+        return FileSet(
+            str(path), trouble="no such file or directory; create it, or correct the setting `desired`"
+        )
+    return FileSet(str(path), (file,))
+
+
+def _read_directory(path: Path, base: Path) -> FileSet:
+    try:
+        places = {name: base / name for name in os.listdir(base)}
+        real = Path(os.path.realpath(path))
+        if real != base:
+            # Besides the links that kubelet makes into `..data`, a mounted directory may hold files of its own.
+            own = (name for name in os.listdir(real) if not _leads_into_data(real / name))
+            places.update((name, real / name) for name in own)
+    except OSError as error:
+        return FileSet(str(path), trouble=f"this directory cannot be read: {_why(error)}")
+    names = sorted(name for name in places if name.endswith(_SUFFIXES) and not name.startswith("."))
+    if not names:
+        return FileSet(str(path), trouble="this directory holds no *.yaml or *.yml file")
+    return FileSet(str(path), tuple(_read_file(str(path / name), places[name]) for name in names))
+
+
+def _leads_into_data(entry: Path) -> bool:
+    try:
+        return Path(os.readlink(entry)).parts[:1] == (_DATA_LINK,)
+    except OSError:
+        return False  # not a link
+
+
+def _read_file(name: str, place: Path) -> File:
+    try:
+        if not stat.S_ISREG(place.stat().st_mode):
+            return File(name, trouble="this is not a file that can be read; only regular files are")
+        with place.open("rb") as stream:
+            data = stream.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        return File(name, trouble=f"this file cannot be read: {_why(error)}")
+    if len(data) > MAX_FILE_BYTES:
+        return File(name, trouble=f"this file is longer than {MAX_FILE_BYTES >> 20} MiB; split it")
+    return File(name, data)
+
+
+def _why(error: OSError) -> str:
+    return (error.strerror or "unknown reason").lower()

@@ -1,0 +1,117 @@
+"""The tables of README.md that the code knows better: commands, exit codes, settings, metrics.
+
+    python -m tests.architecture.tables       writes them anew
+
+Each stands between `<!-- table: NAME -->` and `<!-- end -->`. The rule: a table is made from what the program
+itself uses, so that a setting without a description, a metric without a help or an exit code without a
+meaning cannot get in. A test compares README.md with what this writes.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import click
+
+from allocsync import errors, settings
+from allocsync.cli import allocsync
+from allocsync.observe.metric_table import METRICS
+from allocsync.setting_sources import flag_name, variable_name
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+MEANINGS: Mapping[str, str] = {
+    "EXIT_FINE": "fine",
+    "EXIT_ERROR": "error: what was asked for could not be done, or not all of it",
+    "EXIT_CHANGES": "with `--detailed-exitcode`: fine, and there are changes",
+    "EXIT_USAGE": "the command line is wrong",
+    "EXIT_CONFIGURATION": "the settings are wrong",
+}
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = tuple(head)
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def commands() -> str:
+    """What each command says of itself."""
+    context = click.Context(allocsync, info_name="allocsync")
+    rows = []
+    for name in allocsync.list_commands(context):
+        command = allocsync.get_command(context, name)
+        if command is None or not command.help:
+            raise ValueError(f"the command {name} says nothing of itself")
+        rows.append((f"`{_usage(command, name, context)}`", command.get_short_help_str(limit=200)))
+    return _table(("command", "does"), rows)
+
+
+def _usage(command: click.Command, name: str, context: click.Context) -> str:
+    pieces = command.collect_usage_pieces(click.Context(command, info_name=name, parent=context))
+    return " ".join([name, *(piece for piece in pieces if piece != "[OPTIONS]")])
+
+
+def exit_codes() -> str:
+    """The exit codes, by number."""
+    codes = {name: getattr(errors, name) for name in dir(errors) if name.startswith("EXIT_")}
+    if codes.keys() != MEANINGS.keys():
+        raise ValueError(f"exit codes without a meaning, or the reverse: {codes.keys() ^ MEANINGS.keys()}")
+    rows = sorted((code, MEANINGS[name]) for name, code in codes.items())
+    return _table(("exit code", "means"), ((str(code), meaning) for code, meaning in rows))
+
+
+def setting_table() -> str:
+    """The settings: how each is named in the file, in the environment and as a flag."""
+    rows = []
+    for name, field in settings.Settings.model_fields.items():
+        if not field.description:
+            raise ValueError(f"the setting {name} has no description")
+        flag = "no" if settings.is_secret(name) else f"`{flag_name(name)}`"
+        default = "" if field.default is None else f"`{field.default}`"
+        rows.append((f"`{name}`", f"`{variable_name(name)}`", flag, default, field.description))
+    return _table(("setting", "environment", "flag", "default", "what it is"), rows)
+
+
+def metrics() -> str:
+    """The metrics, with their labels."""
+    rows = (
+        (f"`{row.name}`", row.kind, ", ".join(f"`{label}`" for label in row.labels), row.help)
+        for row in METRICS
+    )
+    return _table(("metric", "kind", "labels", "what it is"), rows)
+
+
+TABLES: Mapping[str, Callable[[], str]] = {
+    "commands": commands,
+    "exit codes": exit_codes,
+    "settings": setting_table,
+    "metrics": metrics,
+}
+
+
+def with_tables(text: str) -> str:
+    """Give the text with each table in its place.
+
+    Raises:
+        ValueError: a place is missing, is there twice, or names no table.
+    """
+    places = re.findall(r"<!-- table: (.*?) -->", text)
+    if sorted(places) != sorted(TABLES):
+        raise ValueError(f"places for tables: {places}; wanted, once each: {list(TABLES)}")
+
+    def fill(place: re.Match[str]) -> str:
+        return f"{place[1]}\n{TABLES[place[2]]()}\n{place[3]}"
+
+    return re.sub(r"(<!-- table: (.*?) -->)\n.*?(<!-- end -->)", fill, text, flags=re.DOTALL)
+
+
+def main() -> int:
+    """Write the tables into README.md."""
+    README.write_text(with_tables(README.read_text(encoding="utf-8")), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""The checks catch what they are for: violations planted in a copy fail the real commands."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.architecture import purity
+from tests.architecture.conftest import Copy
+
+PLANNING = "allocsync/planning/diff.py"
+QUEUE = "allocsync/reconcile/queue.py"
+
+
+def test_the_project_itself_keeps_the_rules(root: Path) -> None:
+    assert list(purity.problems(root)) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "said"),
+    [
+        pytest.param(PLANNING, "import time", "imports time", id="a clock"),
+        pytest.param(PLANNING, "import os.path", "imports os.path", id="a submodule"),
+        pytest.param(PLANNING, "from os import environ", "imports os", id="by from"),
+        pytest.param(PLANNING, "import importlib", "imports importlib", id="importlib"),
+        pytest.param(PLANNING, "import random as enum", "imports random", id="by another name"),
+        pytest.param(PLANNING, "import yaml", "imports yaml", id="a library"),
+        pytest.param(PLANNING, "import allocsync.api", "imports allocsync.api", id="another layer"),
+        pytest.param(PLANNING, "from allocsync import journal", "imports allocsync.journal", id="a sibling"),
+        pytest.param(PLANNING, "from . import model", "imports .", id="relative"),
+        pytest.param(
+            PLANNING, "from dataclasses import sys", "imports dataclasses.sys", id="a stolen module"
+        ),
+        pytest.param(PLANNING, "from json import *", "imports json.*", id="a star"),
+        pytest.param(QUEUE, "import asyncio", "imports asyncio", id="a loop in a decider"),
+        pytest.param(QUEUE, "from time import monotonic", "imports time", id="a clock in a decider"),
+        pytest.param(
+            QUEUE, "from allocsync.reconcile import loop", "imports allocsync.reconcile.loop", id="upward"
+        ),
+    ],
+)
+def test_an_import_outside_the_list_fails_the_check(copy: Copy, file: str, line: str, said: str) -> None:
+    copy.prepend_import(file, line)
+    result = copy.make("check-architecture")
+    assert result.returncode != 0
+    assert said in result.stdout
+    assert file in result.stdout
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'open("/etc/hostname")',
+        'print("here")',
+        "input()",
+        '__import__("time")',
+        'eval("1")',
+        'exec("import os")',
+        'compile("1", "", "eval")',
+        'globals()["x"] = 1',
+        'getattr(model, "x")',
+        "__builtins__",
+        "[say := print]",
+        "model.compare.__globals__",
+        "().__class__.__base__.__subclasses__()",
+    ],
+)
+def test_a_banned_name_is_found_wherever_it_stands(code: str) -> None:
+    inside = f"def f():\n    return [{code} for _ in ()]\n" if "=" not in code else f"{code}\n"
+    assert list(purity.impurities(code, frozenset()))
+    assert list(purity.impurities(inside, frozenset()))
+
+
+@pytest.mark.parametrize("code", ["import json\njson.codecs.open", "import dataclasses as d\nd.sys.modules"])
+def test_a_module_borrowed_from_an_allowed_one_is_found(code: str) -> None:
+    assert [line for line, _ in purity.impurities(code, purity.PURE_IMPORTS)] == [2]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from collections import abc, deque",
+        "import collections.abc\ncollections.abc.Mapping",
+        "import json\njson.dumps({})",
+        "from hashlib import sha256",
+        "from allocsync.planning import model",
+        "def f(opened, prints): return opened.open + prints.time",
+    ],
+)
+def test_what_planning_needs_is_let_be(code: str) -> None:
+    assert list(purity.impurities(code, purity.PURE_IMPORTS | {"allocsync.planning"})) == []
+
+
+def test_print_in_planning_fails_the_check(copy: Copy) -> None:
+    copy.append(PLANNING, "\nprint(STATUSES)\n")
+    result = copy.make("check-architecture")
+    assert result.returncode != 0
+    assert f"{PLANNING}:" in result.stdout
+    assert "print reaches the world" in result.stdout
+
+
+def test_a_file_has_at_most_300_lines(copy: Copy) -> None:
+    copy.append("allocsync/long.py", "# a line\n" * 300)
+    assert "allocsync/long.py" not in copy.make("check-architecture").stdout
+
+    copy.append("allocsync/long.py", "# one more\n")
+    result = copy.make("check-architecture")
+    assert result.returncode != 0
+    assert "allocsync/long.py:301: 301 lines" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "file", ["allocsync/utils.py", "allocsync/reconcile/manager.py", "tests/common/test_x.py"]
+)
+def test_a_name_that_says_nothing_fails_the_check(copy: Copy, file: str) -> None:
+    (copy.root / file).parent.mkdir(exist_ok=True)
+    copy.append(file, '"""Nothing in particular."""\n')
+    result = copy.make("check-architecture")
+    assert result.returncode != 0
+    assert file in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        pytest.param("allocsync/reconcile/loop.py", "import aiohttp", id="a transport in reconcile"),
+        pytest.param(PLANNING, "import allocsync.api.wire", id="planning looks up"),
+        pytest.param(
+            "allocsync/desired/__init__.py", "from allocsync import journal", id="a part uses another"
+        ),
+    ],
+)
+def test_a_broken_layer_fails_the_check(copy: Copy, file: str, line: str) -> None:
+    whole = copy.make("check-layers")
+    assert whole.returncode == 0, whole.stdout
+    if file.endswith("__init__.py"):
+        copy.append(file, f"\n{line}\n")
+    else:
+        copy.prepend_import(file, line)
+    result = copy.make("check-layers")
+    assert result.returncode != 0
+    assert "BROKEN" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        pytest.param(
+            "check-types", "\n\ndef _untyped(x):  # noqa: ANN001, ANN202\n    return x\n", id="mypy"
+        ),
+        pytest.param("check-lint", '\n\nprint("here")\n', id="ruff"),
+        pytest.param("check-format", "\n\nAN_ODD_SPACE  = 1\n", id="format"),
+    ],
+)
+def test_the_other_checks_fail_on_what_they_are_for(copy: Copy, target: str, text: str) -> None:
+    copy.append("allocsync/clock.py", text)
+    result = copy.make(target)
+    assert result.returncode != 0
+    assert "clock.py" in result.stdout
+
+
+def test_make_check_fails_on_a_clock_in_planning_and_names_the_line(copy: Copy) -> None:
+    # Well-formed, typed and used: nothing but the list of imports has anything against it.
+    copy.prepend_import("allocsync/planning/model.py", "import time")
+    copy.append("allocsync/planning/model.py", "\n\nSTARTED: float = time.monotonic()\n")
+    result = copy.make("check")
+    assert result.returncode != 0
+    assert "allocsync/planning/model.py:" in result.stdout
+    assert "imports time; allowed here:" in result.stdout

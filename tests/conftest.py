@@ -1,0 +1,139 @@
+"""What every test starts from: a clean environment, no network but loopback, failures that can be repeated.
+
+The rules: nothing that the user has exported reaches a test; a connection or a look-up that would leave this
+machine fails the test that made it, even when the code under test swallows the error; what Hypothesis finds
+is printed with what repeats it. With ALLOCSYNC_TEST_NO_SKIPS=1, as CI sets it, a skip is a failure.
+
+Left out: processes that a test starts are not watched; such tests give them loopback addresses only.
+"""
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Generator, Iterator
+from ipaddress import ip_address
+
+import hypothesis
+import pytest
+
+NO_SKIPS = "ALLOCSYNC_TEST_NO_SKIPS"
+# What systemd, make and terminals leave in the environment, and programs under test would take for theirs.
+FOREIGN = frozenset(
+    {
+        *("CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "INVOCATION_ID"),
+        *("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"),
+    }
+)
+
+
+class NetworkGuard:
+    """An audit hook that stops whatever would leave this machine, and remembers it.
+
+    Names under `.invalid` never resolve, as RFC 6761 promises, and are not even asked for.
+    """
+
+    def __init__(self) -> None:
+        self.breaches: list[str] = []
+
+    def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
+        """Judge one audit event; Python calls this for all of them, hence the quick way out."""
+        if not event.startswith("socket."):
+            return
+        if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+            self._judge_address(event, arguments[1])
+        elif event == "socket.getaddrinfo":
+            self._judge_name(arguments[0])
+
+    def _judge_address(self, event: str, address: object) -> None:
+        if isinstance(address, tuple) and address and isinstance(address[0], str):
+            host = address[0].partition("%")[0]
+            if host and not _is_loopback(host):
+                self._stop(f"{event} to {address}")
+
+    def _judge_name(self, name: object) -> None:
+        host = name.decode(errors="replace") if isinstance(name, bytes) else name
+        if not isinstance(host, str) or not host:
+            return
+        if host.rstrip(".").endswith(".invalid"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        if not _is_loopback(host) and not _is_address(host):
+            self._stop(f"look-up of {host}")
+
+    def _stop(self, what: str) -> None:
+        self.breaches.append(what)
+        raise PermissionError(f"tests use loopback only: {what}")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
+
+
+GUARD = pytest.StashKey[NetworkGuard]()
+SKIPS_FAIL = pytest.StashKey[bool]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Clean the environment, set the guard, say how Hypothesis works."""
+    config.stash[SKIPS_FAIL] = os.environ.get(NO_SKIPS, "") not in ("", "0")
+    for name in list(os.environ):
+        if name.startswith("ALLOCSYNC_") or name in FOREIGN:
+            del os.environ[name]
+    config.stash[GUARD] = NetworkGuard()
+    sys.addaudithook(config.stash[GUARD])
+    # A deadline measures the machine, not the code; print_blob gives the line that repeats a failure.
+    hypothesis.settings.register_profile("allocsync", deadline=None, print_blob=True)
+    hypothesis.settings.load_profile("allocsync")
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test that tried to leave this machine, whatever became of the error."""
+    breaches = request.config.stash[GUARD].breaches
+    breaches.clear()
+    yield
+    assert not breaches
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_loop_out_of_nowhere() -> None:
+    """Keep Python 3.11 from making an event loop when pytest-asyncio asks which one there was.
+
+    Nobody would close that one, and warnings are errors.
+    """
+    asyncio.set_event_loop(None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skip into a failure where that was asked for."""
+    report = yield
+    if report.skipped and item.config.stash[SKIPS_FAIL] and not hasattr(report, "wasxfail"):
+        _fail(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Do likewise for a module that skips itself as a whole."""
+    report = yield
+    if report.skipped and collector.config.stash[SKIPS_FAIL]:
+        _fail(report)
+    return report
+
+
+def _fail(report: pytest.TestReport | pytest.CollectReport) -> None:
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+    report.outcome = "failed"
+    report.longrepr = f"{reason}\n{NO_SKIPS} is set: a skip is a failure here."

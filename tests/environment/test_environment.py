@@ -1,0 +1,112 @@
+"""The tests' own ground: no network but loopback, no foreign environment, no skip where none is allowed."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ELSEWHERE = "192.0.2.1"  # TEST-NET-1: nobody's
+
+
+@pytest.fixture(name="inner")
+def _inner(tmp_path: Path) -> Path:
+    """A suite of its own under the same conftest.py."""
+    (tmp_path / "conftest.py").write_bytes((ROOT / "tests/conftest.py").read_bytes())
+    return tmp_path
+
+
+def _run(folder: Path, test: str, **environment: str) -> str:
+    (folder / "test_inner.py").write_text(test, encoding="utf-8")
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-ra", "test_inner.py"],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return result.stdout
+
+
+def test_a_connection_that_would_leave_fails_even_if_its_error_is_swallowed(inner: Path) -> None:
+    said = _run(
+        inner,
+        "import contextlib, socket\n"
+        "def test_it():\n"
+        "    with contextlib.suppress(OSError), socket.socket() as s:\n"
+        f"        s.connect(('{ELSEWHERE}', 80))\n",
+    )
+    assert "1 passed, 1 error" in said
+    assert ELSEWHERE in said
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        f"socket.create_connection(('{ELSEWHERE}', 80))",
+        f"socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', ('{ELSEWHERE}', 80))",
+        "socket.socket(socket.AF_INET6).connect(('2001:db8::1', 80))",
+        "socket.getaddrinfo('example.com', 80)",
+    ],
+)
+def test_each_way_out_is_stopped(inner: Path, call: str) -> None:
+    said = _run(inner, f"import socket\ndef test_it():\n    {call}\n")
+    assert "tests use loopback only" in said
+    assert "1 failed, 1 error" in said
+
+
+def test_loopback_is_open() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
+        pass
+    assert socket.getaddrinfo("localhost", 80)
+
+
+async def test_a_name_under_invalid_does_not_resolve() -> None:
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.ClientConnectorDNSError):
+            await session.get("http://api.invalid/")
+
+
+def test_what_the_user_exported_reaches_no_test(inner: Path) -> None:
+    said = _run(
+        inner,
+        "import os\n"
+        "def test_it():\n"
+        "    assert not [n for n in os.environ if n.startswith('ALLOCSYNC_') or n == 'NOTIFY_SOCKET']\n",
+        ALLOCSYNC_API_URL="http://127.0.0.1:1",
+        NOTIFY_SOCKET="/run/systemd/notify",
+    )
+    assert "1 passed" in said
+
+
+SKIPS = {
+    "test": "import pytest\ndef test_it():\n    pytest.skip('promtool is not here')\n",
+    "mark": "import pytest\n@pytest.mark.skip('promtool is not here')\ndef test_it():\n    pass\n",
+    "module": "import pytest\npytest.skip('promtool is not here', allow_module_level=True)\n",
+}
+
+
+@pytest.mark.parametrize("skip", SKIPS.values(), ids=SKIPS.keys())
+def test_a_skip_is_a_failure_where_ci_says_so(inner: Path, skip: str) -> None:
+    said = _run(inner, skip)
+    assert "1 skipped" in said
+    strict = _run(inner, skip, ALLOCSYNC_TEST_NO_SKIPS="1")
+    assert "skipped" not in strict.splitlines()[-1]
+    assert "1 failed" in strict or "1 error" in strict
+    assert "promtool is not here" in strict
+
+
+def test_what_hypothesis_finds_comes_with_what_repeats_it(inner: Path) -> None:
+    said = _run(
+        inner,
+        "from hypothesis import given, strategies as st\n"
+        "@given(st.integers())\n"
+        "def test_it(n):\n    assert n < 1000\n",
+    )
+    assert "@reproduce_failure(" in said
