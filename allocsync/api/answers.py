@@ -93,7 +93,7 @@ def update_from(answer: Answer | NoAnswer, allocation_id: AllocationId) -> Updat
     status, after = answer.status, answer.retry_after_seconds
     if status == HTTPStatus.ACCEPTED:
         return Accepted(status, None)
-    if is_rejection(status):
+    if _is_rejection(status):
         terminal = status not in _NOT_TERMINAL
         return Rejected(status, reason_of(answer, ""), terminal=terminal, retry_after_seconds=after)
     cloud: Cloud | str = "" if status != HTTPStatus.OK else _cloud(answer, allocation_id)
@@ -102,7 +102,7 @@ def update_from(answer: Answer | NoAnswer, allocation_id: AllocationId) -> Updat
     return Accepted(status, cloud)
 
 
-def is_rejection(status: int) -> bool:
+def _is_rejection(status: int) -> bool:
     """Whether an update answered so was certainly not applied: any 4xx but 408, a gateway's timeout."""
     return (
         HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
@@ -133,6 +133,8 @@ def reason_of(answer: Answer, problem: str) -> str:
         line = f"{answer.status} {HTTPStatus(answer.status).phrase}"
     except ValueError:
         line = str(answer.status)
+    if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST:
+        line = f"{line} (redirects are never followed: is the API's URL right?)"
     if problem:
         line = f"{line}, but {problem}"
     return f"{line}: {answer.excerpt}" if answer.excerpt else line

@@ -31,7 +31,8 @@ from allocsync.planning.model import AllocationId, Cloud, Failed, NotSent, Snaps
 
 MAX_ANSWER_BYTES = 1024 * 1024
 MAX_BULK_BYTES = 1024 * 1024 * 1024
-RECORDS_PER_STEP = 100  # decoded in a thread between two turns of the event loop: about a millisecond
+RECORDS_PER_STEP = 50  # decoded in a thread between two turns of the event loop: about a millisecond
+INLINE_BYTES = 64 * 1024  # a smaller bulk answer is not worth a thread
 
 _NO_SUCH_ROUTE = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED)
 
@@ -150,10 +151,14 @@ class AllocationClient:
             supported = answer.status not in _NO_SUCH_ROUTE
             raise BulkUnavailable(answers.reason_of(answer, answer.problem), supported=supported)
         records = Records(answer.chunks, max_record_bytes=self._max_answer_bytes)
+        small = sum(map(len, answer.chunks)) <= INLINE_BYTES
         del answer  # the records let go of what they have read
         while True:
             try:
-                clouds = await asyncio.to_thread(records.take, RECORDS_PER_STEP)
+                if small:
+                    clouds = records.take(RECORDS_PER_STEP)
+                else:
+                    clouds = await asyncio.to_thread(records.take, RECORDS_PER_STEP)
             except wire.WireError as error:
                 raise BulkUnavailable(f"200 OK, but the body is unusable: {error}", supported=True) from error
             for cloud in clouds:

@@ -84,7 +84,8 @@ async def snapshot_with_retries(
 ) -> Snapshot:
     """Read, and read again while that may help; gives the last answer.
 
-    Ends after so many attempts, or when the next one would begin later than `stop_after_seconds` from now.
+    Ends after so many attempts, or when the next one would begin later than `stop_after_seconds` from now: a
+    command does not wait out a Retry-After of five minutes.
     """
     clock = asyncio.get_running_loop().time
     deadline = clock() + stop_after_seconds

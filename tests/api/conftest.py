@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -108,6 +109,7 @@ async def raw_server(
     *,
     idle_seconds: float | None = None,
     on_connect: Callable[[Peer], Awaitable[bool]] | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[RawServer]:
     """Serve the script on an ephemeral port; ends every connection's task when it is over."""
     served = RawServer(script, idle_seconds=idle_seconds, on_connect=on_connect)
@@ -124,8 +126,8 @@ async def raw_server(
         finally:
             tasks.discard(task)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    served.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    served.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield served
     finally:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allocsync.api import wire
+from allocsync.api import bulk, wire
 from allocsync.api.bulk import WINDOW_BYTES, Records
 from allocsync.errors import BulkUnavailable
 from allocsync.planning.model import Cloud, NumberLiteral
@@ -33,6 +33,7 @@ def records_of(*chunks: bytes, max_record_bytes: int = MAX) -> list[Cloud]:
     indent=st.sampled_from([None, 2]),
     ascii_only=st.booleans(),
     size=st.integers(1, 40),
+    window=st.integers(1, 20),
 )
 def test_any_cut_of_the_bytes_gives_the_same_records(
     *,
@@ -42,13 +43,16 @@ def test_any_cut_of_the_bytes_gives_the_same_records(
     indent: int | None,
     ascii_only: bool,
     size: int,
+    window: int,
 ) -> None:
     written = [{**extra, "id": key} for key, extra in clouds]
     whole = {**before, "iterable": written, "last": 0}
     text = json.dumps(whole, indent=indent, ensure_ascii=ascii_only)
     data = (text[:-1].rstrip()[:-1] + number + "}").encode()
     chunks = [data[at : at + size] for at in range(0, len(data), size)]
-    assert records_of(*chunks) == written
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bulk, "WINDOW_BYTES", window)
+        assert records_of(*chunks) == written
 
 
 def test_a_record_keeps_its_number_literals() -> None:
