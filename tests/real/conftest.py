@@ -21,6 +21,13 @@ def packages() -> dict[str, str]:
     return {program: package for program, package in pairs}  # noqa: C416 - dict() of lists is no dict[str, str]
 
 
+def require(program: str) -> None:
+    """Skip the test where the program is missing, with the command that brings it."""
+    package = packages()[program]  # looked up first: CI installs what is listed and nothing else
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not here; to have it: apt-get install {package}")
+
+
 @pytest.fixture(name="root")
 def _root() -> Path:
     return ROOT
@@ -31,9 +38,7 @@ def _real_part() -> RealPart:
     """Run a program with arguments and give what it said, or skip the test where it is missing."""
 
     def real_part(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        package = packages()[program]  # looked up first: CI installs what is listed and nothing else
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not here; to have it: apt-get install {package}")
+        require(program)
         return subprocess.run(
             [program, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
         )

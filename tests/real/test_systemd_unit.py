@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from allocsync import errors
-from tests.real.conftest import RealPart
+from tests.real.conftest import RealPart, require
 
 pytestmark = pytest.mark.real
 
@@ -17,6 +17,7 @@ EXPOSURE_TENTHS = 12  # 1.2; systemd-localed, the least exposed service of Debia
 
 def _installed(unit: Path, folder: Path) -> Path:
     """Copy the unit with a program that exists here: `verify` looks for it, and ours is not installed."""
+    require("/bin/kill")  # which ExecReload names, and minimal systems lack
     text = unit.read_text(encoding="utf-8")
     assert text.count(START) == 1
     copy = folder / unit.name
