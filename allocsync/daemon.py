@@ -146,10 +146,7 @@ class Daemon:
                 self.bound.set()
                 self._say("listening", host=self.address[0], port=self.address[1])
                 async with self._signals(), asyncio.TaskGroup() as group:
-                    around = [
-                        group.create_task(each)
-                        for each in (self._watch.watch(), self._follow(loop), self._notify(loop))
-                    ]
+                    around = [group.create_task(each) for each in (self._follow(loop), self._notify(loop))]
                     await loop.run()
                     for task in around:
                         task.cancel()

@@ -8,10 +8,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -95,11 +94,10 @@ def test_five_thousand_come_in_sync_and_nothing_is_sent_twice_for_nothing(tmp_pa
             "--log-format",
             "json",
         ]
-        with running("run", *settings, stderr=subprocess.PIPE) as daemon:
-            assert daemon.stderr is not None
-            listening = json.loads(daemon.stderr.readline())
-            with (tmp_path / "daemon.log").open("w") as rest, Drain(daemon.stderr, rest):
-                status = wait_for_all_in_sync(f"http://{listening['host']}:{listening['port']}/api/v1/status")
+        said = tmp_path / "daemon.log"
+        with said.open("w") as stderr, running("run", *settings, stderr=stderr):
+            listening = wait_for(lambda: find_event(said, "listening"))
+            status = wait_for_all_in_sync(f"http://{listening['host']}:{listening['port']}/api/v1/status")
         assert status["conditions"]["InSync"] == NUMBER
         live = {row["id"]: row for row in get(f"{url}/allocations")["iterable"]}
     records = judge.read_log(log)
@@ -117,6 +115,21 @@ def test_five_thousand_come_in_sync_and_nothing_is_sent_twice_for_nothing(tmp_pa
     assert finding.at_once == []
 
 
+def find_event(log: Path, event: str) -> Any:  # noqa: ANN401 - JSON of any shape
+    """The first line of a log that tells this event, or None."""
+    lines = (json.loads(line) for line in log.read_text().splitlines(keepends=True) if line.endswith("\n"))
+    return next((line for line in lines if line["event"] == event), None)
+
+
+def wait_for(look: Callable[[], Any], seconds: float = 20.0) -> Any:  # noqa: ANN401 - whatever is waited for
+    """What `look` finds, as soon as it finds anything."""
+    end = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)  # between two looks; the deadline above ends it
+    return found
+
+
 def wait_for_all_in_sync(url: str) -> Any:  # noqa: ANN401 - JSON of any shape
     """The first status in which everything is in sync, or the last before the deadline."""
     end = time.monotonic() + DEADLINE_SECONDS
@@ -125,16 +138,3 @@ def wait_for_all_in_sync(url: str) -> Any:  # noqa: ANN401 - JSON of any shape
         if status["conditions"]["InSync"] == NUMBER or time.monotonic() > end:
             return status
         time.sleep(0.5)  # between two questions; the deadline above ends it
-
-
-class Drain:
-    """Copies what a process says into a file, so that a full pipe never holds it up."""
-
-    def __init__(self, source: Any, target: Any) -> None:  # noqa: ANN401 - streams
-        self._thread = threading.Thread(target=lambda: target.writelines(source), daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        return
