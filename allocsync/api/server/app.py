@@ -1,36 +1,27 @@
-"""The HTTP of the reference server: two operations, the list, health and version, and the knobs.
+"""One reference server: its routes, its knobs, its life.
 
-The rules: a request is answered once, in one of the documented ways, unless a fault that was asked for says
-otherwise; what a fault does is done before or after the store is touched, never half. Work that goes on after
-a 504 belongs to the server and ends with it.
+The rule: a request is answered once, in one of the documented ways, unless a fault that was asked for says
+otherwise. Left out: the operations themselves (`operations`).
 """
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from hashlib import sha256
 from pathlib import Path
 
 from aiohttp import web
 
 from allocsync import __version__
-from allocsync.api import wire
-from allocsync.api.server.faults import Faults, FaultsError, Hit
+from allocsync.api.server.faults import Faults, FaultsError
 from allocsync.api.server.log import Record, RequestLog
-from allocsync.api.server.store import Store, UnusableError
+from allocsync.api.server.operations import MAX_BODY_BYTES, Operations
+from allocsync.api.server.store import Store
 from allocsync.errors import AllocsyncError
-from allocsync.planning.model import Cloud, Json
+from allocsync.planning.model import Cloud
 
-MAX_BODY_BYTES = 1024 * 1024
-GONE = "Cloud not found."
-TIMEOUT = "Gateway Timeout, request timed out."
 NOT_FOUND = "Route not found"
 _SHUTDOWN_SECONDS = 0.5
-
-
-class _ResetError(Exception):
-    """The connection was cut on purpose: there is no answer."""
 
 
 class ReferenceServer:
@@ -42,8 +33,7 @@ class ReferenceServer:
         self._log = log
         self._group = group
         self._writer: asyncio.Task[None] | None = None
-        self._late: set[asyncio.Task[None]] = set()
-        self._arrivals = 0
+        self._operations = Operations(store, faults, log, group)
         self.url = ""
 
     @classmethod
@@ -133,10 +123,11 @@ class ReferenceServer:
     def app(self) -> web.Application:
         """The routes; doubled slashes of a base URL that ends in one are forgiven."""
         app = web.Application(client_max_size=MAX_BODY_BYTES)
+        operations = self._operations
         for slash in ("", "/"):
-            app.router.add_get(slash + "/allocation/{id}", self._snapshot)
-            app.router.add_post(slash + "/allocation/update", self._update)
-            app.router.add_get(slash + "/allocations", self._list)
+            app.router.add_get(slash + "/allocation/{id}", operations.snapshot)
+            app.router.add_post(slash + "/allocation/update", operations.update)
+            app.router.add_get(slash + "/allocations", operations.list)
         app.router.add_get("/.well-known/health", self._health)
         app.router.add_get("/.well-known/version", self._version)
         app.router.add_get("/-/faults", self._get_faults)
@@ -144,137 +135,6 @@ class ReferenceServer:
         app.router.add_delete("/-/faults", self._delete_faults)
         app.router.add_route("*", "/{rest:.*}", self._nowhere)
         return app
-
-    async def _snapshot(self, request: web.Request) -> web.Response:
-        key, received = request.match_info["id"], self._log.wall()
-        hit = self._faults.throw("snapshot")
-        answer: int | str = "reset"
-        try:
-            await self._befall(request, hit, op="snapshot", key=key)
-            cloud = self._store.clouds.get(key)
-            status = 504 if hit.kind == "timeout" else 410 if cloud is None else 200
-            answer = status
-            if hit.kind == "timeout" or cloud is None:
-                return web.Response(status=status, text=TIMEOUT if hit.kind else GONE)
-            return _json(cloud)
-        except _ResetError:
-            return web.Response()
-        finally:
-            self._log.other(
-                "snapshot", id=key, received_at=received, answered_at=self._log.wall(), answer=answer
-            )
-
-    async def _list(self, request: web.Request) -> web.StreamResponse:
-        received = self._log.wall()
-        hit = self._faults.throw("list")
-        try:
-            await self._befall(request, hit, op="list", key=None)
-        except _ResetError:
-            return web.Response()
-        if hit.kind == "timeout":
-            return web.Response(status=504, text=TIMEOUT)
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        await response.prepare(request)
-        await response.write(b'{"iterable":[')
-        separator = b""
-        clouds = list(self._store.clouds.values())
-        for start in range(0, len(clouds), 500):
-            rows = clouds[start : start + 500]
-            await response.write(separator + b",".join(wire.dumps(cloud) for cloud in rows))
-            separator = b","
-        await response.write(b"]}")
-        await response.write_eof()
-        self._log.other("list", received_at=received, answered_at=self._log.wall(), answer=200)
-        return response
-
-    async def _update(self, request: web.Request) -> web.Response:
-        received = self._log.wall()
-        self._arrivals += 1
-        number = self._arrivals
-        data, body, problem = await self._body(request)
-        record: Record = {
-            "n": number,
-            "id": str(body["id"]) if body is not None else None,
-            "received_at": received,
-            "applied_at": None,
-            "changed": {},
-            "body_sha256": sha256(data).hexdigest(),
-            "answer": 500,
-            "answered_at": None,
-            "body": body,
-        }
-        if body is None:
-            self._answered(record, 500)
-            return web.Response(status=500, text=f"Internal Server Error: {problem}")
-        hit = self._faults.throw("update")
-        try:
-            return await self._updated(request, hit, record, body)
-        except _ResetError:
-            self._answered(record, "reset")
-            return web.Response()
-
-    async def _updated(self, request: web.Request, hit: Hit, record: Record, body: Cloud) -> web.Response:
-        if hit.kind in ("timeout_after", "reset_after"):
-            self._apply(record, body)
-        await self._befall(request, hit, op="update", key=str(record["id"]), number=int(record["n"]))
-        if hit.kind in ("timeout_before", "timeout_after"):
-            self._answered(record, 504)
-            return web.Response(status=504, text=TIMEOUT)
-        if hit.kind == "timeout_late":
-            record |= {"answer": 504, "answered_at": self._log.wall()}
-            late = self._group.create_task(
-                self._apply_late(hit.knobs.seconds.get("late_seconds", 0.0), record, body)
-            )
-            self._late.add(late)
-            late.add_done_callback(self._late.discard)
-            return web.Response(status=504, text=TIMEOUT)
-        if str(body["id"]) not in self._store.clouds:
-            self._answered(record, 500)
-            return web.Response(status=500, text="Internal Server Error: no such cloud")
-        self._apply(record, body)
-        self._answered(record, 200)
-        return _json(self._store.clouds[str(body["id"])])
-
-    def _apply(self, record: Record, body: Cloud) -> None:
-        record["changed"] = self._store.apply(body)
-        record["applied_at"] = self._log.wall()
-
-    async def _apply_late(self, seconds: float, record: Record, body: Cloud) -> None:
-        try:
-            await asyncio.sleep(seconds)
-            self._apply(record, body)
-        finally:
-            self._log.post(record)
-
-    def _answered(self, record: Record, answer: int | str) -> None:
-        record |= {"answer": answer, "answered_at": self._log.wall()}
-        self._log.post(record)
-
-    async def _body(self, request: web.Request) -> tuple[bytes, Cloud | None, str]:
-        try:
-            data = await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            return b"", None, f"the body is larger than {MAX_BODY_BYTES} bytes"
-        if not data:
-            return data, None, "there is no body"
-        try:
-            return data, self._store.check(wire.loads(data)), ""
-        except (wire.WireError, UnusableError) as error:
-            return data, None, str(error)
-
-    async def _befall(
-        self, request: web.Request, hit: Hit, *, op: str, key: str | None, number: int | None = None
-    ) -> None:
-        """Let the latency pass and the fault strike; a reset ends the request here."""
-        if hit.kind is not None:
-            self._log.other("fault", at=self._log.wall(), kind=f"{op}.{hit.kind}", id=key, n=number)
-        slow = hit.knobs.seconds.get("timeout_seconds", 0.0) if "timeout" in (hit.kind or "") else 0.0
-        if hit.latency_seconds + slow:
-            await asyncio.sleep(hit.latency_seconds + slow)
-        if hit.kind is not None and hit.kind.startswith("reset"):
-            if request.transport is not None:
-                request.transport.abort()
-            raise _ResetError
 
     async def _health(self, _request: web.Request) -> web.Response:
         return web.Response(text=f"ok:{self._store.server_id}")
@@ -314,9 +174,9 @@ class ReferenceServer:
                 self.set_leaf(key, writer.field, writer.value)
 
     def _stop(self) -> None:
-        for task in (self._writer, *self._late):
-            if task is not None:
-                task.cancel()
+        self._operations.stop()
+        if self._writer is not None:
+            self._writer.cancel()
 
 
 async def _bind(runner: web.AppRunner, listen: tuple[str, int]) -> None:
@@ -325,7 +185,3 @@ async def _bind(runner: web.AppRunner, listen: tuple[str, int]) -> None:
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
         raise AllocsyncError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
-
-
-def _json(cloud: Json) -> web.Response:
-    return web.Response(body=wire.dumps(cloud), content_type="application/json")
