@@ -78,15 +78,14 @@ class Lane:
             return Turn(self.look_at, Slot.READ, Priority.READ_BACK)
         if self.desired is None or self.desired.mode is model.Mode.SUSPEND:
             return Turn(inf, Slot.READ, Priority.RESYNC)
-        differs = self.desired.mode is model.Mode.ENFORCE and bool(self.changes or self.suspected)
+        enforced = self.desired.mode is model.Mode.ENFORCE
         if self.read_failures:
             return Turn(self.look_at, Slot.READ, Priority.RETRY)
         if self.desired != self.compared:
-            edit = self.desired.mode is model.Mode.ENFORCE and self.compared is not None
-            return Turn(self.look_at, Slot.WRITE if edit else Slot.READ, Priority.EDIT)
-        if differs:
-            priority = Priority.RETRY if self.write_failures else Priority.DRIFT
-            return Turn(self.look_at, Slot.WRITE, priority)
+            slot = Slot.WRITE if enforced and self.compared is not None else Slot.READ
+            return Turn(self.look_at, slot, Priority.EDIT)
+        if enforced and (self.changes or self.suspected):
+            return Turn(self.look_at, Slot.WRITE, Priority.RETRY if self.write_failures else Priority.DRIFT)
         return Turn(self.look_at, Slot.READ, Priority.RESYNC)
 
     # Looking.
@@ -112,7 +111,8 @@ class Lane:
             case model.Failed():
                 self.error = snapshot.reason
                 self.read_failures += 1
-                self._asked_to_wait(snapshot.retry_after_seconds, now + delay_seconds)
+                if snapshot.retry_after_seconds is not None:
+                    self.no_post_before["retry_after"] = now + delay_seconds
                 self._rest(now + delay_seconds, now)
                 return Decision()
             case model.Missing():
@@ -207,10 +207,6 @@ class Lane:
             look_at = max(now, self.no_post_before.get("retry_after", -inf))
         self.look_at = look_at
 
-    def _asked_to_wait(self, retry_after_seconds: float | None, until: float) -> None:
-        if retry_after_seconds is not None:
-            self.no_post_before["retry_after"] = until
-
     def defer(self, now: float) -> None:
         """There was no write slot for the update: look again as soon as there is one."""
         self.look_at = now
@@ -256,12 +252,12 @@ class Lane:
             raise ValueError(f"{self.id} is {self.state}: no update is under way")
         self.written_at, self.rebuilt = now, 0
         self.intent, self.state = None, State.IDLE
+        until = now + delay_seconds
         match answer:
             case model.OutcomeUnknown():
                 intent.unknown_since = now
                 self.intent, self.state = intent, State.SETTLING
-                self._failed_write(answer.reason, now + delay_seconds)
-                self._asked_to_wait(answer.retry_after_seconds, now + delay_seconds)
+                self._failed_write(answer.reason, until, answer.retry_after_seconds)
                 self.look_at = intent.settles_at(self.rules.settle_seconds)
             case model.Accepted():
                 self.write_failures = 0
@@ -271,22 +267,32 @@ class Lane:
                 self.write_failures += 1
                 self._refuse(answer.reason, now, now + resync_seconds)
                 self._rest(self.look_at, now)
-            case model.Rejected() | model.NotSent():
-                self._failed_write(answer.reason, now + delay_seconds)
-                if isinstance(answer, model.Rejected):
-                    self._asked_to_wait(answer.retry_after_seconds, now + delay_seconds)
-                self._rest(now + delay_seconds, now)
+            case model.Rejected():
+                self._failed_write(answer.reason, until, answer.retry_after_seconds)
+                self._rest(until, now)
+            case model.NotSent():
+                self._failed_write(answer.reason, until)
+                self._rest(until, now)
 
-    def _failed_write(self, reason: str, until: float) -> None:
+    def _failed_write(self, reason: str, until: float, retry_after_seconds: float | None = None) -> None:
         self.error = reason
         self.write_failures += 1
         self.no_post_before["backoff"] = until
+        if retry_after_seconds is not None:
+            self.no_post_before["retry_after"] = until
 
     # Seen in bulk.
 
-    def listed(self, cloud: model.Cloud, *, begun: float, now: float) -> None:
-        """A record of a bulk answer that began at `begun`: it may confirm InSync or ask for a look."""
-        if self.state is not State.IDLE or self.desired is None or not self._usable(begun):
+    def listed(self, cloud: model.Cloud | None, *, begun: float, now: float) -> None:
+        """A bulk answer that began at `begun` shows this, or None: it lacks the allocation.
+
+        It may confirm InSync or ask for a look. Being left out asks for one too; it does not say Missing.
+        """
+        older = begun <= max(self.observed_at, self.written_at)
+        if self.state is not State.IDLE or self.desired is None or older:
+            return
+        if cloud is None:
+            self.look_at = self.look_at if self.missing else min(self.look_at, now)
             return
         changes = compare(self.desired, cloud)
         known = changes == self.changes and self.compared == self.desired
@@ -297,12 +303,3 @@ class Lane:
         else:
             self.changes, self.compared, self.observed_at = (), self.desired, begun
             self.read_failures, self.write_failures, self.error, self.look_at = 0, 0, "", inf
-
-    def unlisted(self, *, begun: float, now: float) -> None:
-        """A bulk answer lacks this allocation: that asks for a look, it does not say Missing."""
-        if self.state is State.IDLE and not self.missing and self._usable(begun):
-            self.look_at = min(self.look_at, now)
-
-    def _usable(self, begun: float) -> bool:
-        """Whether an observation that began then is newer than all that is known."""
-        return begun > max(self.observed_at, self.written_at)

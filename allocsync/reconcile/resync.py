@@ -119,7 +119,7 @@ class Resync:
         self._failures = 0
         for index, lane in enumerate(list(lanes.values())):
             if lane.id not in seen:
-                lane.unlisted(begun=begun, now=self._clock.now())
+                lane.listed(None, begun=begun, now=self._clock.now())
                 place(lane)
             if index % YIELD_EVERY == YIELD_EVERY - 1:
                 await asyncio.sleep(0)
