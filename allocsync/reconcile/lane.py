@@ -56,15 +56,12 @@ class Lane:
     rebuilt: int = 0  # updates in a row that a check held back just before sending
     edited: bool = False  # while a request was under way
 
-    # What is wanted.
-
     def want(self, desired: model.Desired | None, *, now: float, problems: tuple[str, ...] = ()) -> None:
         """The files say something: a first declaration, an edit, or (None) that it is disowned."""
         self.problems = problems
         if desired == self.desired:
             return
-        self.desired = desired
-        self.terminal = ()
+        self.desired, self.terminal = desired, ()
         self.no_post_before.pop("backoff", None)
         self.read_failures = self.write_failures = 0
         self.leaves.edit()
@@ -169,12 +166,10 @@ class Lane:
         if not changes:
             self.write_failures, self.error, self.terminal, self.pending_since = 0, "", (), None
 
-    def _plan(
-        self, desired: model.Desired, cloud: model.Cloud, now: float, resync_at: float
-    ) -> Update | None:
+    def _plan(self, desired: model.Desired, cloud: model.Cloud, now: float, resync: float) -> Update | None:
         """The update to send now, or None with `look_at` set."""
         holds = [self.leaves.hold(change, now, self.rules) for change in self.changes]
-        self.look_at = min(resync_at, *(until for until in holds if until is not None), inf)
+        self.look_at = min(resync, *(until for until in holds if until is not None), inf)
         if None not in holds or desired.mode is not model.Mode.ENFORCE:
             return None
         if pending(cloud):
@@ -187,7 +182,7 @@ class Lane:
             return None
         body, problems = update_body(desired, cloud)
         if problems:
-            self._refuse("; ".join(problems), now, resync_at)
+            self._refuse("; ".join(problems), now, resync)
             return None
         until = max(self.no_post_before.values(), default=-inf)
         if until > now:
