@@ -170,7 +170,7 @@ async def client_of(server: RawServer | str, **timeouts: float) -> AsyncIterator
 async def eventually(condition: Callable[[], bool]) -> None:
     """Wait for a condition, not for a time."""
     async with asyncio.timeout(WITHIN_SECONDS):
-        while not condition():  # noqa: ASYNC110 - what is waited for is another program's doing
+        while not condition():
             await asyncio.sleep(0.005)
 
 

@@ -18,6 +18,7 @@ from allocsync.api.server.log import Record, RequestLog
 from allocsync.api.server.operations import MAX_BODY_BYTES, Operations
 from allocsync.api.server.store import Store
 from allocsync.errors import AllocsyncError
+from allocsync.planning.diff import leaf
 from allocsync.planning.model import Cloud
 
 NOT_FOUND = "Route not found"
@@ -170,7 +171,8 @@ class ReferenceServer:
         while strike := self._faults.next_write(list(self._store.clouds)):
             seconds, key, writer = strike
             await asyncio.sleep(seconds)
-            if key in self._store.clouds:
+            cloud = self._store.clouds.get(key)
+            if cloud is not None and leaf(cloud, writer.field) is not None:
                 self.set_leaf(key, writer.field, writer.value)
 
     def _stop(self) -> None:

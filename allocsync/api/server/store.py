@@ -6,6 +6,7 @@ file is replaced as a whole, synced before the answer leaves.
 """
 
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -22,12 +23,15 @@ _URLS = ("base", "id", "vanity")
 
 
 class _SeedLoader(yaml.SafeLoader):
-    """YAML as JSON would have it: numbers stay as written, times stay text."""
+    """YAML as JSON would have it: numbers stay as written, times, `on` and `off` stay text."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - the library's own way to say it
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":bool"))]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+
+_SeedLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|false)$"), list("tf"))
 
 
 for _tag in ("int", "float"):

@@ -1,0 +1,175 @@
+"""Each knob: that it fired, what the client saw, and what the truth is afterwards."""
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import aiohttp
+import pytest
+
+from allocsync.api import wire
+from allocsync.api.server import ReferenceServer
+from allocsync.api.server.faults import Faults, FaultsError
+from allocsync.planning.diff import leaf
+from tests.api.server.conftest import CLOUDS, ID
+
+BODY = wire.dumps({**CLOUDS[0], "region": "mars"})
+
+
+async def post(http: aiohttp.ClientSession, server: ReferenceServer) -> int | str:
+    try:
+        async with http.post(f"{server.url}/allocation/update", data=BODY) as answer:
+            await answer.read()
+            return answer.status
+    except aiohttp.ClientError:
+        return "reset"
+
+
+def region(server: ReferenceServer) -> object:
+    return server.clouds[ID]["region"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "seen", "applied"),
+    [
+        ("timeout_before", 504, False),
+        ("timeout_after", 504, True),
+        ("reset_before", "reset", False),
+        ("reset_after", "reset", True),
+    ],
+)
+async def test_a_fault_of_updates(
+    server: ReferenceServer, http: aiohttp.ClientSession, kind: str, seen: int | str, *, applied: bool
+) -> None:
+    server.set_faults({"update": {kind: 1}})
+    assert await post(http, server) == seen
+    assert server.fired == {f"update.{kind}": 1}
+    assert (region(server) == "mars") == applied
+    record = next(row for row in server.records if row["op"] == "update")
+    assert record["answer"] == seen
+    assert (record["applied_at"] is not None) == applied
+
+
+async def test_a_504_whose_work_lands_later(server: ReferenceServer, http: aiohttp.ClientSession) -> None:
+    server.set_faults({"update": {"timeout_late": 1, "late_seconds": 0.3}})
+    begun = time.monotonic()
+    assert await post(http, server) == 504
+    assert region(server) != "mars"
+    assert not [row for row in server.records if row["op"] == "update"]
+    async with asyncio.timeout(10):
+        while region(server) != "mars":
+            await asyncio.sleep(0.01)
+    assert time.monotonic() - begun >= 0.3
+    record = next(row for row in server.records if row["op"] == "update")
+    assert record["applied_at"] > record["answered_at"]
+    assert server.fired == {"update.timeout_late": 1}
+
+
+async def test_what_has_not_landed_when_the_server_ends_never_does() -> None:
+    async with (
+        ReferenceServer.start(CLOUDS, faults={"update": {"timeout_late": 1, "late_seconds": 60}}) as server,
+        aiohttp.ClientSession() as http,
+    ):
+        assert await post(http, server) == 504
+    (record,) = server.records
+    assert record["applied_at"] is None
+    assert region(server) != "mars"
+
+
+@pytest.mark.parametrize(("operation", "path"), [("snapshot", f"/allocation/{ID}"), ("list", "/allocations")])
+async def test_reads_time_out_and_are_reset_too(
+    server: ReferenceServer, http: aiohttp.ClientSession, operation: str, path: str
+) -> None:
+    server.set_faults({operation: {"timeout": 1}})
+    async with http.get(server.url + path) as answer:
+        assert answer.status == 504
+    server.set_faults({operation: {"reset": 1}})
+    with pytest.raises(aiohttp.ClientError):
+        await http.get(server.url + path)
+    assert server.fired[f"{operation}.timeout"] == 1
+    assert server.fired[f"{operation}.reset"] >= 1  # the client asks again by itself
+
+
+async def test_latency_is_waited_for(server: ReferenceServer, http: aiohttp.ClientSession) -> None:
+    server.set_faults({"snapshot": {"latency_seconds": [0.2, 0.25]}})
+    begun = time.monotonic()
+    async with http.get(f"{server.url}/allocation/{ID}") as answer:
+        assert answer.status == 200
+    assert time.monotonic() - begun >= 0.2
+
+
+async def test_another_writer_changes_a_leaf_by_itself_until_it_is_taken_away(
+    server: ReferenceServer,
+) -> None:
+    server.set_faults({"writer": {"per_second": 200, "field": "region", "value": "elsewhere"}})
+    async with asyncio.timeout(10):
+        while not all(cloud["region"] == "elsewhere" for cloud in server.clouds.values()):
+            await asyncio.sleep(0.01)
+    server.set_faults({})
+    assert [row for row in server.records if row["op"] == "writer"]
+    struck = len(server.records)
+    await asyncio.sleep(0.1)  # twenty strikes' time, in which none may come
+    assert len(server.records) == struck
+
+
+async def test_knobs_are_set_shown_and_cleared_over_http(
+    server: ReferenceServer, http: aiohttp.ClientSession
+) -> None:
+    url = f"{server.url}/-/faults"
+    async with http.put(url, json={"update": {"timeout_after": 1}}) as answer:
+        assert answer.status == 200
+    await post(http, server)
+    async with http.get(url) as answer:
+        assert await answer.json() == {"update": {"timeout_after": 1}, "fired": {"update.timeout_after": 1}}
+    async with http.put(url, data=b"{") as answer:
+        assert answer.status == 400
+    async with http.put(url, json={"update": {"timeout_befor": 1}}) as answer:
+        assert answer.status == 400
+        assert "'timeout_befor'; allowed are timeout_before" in await answer.text()
+    async with http.delete(url) as answer:
+        assert "update" not in await answer.json()
+    assert await post(http, server) == 200
+
+
+async def test_another_writer_leaves_clouds_without_the_leaf_alone(server: ReferenceServer) -> None:
+    server.set_faults({"writer": {"per_second": 500, "field": "urls.vanity.url", "value": "null"}})
+    async with asyncio.timeout(10):
+        while sum(row["op"] == "writer" for row in server.records) < 2:
+            await asyncio.sleep(0.01)
+    vanities = [leaf(cloud, "urls.vanity") for cloud in server.clouds.values()]
+    assert None in vanities
+    assert {"url": "null"} not in vanities
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ([], "an object"),
+        ({"upadte": {}}, "unknown key 'upadte'"),
+        ({"update": {"timeout_before": 1.5}}, "from 0 to 1"),
+        ({"update": {"timeout_before": True}}, "a number"),
+        ({"update": {"timeout_before": 0.6, "reset_after": 0.6}}, "more than 1"),
+        ({"snapshot": {"latency_seconds": [1]}}, "[least, most]"),
+        ({"snapshot": {"latency_seconds": [2, 1]}}, "above the most"),
+        ({"writer": {"per_second": 0}}, "more than 0"),
+        ({"writer": {"per_second": 1, "field": "regoin"}}, "one of"),
+        ({"writer": {"per_second": 1, "value": 1}}, "a text"),
+        ({"seed": "a"}, "whole number"),
+    ],
+)
+def test_a_wrong_knob_is_named_and_changes_nothing(wrong: Any, said: str) -> None:  # noqa: ANN401 - JSON
+    faults = Faults({"update": {"timeout_before": 1}})
+    with pytest.raises(FaultsError) as caught:
+        faults.replace(wrong)
+    assert said in str(caught.value)
+    assert faults.throw("update").kind == "timeout_before"
+
+
+def test_the_same_seed_throws_the_same_dice() -> None:
+    knobs = {"seed": 3, "update": {"timeout_before": 0.3, "timeout_after": 0.3, "latency_seconds": [0, 1]}}
+    one, other = Faults(knobs), Faults(json.loads(json.dumps(knobs)))
+    throws = [one.throw("update") for _ in range(200)]
+    assert throws == [other.throw("update") for _ in range(200)]
+    kinds = [throw.kind for throw in throws]
+    assert all(20 < kinds.count(kind) < 100 for kind in ("timeout_before", "timeout_after", None))

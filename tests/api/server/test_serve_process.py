@@ -1,0 +1,124 @@
+"""`allocsync serve` as a process: its first line, its log, its state through kill -9, its errors."""
+
+import asyncio
+import json
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from allocsync.api import wire
+from tests.api.server.conftest import CLOUDS, ID
+
+
+@asynccontextmanager
+async def serve(*arguments: str) -> AsyncIterator[tuple[str, Process]]:
+    """A running server and its URL; killed at the end if it still runs."""
+    command = (sys.executable, "-m", "allocsync", "serve", *arguments)
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE)
+    assert process.stdout is not None
+    try:
+        line = (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
+        yield line.split()[2], process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+def seed(tmp_path: Path) -> str:
+    path = tmp_path / "seed.json"
+    path.write_bytes(wire.dumps({"iterable": CLOUDS}))
+    return str(path)
+
+
+async def mars(http: aiohttp.ClientSession, url: str) -> int:
+    async with http.post(
+        f"{url}/allocation/update", data=wire.dumps({**CLOUDS[0], "region": "mars"})
+    ) as answer:
+        return answer.status
+
+
+async def test_what_was_answered_survives_kill_minus_nine(tmp_path: Path) -> None:
+    arguments = ("--seed", seed(tmp_path), "--state", str(tmp_path / "state.json"))
+    async with aiohttp.ClientSession() as http:
+        async with serve(*arguments) as (url, process):
+            assert await mars(http, url) == 200
+            async with http.get(f"{url}/.well-known/health") as answer:
+                health = await answer.text()
+            process.kill()
+            await process.wait()
+        async with serve(*arguments) as (url, process):
+            async with http.get(f"{url}/allocation/{ID}") as answer:
+                assert (await answer.json())["region"] == "mars"
+            async with http.get(f"{url}/.well-known/health") as answer:
+                assert await answer.text() == health
+
+
+async def test_the_log_has_one_line_a_post_with_the_documented_keys(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    async with (
+        aiohttp.ClientSession() as http,
+        serve("--seed", seed(tmp_path), "--log", str(log)) as (url, process),
+    ):
+        assert await mars(http, url) == 200
+        async with http.get(f"{url}/allocation/{ID}") as answer:
+            assert answer.status == 200
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 10) == 0
+    (line,) = log.read_text().splitlines()
+    record = json.loads(line)
+    assert list(record) == ["n", "id", "received_at", "applied_at", "changed", "body_sha256", "answer"]
+    assert record["received_at"] <= record["applied_at"]
+    assert (record["n"], record["id"], record["answer"]) == (1, ID, 200)
+    assert record["changed"] == {"region": [CLOUDS[0]["region"], "mars"]}
+
+
+async def test_a_seed_in_yaml_keeps_texts_times_and_numbers_as_written(tmp_path: Path) -> None:
+    path = tmp_path / "seed.yaml"
+    text = """iterable:
+- {id: a, version: '1.10', updated: {value: 2026-01-02T03:04:05Z}, quota: 1.10, on: null, off: false}
+"""
+    path.write_text(text)
+    async with (
+        aiohttp.ClientSession() as http,
+        serve("--seed", str(path)) as (url, _),
+        http.get(f"{url}/allocation/a") as answer,
+    ):
+        text = await answer.text()
+    assert '"on":null,"off":false' in text
+    assert '"version":"1.10"' in text
+    assert '"value":"2026-01-02T03:04:05Z"' in text
+    assert '"quota":1.10' in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["--listen", "nonsense"], 64, "--listen nonsense"),
+        (["--faults", '{"update": {"timeout_befor": 1}}'], 64, "timeout_befor"),
+        (["--faults", "{"], 64, "not JSON"),
+        (["--seed", "SEED"], 1, "GET /allocations"),
+        (["--listen", "BUSY"], 1, "cannot listen on"),
+    ],
+)
+async def test_a_mistake_is_one_line_and_an_exit_code(
+    tmp_path: Path, arguments: list[str], status: int, said: str
+) -> None:
+    (tmp_path / "seed").write_text("[1]")
+    busy = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port = busy.sockets[0].getsockname()[1]
+    real = {"SEED": str(tmp_path / "seed"), "BUSY": f"127.0.0.1:{port}"}
+    command = [sys.executable, "-m", "allocsync", "serve", *(real.get(word, word) for word in arguments)]
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE)
+    _, stderr = await asyncio.wait_for(process.communicate(), 20)
+    busy.close()
+    await busy.wait_closed()
+    assert process.returncode == status
+    assert said in stderr.decode()
+    assert len(stderr.decode().strip().splitlines()) == 1
