@@ -124,8 +124,9 @@ def _as_json(rows: list[AllocationStatus], tally: Tally) -> dict[str, object]:
 
 def _report(rows: list[AllocationStatus], tally: Tally) -> list[Line]:
     by_condition: dict[Condition, list[AllocationStatus]] = {}
-    for row in rows:
-        by_condition.setdefault(row.condition, []).append(row)
+    for condition in Condition:
+        if found := [row for row in rows if row.condition is condition]:
+            by_condition[condition] = found
     in_sync = by_condition.pop(Condition.IN_SYNC, [])
     changed = len(tally.updated | tally.confirmed)
     summary = f"{count(len(rows), 'allocation')}: {len(in_sync):,} in sync ({changed:,} updated"
