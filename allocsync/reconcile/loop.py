@@ -153,9 +153,7 @@ class Loop:
         if self._resync.due(now) and self._generation is not None:
             self._resync.start(group, self._lanes, place=self._place, finished=self._changed.set)
         for slot in Slot:
-            while self._queue.due(slot, now):
-                if self._limiter.admit(slot, now) is not None:
-                    break
+            while self._limiter.admit(slot, now) is None:
                 key = self._queue.take(slot, now)
                 if key is None:
                     self._limiter.release(slot)
