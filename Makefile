@@ -23,7 +23,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check check-format check-lint check-architecture check-layers check-types tables clean
+.PHONY: help demo run test check check-format check-lint check-architecture check-layers check-types bench tables clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 28
@@ -53,6 +53,9 @@ check-layers: $(TOOLS) ## Who may import whom
 
 check-types: $(TOOLS) ## mypy, strict
 	@$(PY) -m mypy
+
+bench: $(TOOLS) ## No-op reconciles per second, side by side with the ceiling; then `make tables`
+	@$(PY) -m tests.bench.run
 
 tables: $(TOOLS) ## Write the tables of README.md anew
 	@$(PY) -m tests.architecture.tables

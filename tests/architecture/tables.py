@@ -1,4 +1,4 @@
-"""The tables of README.md that the code knows better: commands, exit codes, settings, metrics.
+"""The tables of README.md that the code knows better: commands, exit codes, settings, metrics, speed.
 
     python -m tests.architecture.tables       writes them anew
 
@@ -7,6 +7,7 @@ itself uses, so that a setting without a description, a metric without a help or
 meaning cannot get in. A test compares README.md with what this writes.
 """
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +21,7 @@ from allocsync.observe.metric_table import METRICS
 from allocsync.setting_sources import flag_name, variable_name
 
 README = Path(__file__).resolve().parents[2] / "README.md"
+RESULTS = README.parent / "tests" / "bench" / "results.json"
 
 MEANINGS: Mapping[str, str] = {
     "EXIT_FINE": "fine",
@@ -83,11 +85,39 @@ def metrics() -> str:
     return _table(("metric", "kind", "labels", "what it is"), rows)
 
 
+def speed() -> str:
+    """The figures of the last `make bench`, from the file that it wrote."""
+    run = json.loads(RESULTS.read_text(encoding="utf-8"))
+    rates, ranges, ratios = run["per_second"], run["range_per_second"], run["ratio_to_ceiling"]
+    rows = (
+        (
+            what,
+            f"{rates[ours]:,} ({_range(ranges[ours])})",
+            f"{rates[peer]:,} ({_range(ranges[peer])})",
+            beside,
+        )
+        + (f"{ratios[ours]:.2f}",)
+        for what, ours, peer, beside in (
+            ("no-op reconciles, one by one", "one_by_one", "bare_reads", "a bare aiohttp loop, 64 at a time"),
+            ("no-op reconciles, in bulk", "bulk", "bare_list", "one bare request and one `json.loads`"),
+            ("allocations loaded from YAML", "load", "library_load", "PyYAML's own C loader, no checks"),
+        )
+    )
+    table = _table(("per second", "allocsync", "the ceiling", "which is", "ratio"), rows)
+    when = f"{run['date']}, commit {run['commit']}, Python {run['python']}, {run['cores']} cores"
+    return f"{table}\n\nMedian (range) of {run['rounds']} rounds over {run['allocations']:,} allocations: {when}."
+
+
+def _range(ends: tuple[int, int]) -> str:
+    return f"{ends[0]:,} to {ends[1]:,}"
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "commands": commands,
     "exit codes": exit_codes,
     "settings": setting_table,
     "metrics": metrics,
+    "speed": speed,
 }
 
 
