@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from allocsync.desired import reading, schema, source
-from allocsync.desired.text import SourceText, decode, shown
+from allocsync.desired.text import SourceText, decode
 from allocsync.errors import DesiredError, Problem
 from allocsync.planning.model import AllocationId, Desired, Generation, Mode
 from allocsync.planning.render import visible
@@ -130,8 +130,8 @@ def _put(
 ) -> None:
     first = entries.setdefault(entry.id, _Found(entry, text.place(entry.at)))
     if first.entry is not entry:
-        path = ("allocations", entry.id)
-        fatal.append(text.problem(entry.at, path, f"declared twice; first at {shown(first.place)}"))
+        twice = f"declared twice; first at {first.place}"
+        fatal.extend((text.problem(entry.at, ("allocations", entry.id), twice), *entry.problems))
 
 
 def _digest(

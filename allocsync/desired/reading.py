@@ -79,7 +79,7 @@ def _read_directory(path: Path, base: Path) -> FileSet:
         places = {entry.name: entry for entry in base.iterdir()}
         if not base.samefile(path):
             # Besides the links that kubelet makes into `..data`, a mounted directory may hold its own files.
-            places.update((entry.name, entry) for entry in path.iterdir() if not _leads_into_data(entry))
+            places.update((entry.name, entry) for entry in path.iterdir() if _is_its_own(entry))
     except OSError as error:
         return FileSet(str(path), trouble=f"this directory cannot be read: {_why(error)}")
     names = sorted(name for name in places if name.endswith(SUFFIXES) and not name.startswith("."))
@@ -88,11 +88,14 @@ def _read_directory(path: Path, base: Path) -> FileSet:
     return FileSet(str(path), tuple(_read_file(str(path / name), places[name]) for name in names))
 
 
-def _leads_into_data(entry: Path) -> bool:
+def _is_its_own(entry: Path) -> bool:
+    """Whether an entry is there besides what `..data` brings: kubelet's links of old names go at any moment."""
     try:
-        return entry.readlink().parts[:1] == (_DATA_LINK,)
+        return entry.readlink().parts[:1] != (_DATA_LINK,)
+    except FileNotFoundError:
+        return False
     except OSError:
-        return False  # not a link
+        return True  # not a link
 
 
 def _read_file(name: str, place: Path) -> File:

@@ -73,7 +73,7 @@ class Document:
 
 
 def read_body(source: SourceText, keys: Sequence[str], block: Block) -> Block | Read:
-    """Judge an allocation's body as soon as its mapping has ended; others mappings are left as they are."""
+    """Judge an allocation's body as soon as its mapping has ended; other mappings are left as they are."""
     return Read(block.at, _body(source, keys, block)) if keys[0] == "allocations" else block
 
 
@@ -196,7 +196,7 @@ def _body(source: SourceText, keys: Sequence[str], node: Node, at: int | None = 
         what = "null; leave the key out" if len(keys) == 1 else "null; write `{}` or leave the key out"
         reading.fault(node.at if at is None else at, keys, what)
     else:
-        reading.fault(node.at, keys, f"this must be a mapping with some of {' '.join(_FIELDS[''])}")
+        reading.fault(node.at, keys, f"this must be a mapping (fields: {' '.join(_FIELDS[''])} mode)")
     return Body(reading.leaves, reading.mode, tuple(problems))
 
 
@@ -219,7 +219,7 @@ def _field(reading: _Reading, keys: Sequence[str], name: str, pair: Pair) -> Non
         if isinstance(node, Block):
             _fields(reading, keys, name, node)
         else:
-            reading.fault(node.at, keys, f"this must be a mapping with some of {' '.join(_FIELDS[name])}")
+            reading.fault(node.at, keys, f"this must be a mapping (fields: {' '.join(_FIELDS[name])})")
     elif not isinstance(node, Scalar):
         reading.fault(node.at, keys, f"this must be a single value, not a {_kind(node)}")
     elif name in _STATUS_FIELDS and (wrong := _wrong_status(node.text)):
@@ -264,7 +264,7 @@ def _unknown(name: str, parent: str) -> str:
     close = _suggest(name, fields)
     if close or not elsewhere:
         return f"unknown field{close}"
-    return f"unknown field; did you mean {elsewhere[0]}, counted from the allocation?"
+    return f"unknown field; did you mean {elsewhere[0]}?"
 
 
 def _kind(node: Node) -> str:

@@ -192,7 +192,7 @@ class _Reader:
             self._refuse(at, f"*{shown(name)} stands inside what it names")
         elif name not in self._anchors:
             self._refuse(at, f"*{shown(name)} names nothing: no &{shown(name)} stands above")
-        self._add(node)
+        self._add(node._replace(at=at))  # what is wrong with it is wrong where it is used
 
     # What they build.
 

@@ -10,33 +10,36 @@ import yaml
 from allocsync.desired.text import SourceText, shown
 
 _INDENTATION = (
-    "this line does not fit those above; check its indentation, and that quotes and brackets are closed"
+    "this does not fit what stands above; check indentation, and that quotes and brackets are closed"
 )
-_MEANINGS = (  # the first whose words occur in the complaint
+_ESCAPE = "an escape that does not exist; in single quotes a backslash is only a backslash"
+_NAME = "after `&` or `*` a name of letters, digits, `-` and `_` must stand; or put the value in quotes"
+_DIRECTIVE = "`%` begins a directive, and none is used here; remove the line, or put the value in quotes"
+_VALUES = "a second `: ` in one value; put the value in quotes, or check the indentation"
+_MEANINGS = (  # the first whose words occur in the complaint; {begin} is where what goes wrong begins
     ("tab character", "a tab; indent with spaces"),
-    (
-        "mapping values are not allowed",
-        "a second `: ` in one line; put the value in quotes, or check the indentation",
-    ),
+    ("hexdecimal", _ESCAPE),
+    ("hexadecimal", _ESCAPE),
+    ("escape character", _ESCAPE),
+    ("escape code", _ESCAPE),
+    ("mapping values are not allowed", _VALUES),
     ("could not find expected ':'", "a key without `:`; write `key: value`, and check the indentation"),
-    ("unexpected end of stream", "a quoted text that begins above is not closed"),
-    (
-        "unexpected document indicator",
-        "a quoted text that begins above is not closed before this `---` or `...`",
-    ),
-    ("escape", "an escape that does not exist; in single quotes a backslash is only a backslash"),
-    ("hexadecimal", "an escape that does not exist; in single quotes a backslash is only a backslash"),
-    ("',' or ']'", "a list in brackets goes wrong here; a `,` or the closing `]` is missing"),
-    ("',' or '}'", "a mapping in braces goes wrong here; a `,` or the closing `}` is missing"),
-    ("block sequence entries", "a list item `- ` cannot stand here; check the indentation"),
-    ("document start", "something stands before the document's `---`, or outside the indentation above"),
+    ("unexpected end of stream", "the quotes that open at {begin} are never closed"),
+    ("unexpected document indicator", "the quotes that open at {begin} are not closed before this"),
+    ("',' or ']'", "in the list that opens at {begin} a `,` or the closing `]` is missing"),
+    ("',' or '}'", "in the mapping that opens at {begin} a `,` or the closing `}}` is missing"),
+    ("sequence entries are not allowed", "a list item `- ` cannot stand here; check the indentation"),
     ("indentation indicator", "after `|` or `>` only `+`, `-` or a digit from 1 to 9 may stand"),
-    ("comment or", "after `|` or `>` the text begins on the next line"),
-    ("anchor", "after `&` or `*` a name of letters, digits, `-` and `_` must stand"),
-    ("alias", "after `&` or `*` a name of letters, digits, `-` and `_` must stand"),
+    ("scanning a block scalar", "after `|` or `>` the text begins on the next line"),
+    ("scanning an anchor", _NAME),
+    ("scanning an alias", _NAME),
+    ("directive", _DIRECTIVE),
+    ("YAML document", _DIRECTIVE),
+    (
+        "<document start>",
+        "a document has ended above; begin another one with `---`, or check the indentation",
+    ),
     ("tag", "`!` begins a tag, and tags are not used here; put the value in quotes"),
-    ("directive", "`%` begins a directive, and none is used here; remove the line"),
-    ("version number", "`%` begins a directive, and none is used here; remove the line"),
     ("expected key", _INDENTATION),
     ("'-' indicator", _INDENTATION),
     ("<block end>", _INDENTATION),
@@ -46,17 +49,17 @@ _MEANINGS = (  # the first whose words occur in the complaint
 
 def explain(error: Exception, source: SourceText) -> tuple[int, str]:
     """The position that a parser complains of, and what is wrong there in plain words."""
-    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
-    if mark is None or not isinstance(error, yaml.MarkedYAMLError):
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return 0, "this file cannot be read as YAML"
-    complaint = error.problem or ""
-    character = source.text[mark.index : mark.index + 1]
+    at = error.problem_mark.index
+    complaint = f"{error.context}: {error.problem}"
     if "cannot start any token" in complaint:
-        return mark.index, _cannot_start(character)
+        return at, _cannot_start(source.text[at : at + 1])
+    begin = source.place(error.context_mark.index if error.context_mark else at)
     for words, meaning in _MEANINGS:
         if words in complaint:
-            return mark.index, meaning
-    return mark.index, "this cannot be read as YAML from here on; check quotes, brackets and indentation"
+            return at, meaning.format(begin=begin)
+    return at, "this cannot be read as YAML from here on; check quotes, brackets and indentation"
 
 
 def _cannot_start(character: str) -> str:

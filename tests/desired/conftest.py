@@ -53,9 +53,8 @@ def _single(write: Callable[..., Path]) -> Callable[[str], Desired]:
 class ConfigMap:
     """A directory as kubelet's AtomicWriter keeps it: one rename swaps everything.
 
-    The steps are those of Kubernetes' atomic_writer.go: a new directory, a link to it beside `..data`, a
-    rename over `..data`, links for new names, links of old names removed, and last the old directory, file by
-    file.
+    The steps of Kubernetes' atomic_writer.go: a new directory, a link to it beside `..data`, a rename
+    over `..data`, links for new names, links of old names removed, and last the old directory, file by file.
     """
 
     def __init__(self, directory: Path) -> None:
