@@ -30,6 +30,7 @@ from allocsync.reconcile.rules import Rules
 from allocsync.reconcile.status import AllocationStatus, Condition, LoopStatus
 
 STALL_SECONDS = 30.0
+TICK_SECONDS = 0.001  # no finer: a clock that is a hair short of a due time must not make it spin
 IDLE_SECONDS = 10.0  # the dispatcher turns at least this often, so that its silence means something
 
 
@@ -166,7 +167,7 @@ class Loop:
         now = self._clock.now()
         due_at = min(self._queue.next_at(now), self._resync.at, self._limiter.opens_at(now))
         try:
-            async with asyncio.timeout(max(0.0, min(due_at - now, IDLE_SECONDS))):
+            async with asyncio.timeout(max(TICK_SECONDS, min(due_at - now, IDLE_SECONDS))):
                 await self._changed.wait()
         except TimeoutError:
             return

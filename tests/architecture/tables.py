@@ -95,8 +95,8 @@ def speed() -> str:
             f"{rates[ours]:,} ({_range(ranges[ours])})",
             f"{rates[peer]:,} ({_range(ranges[peer])})",
             beside,
+            f"{ratios[ours]:.2f}",
         )
-        + (f"{ratios[ours]:.2f}",)
         for what, ours, peer, beside in (
             ("no-op reconciles, one by one", "one_by_one", "bare_reads", "a bare aiohttp loop, 64 at a time"),
             ("no-op reconciles, in bulk", "bulk", "bare_list", "one bare request and one `json.loads`"),
@@ -105,7 +105,8 @@ def speed() -> str:
     )
     table = _table(("per second", "allocsync", "the ceiling", "which is", "ratio"), rows)
     when = f"{run['date']}, commit {run['commit']}, Python {run['python']}, {run['cores']} cores"
-    return f"{table}\n\nMedian (range) of {run['rounds']} rounds over {run['allocations']:,} allocations: {when}."
+    what = f"Median (range) of {run['rounds']} rounds over {run['allocations']:,} allocations"
+    return f"{table}\n\n{what}: {when}."
 
 
 def _range(ends: tuple[int, int]) -> str:

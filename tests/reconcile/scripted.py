@@ -1,0 +1,132 @@
+"""An API that answers as a test wants, behind the loop's seam, and a loop that runs against it.
+
+What real servers do is tested elsewhere over sockets; with this, hours pass in milliseconds.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Self
+
+from allocsync.errors import BulkUnavailable
+from allocsync.journal import MemoryJournal
+from allocsync.planning.model import (
+    Accepted,
+    AllocationId,
+    Cloud,
+    Desired,
+    Generation,
+    Live,
+    Missing,
+    Snapshot,
+    UpdateAnswer,
+)
+from allocsync.reconcile.events import KINDS, Event
+from allocsync.reconcile.limiter import Slot
+from allocsync.reconcile.loop import Loop
+from allocsync.reconcile.resync import BulkPolicy
+from allocsync.reconcile.rules import Rules
+from allocsync.reconcile.status import Condition
+from tests.reconcile.told import cloud
+
+KEYS = tuple(AllocationId(f"{number:04}") for number in range(40))
+
+
+class VirtualClock:
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def wall(self) -> float:
+        return 1e9 + self.now()
+
+    def uniform(self, low: float, high: float) -> float:
+        return (low + high) / 2
+
+
+class ScriptedApi:
+    """Answers from a truth; `on_update` and `on_snapshot` may answer otherwise."""
+
+    def __init__(self, *, bulk: bool = True) -> None:
+        self.truth: dict[str, Cloud] = {key: {**cloud(region="live"), "id": key} for key in KEYS}
+        self.bulk = bulk
+        self.lists = 0
+        self.bulk_error: BulkUnavailable | None = None
+        self.looks: list[tuple[float, str]] = []
+        self.posts: list[tuple[float, str]] = []
+        self.under_way: set[str] = set()
+        self.most = 0
+        self.seconds = 0.01
+        self.on_update: Callable[[str, Cloud], UpdateAnswer | None] = lambda _key, _body: None
+        self.on_snapshot: Callable[[str], Snapshot | None] = lambda _key: None
+
+    async def _flight(self, key: str) -> None:
+        assert key not in self.under_way, "two requests for one allocation at once"
+        self.under_way.add(key)
+        self.most = max(self.most, len(self.under_way))
+        try:
+            await asyncio.sleep(self.seconds)
+        finally:
+            self.under_way.discard(key)
+
+    async def snapshot(self, allocation_id: AllocationId) -> Snapshot:
+        self.looks.append((asyncio.get_running_loop().time(), allocation_id))
+        await self._flight(allocation_id)
+        found = self.truth.get(allocation_id)
+        return self.on_snapshot(allocation_id) or (Live(found) if found else Missing())
+
+    async def update(self, allocation_id: AllocationId, body: Cloud) -> UpdateAnswer:
+        self.posts.append((asyncio.get_running_loop().time(), allocation_id))
+        await self._flight(allocation_id)
+        answer = self.on_update(allocation_id, body)
+        if answer is None:
+            self.truth[allocation_id] = body
+        return answer or Accepted(200, body)
+
+    async def list(self) -> AsyncIterator[Cloud]:
+        self.lists += 1
+        await asyncio.sleep(self.seconds)
+        if self.bulk_error is not None:
+            raise self.bulk_error
+        if not self.bulk:
+            raise BulkUnavailable("404 Route not found", supported=False)
+        for row in list(self.truth.values()):
+            yield row
+
+
+def generation(region: str = "wanted", keys: tuple[AllocationId, ...] = KEYS, **more: Any) -> Generation:  # noqa: ANN401 - fields of a generation
+    wanted = {key: Desired(key, (("region", region),)) for key in keys}
+    return Generation(f"{region}-{len(keys)}", wanted, **more)
+
+
+class Run:
+    """A loop that runs until the context ends, and what it has told."""
+
+    def __init__(self, api: ScriptedApi, *, bulk: BulkPolicy = BulkPolicy.AUTO, limit: int = 8) -> None:
+        self.api = api
+        self.told: list[Event] = []
+        self.journal = MemoryJournal()
+        self.loop = Loop(
+            api=api,
+            clock=VirtualClock(),
+            journal=self.journal,
+            observer=self.told.append,
+            rules=Rules(),
+            limits=dict.fromkeys(Slot, limit),
+            backoff=lambda failures, after: max(float(failures), after or 0.0),
+            bulk=bulk,
+        )
+
+    async def __aenter__(self) -> Self:
+        self._running = asyncio.create_task(self.loop.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.loop.stop()
+        await self._running
+        assert {event.kind for event in self.told} <= set(KINDS)
+        assert self.loop.status().stalled is None
+
+    def kinds(self, kind: str) -> list[Event]:
+        return [event for event in self.told if event.kind == kind]
+
+    def count(self, condition: Condition) -> int:
+        return self.loop.status().conditions[condition]
