@@ -1,4 +1,4 @@
-"""The daemon as a process when it is stopped in the middle of things, and when only a signal tells of an edit."""
+"""The daemon as a process: stopped in the middle of things, told of an edit by a signal, asked how it is."""
 
 import asyncio
 import json
