@@ -1,5 +1,6 @@
 """The commands that look or act once, as processes: what they print, send and exit with."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -153,12 +154,16 @@ async def test_the_version_is_said_without_importing_the_daemon(tmp_path: Path) 
 
 
 async def test_the_demo_ends_by_itself_in_sync_and_keeps_your_file(tmp_path: Path) -> None:
-    status, text, _ = await command("demo", "--directory", str(tmp_path / "demo"), "--seconds", "20")
+    fresh, edited = tmp_path / "fresh", tmp_path / "edited"
+    edited.mkdir()
+    declare(edited / "allocations.yaml", sample_clouds(24, 7)[:3], region="mars")
+    mine = (edited / "allocations.yaml").read_text()
+    runs = [command("demo", "--directory", str(each), "--seconds", "15") for each in (fresh, edited)]
+    (status, text, _), (status_of_mine, text_of_mine, _) = await asyncio.gather(*runs)
     assert status == 0, text
     assert "24 of 24 in sync" in text
     assert "read back: " in text
-    file = tmp_path / "demo" / "allocations.yaml"
-    mine = file.read_text() + "# mine\n"
-    file.write_text(mine)
-    assert (await command("demo", "--directory", str(tmp_path / "demo"), "--seconds", "15"))[0] == 0
-    assert file.read_text() == mine
+    assert (await command("validate", str(fresh)))[0] == 0  # what it leaves is a file to go on with
+    assert status_of_mine == 0, text_of_mine
+    assert "3 of 3 in sync" in text_of_mine
+    assert (edited / "allocations.yaml").read_text() == mine

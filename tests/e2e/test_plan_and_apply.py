@@ -1,0 +1,100 @@
+"""`plan` and `apply` where not all is well: ids that do not fit, 410, a held allocation, no server."""
+
+import json
+import socket
+from pathlib import Path
+
+from allocsync.api.server import ReferenceServer
+from allocsync.api.server.sample import sample_clouds
+from tests.e2e.processes import command, declare
+
+CLOUDS = sample_clouds(4, 22)
+GONE, *REST = (str(cloud["id"]) for cloud in CLOUDS)
+
+
+def declare_with_a_mistake(file: Path) -> None:
+    """Everything of mars, and one allocation that is wrong."""
+    declare(file, CLOUDS, region="mars")
+    file.write_text(file.read_text() + "  zzz: {regoin: x}\n")
+
+
+async def test_an_id_that_fits_none_or_several_is_bad_usage_and_asks_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "desired.yaml"
+    declare(file, [{**CLOUDS[0], "id": key} for key in ("ab1", "ab2")], region="x")
+    async with ReferenceServer.start(CLOUDS, log_all=True) as server:
+        where = ("--api-url", server.url, "--desired", str(file))
+        for name in ("plan", "apply"):
+            status, text, stderr = await command(name, *where, "ac")
+            assert (status, text) == (64, "")
+            assert "ac: no such allocation is declared" in stderr
+            status, text, stderr = await command(name, *where, "ab")
+            assert (status, text) == (64, "")
+            assert "ab fits 2 declared allocations" in stderr
+        assert server.records == []
+
+
+async def test_plan_counts_what_is_missing_and_held_and_the_digest_is_of_what_is_sent(tmp_path: Path) -> None:
+    file = tmp_path / "desired.yaml"
+    declare(file, CLOUDS, region="mars")
+    async with ReferenceServer.start(CLOUDS, log_all=True) as server:
+        server.remove(GONE)
+        where = ("--api-url", server.url, "--desired", str(file), "--json", "--detailed-exitcode")
+        status, text, _ = await command("plan", *where)
+        before = json.loads(text)
+        assert status == 2
+        assert before["counts"] == {"in_sync": 0, "update": 3, "missing": 1, "held": 0, "failing": 0}
+        assert {row["id"] for row in before["changes"]} == set(REST)
+        assert (await command("plan", *where, GONE))[0] == 0  # missing is nothing to update
+        declare_with_a_mistake(file)
+        status, text, _ = await command("plan", *where)
+        after = json.loads(text)
+        assert status == 1
+        assert after["counts"] == {"in_sync": 0, "update": 3, "missing": 1, "held": 1, "failing": 0}
+        assert after["digest"] == before["digest"]
+        assert after["generation"] != before["generation"]
+        server.set_leaf(REST[0], "region", "venus")
+        assert json.loads((await command("plan", *where))[1])["digest"] != before["digest"]
+        assert "update" not in {row["op"] for row in server.records}
+
+
+async def test_plan_without_a_server_is_an_error_that_names_it(tmp_path: Path) -> None:
+    file = tmp_path / "desired.yaml"
+    declare(file, CLOUDS, region="mars")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    where = ("--api-url", f"http://{address}", "--desired", str(file), "--detailed-exitcode")
+    status, text, stderr = await command("plan", *where)
+    assert status == 1
+    assert text.count(f"failing: no connection to {address}") == len(CLOUDS)
+    assert "Traceback" not in stderr
+
+
+async def test_apply_touches_only_what_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "desired.yaml"
+    declare(file, CLOUDS, region="mars")
+    async with ReferenceServer.start(CLOUDS) as server:
+        status, text, _ = await command(
+            "apply", "--api-url", server.url, "--desired", str(file), REST[0][:8], "--json"
+        )
+        assert status == 0
+        assert json.loads(text)["updated"] == [REST[0]]
+        assert [row["id"] for row in server.records] == [REST[0]]
+
+
+async def test_an_apply_in_json_names_what_is_unknown_missing_and_held(tmp_path: Path) -> None:
+    file = tmp_path / "desired.yaml"
+    declare_with_a_mistake(file)
+    async with ReferenceServer.start(CLOUDS, faults={"update": {"timeout_after": 1}}) as server:
+        server.remove(GONE)
+        where = ("--api-url", server.url, "--desired", str(file), "--deadline", "3")
+        status, text, _ = await command("apply", *where, "--json")
+        report = json.loads(text)
+        assert status == 1
+        assert server.fired == {"update.timeout_after": 3}
+        assert {row["id"]: row["condition"] for row in report["allocations"]} == {
+            GONE: "Missing",
+            "zzz": "Held",
+            **dict.fromkeys(REST, "Unknown"),
+        }
+        # They were applied, but nobody has read that yet, so nothing may claim it.
+        assert (report["updates_sent"], report["updated"], report["confirmed_after_unknown"]) == (3, [], [])

@@ -1,0 +1,101 @@
+"""The daemon as a process while its server dies in mid-update, or answers nothing but 504."""
+
+import signal
+import socket
+from pathlib import Path
+
+from allocsync.api.server import ReferenceServer
+from allocsync.api.server.sample import sample_clouds
+from tests import judge
+from tests.e2e.processes import daemon, declare, eventually, seed, start
+
+CLOUDS = sample_clouds(8, 24)
+SETTLE_SECONDS = 5.0
+
+
+async def test_a_server_killed_in_mid_update_is_read_before_anything_is_sent_again(tmp_path: Path) -> None:
+    file, log = tmp_path / "desired.yaml", tmp_path / "server.jsonl"
+    declare(file, CLOUDS, region="a")
+    state = ("--seed", str(seed(tmp_path / "seed.json", CLOUDS)), "--state", str(tmp_path / "state.json"))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        listen = f"127.0.0.1:{free.getsockname()[1]}"
+    options = ("--listen", listen, *state, "--log", str(log), "--log-all")
+    server = await start("serve", *options, "--faults", '{"update": {"latency_seconds": 30}}')
+    try:
+        await eventually(log.exists)
+        more = ("--resync-seconds", "1", "--settle-seconds", str(SETTLE_SECONDS), "--log-level", "debug")
+        async with daemon(f"http://{listen}", file, tmp_path / "log", *more) as running:
+            await eventually(lambda: len(running.events("update_intended")) == len(CLOUDS))
+            server.kill()
+            await server.wait()
+            await eventually(lambda: len(running.events("update_outcome_unknown")) == len(CLOUDS))
+            unknown = running.events("update_outcome_unknown")
+            assert {row["allocation"] for row in unknown} == {str(cloud["id"]) for cloud in CLOUDS}
+            assert (await running.get("/livez"))[0] == 200
+            before = len(judge.read_log(log))
+            server = await start("serve", *options)
+            await running.in_sync(len(CLOUDS), 20)
+            records = judge.read_log(log)[before:]
+            for cloud in CLOUDS:
+                own = [row["op"] for row in records if row.get("id") == cloud["id"]]
+                assert own.count("update") == 1  # the killed one had not landed
+                assert "snapshot" in own[: own.index("update")]
+            assert len(running.events("update_not_applied")) == len(CLOUDS)
+    finally:
+        if server.returncode is None:
+            server.kill()
+        await server.wait()
+
+
+async def test_a_server_that_cannot_even_be_read_is_sent_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "desired.yaml"
+    declare(file, CLOUDS, region="a")
+    faults = {"update": {"timeout_before": 1}, "snapshot": {"timeout": 1}, "list": {"timeout": 1}}
+    async with (
+        ReferenceServer.start(CLOUDS, faults=faults, log_all=True) as server,
+        daemon(server.url, file, tmp_path / "log", "--resync-seconds", "1") as running,
+    ):
+        await eventually(lambda: server.fired.get("snapshot.timeout", 0) >= 2 * len(CLOUDS))
+        assert server.fired["list.timeout"] >= 1
+        assert (await running.get("/livez"))[0] == 200
+        assert await running.metric('allocsync_allocations{condition="InSync"}') == 0
+        assert "update" not in {row["op"] for row in server.records}
+        server.set_faults({})
+        await running.in_sync(len(CLOUDS), 20)
+        assert sum(row["op"] == "update" for row in server.records) == len(CLOUDS)
+
+
+async def test_updates_that_land_before_their_504_are_read_back_and_never_repeated(tmp_path: Path) -> None:
+    file = tmp_path / "desired.yaml"
+    declare(file, CLOUDS, region="a")
+    faults = {"update": {"timeout_after": 1, "timeout_seconds": 0.5}}
+    settle = ("--settle-seconds", str(SETTLE_SECONDS))
+    async with (
+        ReferenceServer.start(CLOUDS, faults=faults, log_all=True) as server,
+        daemon(server.url, file, tmp_path / "log", *settle) as running,
+    ):
+        await running.in_sync(len(CLOUDS))
+        assert server.fired == {"update.timeout_after": len(CLOUDS)}
+        posts = [row for row in server.records if row["op"] == "update"]
+        assert len({row["id"] for row in posts}) == len(posts) == len(CLOUDS)
+        for row in posts:
+            reads = [each for each in server.records if each["op"] == "snapshot" and each["id"] == row["id"]]
+            assert any(read["received_at"] > row["answered_at"] for read in reads)
+        avoided = await running.metric("allocsync_duplicate_writes_avoided_total")
+        assert avoided == len(CLOUDS)
+
+
+async def test_a_restart_in_mid_update_reads_before_it_sends(tmp_path: Path) -> None:
+    file = tmp_path / "desired.yaml"
+    declare(file, CLOUDS, region="a")
+    faults = {"update": {"timeout_after": 1, "timeout_seconds": 30}}
+    async with ReferenceServer.start(CLOUDS, faults=faults, log_all=True) as server:
+        async with daemon(server.url, file, tmp_path / "log", "--log-level", "debug") as running:
+            await eventually(lambda: server.fired.get("update.timeout_after", 0) == len(CLOUDS))
+            running.process.send_signal(signal.SIGKILL)
+            await running.process.wait()
+        server.set_faults({})
+        async with daemon(server.url, file, tmp_path / "log2") as running:
+            await running.in_sync(len(CLOUDS))
+            assert not running.events("update_accepted")
+        assert {cloud["region"] for cloud in server.clouds.values()} == {"a"}
