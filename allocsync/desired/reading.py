@@ -89,7 +89,7 @@ def _read_directory(path: Path, base: Path) -> FileSet:
 
 
 def _is_its_own(entry: Path) -> bool:
-    """Whether an entry is there besides what `..data` brings: kubelet's links of old names go at any moment."""
+    """Whether it is there besides what `..data` brings; kubelet removes links of old names at any moment."""
     try:
         return entry.readlink().parts[:1] != (_DATA_LINK,)
     except FileNotFoundError:
