@@ -132,24 +132,28 @@ class Daemon:
         Raises:
             SettingsError: the listener cannot be bound.
         """
-        async with open_api(self.settings) as api:
-            self.loop = loop = build_loop(self.settings, api, self._clock, self._observer)
-            self._metrics.follow(loop.status)
-            pages = Pages(
-                registry=self._registry,
-                status=loop.status,
-                allocations=loop.allocations,
-                live=lambda: health.live(loop.status()),
-                ready=lambda: health.ready(loop.status(), up_seconds=self._clock.now() - self._started_at),
-            )
-            async with serve_web(self.settings.listen, make_app(pages)) as self.address:
-                self.bound.set()
-                self._say("listening", host=self.address[0], port=self.address[1])
-                async with self._signals(), asyncio.TaskGroup() as group:
-                    around = [group.create_task(each) for each in (self._follow(loop), self._notify(loop))]
-                    await loop.run()
-                    for task in around:
-                        task.cancel()
+        with logs.library_lines(self._logger):
+            async with open_api(self.settings) as api:
+                await self._run(api)
+
+    async def _run(self, api: AllocationClient) -> None:
+        self.loop = loop = build_loop(self.settings, api, self._clock, self._observer)
+        self._metrics.follow(loop.status)
+        pages = Pages(
+            registry=self._registry,
+            status=loop.status,
+            allocations=loop.allocations,
+            live=lambda: health.live(loop.status()),
+            ready=lambda: health.ready(loop.status(), up_seconds=self._clock.now() - self._started_at),
+        )
+        async with serve_web(self.settings.listen, make_app(pages)) as self.address:
+            self.bound.set()
+            self._say("listening", host=self.address[0], port=self.address[1])
+            async with self._signals(), asyncio.TaskGroup() as group:
+                around = [group.create_task(each) for each in (self._follow(loop), self._notify(loop))]
+                await loop.run()
+                for task in around:
+                    task.cancel()
 
     def stop(self) -> None:
         """End the run in bounded time."""

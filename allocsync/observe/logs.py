@@ -10,7 +10,8 @@ Left out: which events there are and how loud each is (`log_events`).
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TextIO, cast
 
@@ -72,6 +73,23 @@ class LibraryLines(logging.Handler):
         if record.exc_info:
             fields["exception"] = logging.Formatter().formatException(record.exc_info)
         self._logger.log(record.levelno, "library_message", **fields)
+
+
+@contextmanager
+def library_lines(logger: FilteringBoundLogger) -> Iterator[None]:
+    """Have warnings and worse of asyncio and aiohttp written by `logger`, and nowhere else, meanwhile."""
+    handler = LibraryLines(logger)
+    libraries = [logging.getLogger(name) for name in ("asyncio", "aiohttp")]
+    before = [library.propagate for library in libraries]
+    for library in libraries:
+        library.addHandler(handler)
+        library.propagate = False
+    try:
+        yield
+    finally:
+        for library, propagates in zip(libraries, before, strict=True):
+            library.removeHandler(handler)
+            library.propagate = propagates
 
 
 class _Lines:

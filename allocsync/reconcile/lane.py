@@ -293,8 +293,8 @@ class Lane:
         known = changes == self.changes and self.compared == self.desired
         if changes and known and (self.pending_since is None or pending(cloud)):
             self.observed_at = begun  # nothing new: what is known of it still says when to look
-        elif changes or self.leaves or self.missing:
+        elif changes or self.missing or (judge_at := self.leaves.looks_at(self.rules)) <= now:
             self.suspected, self.look_at = bool(changes), min(self.look_at, now)
         else:
             self.changes, self.compared, self.observed_at = (), self.desired, begun
-            self.read_failures, self.write_failures, self.error, self.look_at = 0, 0, "", inf
+            self.read_failures, self.write_failures, self.error, self.look_at = 0, 0, "", judge_at

@@ -37,6 +37,12 @@ class Leaf:
         """Nothing is worth remembering."""
         return self.accepted is None and self.refused is None and not self.flips and not self.slowdowns
 
+    def looks_at(self, rules: Rules) -> float:
+        """See `Leaves.looks_at`."""
+        if self.accepted is not None or self.refused is not None or self.equal_since == inf:
+            return -inf
+        return self.equal_since + rules.contested_clear_seconds
+
 
 class Leaves:
     """The memories of one allocation's leaves; empty for nearly all allocations."""
@@ -49,6 +55,14 @@ class Leaves:
     def __bool__(self) -> bool:
         """Whether anything is remembered."""
         return bool(self._leaves)
+
+    def looks_at(self, rules: Rules) -> float:
+        """When a GET is needed although a bulk answer calls everything equal: -infinity is now.
+
+        What was accepted, refused or last seen different only a GET can judge; that a fight is over is seen
+        by one GET at the end of its time.
+        """
+        return min((leaf.looks_at(rules) for leaf in self._leaves.values()), default=inf)
 
     def accept(self, changes: Iterable[Change], *, at: float) -> None:
         """The API took these changes at this time: they get grace."""

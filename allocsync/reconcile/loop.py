@@ -175,6 +175,7 @@ class Loop:
     async def _work(self, lane: Lane, slot: Slot) -> None:
         try:
             await self._cycle.run(lane, slot)
+            self._resync.looked(lane)
             self._answered = True
         finally:
             del self._working[lane.id]

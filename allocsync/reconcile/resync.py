@@ -3,7 +3,8 @@
 The rule: a bulk answer may confirm that an allocation is in sync or ask for a look at it; it decides nothing
 else. It is one request at a time, outside the slots. A server without the route is asked once and then looked
 at per allocation; one whose answer fails is asked again, and after three failures everything is looked at
-per allocation for that round, so that a bulk answer which never comes hides nothing.
+per allocation for that round, so that a bulk answer which never comes hides nothing. A few allocations that
+it calls in sync are looked at one by one each time; wrong twice in a row, it is not used again.
 
 Left out: what a record means for one allocation (`lane`).
 """
@@ -14,14 +15,17 @@ from enum import StrEnum
 from math import inf
 
 from allocsync.errors import BulkUnavailable
-from allocsync.planning.model import AllocationId
+from allocsync.planning.model import AllocationId, Desired
 from allocsync.reconcile.cycle import Tell
+from allocsync.reconcile.decision import State
 from allocsync.reconcile.lane import Lane
 from allocsync.reconcile.ports import Api, Clock
 from allocsync.reconcile.rules import Rules
 
 JITTER = 0.1
 FALL_BACK_AFTER = 3  # failures of the bulk request in a row
+CHECKED = 3  # allocations per bulk pass that are looked at one by one
+WRONG_IN_A_ROW = 2  # passes: once may be somebody's change in between
 YIELD_EVERY = 500  # lanes, between two turns of the event loop
 
 
@@ -53,6 +57,9 @@ class Resync:
         self._backoff = backoff
         self._policy = policy
         self._failures = 0
+        self._checks: dict[AllocationId, Desired] = {}  # what the last pass called equal to it, unconfirmed
+        self._disagreed: AllocationId | None = None  # one of which it was wrong
+        self._wrong = 0  # passes in a row with such a disagreement
         self._task: asyncio.Task[None] | None = None
         self.bulk = policy is not BulkPolicy.OFF
         self.at = clock.now() if self.bulk else inf
@@ -101,7 +108,21 @@ class Resync:
         if self._task is not None:
             self._task.cancel()
 
+    def looked(self, lane: Lane) -> None:
+        """A pass over one allocation ended: does it agree with what the bulk answer said of it?"""
+        desired = self._checks.get(lane.id)
+        if desired is None or lane.read_failures:
+            return
+        del self._checks[lane.id]
+        if lane.changes and lane.compared == desired:
+            self._disagreed = lane.id
+
     async def _pass(self, lanes: Mapping[AllocationId, Lane], place: Callable[[Lane], None]) -> None:
+        self._wrong = self._wrong + 1 if self._disagreed else 0
+        if self._wrong == WRONG_IN_A_ROW:
+            reason = f"what it says of {self._disagreed} is not what GET /allocation/{{id}} says"
+            await self._failed(BulkUnavailable(reason, supported=False), lanes, place)
+            return
         begun = self._clock.now()
         self._tell("resync_started", how="bulk", allocations=len(lanes))
         seen: set[str] = set()
@@ -123,6 +144,7 @@ class Resync:
                 place(lane)
             if index % YIELD_EVERY == YIELD_EVERY - 1:
                 await asyncio.sleep(0)
+        self._check(lanes, begun, place)
         now = self._clock.now()
         self.answered, self.finished_at = True, self._clock.wall()
         self.at = now + self._jittered(self._rules.resync_bulk_seconds)
@@ -130,6 +152,19 @@ class Resync:
         self._tell(
             "resync_finished", how="bulk", allocations=len(seen), differ=differ, elapsed_seconds=now - begun
         )
+
+    def _check(self, lanes: Mapping[AllocationId, Lane], begun: float, place: Callable[[Lane], None]) -> None:
+        """Have a few of those that were called in sync looked at."""
+        self._checks, self._disagreed = {}, None
+        if self._policy is not BulkPolicy.AUTO:
+            return
+        equal = [lane for lane in lanes.values() if lane.observed_at == begun and not lane.changes]
+        for _ in range(min(CHECKED, len(equal))):
+            lane = equal.pop(min(int(self._clock.uniform(0, len(equal))), len(equal) - 1))
+            if lane.desired is not None and lane.state is State.IDLE:
+                self._checks[lane.id] = lane.desired
+                lane.look_at = self._clock.now()
+                place(lane)
 
     async def _failed(
         self, error: BulkUnavailable, lanes: Mapping[AllocationId, Lane], place: Callable[[Lane], None]

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allocsync.observe.log_events import LogObserver
-from allocsync.observe.logs import LibraryLines, configure, rfc3339
+from allocsync.observe.logs import LibraryLines, configure, library_lines, rfc3339
 from allocsync.planning.model import AllocationId, NumberLiteral
 from allocsync.reconcile.events import KINDS, Event
 
@@ -198,6 +198,18 @@ def test_what_libraries_log_becomes_a_line_with_its_traceback() -> None:
         assert "task failed: t-1" in text
         assert "ValueError: broken" in text
         assert "too quiet" not in text
+
+
+def test_libraries_write_nowhere_else_meanwhile_and_as_before_afterwards(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stream = io.StringIO()
+    with library_lines(configure("json", "info", stream, environ={}, wall=lambda: AT)):
+        logging.getLogger("aiohttp.server").error("inside")
+    logging.getLogger("aiohttp.server").error("outside")
+    (line,) = stream.getvalue().splitlines()
+    assert json.loads(line)["message"] == "inside"
+    assert caplog.messages == ["outside"]
 
 
 @given(st.floats(0, 4_000_000_000))

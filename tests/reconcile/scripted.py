@@ -4,6 +4,7 @@ What real servers do is tested elsewhere over sockets; with this, hours pass in 
 """
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Self
 
@@ -32,6 +33,11 @@ KEYS = tuple(AllocationId(f"{number:04}") for number in range(40))
 
 
 class VirtualClock:
+    """The event loop's virtual time, and chance from a seed."""
+
+    def __init__(self) -> None:
+        self._chance = random.Random(1)
+
     def now(self) -> float:
         return asyncio.get_running_loop().time()
 
@@ -39,7 +45,7 @@ class VirtualClock:
         return 1e9 + self.now()
 
     def uniform(self, low: float, high: float) -> float:
-        return (low + high) / 2
+        return self._chance.uniform(low, high)
 
 
 class ScriptedApi:
@@ -50,6 +56,7 @@ class ScriptedApi:
         self.bulk = bulk
         self.lists = 0
         self.bulk_error: BulkUnavailable | None = None
+        self.on_list: Callable[[Cloud], Cloud] = lambda row: row
         self.looks: list[tuple[float, str]] = []
         self.posts: list[tuple[float, str]] = []
         self.under_way: set[str] = set()
@@ -89,7 +96,7 @@ class ScriptedApi:
         if not self.bulk:
             raise BulkUnavailable("404 Route not found", supported=False)
         for row in list(self.truth.values()):
-            yield row
+            yield self.on_list(row)
 
 
 def generation(region: str = "wanted", keys: tuple[AllocationId, ...] = KEYS, **more: Any) -> Generation:  # noqa: ANN401 - fields of a generation

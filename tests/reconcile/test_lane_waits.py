@@ -180,6 +180,20 @@ def test_a_difference_that_bulk_shows_again_asks_for_no_second_look() -> None:
     assert told.lane.turn().at == before
 
 
+def test_a_repaired_drift_costs_no_look_per_bulk_answer_and_one_when_its_memory_ends() -> None:
+    told = Told()
+    told.look(A)
+    told.update(DIFFERENT, at=10.0)
+    told.post(Accepted(200, {}), at=10.0)
+    told.lane.listed(cloud(**A), begun=11.0, now=11.0)
+    assert told.lane.turn().at == 11.0  # only a GET may say that an accepted update shows
+    told.look(A, at=11.5)
+    told.lane.listed(cloud(**A), begun=70.0, now=70.0)
+    assert told.lane.turn().at == 11.5 + RULES.contested_clear_seconds
+    told.look(A, at=told.lane.turn().at)
+    assert not told.lane.leaves
+
+
 def test_one_request_at_a_time() -> None:
     told = Told()
     told.lane.begin_look()

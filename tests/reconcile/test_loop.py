@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from allocsync.errors import BulkUnavailable
-from allocsync.planning.model import AllocationId, Failed, OutcomeUnknown, Rejected
+from allocsync.planning.model import AllocationId, Failed, Live, OutcomeUnknown, Rejected, Snapshot
 from allocsync.reconcile.resync import BulkPolicy
 from allocsync.reconcile.rules import Rules
 from allocsync.reconcile.status import Condition
@@ -67,6 +67,47 @@ async def test_a_bulk_answer_that_never_comes_hides_nothing() -> None:
         api.bulk_error = None
         await asyncio.sleep(60)
         assert run.kinds("resync_finished")
+
+
+@pytest.mark.parametrize(("policy", "lists"), [(BulkPolicy.AUTO, 2), (BulkPolicy.ON, 10)])
+async def test_a_bulk_answer_that_is_wrong_twice_in_a_row_is_not_used_again(
+    policy: BulkPolicy, lists: int
+) -> None:
+    api = ScriptedApi()
+    api.on_list = lambda row: {**row, "region": "wanted"}
+    async with Run(api, bulk=policy) as run:
+        run.loop.adopt(generation())
+        await asyncio.sleep(600)
+        assert api.lists == pytest.approx(lists, abs=1)
+        if policy is BulkPolicy.AUTO:
+            (told,) = run.kinds("bulk_unavailable")
+            assert "is not what GET /allocation/{id} says" in str(told.fields["reason"])
+            assert {row["region"] for row in api.truth.values()} == {"wanted"}
+        else:
+            assert not run.kinds("bulk_unavailable")
+
+
+async def test_a_change_between_a_bulk_answer_and_the_check_of_it_is_no_distrust() -> None:
+    api = ScriptedApi()
+    drifted: dict[int, str] = {}
+
+    def drift_once(key: str) -> Snapshot | None:
+        if api.lists not in {2, 5} or api.lists in drifted or key in drifted.values():
+            return None
+        drifted[api.lists] = key
+        api.truth[key] = {**api.truth[key], "region": "drift"}
+        return Live(api.truth[key])
+
+    api.on_snapshot = drift_once
+    async with Run(api) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(600)
+        assert len(set(drifted.values())) == 2
+        assert api.lists >= 9
+        assert not run.kinds("bulk_unavailable")
+        checks = len(api.looks) - len([key for _, key in api.looks if key in drifted.values()])
+        assert 2 * (api.lists - 1) <= checks <= 3 * api.lists
+        assert {row["region"] for row in api.truth.values()} == {"live"}
 
 
 async def test_one_unknown_outcome_waits_the_settle_time_and_holds_nobody_up() -> None:
