@@ -23,7 +23,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check check-format check-lint check-architecture check-layers check-types bench tables clean
+.PHONY: help demo run test check check-format check-lint check-architecture check-layers check-types bench soak tables clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 28
@@ -56,6 +56,9 @@ check-types: $(TOOLS) ## mypy, strict
 
 bench: $(TOOLS) ## No-op reconciles per second, side by side with the ceiling; then `make tables`
 	@$(PY) -m tests.bench.run
+
+soak: $(TOOLS) ## Everything that goes wrong, for MINUTES=10, between real processes; SEED=n repeats
+	@$(PY) -m tests.soak.run --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 tables: $(TOOLS) ## Write the tables of README.md anew
 	@$(PY) -m tests.architecture.tables

@@ -1,4 +1,4 @@
-"""The tables of README.md that the code knows better: commands, exit codes, settings, metrics, speed.
+"""The tables of README.md that the code knows better: commands, settings, metrics, speed and the rest.
 
     python -m tests.architecture.tables       writes them anew
 
@@ -22,6 +22,7 @@ from allocsync.setting_sources import flag_name, variable_name
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 RESULTS = README.parent / "tests" / "bench" / "results.json"
+SOAKS = README.parent / "tests" / "soak" / "results.jsonl"
 
 MEANINGS: Mapping[str, str] = {
     "EXIT_FINE": "fine",
@@ -113,12 +114,42 @@ def _range(ends: tuple[int, int]) -> str:
     return f"{ends[0]:,} to {ends[1]:,}"
 
 
+def soaks() -> str:
+    """The latest runs of `make soak`, the newest first."""
+    runs = [json.loads(line) for line in SOAKS.read_text(encoding="utf-8").splitlines()]
+    rows = (
+        (
+            f"{run['date']}, commit {run['commit']}, seed {run['seed']}",
+            f"{run['minutes']:g}",
+            f"{run['reads']:,}",
+            f"{run['updates']:,}",
+            f"{run['faults']:,}",
+            ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in sorted(run["done"].items())),
+            f"{run['resident_mib'][0]:g} → {run['resident_mib'][1]:g}",
+            str(len(run["violations"])),
+        )
+        for run in runs[:-4:-1]
+    )
+    head = (
+        "run",
+        "minutes",
+        "reads",
+        "updates",
+        "faults",
+        "what was done",
+        "MiB, early → most",
+        "broken promises",
+    )
+    return _table(head, rows)
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "commands": commands,
     "exit codes": exit_codes,
     "settings": setting_table,
     "metrics": metrics,
     "speed": speed,
+    "soaks": soaks,
 }
 
 
