@@ -15,7 +15,7 @@ from allocsync import errors
 from allocsync.api.server import ReferenceServer
 from allocsync.api.server.faults import FaultsError, read_faults
 from allocsync.api.server.sample import sample_clouds
-from allocsync.api.server.seed import read_seed
+from allocsync.api.server.seed import doubts_about, read_seed
 from allocsync.settings import parse_listen
 
 SAMPLE, SAMPLE_SEED = 24, 1
@@ -85,5 +85,7 @@ async def _serve(starting: AbstractAsyncContextManager[ReferenceServer], *, pass
     async with starting as server:
         if server.resumed and passed_over is not None:
             click.echo(f"the state file is there already: the seed {passed_over} is not used", err=True)
+        for doubt in doubts_about(server.clouds.values()):
+            click.echo(doubt, err=True)
         click.echo(f"reference API  {server.url}  {len(server.clouds)} allocations")
         await stop.wait()

@@ -15,13 +15,11 @@ from datetime import UTC, datetime, timedelta
 from allocsync.planning.model import STATUSES, Cloud, Json, NumberLiteral
 
 SERVER_OWNED = ("updated", "schema")
-KNOWN = ("id", "user", "project", "region", "version", "status", "urls", *SERVER_OWNED)
 _URLS = ("urls.base", "urls.id", "urls.vanity")
 # The objects whose fields are compared one by one; any other value is compared as a whole.
 _OBJECTS = ("status", "urls", *_URLS)
 _SCHEMAS = ("schema", "updated.schema", *(f"{name}.schema" for name in _OBJECTS))
 _OPTIONAL = ("region", "version", "updated", "urls.vanity", *_SCHEMAS)
-_STATUS_LEAVES = ("status.cloud", *(f"{name}.status" for name in _URLS))
 _INTEGER = re.compile(r"-?\d+", re.ASCII)
 _PART = re.compile(r"(?:[^.\\]|\\.)*", re.DOTALL)
 _TICK = timedelta(microseconds=1)
@@ -82,7 +80,7 @@ def difference(before: Cloud, after: Cloud) -> dict[str, list[Json]]:
     Paths are dotted (`urls.vanity.url`). A dot in the name of an unknown field is written with a backslash
     before it, as is a backslash, so that no two fields have the same path.
     """
-    return dict(_differences(before, after, ""))
+    return dict(_differences(before, after, None))
 
 
 def with_change(cloud: Cloud, path: str, value: Json) -> dict[str, Json]:
@@ -116,18 +114,19 @@ def _is_schema(cloud: Cloud, path: str) -> bool:
     return whole and isinstance(get(cloud, f"{path}.semantic"), str)
 
 
-def _differences(before: Json, after: Json, path: str) -> Iterator[tuple[str, list[Json]]]:
+def _differences(before: Json, after: Json, path: str | None) -> Iterator[tuple[str, list[Json]]]:
     if before == after or path == "updated":
         return
-    inside = not path or path in _OBJECTS
-    if not inside or not _is_object_or_absent(before) or not _is_object_or_absent(after):
+    if path is not None and not (
+        path in _OBJECTS and _is_object_or_absent(before) and _is_object_or_absent(after)
+    ):
         yield path, [before, after]
         return
     left = before if isinstance(before, Mapping) else {}
     right = after if isinstance(after, Mapping) else {}
     for key in dict.fromkeys((*left, *right)):
         name = key.replace("\\", r"\\").replace(".", r"\.")
-        yield from _differences(left.get(key), right.get(key), f"{path}.{name}" if path else name)
+        yield from _differences(left.get(key), right.get(key), name if path is None else f"{path}.{name}")
 
 
 def _is_object_or_absent(value: Json) -> bool:

@@ -174,14 +174,10 @@ class ReferenceServer:
                 self.set_leaf(key, writer.field, writer.value)
 
     def _victim(self, writer: Writer) -> str | None:
-        """A cloud that the writer can change: one that has the leaf, or any for a top-level field."""
+        """A cloud that has the writer's leaf: a new url without a status would be no AllocationCloud."""
         keys = list(self.clouds)
-        if not keys:
-            return None
-        first = self._faults.choose(len(keys))
-        turned = (keys[(first + index) % len(keys)] for index in range(len(keys)))
-        if "." not in writer.field:
-            return next(turned)
+        first = self._faults.choose(len(keys)) if keys else 0
+        turned = (*keys[first:], *keys[:first])
         return next((key for key in turned if self.store.has_leaf(key, writer.field)), None)
 
     def _stop(self) -> None:

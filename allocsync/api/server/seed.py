@@ -2,30 +2,30 @@
 
 The rule: a saved answer of a real server is a seed. JSON is taken to the letter. YAML is read safely, as JSON
 would have it: numbers keep their literals, times stay text, and what the API calls a text is one even where
-YAML sees a number (`version: 1.10` is "1.10"). A file with a mistake in it is refused as a whole.
+YAML sees a number (`version: 1.10` is "1.10"). Every entry needs an id of its own; what else an
+AllocationCloud lacks is told (`doubts_about`) and not refused, since a client may have to cope with it.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import yaml
 
 from allocsync.api import wire
-from allocsync.api.server.clouds import get, problems_of, with_change, without_nulls
+from allocsync.api.server.clouds import problems_of, without_nulls
 from allocsync.errors import AllocsyncError
 from allocsync.planning.model import DECLARABLE, Cloud, Json, NumberLiteral
 
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?", re.ASCII)
 _TEXTS = ("id", *DECLARABLE)
-_PROBLEMS_SHOWN = 3
 
 
 class _SeedLoader(yaml.SafeLoader):
-    """YAML without times, and with numbers that stay as they were written."""
+    """YAML as JSON would have it: no times, true and false only, numbers that stay as they were written."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - the library's own way to say it
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":bool"))]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -43,6 +43,9 @@ class _SeedLoader(yaml.SafeLoader):
             ) from error
 
 
+_SeedLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 _SeedLoader.add_constructor("tag:yaml.org,2002:int", _SeedLoader.literal)
 _SeedLoader.add_constructor("tag:yaml.org,2002:float", _SeedLoader.literal)
 
@@ -69,47 +72,61 @@ def clouds_of(answer: Json, name: str) -> list[Cloud]:
     """The clouds of something in the shape of an answer of `GET /allocations`; `name` is for errors.
 
     Raises:
-        AllocsyncError: it has another shape, an entry is no AllocationCloud, or an id comes twice.
+        AllocsyncError: it has another shape, an entry has no id, or an id comes twice.
     """
     rows = answer.get("iterable") if isinstance(answer, Mapping) else None
     if not isinstance(rows, list):
         raise AllocsyncError(f'{name}: not the shape of a GET /allocations answer ({{"iterable": [...]}})')
     seen: set[str] = set()
     for number, row in enumerate(rows, start=1):
-        if not isinstance(row, Mapping):
-            raise AllocsyncError(f"{name}: entry {number} of iterable is not an object")
-        problems = problems_of(without_nulls(row), stored=row)
-        key = str(row.get("id"))
+        key = row.get("id") if isinstance(row, Mapping) else None
+        if not isinstance(key, str) or not key:
+            raise AllocsyncError(f"{name}: entry {number} of iterable has no id")
         if key in seen:
-            problems = ["this id was there before"]
-        if problems:
-            said = "; ".join(problems[:_PROBLEMS_SHOWN])
-            more = f"; and {len(problems) - _PROBLEMS_SHOWN} more" if len(problems) > _PROBLEMS_SHOWN else ""
-            raise AllocsyncError(f"{name}: entry {number} of iterable, id {key!r}: {said}{more}")
+            raise AllocsyncError(f"{name}: entry {number} of iterable has the id {key!r} of an earlier one")
         seen.add(key)
     return rows
 
 
+def doubts_about(clouds: Iterable[Cloud]) -> Iterator[str]:
+    """A line for each cloud that is no AllocationCloud by the API's own schema."""
+    for cloud in clouds:
+        problems = problems_of(without_nulls(cloud))
+        if problems:
+            yield f"allocation {cloud['id']!r} is served as it is, though {'; '.join(problems)}"
+
+
 def _read_yaml(data: bytes, path: Path) -> Json:
+    loader: _SeedLoader | None = None
     try:
-        read = yaml.load(data, Loader=_SeedLoader)  # noqa: S506 - it is a SafeLoader
+        loader = _SeedLoader(data)
+        node = loader.get_single_node()
+        for cloud in _sequence(_child(node, "iterable")):
+            for name in _TEXTS:
+                _read_as_text(cloud, name)
         # Once through the wire format: what JSON cannot say (a key that is no text, bytes, a loop of aliases)
         # is found here and not in an answer.
-        value = wire.loads(wire.dumps(read))
-    except (yaml.YAMLError, wire.WireError) as error:
+        return wire.loads(wire.dumps(None if node is None else loader.construct_document(node)))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         said = " ".join(str(error).split())
         raise AllocsyncError(f"{path}: neither JSON nor YAML that JSON could say: {said}") from error
-    except (TypeError, RecursionError) as error:
-        raise AllocsyncError(f"{path}: this YAML holds what JSON cannot say: {error}") from error
-    rows = value.get("iterable") if isinstance(value, Mapping) else None
-    if not isinstance(rows, list):
-        return value
-    return {"iterable": [_texts(row) if isinstance(row, Mapping) else row for row in rows]}
+    finally:
+        if loader is not None:
+            loader.dispose()
 
 
-def _texts(cloud: Cloud) -> Cloud:
-    for path in _TEXTS:
-        value = get(cloud, path)
-        if isinstance(value, NumberLiteral):
-            cloud = with_change(cloud, path, value.text)
-    return cloud
+def _read_as_text(cloud: yaml.Node, path: str) -> None:
+    node: yaml.Node | None = cloud
+    for key in path.split("."):
+        node = _child(node, key)
+    if isinstance(node, yaml.ScalarNode) and node.tag.endswith((":int", ":float", ":bool")):
+        node.tag = "tag:yaml.org,2002:str"
+
+
+def _child(node: yaml.Node | None, key: str) -> yaml.Node | None:
+    rows = node.value if isinstance(node, yaml.MappingNode) else []
+    return next((value for name, value in rows if name.value == key), None)
+
+
+def _sequence(node: yaml.Node | None) -> list[yaml.Node]:
+    return node.value if isinstance(node, yaml.SequenceNode) else []

@@ -91,7 +91,7 @@ class Store:
         before = self._clouds.get(key)
         if before is None:
             raise UnusableError(NO_SUCH_CLOUD)
-        problems = problems_of(replacement(before, body), stored=before)
+        problems = problems_of(replacement({}, body), stored=before)
         if problems:
             raise UnusableError("; ".join(problems))
         return body
