@@ -1,7 +1,10 @@
-"""`allocsync serve`: the reference Allocation API as a process of its own."""
+"""`allocsync serve`: the reference Allocation API as a process of its own.
+
+The first line on standard output says where it listens; what cannot work ends it before that, with one line
+on standard error. SIGTERM and SIGINT end it with exit code 0.
+"""
 
 import asyncio
-import json
 import signal
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -10,12 +13,13 @@ import click
 
 from allocsync import errors
 from allocsync.api.server import ReferenceServer
-from allocsync.api.server.faults import FaultsError
+from allocsync.api.server.faults import FaultsError, read_faults
 from allocsync.api.server.sample import sample_clouds
-from allocsync.api.server.store import read_seed
+from allocsync.api.server.seed import doubts_about, read_seed
 from allocsync.settings import parse_listen
 
-SAMPLE = 24
+SAMPLE, SAMPLE_SEED = 24, 1
+IN_MEMORY = ":memory:"
 
 
 @click.command()
@@ -27,10 +31,10 @@ SAMPLE = 24
 )
 @click.option(
     "--state",
-    default=":memory:",
+    default=IN_MEMORY,
     show_default=True,
     metavar="FILE|:memory:",
-    help="Where the clouds survive.",
+    help="Where the clouds survive; once it exists, the seed is not used.",
 )
 @click.option("--log", type=click.Path(dir_okay=False, path_type=Path), help="One JSON line per POST.")
 @click.option("--log-all", is_flag=True, help="Log reads, the other writer and faults too.")
@@ -43,47 +47,45 @@ def serve(
         address = parse_listen(listen)
     except ValueError as error:
         raise errors.UsageError(f"--listen {listen}: {error}. Try 127.0.0.1:0.") from error
-    clouds = read_seed(seed) if seed else sample_clouds(SAMPLE, 1)
+    file = None if state == IN_MEMORY else Path(state)
+    seed_is_used = file is None or not file.exists()
+    clouds = read_seed(seed) if seed and seed_is_used else sample_clouds(SAMPLE, SAMPLE_SEED)
     try:
-        asyncio.run(
-            _serve(
-                ReferenceServer.start(
-                    clouds,
-                    faults=_faults(faults),
-                    state=None if state == ":memory:" else Path(state),
-                    log_file=log,
-                    log_all=log_all,
-                    listen=address,
-                )
-            )
+        knobs = None if faults is None else read_faults(_text(faults))
+        starting = ReferenceServer.start(
+            clouds,
+            faults=knobs,
+            state=file,
+            log=log,
+            log_all=log_all,
+            keep_records=False,
+            listen=address,
         )
+        asyncio.run(_serve(starting, passed_over=seed))
     except FaultsError as error:
         raise errors.UsageError(f"--faults: {error}") from error
 
 
-def _faults(given: str | None) -> object:
-    if given is None:
-        return None
-    text = given if given.lstrip().startswith("{") else _read(Path(given))
+def _text(faults: str) -> str:
+    if faults.lstrip().startswith("{"):
+        return faults
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise errors.UsageError(f"--faults: not JSON: {error}") from error
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
+        return Path(faults).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise errors.UsageError(f"--faults {faults}: not a text file") from error
     except OSError as error:
-        raise errors.UsageError(f"--faults {path}: {error.strerror}") from error
+        why = f"{error.strerror}. Give a file, or the JSON itself"
+        raise errors.UsageError(f"--faults {faults}: {why}.") from error
 
 
-async def _serve(starting: AbstractAsyncContextManager[ReferenceServer]) -> None:
+async def _serve(starting: AbstractAsyncContextManager[ReferenceServer], *, passed_over: Path | None) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with starting as server:
-        if server.resumed:
-            click.echo("the state file is used and the seed is not", err=True)
+        if server.resumed and passed_over is not None:
+            click.echo(f"the state file is there already: the seed {passed_over} is not used", err=True)
+        for doubt in doubts_about(server.clouds.values()):
+            click.echo(doubt, err=True)
         click.echo(f"reference API  {server.url}  {len(server.clouds)} allocations")
         await stop.wait()

@@ -4,6 +4,6 @@ It is a product of its own: people test their automation against it. It shares n
 the wire format.
 """
 
-from allocsync.api.server.app import ReferenceServer
+from allocsync.api.server.reference import ReferenceServer
 
 __all__ = ["ReferenceServer"]

@@ -1,189 +1,276 @@
-"""One reference server: its routes, its knobs, its life.
+"""The HTTP of the reference server: two operations, the list, health and version, and the knobs.
 
-The rule: a request is answered once, in one of the documented ways, unless a fault that was asked for says
-otherwise. Left out: the operations themselves (`operations`).
+The rules: a request is answered once, in one of the documented ways, unless a fault that was asked for says
+otherwise; what an update does is done before or after its answer, never half; what an answer shows is on disk
+before it leaves, where there is a disk. The line of a POST is in the log before its answer leaves.
+
+Left out: starting and stopping, late landings and the other writer (`reference`).
 """
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
-from pathlib import Path
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from hashlib import sha256
+from typing import TypeAlias
+from urllib.parse import unquote
 
 from aiohttp import web
 
 from allocsync import __version__
-from allocsync.api.server.faults import Faults, FaultsError
+from allocsync.api import wire
+from allocsync.api.server.faults import Effect, Fault, Faults, FaultsError, Hit, read_faults
 from allocsync.api.server.log import Record, RequestLog
-from allocsync.api.server.operations import MAX_BODY_BYTES, Operations
-from allocsync.api.server.store import Store
-from allocsync.errors import AllocsyncError
-from allocsync.planning.diff import leaf
+from allocsync.api.server.store import NO_SUCH_CLOUD, StateError, Store, UnusableError, id_of
 from allocsync.planning.model import Cloud
 
+MAX_BODY_BYTES = 1024 * 1024
+GONE = "Cloud not found."
+TIMEOUT = "Gateway Timeout, request timed out."
 NOT_FOUND = "Route not found"
-_SHUTDOWN_SECONDS = 0.5
+_LIST_PART = 500  # clouds that are written between two moments for other requests
+_NO_LINGER = struct.pack("ii", 1, 0)
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class ReferenceServer:
-    """One running server. Made by `start`."""
+class _ResetError(Exception):
+    """The connection was cut on purpose: there is no answer."""
 
-    def __init__(self, store: Store, faults: Faults, log: RequestLog, group: asyncio.TaskGroup) -> None:
+
+class Api:
+    """Answers requests from a store. `later(hit, record, body)` takes over an update that lands late."""
+
+    def __init__(
+        self,
+        store: Store,
+        faults: Faults,
+        log: RequestLog,
+        *,
+        set_faults: Callable[[object], None],
+        later: Callable[[Hit, Record, Cloud], None],
+    ) -> None:
         self._store = store
         self._faults = faults
         self._log = log
-        self._group = group
-        self._writer: asyncio.Task[None] | None = None
-        self._operations = Operations(store, faults, log, group)
-        self.url = ""
+        self._set_faults = set_faults
+        self._later = later
+        self._routes: Mapping[tuple[str, str], Handler] = {
+            ("POST", "/allocation/update"): self._update,
+            ("GET", "/allocations"): self._list,
+            ("GET", "/.well-known/health"): self._health,
+            ("GET", "/.well-known/version"): self._version,
+            ("GET", "/-/faults"): self._get_faults,
+            ("PUT", "/-/faults"): self._put_faults,
+            ("DELETE", "/-/faults"): self._delete_faults,
+        }
 
-    @classmethod
-    @asynccontextmanager
-    async def start(
-        cls,
-        clouds: Iterable[Cloud],
-        *,
-        faults: object | None = None,
-        state: Path | None = None,
-        log_file: Path | None = None,
-        log_all: bool = False,
-        listen: tuple[str, int] = ("127.0.0.1", 0),
-    ) -> AsyncIterator["ReferenceServer"]:
-        """Run a server while the context lasts; `url` says where.
-
-        Raises:
-            FaultsError: the faults are wrong.
-            AllocsyncError: the state cannot be read, or the address is taken.
-        """
-        store, knobs = Store(clouds, state=state), Faults(faults)
-        log = RequestLog(log_file, everything=log_all, wall=time.time)
-        try:
-            async with asyncio.TaskGroup() as group:
-                server = cls(store, knobs, log, group)
-                runner = web.AppRunner(server.app(), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
-                await runner.setup()
-                try:
-                    await _bind(runner, listen)
-                    host, port = runner.addresses[0][:2]
-                    server.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-                    server._write_now_and_then()
-                    yield server
-                finally:
-                    await runner.cleanup()
-                    server._stop()
-        except BaseExceptionGroup as group:
-            if len(group.exceptions) == 1:  # one failure is raised as itself, whoever it belongs to
-                raise group.exceptions[0] from None
-            raise
-        finally:
-            log.close()
-
-    # What it holds.
-
-    @property
-    def clouds(self) -> Mapping[str, Cloud]:
-        """The truth, by id."""
-        return self._store.clouds
-
-    @property
-    def resumed(self) -> bool:
-        """Whether the clouds came from the state file and the seed was passed over."""
-        return self._store.resumed
-
-    @property
-    def records(self) -> list[Record]:
-        """The log."""
-        return self._log.records
-
-    @property
-    def fired(self) -> Mapping[str, int]:
-        """How often each fault has struck."""
-        return self._faults.fired
-
-    def set_faults(self, faults: object) -> None:
-        """Put these faults in force in place of all others.
-
-        Raises:
-            FaultsError: they are wrong; nothing changes.
-        """
-        self._faults.replace(faults)
-        self._write_now_and_then()
-
-    def set_leaf(self, key: str, field: str, value: str) -> None:
-        """Another client changes one leaf."""
-        self._log.other(
-            "writer", id=key, applied_at=self._log.wall(), changed=self._store.set_leaf(key, field, value)
-        )
-
-    def remove(self, key: str) -> None:
-        """A cloud is gone: 410 from now on."""
-        self._store.remove(key)
-
-    # HTTP.
-
-    def app(self) -> web.Application:
-        """The routes; doubled slashes of a base URL that ends in one are forgiven."""
+    def application(self) -> web.Application:
+        """The aiohttp application; routes are told apart here, since an id may be any text at all."""
         app = web.Application(client_max_size=MAX_BODY_BYTES)
-        operations = self._operations
-        for slash in ("", "/"):
-            app.router.add_get(slash + "/allocation/{id}", operations.snapshot)
-            app.router.add_post(slash + "/allocation/update", operations.update)
-            app.router.add_get(slash + "/allocations", operations.list)
-        app.router.add_get("/.well-known/health", self._health)
-        app.router.add_get("/.well-known/version", self._version)
-        app.router.add_get("/-/faults", self._get_faults)
-        app.router.add_put("/-/faults", self._put_faults)
-        app.router.add_delete("/-/faults", self._delete_faults)
-        app.router.add_route("*", "/{rest:.*}", self._nowhere)
+        app.router.add_route("*", "/{rest:.*}", self._dispatch)
         return app
 
+    async def _dispatch(self, request: web.Request) -> web.StreamResponse:
+        # A base URL that ends in a slash makes two of them.
+        path = "/" + request.rel_url.raw_path.lstrip("/")
+        handler = self._routes.get((request.method, path))
+        if handler is not None:
+            return await handler(request)
+        parent, _, key = path.rpartition("/")
+        if request.method == "GET" and parent == "/allocation" and key:
+            return await self._snapshot(request, unquote(key))
+        return _text(404, NOT_FOUND)
+
+    async def _snapshot(self, request: web.Request, key: str) -> web.StreamResponse:
+        received = self._log.now()
+        answer: int | str = "reset"
+        hit = self._faults.throw("snapshot")
+        try:
+            await asyncio.sleep(hit.latency_seconds)
+            if hit.fault is None:
+                response = await self._cloud(key)
+            else:
+                response = await self._strike(
+                    request, hit.fault, hit.timeout_seconds, operation="snapshot", key=key
+                )
+            answer = response.status
+        except _ResetError:
+            return web.Response()
+        else:
+            return response
+        finally:
+            self._log.other(
+                "snapshot", id=key, received_at=received, answered_at=self._log.now(), answer=answer
+            )
+
+    async def _cloud(self, key: str) -> web.Response:
+        try:
+            text = self._store.text(key)
+            while text is not None:
+                await self._store.durable(key)
+                if self._store.text(key) is text:
+                    return _json(text)
+                text = self._store.text(key)
+        except StateError as error:
+            return _failed(error)
+        return _text(410, GONE)
+
+    async def _list(self, request: web.Request) -> web.StreamResponse:
+        received = self._log.now()
+        answer: int | str = "reset"
+        hit = self._faults.throw("list")
+        try:
+            await asyncio.sleep(hit.latency_seconds)
+            if hit.fault is None:
+                response = await self._all(request)
+            else:
+                response = await self._strike(
+                    request, hit.fault, hit.timeout_seconds, operation="list", key=None
+                )
+            answer = response.status
+        except _ResetError:
+            return web.Response()
+        else:
+            return response
+        finally:
+            self._log.other("list", received_at=received, answered_at=self._log.now(), answer=answer)
+
+    async def _all(self, request: web.Request) -> web.StreamResponse:
+        clouds = list(self._store.clouds.values())  # one moment's truth, however long the writing takes
+        try:
+            await self._store.durable()
+        except StateError as error:
+            return _failed(error)
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        await response.write(b'{"iterable":[')
+        for start in range(0, len(clouds), _LIST_PART):
+            part = b",".join(self._store.text_of(cloud) for cloud in clouds[start : start + _LIST_PART])
+            await response.write(b"," + part if start else part)
+            await asyncio.sleep(0)
+        await response.write(b"]}")
+        await response.write_eof()
+        return response
+
+    async def _update(self, request: web.Request) -> web.StreamResponse:
+        record = self._log.arrived()
+        hit = self._faults.throw("update")
+        late: Cloud | None = None
+        try:
+            body, problem = await self._body(request, record)
+            await asyncio.sleep(hit.latency_seconds)
+            if hit.fault is None:
+                response = await self._apply(record, body, problem)
+            else:
+                if hit.fault.effect is Effect.BEFORE_ANSWER:
+                    await self._apply(record, body, problem)
+                response = await self._strike(
+                    request,
+                    hit.fault,
+                    hit.timeout_seconds,
+                    operation="update",
+                    key=record["id"],
+                    number=record["n"],
+                )
+                late = body if hit.fault.effect is Effect.LATE else None
+            record["answer"] = response.status
+        except (_ResetError, ConnectionError):
+            return web.Response()
+        else:
+            return response
+        finally:
+            record["answered_at"] = self._log.now()
+            if late is None:
+                self._log.post(record)
+            else:
+                self._later(hit, record, late)
+
+    async def _apply(self, record: Record, body: Cloud | None, problem: str) -> web.Response:
+        changed = self._store.apply(body) if body is not None else None
+        if body is None or changed is None:
+            return _failed(problem or NO_SUCH_CLOUD)
+        record["applied_at"], record["changed"] = self._log.now(), changed
+        text = self._store.text_of(self._store.clouds[str(body["id"])])
+        try:
+            await self._store.durable(str(body["id"]))
+        except StateError as error:
+            return _failed(error)
+        return _json(text)
+
+    async def _body(self, request: web.Request, record: Record) -> tuple[Cloud | None, str]:
+        """The body, or why it cannot be used; what is known of it goes into the record."""
+        try:
+            data = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            return None, f"the body is larger than {MAX_BODY_BYTES} bytes"
+        except web.RequestPayloadError as error:
+            return None, f"the body cannot be read: {error}"
+        record["body_sha256"] = sha256(data).hexdigest()
+        if not data:
+            return None, "there is no body"
+        try:
+            body = wire.loads(data)
+            record |= {"body": body, "id": id_of(body)}
+            return self._store.check(body), ""
+        except (wire.WireError, UnusableError) as error:
+            return None, str(error)
+
+    async def _strike(
+        self,
+        request: web.Request,
+        fault: Fault,
+        timeout_seconds: float,
+        *,
+        operation: str,
+        key: str | None,
+        number: int | None = None,
+    ) -> web.Response:
+        """Do to the connection what the fault does, and return its answer, where it has one."""
+        self._log.other("fault", at=self._log.now(), kind=f"{operation}.{fault.name}", id=key, n=number)
+        if fault.status is None:
+            _reset(request)
+            raise _ResetError
+        await asyncio.sleep(timeout_seconds)
+        return _text(fault.status, TIMEOUT)
+
     async def _health(self, _request: web.Request) -> web.Response:
-        return web.Response(text=f"ok:{self._store.server_id}")
+        return _text(200, f"ok:{self._store.server_id}")
 
     async def _version(self, _request: web.Request) -> web.Response:
-        return web.Response(text=__version__)
+        return _text(200, __version__)
 
     async def _get_faults(self, _request: web.Request) -> web.Response:
         return web.json_response({**self._faults.given, "fired": self._faults.fired})
 
     async def _put_faults(self, request: web.Request) -> web.Response:
         try:
-            self.set_faults(await request.json())
-        except (ValueError, FaultsError) as error:
-            return web.Response(status=400, text=f"{error}\n")
+            self._set_faults(read_faults(await request.read()))
+        except FaultsError as error:
+            return _text(400, f"{error}\n")
         return await self._get_faults(request)
 
     async def _delete_faults(self, request: web.Request) -> web.Response:
-        self.set_faults({})
+        self._set_faults({})
         return await self._get_faults(request)
 
-    async def _nowhere(self, _request: web.Request) -> web.Response:
-        return web.Response(status=404, text=NOT_FOUND)
 
-    # What goes on by itself.
-
-    def _write_now_and_then(self) -> None:
-        if self._writer is not None:
-            self._writer.cancel()
-        self._writer = self._group.create_task(self._write()) if self._faults.writer is not None else None
-
-    async def _write(self) -> None:
-        while strike := self._faults.next_write(list(self._store.clouds)):
-            seconds, key, writer = strike
-            await asyncio.sleep(seconds)
-            cloud = self._store.clouds.get(key)
-            if cloud is not None and leaf(cloud, writer.field) is not None:
-                self.set_leaf(key, writer.field, writer.value)
-
-    def _stop(self) -> None:
-        self._operations.stop()
-        if self._writer is not None:
-            self._writer.cancel()
+def _reset(request: web.Request) -> None:
+    """Cut the connection so that the client meets a reset and not an orderly end."""
+    if request.transport is None:
+        return
+    connection = request.transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    request.transport.abort()
 
 
-async def _bind(runner: web.AppRunner, listen: tuple[str, int]) -> None:
-    host, port = listen
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError as error:
-        raise AllocsyncError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+def _text(status: int, text: str) -> web.Response:
+    return web.Response(status=status, text=text)
+
+
+def _failed(why: object) -> web.Response:
+    return _text(500, f"Internal Server Error: {why}")
+
+
+def _json(text: bytes) -> web.Response:
+    return web.Response(body=text, content_type="application/json")

@@ -1,28 +1,62 @@
-"""What can be made to go wrong: knobs for each operation, seeded, changeable while the server runs.
+"""What can be made to go wrong: a table of faults, knobs for each operation, seeded, changed while it runs.
 
-The rule: a dice is thrown once for each request, from one seeded source, so that a serial run repeats; each
-fault that fires is counted under its name. A body of knobs that holds a mistake changes nothing.
+The rule: a dice is thrown once for each request, in the order of arrival, from a stream of each operation's
+own; all streams come from one seed, so that a serial run repeats and reads do not move the dice of updates.
+What fires is counted under `operation.fault`, from the start of the server on. A body of knobs that holds a
+mistake changes nothing. A new fault is a new line in FAULTS; a fault with another effect, an Effect too.
+
+Left out: what a fault does to a connection and to the store (`app`).
 """
 
+import json
 import random
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from enum import Enum, auto
 
-from allocsync.planning.model import DECLARABLE
+from allocsync.api import wire
+from allocsync.planning.model import DECLARABLE, STATUSES
 
-# For each operation the faults of which at most one hits a request; their shares add up to at most 1.
-KINDS = {
-    "update": ("timeout_before", "timeout_after", "timeout_late", "reset_before", "reset_after"),
-    "snapshot": ("timeout", "reset"),
-    "list": ("timeout", "reset"),
-}
+OPERATIONS = ("update", "snapshot", "list")
+DAY_SECONDS = 86_400.0
+
+
+class Effect(Enum):
+    """When an update that a fault hits is applied."""
+
+    NEVER = auto()
+    BEFORE_ANSWER = auto()
+    LATE = auto()  # `late_seconds` after the answer
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One way to go wrong. `status` is what is answered, None: the connection is reset."""
+
+    name: str
+    status: int | None
+    operations: tuple[str, ...] = ("update",)
+    effect: Effect = Effect.NEVER
+
+
+FAULTS = (
+    Fault("timeout_before", 504),
+    Fault("timeout_after", 504, effect=Effect.BEFORE_ANSWER),
+    Fault("timeout_late", 504, effect=Effect.LATE),
+    Fault("reset_before", None),
+    Fault("reset_after", None, effect=Effect.BEFORE_ANSWER),
+    Fault("timeout", 504, ("snapshot", "list")),
+    Fault("reset", None, ("snapshot", "list")),
+)
+# Knobs that say how long something takes: [least, most] or one number, in seconds. `timeout_seconds` is how
+# long a 504 is waited for, `late_seconds` how long after it a late update lands, `latency_seconds` how long
+# every request waits before anything is done.
 SECONDS = {
-    "update": ("late_seconds", "timeout_seconds"),
-    "snapshot": ("timeout_seconds",),
-    "list": ("timeout_seconds",),
+    "update": ("latency_seconds", "timeout_seconds", "late_seconds"),
+    "snapshot": ("latency_seconds", "timeout_seconds"),
+    "list": ("latency_seconds", "timeout_seconds"),
 }
-Span: TypeAlias = tuple[float, float]
 
 
 class FaultsError(ValueError):
@@ -31,11 +65,10 @@ class FaultsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Knobs:
-    """The knobs of one operation."""
+    """The knobs of one operation: the share of requests that each fault hits, and how long things take."""
 
-    shares: Mapping[str, float] = field(default_factory=dict)
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    latency_seconds: Span = (0.0, 0.0)
+    shares: Mapping[Fault, float] = field(default_factory=dict)
+    seconds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,111 +82,154 @@ class Writer:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """What befalls one request: at most one fault, and how long its answer takes before that."""
+    """What befalls one request: at most one fault, and how long things take."""
 
-    kind: str | None
-    latency_seconds: float
-    knobs: Knobs
+    fault: Fault | None
+    latency_seconds: float = 0.0
+    timeout_seconds: float = 0.0
+    late_seconds: float = 0.0
+
+    @property
+    def kind(self) -> str | None:
+        """The fault's name."""
+        return None if self.fault is None else self.fault.name
 
 
 class Faults:
-    """The knobs in force and what has fired."""
+    """The knobs in force and what has fired.
 
-    def __init__(self, given: object | None = None) -> None:
-        self.given: Mapping[str, object] = {}
-        self.fired: dict[str, int] = {}
-        self.writer: Writer | None = None
-        self._knobs: dict[str, Knobs] = {}
-        self._random = random.Random(0)  # noqa: S311 - faults, not secrets
+    Raises:
+        FaultsError: a knob is wrong.
+    """
+
+    def __init__(self, given: object = None) -> None:
+        self.fired: Counter[str] = Counter()
         self.replace({} if given is None else given)
 
     def replace(self, given: object) -> None:
-        """Put these knobs in force in place of all others.
+        """Put these knobs in force in place of all others, with fresh dice.
 
         Raises:
             FaultsError: one is unknown or out of range; nothing changes.
         """
-        body = _object(given, "the faults", (*KINDS, "seed", "writer"))
-        knobs = {name: _knobs(name, body.get(name, {})) for name in KINDS}
+        # `fired` is let be, so that what GET shows can be changed and put back.
+        body = _object(given, "", ("seed", *OPERATIONS, "writer", "fired"))
+        knobs = {name: _knobs(name, body.get(name, {})) for name in OPERATIONS}
         writer = _writer(body["writer"]) if body.get("writer") is not None else None
         seed = body.get("seed", 0)
         if not isinstance(seed, int) or isinstance(seed, bool):
             raise FaultsError("seed: a whole number is needed")
-        self.given, self._knobs, self.writer = body, knobs, writer
-        self._random = random.Random(seed)  # noqa: S311 - likewise
+        root = random.Random(seed)  # noqa: S311 - faults, not secrets
+        self.given: Mapping[str, object] = {name: body[name] for name in body if name != "fired"}
+        self.writer: Writer | None = writer
+        self._knobs = knobs
+        self._dice = {
+            name: random.Random(root.getrandbits(64))  # noqa: S311 - likewise
+            for name in (*OPERATIONS, "writer")
+        }
 
     def throw(self, operation: str) -> Hit:
         """Throw the dice for one request."""
-        knobs = self._knobs[operation]
-        latency = self._random.uniform(*knobs.latency_seconds)
-        point = self._random.random()
-        for kind in KINDS[operation]:
-            share = knobs.shares.get(kind, 0.0)
-            if point < share:
-                name = f"{operation}.{kind}"
-                self.fired[name] = self.fired.get(name, 0) + 1
-                return Hit(kind, latency, knobs)
-            point -= share
-        return Hit(None, latency, knobs)
+        knobs, dice = self._knobs[operation], self._dice[operation]
+        seconds = {name: dice.uniform(*knobs.seconds.get(name, (0.0, 0.0))) for name in SECONDS[operation]}
+        fault = _pick(knobs.shares, dice.random())
+        if fault is not None:
+            self.fired[f"{operation}.{fault.name}"] += 1
+        if seconds["latency_seconds"] > 0:
+            self.fired[f"{operation}.latency_seconds"] += 1
+        return Hit(fault, **seconds)
 
-    def next_write(self, ids: list[str]) -> tuple[float, str, Writer] | None:
-        """In how many seconds the other writer strikes, which cloud, and how; None where there is none."""
-        if self.writer is None or not ids:
-            return None
-        return self._random.expovariate(self.writer.per_second), self._random.choice(ids), self.writer
+    def seconds_to_next_write(self, writer: Writer) -> float:
+        """In how many seconds the other writer strikes next."""
+        return self._dice["writer"].expovariate(writer.per_second)
+
+    def choose(self, count: int) -> int:
+        """Which of so many clouds the other writer takes, from 0."""
+        return self._dice["writer"].randrange(count)
+
+
+def read_faults(text: bytes | str) -> object:
+    """A JSON text of knobs, for `Faults`.
+
+    Raises:
+        FaultsError: it is not JSON.
+    """
+    try:
+        wire.loads(text)  # refuses NaN and nesting without bound
+        given: object = json.loads(text)
+    except ValueError as error:
+        raise FaultsError(f"the faults are not JSON: {error}") from error
+    return given
+
+
+def _pick(shares: Mapping[Fault, float], point: float) -> Fault | None:
+    for fault, share in shares.items():
+        if point < share:
+            return fault
+        point -= share
+    return None
 
 
 def _knobs(operation: str, given: object) -> Knobs:
-    allowed = (*KINDS[operation], *SECONDS[operation], "latency_seconds")
-    body = _object(given, operation, allowed)
+    faults = [fault for fault in FAULTS if operation in fault.operations]
+    body = _object(given, operation, (*(fault.name for fault in faults), *SECONDS[operation]))
     shares = {
-        kind: _number(f"{operation}.{kind}", body[kind], 1.0) for kind in KINDS[operation] if kind in body
+        fault: _number(
+            f"{operation}.{fault.name}", body[fault.name], 1.0, "the share of requests that it hits"
+        )
+        for fault in faults
+        if fault.name in body
     }
     if sum(shares.values()) > 1 + 1e-9:
-        raise FaultsError(f"{operation}: the shares add up to more than 1")
-    seconds = {
-        name: _number(f"{operation}.{name}", body[name], 86_400.0)
-        for name in SECONDS[operation]
-        if name in body
-    }
-    return Knobs(shares, seconds, _span(f"{operation}.latency_seconds", body.get("latency_seconds", 0)))
+        names = ", ".join(fault.name for fault in shares)
+        raise FaultsError(f"{operation}: {names} add up to more than 1; at most one of them hits a request")
+    return Knobs(
+        shares,
+        {name: _span(f"{operation}.{name}", body[name]) for name in SECONDS[operation] if name in body},
+    )
 
 
 def _writer(given: object) -> Writer:
     body = _object(given, "writer", ("per_second", "field", "value"))
     name, value = body.get("field", "urls.vanity.url"), body.get("value", "null.pieces.cloud")
     if not isinstance(name, str) or name not in DECLARABLE:
-        raise FaultsError(f"writer.field: one of {' '.join(DECLARABLE)}")
+        raise FaultsError(f"writer.field: {_shown(name)} is not one of {', '.join(DECLARABLE)}")
     if not isinstance(value, str):
-        raise FaultsError("writer.value: a text is needed")
-    per_second = _number("writer.per_second", body.get("per_second", 0), 1_000.0)
+        raise FaultsError(f"writer.value: {_shown(value)} is not a text")
+    if name.endswith(("status", "status.cloud")) and value not in STATUSES:
+        raise FaultsError(f"writer.value: {name} must be one of {', '.join(STATUSES)}")
+    per_second = _number("writer.per_second", body.get("per_second"), 1_000.0, "writes a second")
     if per_second == 0:
         raise FaultsError("writer.per_second: more than 0; leave the writer out to have none")
     return Writer(per_second, name, value)
 
 
-def _object(given: object, name: str, allowed: tuple[str, ...]) -> Mapping[str, object]:
+def _object(given: object, name: str, allowed: Sequence[str]) -> Mapping[str, object]:
+    where = f"{name}: " if name else ""
     if not isinstance(given, Mapping):
-        raise FaultsError(f"{name}: an object is needed")
+        raise FaultsError(f"{where}{_shown(given)} is not an object with any of {', '.join(allowed)}")
     for key in given:
         if key not in allowed:
-            raise FaultsError(f"{name}: unknown key {key!r}; allowed are {', '.join(allowed)}")
+            raise FaultsError(f"{where}unknown key {key!r}; allowed are {', '.join(allowed)}")
     return given
 
 
-def _number(name: str, given: object, most: float) -> float:
+def _number(name: str, given: object, most: float, meaning: str) -> float:
     if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= most:
-        raise FaultsError(f"{name}: a number from 0 to {most:g} is needed")
+        raise FaultsError(f"{name}: {_shown(given)} is not a number from 0 to {most:g} ({meaning})")
     return float(given)
 
 
-def _span(name: str, given: object) -> Span:
-    if isinstance(given, list | tuple):
-        if len(given) != 2:  # noqa: PLR2004 - a span has two ends
-            raise FaultsError(f"{name}: a number or [least, most]")
-        low, high = (_number(name, end, 86_400.0) for end in given)
-        if low > high:
-            raise FaultsError(f"{name}: the least is above the most")
-        return low, high
-    exact = _number(name, given, 86_400.0)
-    return exact, exact
+def _span(name: str, given: object) -> tuple[float, float]:
+    ends = list(given) if isinstance(given, list | tuple) else [given, given]
+    if len(ends) != 2:  # noqa: PLR2004 - a span has two ends
+        raise FaultsError(f"{name}: {_shown(given)} is neither a number of seconds nor [least, most]")
+    least, most = (_number(name, end, DAY_SECONDS, "seconds") for end in ends)
+    if least > most:
+        raise FaultsError(f"{name}: {_shown(given)}: the least is above the most")
+    return least, most
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004 - so that an error stays a line

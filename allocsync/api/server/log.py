@@ -1,29 +1,65 @@
-"""What the server saw and did, one JSON object a line; what tests and people judge by.
+"""The server's own record of what was asked of it and what it did; what tests and people judge by.
 
 The rule: one line for each POST with `n id received_at applied_at changed body_sha256 answer`, written when
-its fate is known: a late application is a line when it lands. `n` is the order of arrival. With everything
-asked for there are lines for reads, for the other writer and for faults too, told apart by `op`, and the
-lines of POSTs also say when they were answered and what they carried.
+its fate is known and before its answer leaves: a late application is a line when it lands, so that lines
+stand in the order of completion and `n` gives the order of arrival, also across restarts on one file. Times
+are seconds since the epoch. With everything asked for there are lines for reads, for the other writer and
+for faults too, told apart by `op`, and the lines of POSTs also say when they were answered (`answered_at`)
+and what they carried (`body`).
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from allocsync.api import wire
+from allocsync.errors import AllocsyncError
 
 Record = dict[str, Any]
 POST_KEYS = ("n", "id", "received_at", "applied_at", "changed", "body_sha256", "answer")
+# Lines of POSTs begin so, and text in them cannot: a quotation mark in a JSON text has a backslash before it.
+_NUMBER = re.compile(rb'^\{(?:"op":"update",)?"n":(\d+),', re.MULTILINE)
 
 
 class RequestLog:
-    """Keeps the records in memory for whoever runs the server in-process, and writes them to a file."""
+    """Writes the records to a file, and keeps them in memory for whoever runs the server in-process.
 
-    def __init__(self, file: Path | None, *, everything: bool, wall: Callable[[], float]) -> None:
+    Raises:
+        AllocsyncError: the file cannot be opened.
+    """
+
+    def __init__(self, file: Path | None, *, everything: bool, keep: bool, wall: Callable[[], float]) -> None:
         self.everything = everything
-        self.wall = wall
         self.records: list[Record] = []
-        self._file: TextIO | None = file.open("a", encoding="ascii") if file else None
+        self._wall = wall
+        self._keep = keep
+        self._arrivals = 0
+        self._file: BinaryIO | None = None
+        if file is not None:
+            try:
+                self._file = self._open(file)
+            except OSError as error:
+                raise AllocsyncError(f"{file}: the log cannot be opened: {error.strerror}") from error
+
+    def now(self) -> float:
+        """Seconds since the epoch, to the microsecond."""
+        return round(self._wall(), 6)
+
+    def arrived(self) -> Record:
+        """A POST has come: its record, to be filled in and handed to `post` when its fate is known."""
+        self._arrivals += 1
+        return {
+            "n": self._arrivals,
+            "id": None,
+            "received_at": self.now(),
+            "applied_at": None,
+            "changed": {},
+            "body_sha256": None,
+            "answer": "reset",
+            "answered_at": None,
+            "body": None,
+        }
 
     def post(self, record: Record) -> None:
         """One POST whose fate is known."""
@@ -41,21 +77,36 @@ class RequestLog:
         if self._file is not None:
             self._file.close()
 
+    def _open(self, path: Path) -> BinaryIO:
+        file = path.open("ab+")
+        try:
+            file.seek(0)
+            written = file.read()
+        except BaseException:
+            file.close()
+            raise
+        self._arrivals = max((int(number) for number in _NUMBER.findall(written)), default=0)
+        if written and not written.endswith(b"\n"):
+            file.write(b"\n")  # the last line was cut off; what follows is not glued to it
+            file.flush()
+        return file
+
     def _write(self, record: Record) -> None:
-        self.records.append(record)
+        if self._keep:
+            self.records.append(record)
         if self._file is not None:
-            self._file.write(wire.dumps(_numbers(record)).decode() + "\n")
+            self._file.write(wire.dumps(_literals(record)) + b"\n")
             self._file.flush()
 
 
-def _numbers(value: Any) -> Any:  # noqa: ANN401 - JSON of any shape
+def _literals(value: Any) -> Any:  # noqa: ANN401 - JSON of any shape
     """Python's own numbers as literals, since the wire format only knows those."""
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return value
     if isinstance(value, int | float):
         return wire.number(value)
     if isinstance(value, dict):
-        return {key: _numbers(item) for key, item in value.items()}
+        return {key: _literals(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_numbers(item) for item in value]
+        return [_literals(item) for item in value]
     return value

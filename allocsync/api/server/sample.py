@@ -16,6 +16,11 @@ def sample_clouds(number: int, seed: int) -> list[Cloud]:
     return [_cloud(chance, index) for index in range(number)]
 
 
+def sample_seed(count: int, seed: int) -> dict[str, Json]:
+    """So many clouds in the shape of a seed file: write it with `wire.dumps`."""
+    return {"iterable": sample_clouds(count, seed)}
+
+
 def _cloud(chance: random.Random, index: int) -> Cloud:
     key = str(UUID(int=chance.getrandbits(128), version=4))
     scheme = "https://" if chance.random() < 0.5 else ""  # noqa: PLR2004 - both occur

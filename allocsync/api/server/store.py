@@ -1,51 +1,40 @@
-"""The truth: every cloud by id, what an update does to it, and the file that it survives in.
+"""The truth: every cloud by id, in order, and the file that it survives in.
 
-The rules: an update replaces the object, as the API takes whole objects; `updated` and `schema` stay the
-server's; an explicit null means absent; `updated` moves on each effective change and on no other. A state
-file is replaced as a whole, synced before the answer leaves.
+The rules: a change is in memory at once and on disk before anything that shows it is answered (`durable`).
+The file is replaced as a whole (written beside, synced, renamed, the directory synced), by one thread, for
+all changes that wait at that time together. One server owns a state file.
 """
 
+import asyncio
 import os
-import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-
-import yaml
+from types import MappingProxyType
+from typing import TypeAlias
 
 from allocsync.api import wire
+from allocsync.api.server.clouds import difference, get, problems_of, replacement, stamped, with_change
+from allocsync.api.server.seed import clouds_of
 from allocsync.errors import AllocsyncError
-from allocsync.planning.model import Cloud, Json, NumberLiteral
+from allocsync.planning.model import Cloud, Json
 
-SERVER_OWNED = ("updated", "schema")
-_URLS = ("base", "id", "vanity")
-
-
-class _SeedLoader(yaml.SafeLoader):
-    """YAML as JSON would have it: numbers stay as written, times, `on` and `off` stay text."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 - the library's own way to say it
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":bool"))]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-_SeedLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|false)$"), list("tf"))
-
-
-for _tag in ("int", "float"):
-    _SeedLoader.add_constructor(
-        f"tag:yaml.org,2002:{_tag}", lambda _loader, node: NumberLiteral(str(node.value))
-    )
+NO_SUCH_CLOUD = "no cloud has this id"
+Changes: TypeAlias = dict[str, list[Json]]
 
 
 class UnusableError(Exception):
     """The body of an update cannot be used; says why."""
 
 
+class StateError(AllocsyncError):
+    """The state file cannot be read or written."""
+
+
 class Store:
-    """Clouds by id, in the order of the seed."""
+    """Clouds by id, in the order of the seed. Call `close` at the end: it writes what is not written yet."""
 
     def __init__(
         self,
@@ -56,146 +45,163 @@ class Store:
     ) -> None:
         self._wall = wall
         self._state = state
+        self._clouds: dict[str, Cloud] = {str(cloud["id"]): cloud for cloud in clouds}
+        self._texts: dict[str, bytes] = {}
         self.server_id = str(uuid.uuid4())
-        self.clouds: dict[str, Cloud] = {str(cloud["id"]): cloud for cloud in clouds}
         self.resumed = state is not None and state.exists()
+        self._changes = 0
+        self._saved = 0
+        self._changed_at: dict[str, int] = {}
+        self._saving = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="state")
         if state is not None and self.resumed:
-            saved = _read(state)
-            self.clouds = {str(cloud["id"]): cloud for cloud in clouds_of(saved, str(state))}
-            if isinstance(saved, Mapping) and isinstance(saved.get("server"), str):
-                self.server_id = str(saved["server"])
-        self._save()
+            self.server_id, self._clouds = _read(state)
+        elif state is not None:
+            _write(state, self.server_id, list(self._all_texts()))
+
+    @property
+    def clouds(self) -> Mapping[str, Cloud]:
+        """The truth as it is now; a view."""
+        return MappingProxyType(self._clouds)
+
+    def text(self, key: str) -> bytes | None:
+        """A cloud as JSON, the same object until it changes; None where there is none."""
+        cloud = self._clouds.get(key)
+        return None if cloud is None else self.text_of(cloud)
+
+    def text_of(self, cloud: Cloud) -> bytes:
+        """The cloud as JSON, also where it is not the truth any more."""
+        key = str(cloud["id"])
+        if self._clouds.get(key) is not cloud:
+            return wire.dumps(cloud)
+        text = self._texts.get(key)
+        if text is None:
+            text = self._texts[key] = wire.dumps(cloud)
+        return text
 
     def check(self, body: Json) -> Cloud:
         """The body as an update of a cloud that exists.
 
         Raises:
-            UnusableError: it is none.
+            UnusableError: it is none; says what is wrong with it.
         """
-        if not isinstance(body, Mapping):
-            raise UnusableError("the body is not an AllocationCloud")
-        missing = [name for name, value in _required(body) if not isinstance(value, str)]
-        if missing:
-            raise UnusableError(f"missing or not a text: {', '.join(missing)}")
-        if body["id"] not in self.clouds:
-            raise UnusableError("no such cloud")
+        key = id_of(body)
+        if key is None or not isinstance(body, Mapping):
+            raise UnusableError("the body is no AllocationCloud with an id")
+        before = self._clouds.get(key)
+        if before is None:
+            raise UnusableError(NO_SUCH_CLOUD)
+        problems = problems_of(replacement({}, body), stored=before)
+        if problems:
+            raise UnusableError("; ".join(problems))
         return body
 
-    def apply(self, body: Cloud) -> dict[str, list[Json]]:
-        """Replace a cloud; returns {leaf: [before, after]} of what changed (empty: nothing did)."""
+    def apply(self, body: Cloud) -> Changes | None:
+        """Replace a cloud; returns what changed, or None where the cloud is gone and nothing was applied."""
         key = str(body["id"])
-        before = self.clouds.get(key)
-        if before is None:
-            return {}
-        after: dict[str, Json] = {name: before[name] for name in SERVER_OWNED if name in before}
-        after |= {name: body[name] for name in body if name not in SERVER_OWNED and body[name] is not None}
-        return self._put(key, before, after)
+        before = self._clouds.get(key)
+        return None if before is None else self._put(key, before, replacement(before, body))
 
-    def set_leaf(self, key: str, field: str, value: str) -> dict[str, list[Json]]:
-        """Another client changes one leaf; returns what changed."""
-        before = self.clouds[key]
-        return self._put(key, before, _with(before, field.split("."), value))
+    def set_leaf(self, key: str, path: str, value: str) -> Changes:
+        """Another client changes one leaf; returns what changed.
+
+        Raises:
+            KeyError: there is no such cloud.
+        """
+        before = self._clouds[key]
+        return self._put(key, before, with_change(before, path, value))
+
+    def has_leaf(self, key: str, path: str) -> bool:
+        """Whether the cloud has something at this path."""
+        return get(self._clouds.get(key), path) is not None
 
     def remove(self, key: str) -> None:
-        """The cloud is gone: 410 from now on."""
-        del self.clouds[key]
-        self._save()
+        """The cloud is gone: 410 from now on.
 
-    def _put(self, key: str, before: Cloud, after: Cloud) -> dict[str, list[Json]]:
+        Raises:
+            KeyError: there is no such cloud.
+        """
+        del self._clouds[key]
+        self._touch(key)
+
+    async def durable(self, key: str | None = None) -> None:
+        """Return once the changes so far, of one cloud or of all, are on disk.
+
+        Raises:
+            StateError: they cannot be written. They stay in memory and go along with the next attempt.
+        """
+        needed = self._changes if key is None else self._changed_at.get(key, 0)
+        if self._state is None or self._saved >= needed:
+            return
+        async with self._saving:
+            if self._saved >= needed:
+                return
+            changes = self._changes
+            written = self._thread.submit(_write, self._state, self.server_id, list(self._all_texts()))
+            await asyncio.wrap_future(written)
+            self._saved = changes
+
+    def close(self) -> None:
+        """Write what is not written yet and let the thread go.
+
+        Raises:
+            StateError: it cannot be written.
+        """
+        self._thread.shutdown()
+        if self._state is not None and self._saved < self._changes:
+            _write(self._state, self.server_id, list(self._all_texts()))
+            self._saved = self._changes
+
+    def _put(self, key: str, before: Cloud, after: Cloud) -> Changes:
         changed = difference(before, after)
         if changed:
-            stamp = self._wall().isoformat(timespec="microseconds").replace("+00:00", "Z")
-            self.clouds[key] = {**after, "updated": {"value": stamp}}
-            self._save()
+            self._clouds[key] = stamped(before, after, self._wall())
+            self._touch(key)
         return changed
 
-    def _save(self) -> None:
-        if self._state is None:
-            return
-        text = wire.dumps({"server": self.server_id, "iterable": list(self.clouds.values())})
-        beside = self._state.with_name(self._state.name + ".new")
+    def _touch(self, key: str) -> None:
+        self._texts.pop(key, None)
+        self._changes += 1
+        self._changed_at[key] = self._changes
+
+    def _all_texts(self) -> Iterator[bytes]:
+        return (self.text_of(cloud) for cloud in self._clouds.values())
+
+
+def id_of(body: Json) -> str | None:
+    """The id that a body names, None where it names none."""
+    key = body.get("id") if isinstance(body, Mapping) else None
+    return key if isinstance(key, str) else None
+
+
+def _read(state: Path) -> tuple[str, dict[str, Cloud]]:
+    try:
+        saved = wire.loads(state.read_bytes())
+    except OSError as error:
+        raise StateError(f"{state}: {error.strerror}") from error
+    except wire.WireError as error:
+        raise StateError(
+            f"{state}: not a state file: {error}. Move it away to start from the seed."
+        ) from error
+    server_id = get(saved, "server")
+    if not isinstance(server_id, str):
+        raise StateError(f"{state}: not a state file. Move it away to start from the seed.")
+    return server_id, {str(cloud["id"]): cloud for cloud in clouds_of(saved, str(state))}
+
+
+def _write(state: Path, server_id: str, texts: list[bytes]) -> None:
+    beside = state.with_name(state.name + ".new")
+    try:
         with beside.open("wb") as file:
-            file.write(text)
+            file.write(b'{"server":' + wire.dumps(server_id) + b',"iterable":[\n')
+            file.write(b",\n".join(texts) + b"\n]}\n")
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(self._state)
-        directory = os.open(self._state.parent, os.O_RDONLY)
+        beside.replace(state)
+        directory = os.open(state.parent, os.O_RDONLY)
         try:
             os.fsync(directory)
         finally:
             os.close(directory)
-
-
-def difference(before: Json, after: Json, path: str = "") -> dict[str, list[Json]]:
-    """{dotted path: [before, after]} of every leaf that differs, `updated` aside; absent is null."""
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
-        found: dict[str, list[Json]] = {}
-        for key in [*before, *(key for key in after if key not in before)]:
-            if path or key != "updated":
-                found |= difference(before.get(key), after.get(key), f"{path}.{key}" if path else key)
-        return found
-    return {} if before == after else {path: [before, after]}
-
-
-def clouds_of(answer: Json, name: str) -> list[Cloud]:
-    """The clouds of something in the shape of an answer of `GET /allocations`.
-
-    Raises:
-        AllocsyncError: it has another shape.
-    """
-    rows = answer.get("iterable") if isinstance(answer, Mapping) else None
-    if not isinstance(rows, list):
-        raise AllocsyncError(f'{name}: not the shape of a GET /allocations answer ({{"iterable": [...]}})')
-    clouds: list[Cloud] = []
-    for index, row in enumerate(rows):
-        if not isinstance(row, Mapping) or not isinstance(row.get("id"), str):
-            raise AllocsyncError(f"{name}: entry {index + 1} of `iterable` has no id")
-        clouds.append(row)
-    return clouds
-
-
-def read_seed(path: Path) -> list[Cloud]:
-    """The clouds of a seed file, JSON or YAML.
-
-    Raises:
-        AllocsyncError: it cannot be read, or has another shape.
-    """
-    return clouds_of(_read(path), str(path))
-
-
-def _read(path: Path) -> Json:
-    try:
-        data = path.read_bytes()
     except OSError as error:
-        raise AllocsyncError(f"{path}: {error.strerror}") from error
-    try:
-        return wire.loads(data)
-    except wire.WireError as not_json:
-        try:
-            value: Json = yaml.load(data, Loader=_SeedLoader)  # noqa: S506 - it is a SafeLoader
-        except yaml.YAMLError as error:
-            raise AllocsyncError(f"{path}: neither JSON ({not_json}) nor YAML ({error})") from error
-        return value
-
-
-def _required(body: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:
-    for name in ("id", "user", "project"):
-        yield name, body.get(name)
-    yield "status.cloud", _get(body.get("status"), "cloud")
-    for name in _URLS:
-        url = _get(body.get("urls"), name)
-        if url is not None or name != "vanity":
-            yield f"urls.{name}.status", _get(url, "status")
-            yield f"urls.{name}.url", _get(url, "url")
-
-
-def _get(value: Json, key: str) -> Json:
-    return value.get(key) if isinstance(value, Mapping) else None
-
-
-def _with(cloud: Cloud, keys: list[str], value: str) -> Cloud:
-    key, *rest = keys
-    if not rest:
-        return {**cloud, key: value}
-    child = cloud.get(key)
-    return {**cloud, key: _with(child if isinstance(child, Mapping) else {}, rest, value)}
+        raise StateError(f"{state}: cannot be written: {error.strerror}") from error

@@ -7,6 +7,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from allocsync.api import wire
 from allocsync.api.server import ReferenceServer
@@ -142,6 +143,135 @@ async def test_another_writer_leaves_clouds_without_the_leaf_alone(server: Refer
     assert {"url": "null"} not in vanities
 
 
+async def test_a_reset_is_one_for_the_client_too(server: ReferenceServer) -> None:
+    server.set_faults({"update": {"reset_after": 1}})
+    url = URL(server.url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(b"POST /allocation/update HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(BODY))
+    writer.write(BODY)
+    with pytest.raises(ConnectionResetError):
+        await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    assert server.fired["update.reset_after"] == 1
+    assert region(server) == "mars"
+
+
+async def test_a_504_is_waited_for_and_its_update_applied_before_the_wait(
+    server: ReferenceServer, http: aiohttp.ClientSession
+) -> None:
+    server.set_faults({"update": {"timeout_after": 1, "timeout_seconds": 0.3}})
+    assert await post(http, server) == 504
+    record = next(row for row in server.records if row["op"] == "update")
+    assert record["applied_at"] - record["received_at"] < 0.3 <= record["answered_at"] - record["received_at"]
+
+
+async def test_a_late_landing_replaces_what_came_since(
+    server: ReferenceServer, http: aiohttp.ClientSession
+) -> None:
+    server.set_faults({"update": {"timeout_late": 1, "late_seconds": 0.3}})
+    assert await post(http, server) == 504
+    server.set_faults({})
+    newer = wire.dumps({**CLOUDS[0], "region": "venus", "version": "3"})
+    async with http.post(f"{server.url}/allocation/update", data=newer) as answer:
+        assert answer.status == 200
+    async with asyncio.timeout(10):
+        while region(server) != "mars":
+            await asyncio.sleep(0.01)
+    assert server.clouds[ID]["version"] == CLOUDS[0]["version"]
+    updates = [row for row in server.records if row["op"] == "update"]
+    assert [row["n"] for row in updates] == [2, 1]
+    assert updates[1]["changed"] == {"region": ["venus", "mars"], "version": ["3", CLOUDS[0]["version"]]}
+
+
+async def test_a_late_update_of_a_cloud_that_went_is_never_applied(
+    server: ReferenceServer, http: aiohttp.ClientSession
+) -> None:
+    server.set_faults({"update": {"timeout_late": 1, "late_seconds": 0.1}})
+    assert await post(http, server) == 504
+    server.remove(ID)
+    async with asyncio.timeout(10):
+        while not any(row["op"] == "update" for row in server.records):
+            await asyncio.sleep(0.01)
+    assert server.records[-1]["applied_at"] is None
+    assert ID not in server.clouds
+
+
+async def test_an_update_under_way_when_the_server_ends_is_logged_as_unanswered() -> None:
+    faults = {"update": {"latency_seconds": 60}}
+    async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
+        async with ReferenceServer.start(CLOUDS, faults=faults) as server:
+            asked = group.create_task(post(http, server))
+            async with asyncio.timeout(10):
+                while not server.fired["update.latency_seconds"]:
+                    await asyncio.sleep(0.01)
+        assert await asked == "reset"
+    (record,) = server.records
+    assert (record["answer"], record["applied_at"]) == ("reset", None)
+    assert region(server) != "mars"
+
+
+async def test_a_fault_hits_a_body_that_cannot_be_used_and_nothing_is_applied(
+    server: ReferenceServer, http: aiohttp.ClientSession
+) -> None:
+    server.set_faults({"update": {"timeout_after": 0.5, "timeout_late": 0.5}})
+    for _ in range(8):
+        async with http.post(f"{server.url}/allocation/update", data=b"{") as answer:
+            assert answer.status == 504
+    assert server.fired["update.timeout_after"] + server.fired["update.timeout_late"] == 8
+    updates = [row for row in server.records if row["op"] == "update"]
+    assert [(row["applied_at"], row["id"]) for row in updates] == [(None, None)] * 8
+
+
+async def test_every_fault_is_a_line_when_everything_is_asked_for(
+    server: ReferenceServer, http: aiohttp.ClientSession
+) -> None:
+    server.set_faults({"update": {"timeout_before": 1}, "snapshot": {"timeout": 1}, "list": {"timeout": 1}})
+    await post(http, server)
+    for path in (f"/allocation/{ID}", "/allocations"):
+        async with http.get(server.url + path) as answer:
+            assert answer.status == 504
+    faults = [row for row in server.records if row["op"] == "fault"]
+    assert [(row["kind"], row["id"], row["n"]) for row in faults] == [
+        ("update.timeout_before", ID, 1),
+        ("snapshot.timeout", ID, None),
+        ("list.timeout", None, None),
+    ]
+    assert [row["op"] for row in server.records if row["op"] != "fault"] == ["update", "snapshot", "list"]
+    assert {row["answer"] for row in server.records if row["op"] != "fault"} == {504}
+
+
+async def test_what_is_shown_can_be_put_back(server: ReferenceServer, http: aiohttp.ClientSession) -> None:
+    url = f"{server.url}/-/faults"
+    server.set_faults({"seed": 4, "update": {"timeout_before": 1}})
+    await post(http, server)
+    async with http.get(url) as answer:
+        shown = await answer.text()
+    async with http.put(url, data=shown) as answer:
+        assert await answer.text() == shown
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"\xff", b"[" * 10_000, b'{"seed": NaN}', b'{"seed": 1' + b"0" * 9_000 + b"}"]
+)
+async def test_a_body_of_knobs_that_is_none_is_400_and_changes_nothing(
+    server: ReferenceServer, http: aiohttp.ClientSession, body: bytes
+) -> None:
+    server.set_faults({"update": {"timeout_before": 1}})
+    async with http.put(f"{server.url}/-/faults", data=body) as answer:
+        assert (answer.status, answer.content_type) == (400, "text/plain")
+        assert len((await answer.text()).splitlines()) == 1
+    assert await post(http, server) == 504
+
+
+def test_reads_do_not_move_the_dice_of_updates() -> None:
+    knobs = {"seed": 3, "update": {"timeout_before": 0.5}, "snapshot": {"reset": 0.5}}
+    one, other = Faults(knobs), Faults(knobs)
+    quiet = [one.throw("update").kind for _ in range(100)]
+    busy = [(other.throw("snapshot"), other.throw("update"))[1].kind for _ in range(100)]
+    assert quiet == busy
+    assert quiet != [Faults({**knobs, "seed": 4}).throw("update").kind] * 100
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -155,6 +285,9 @@ async def test_another_writer_leaves_clouds_without_the_leaf_alone(server: Refer
         ({"writer": {"per_second": 0}}, "more than 0"),
         ({"writer": {"per_second": 1, "field": "regoin"}}, "one of"),
         ({"writer": {"per_second": 1, "value": 1}}, "a text"),
+        ({"writer": {"per_second": 1, "field": "status.cloud", "value": "RUNING"}}, "one of PENDING"),
+        ({"writer": {"per_second": 1, "feld": "region"}}, "allowed are per_second, field, value"),
+        ({"update": {"late_seconds": float("nan")}}, "from 0 to 86400"),
         ({"seed": "a"}, "whole number"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from allocsync.api.server import ReferenceServer
 from allocsync.api.server.sample import sample_clouds
 from allocsync.clock import SystemClock
 from allocsync.daemon import build_loop
-from allocsync.planning.model import AllocationId, Desired, Generation
+from allocsync.planning.model import AllocationId, Cloud, Desired, Generation, NumberLiteral
 from allocsync.settings import Settings
 from tests.api.server.conftest import CLOUDS, ID
 
@@ -51,6 +52,65 @@ async def test_it_sees_410_for_what_is_gone(server: ReferenceServer) -> None:
         await ask(server, lambda api: api.allocation_snapshot("nobody/at home"))
     assert caught.value.status == 410
     assert caught.value.body == "Cloud not found."
+
+
+SCHEMA = {"migration": NumberLiteral("7"), "semantic": "MAJOR_0_MINOR_0_PATCH_1"}
+URL = {"status": "RUNNING", "url": "base.a.run.app"}
+BARE: Cloud = {
+    "id": "a/b c",
+    "user": "u",
+    "project": "p",
+    "status": {"cloud": "FAILED"},
+    "urls": {"base": URL, "id": URL},
+}
+SHAPES: dict[str, Cloud] = {
+    "bare": BARE,
+    "full": {
+        **BARE,
+        "region": "us-central1",
+        "version": "1.10",
+        "schema": SCHEMA,
+        "status": {"cloud": "SUCCEEDED", "schema": SCHEMA},
+        "urls": {"base": {**URL, "schema": SCHEMA}, "id": URL, "vanity": URL, "schema": SCHEMA},
+        "updated": {"value": "2026-01-02T03:04:05.678Z", "readable": "Last week", "schema": SCHEMA},
+    },
+    "disconnected": {**BARE, "status": {"cloud": "DISCONNECTED"}},
+    "nulls": {**BARE, "region": None, "version": None, "updated": None, "schema": None},
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_it_reads_and_updates_every_shape(shape: str) -> None:
+    cloud = SHAPES[shape]
+    async with ReferenceServer.start([cloud]) as server:
+        read = await ask(server, lambda api: api.allocation_snapshot("a/b c"))
+        read.region = "mars"
+        answer = await ask(server, lambda api: api.allocation_update(read))
+        again = await ask(server, lambda api: api.allocation_snapshot("a/b c"))
+        truth = server.clouds["a/b c"]
+    assert answer == again
+    assert (again.region, again.version) == ("mars", cloud.get("version"))
+    assert (again.updated.value.utcoffset(), truth.get("schema")) == (timedelta(0), cloud.get("schema"))
+    (record,) = server.records
+    # It has no DISCONNECTED, and writes back UNKNOWN: that is the loss this server is there to show.
+    lost = {"status.cloud": ["DISCONNECTED", "UNKNOWN"]} if shape == "disconnected" else {}
+    assert record["changed"] == {**lost, "region": [cloud.get("region"), "mars"]}
+
+
+async def test_it_reaches_both_operations_below_a_base_url_that_ends_in_a_slash(
+    server: ReferenceServer,
+) -> None:
+    read = await asyncio.to_thread(sdk, server.url + "/", lambda api: api.allocation_snapshot(ID))
+    answer = await asyncio.to_thread(sdk, server.url + "/", lambda api: api.allocation_update(read))
+    assert answer.id == ID
+
+
+async def test_it_sees_500_for_what_is_gone(server: ReferenceServer) -> None:
+    read = await ask(server, lambda api: api.allocation_snapshot(ID))
+    server.remove(ID)
+    with pytest.raises(ApiException) as caught:
+        await ask(server, lambda api: api.allocation_update(read))
+    assert (caught.value.status, caught.value.body) == (500, "Internal Server Error: no cloud has this id")
 
 
 async def test_it_updates_and_loses_the_fields_that_it_does_not_know(server: ReferenceServer) -> None:

@@ -1,6 +1,7 @@
 """`allocsync serve` as a process: its first line, its log, its state through kill -9, its errors."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import sys
@@ -13,6 +14,7 @@ import aiohttp
 import pytest
 
 from allocsync.api import wire
+from allocsync.planning.model import Cloud
 from tests.api.server.conftest import CLOUDS, ID
 
 
@@ -97,6 +99,88 @@ async def test_a_seed_in_yaml_keeps_texts_times_and_numbers_as_written(tmp_path:
     assert '"quota":1.10' in text
 
 
+async def test_every_update_that_was_answered_survives_kill_minus_nine_in_a_crowd(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    arguments = ("--seed", seed(tmp_path), "--state", str(tmp_path / "state.json"), "--log", str(log))
+    answered: dict[str, int] = {}
+
+    async def keep_writing(http: aiohttp.ClientSession, url: str, cloud: Cloud) -> None:
+        with contextlib.suppress(aiohttp.ClientError):
+            for number in range(100_000):
+                body = wire.dumps({**cloud, "region": f"r{number}"})
+                async with http.post(f"{url}/allocation/update", data=body) as answer:
+                    assert answer.status == 200
+                    await answer.read()
+                answered[str(cloud["id"])] = number
+
+    async with aiohttp.ClientSession() as http:
+        async with serve(*arguments) as (url, process), asyncio.TaskGroup() as group:
+            for cloud in CLOUDS:
+                group.create_task(keep_writing(http, url, cloud))
+            async with asyncio.timeout(20):
+                while min((answered.get(str(cloud["id"]), 0) for cloud in CLOUDS)) < 30:
+                    await asyncio.sleep(0.01)
+            process.kill()
+            await process.wait()
+        async with serve(*arguments) as (url, _):
+            for key, number in answered.items():
+                async with http.get(f"{url}/allocation/{key}") as answer:
+                    region = (await answer.json())["region"]
+                # The one whose answer was cut off may be there or not.
+                assert region in (f"r{number}", f"r{number + 1}")
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    assert len(records) >= sum(answered.values())
+
+
+async def test_the_seed_is_passed_over_and_said_to_be_where_there_is_a_state(tmp_path: Path) -> None:
+    state = ("--state", str(tmp_path / "state.json"))
+    async with serve("--seed", seed(tmp_path), *state) as (_, process):
+        pass
+    (tmp_path / "other").write_text("this is no seed")
+    async with serve("--seed", str(tmp_path / "other"), *state) as (_, process):
+        process.send_signal(signal.SIGINT)
+        _, stderr = await asyncio.wait_for(process.communicate(), 10)
+    assert process.returncode == 0
+    assert stderr.decode().splitlines() == [
+        f"the state file is there already: the seed {tmp_path / 'other'} is not used"
+    ]
+
+
+async def test_sigterm_logs_what_has_not_landed_as_never_applied(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    (tmp_path / "faults").write_text('{"update": {"timeout_late": 1, "late_seconds": 60}}')
+    arguments = ("--seed", seed(tmp_path), "--log", str(log), "--faults", str(tmp_path / "faults"))
+    async with aiohttp.ClientSession() as http, serve(*arguments) as (url, process):
+        assert await mars(http, url) == 504
+        assert log.read_text() == ""
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 10) == 0
+    (record,) = [json.loads(line) for line in log.read_text().splitlines()]
+    assert (record["answer"], record["applied_at"], record["changed"]) == (504, None, {})
+
+
+async def test_everything_is_logged_when_asked_for(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    arguments = ("--seed", seed(tmp_path), "--log", str(log), "--log-all")
+    async with aiohttp.ClientSession() as http, serve(*arguments) as (url, _):
+        assert await mars(http, url) == 200
+        for path in (f"/allocation/{ID}", "/allocation/nobody", "/allocations"):
+            async with http.get(url + path) as answer:
+                await answer.read()
+        async with asyncio.timeout(10):
+            while len(log.read_text().splitlines()) < 4:
+                await asyncio.sleep(0.01)
+    update, *reads = [json.loads(line) for line in log.read_text().splitlines()]
+    assert update["op"] == "update"
+    assert update["body"]["region"] == "mars"
+    assert update["received_at"] <= update["applied_at"] <= update["answered_at"]
+    assert [(row["op"], row.get("id"), row["answer"]) for row in reads] == [
+        ("snapshot", ID, 200),
+        ("snapshot", "nobody", 410),
+        ("list", None, 200),
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
@@ -105,6 +189,10 @@ async def test_a_seed_in_yaml_keeps_texts_times_and_numbers_as_written(tmp_path:
         (["--faults", "{"], 64, "not JSON"),
         (["--seed", "SEED"], 1, "GET /allocations"),
         (["--listen", "BUSY"], 1, "cannot listen on"),
+        (["--faults", "/nowhere/faults.json"], 64, "No such file"),
+        (["--state", "/nowhere/state"], 1, "cannot be written"),
+        (["--state", "SEED"], 1, "not a state file"),
+        (["--log", "/nowhere/log"], 1, "the log cannot be opened"),
     ],
 )
 async def test_a_mistake_is_one_line_and_an_exit_code(

@@ -4,12 +4,16 @@ import asyncio
 import io
 import json
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from allocsync.api import wire
 from allocsync.api.server import ReferenceServer
+from allocsync.api.server.clouds import difference, with_change
+from allocsync.api.server.sample import sample_clouds
 from tests.api.server.conftest import CLOUDS, ID, valid
 
 
@@ -63,7 +67,7 @@ async def test_an_update_replaces_the_object_and_moves_updated(
     assert valid(json.loads(text)) == after
     assert (after["region"], after["extra"]) == ("mars", {"kept": 1})
     assert "billing" not in after
-    assert "flags" not in after
+    assert after["flags"] is None  # the API has no such field: its null means whatever it means
     assert after["updated"]["value"] not in ("never", before["updated"]["value"])
     assert after["schema"] == before["schema"]
 
@@ -130,15 +134,138 @@ async def test_the_log_lets_the_truth_be_rebuilt(
         body: Any = {**server.clouds[ID], "region": value, "new": {"deep": value}}
         assert (await post(http, server, wire.dumps(body)))[0] == 200
     server.set_leaf(ID, "urls.base.url", "null.pieces.cloud")
-    truth: dict[str, Any] = {}
+    truth: Any = CLOUDS[0]
     for record in server.records:
-        for name, (before, after) in record.get("changed", {}).items():
-            assert truth.get(name, before) == before
-            truth[name] = after
-    live = await snapshot(http, server)
-    assert (truth["region"], truth["new.deep"]) == ("c", "c") == (live["region"], live["new"]["deep"])
-    assert truth["new"] == {"deep": "a"}
-    assert truth["urls.base.url"] == "null.pieces.cloud" == live["urls"]["base"]["url"]
+        for name, (_, after) in record.get("changed", {}).items():
+            truth = with_change(truth, name, after)
+    assert difference(truth, server.clouds[ID]) == {}
+    changed = [row["changed"] for row in server.records if row["op"] in ("update", "writer")]
+    assert changed[0]["new"] == [None, {"deep": "a"}]
+    assert changed[1] == {"region": ["a", "b"], "new": [{"deep": "a"}, {"deep": "b"}]}
+    assert changed[2] == {}
+    assert list(changed[4]) == ["urls.base.url"]
+
+
+@pytest.mark.parametrize("key", ["a/b c", "100%", "a%2Fb", "{x}", "ü", "?#&+", "...", "update", "[::1]"])
+async def test_an_id_may_be_any_text(http: aiohttp.ClientSession, key: str) -> None:
+    async with ReferenceServer.start([{**CLOUDS[0], "id": key}]) as server:
+        url = URL(f"{server.url}/allocation/{quote(key, safe='')}", encoded=True)
+        async with http.get(url) as answer:
+            assert answer.status == 200
+            assert json.loads(await answer.read())["id"] == key
+        assert (await post(http, server, wire.dumps({**CLOUDS[0], "id": key, "region": "mars"})))[0] == 200
+        assert server.clouds[key]["region"] == "mars"
+
+
+@pytest.mark.parametrize(
+    "path", ["region", "version", "updated", "schema", "urls.vanity", "urls.schema", "status.schema"]
+)
+async def test_an_explicit_null_for_an_optional_field_counts_as_absent(
+    server: ReferenceServer, http: aiohttp.ClientSession, path: str
+) -> None:
+    body = json.loads(wire.dumps(CLOUDS[1]).replace(b"1e400", b"1"))
+    parent, _, name = path.rpartition(".")
+    (body[parent] if parent else body)[name] = None
+    status, text = await post(http, server, body)
+    assert status == 200
+    after = valid(json.loads(text))
+    assert path in ("updated", "schema") or name not in (after[parent] if parent else after)
+    assert ("updated" in after, "schema" in after) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("region", 1, "region must be a text"),
+        ("urls.base.url", None, "urls.base.url must be a text"),
+        ("urls.vanity", {"url": "mark.pieces.cloud"}, "urls.vanity.status must be one of PENDING"),
+        ("urls.vanity", "mark.pieces.cloud", "urls.vanity.url must be a text"),
+        ("status.cloud", "RUNING", "status.cloud must be one of PENDING"),
+        ("status.schema", {"migration": 1.5, "semantic": "x"}, "status.schema needs migration"),
+    ],
+)
+async def test_what_the_schema_forbids_is_not_stored(
+    server: ReferenceServer, http: aiohttp.ClientSession, path: str, value: object, said: str
+) -> None:
+    holder = body = json.loads(wire.dumps(CLOUDS[1]).replace(b"1e400", b"1"))
+    *parents, name = path.split(".")
+    for parent in parents:
+        holder = holder[parent]
+    holder[name] = value
+    status, text = await post(http, server, body)
+    assert status == 500
+    assert said in text
+    assert server.clouds[str(CLOUDS[1]["id"])] == CLOUDS[1]
+
+
+async def test_a_status_of_the_future_survives_where_the_seed_has_it(http: aiohttp.ClientSession) -> None:
+    cloud = {**CLOUDS[0], "status": {"cloud": "MIGRATING"}}
+    async with ReferenceServer.start([cloud]) as server:
+        assert (await post(http, server, wire.dumps({**cloud, "region": "mars"})))[0] == 200
+        assert server.clouds[ID]["status"] == {"cloud": "MIGRATING"}
+
+
+async def test_numbers_are_stored_and_given_back_as_literals(
+    server: ReferenceServer, http: aiohttp.ClientSession
+) -> None:
+    literals = b'"x":[1e400,1.10,-0,0.1e-7,123456789012345678901234567890]'
+    status, text = await post(http, server, wire.dumps(CLOUDS[0])[:-1] + b"," + literals + b"}")
+    assert status == 200
+    assert literals.decode() in text
+    async with http.get(f"{server.url}/allocation/{ID}") as answer:
+        assert literals in await answer.read()
+
+
+async def test_a_base_url_that_ends_in_a_slash_reaches_every_route(
+    server: ReferenceServer, http: aiohttp.ClientSession
+) -> None:
+    for path in (f"/allocation/{ID}", "/allocations", "/.well-known/health", "/.well-known/version"):
+        async with http.get(f"{server.url}/{path}") as answer:
+            assert answer.status == 200, path
+    async with http.post(f"{server.url}//allocation/update", data=wire.dumps(CLOUDS[0])) as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", f"/allocation/{ID}"), ("DELETE", "/allocations"), ("GET", f"/allocation/{ID}/x"), ("GET", "/")],
+)
+async def test_another_route_is_404_in_plain_text(
+    server: ReferenceServer, http: aiohttp.ClientSession, method: str, path: str
+) -> None:
+    async with http.request(method, server.url + path) as answer:
+        assert (answer.status, answer.content_type) == (404, "text/plain")
+        assert await answer.text() == "Route not found"
+
+
+async def test_a_body_that_ends_early_is_logged_and_leaves_the_server_well(
+    server: ReferenceServer, http: aiohttp.ClientSession
+) -> None:
+    url = URL(server.url)
+    _, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(b"POST /allocation/update HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+    async with asyncio.timeout(10):
+        while not server.records:
+            await asyncio.sleep(0.01)
+    (record,) = server.records
+    assert (record["applied_at"], record["answer"]) == (None, "reset")
+    assert (await snapshot(http, server))["id"] == ID
+
+
+async def test_many_come_as_one_moments_truth_and_hold_nobody_up(http: aiohttp.ClientSession) -> None:
+    clouds = sample_clouds(5_000, 3)
+    key = str(clouds[-1]["id"])
+    async with ReferenceServer.start(clouds) as server:
+        async with http.get(f"{server.url}/allocations") as answer:
+            head = await answer.content.readexactly(20)
+            server.set_leaf(key, "region", "mars")
+            rows = json.loads(head + await answer.read())["iterable"]
+        assert len(rows) == len(clouds)
+        assert rows[-1]["region"] in (clouds[-1]["region"], "mars")
+        assert (await snapshot(http, server, key))["region"] == "mars"
 
 
 async def test_a_thousand_at_once(server: ReferenceServer, http: aiohttp.ClientSession) -> None:
