@@ -118,7 +118,7 @@ async def test_every_update_that_was_answered_survives_kill_minus_nine_in_a_crow
             for cloud in CLOUDS:
                 group.create_task(keep_writing(http, url, cloud))
             async with asyncio.timeout(20):
-                while min((answered.get(str(cloud["id"]), 0) for cloud in CLOUDS)) < 30:
+                while min(answered.get(str(cloud["id"]), 0) for cloud in CLOUDS) < 30:
                     await asyncio.sleep(0.01)
             process.kill()
             await process.wait()
