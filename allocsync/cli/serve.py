@@ -1,7 +1,7 @@
 """`allocsync serve`: the reference Allocation API as a process of its own.
 
 The first line on standard output says where it listens; what cannot work ends it before that, with one line
-on standard error. SIGTERM and SIGINT end it with exit code 0.
+on standard error. SIGTERM and SIGINT end it with exit code 0. Each flag is also ALLOCSYNC_SERVE_<FLAG>.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import click
 
 from allocsync import errors
 from allocsync.api.server import ReferenceServer
-from allocsync.api.server.faults import FaultsError, read_faults
+from allocsync.api.server.knobs import FaultsError, read_faults
 from allocsync.api.server.sample import sample_clouds
 from allocsync.api.server.seed import doubts_about, read_seed
 from allocsync.settings import parse_listen
@@ -22,7 +22,7 @@ SAMPLE, SAMPLE_SEED = 24, 1
 IN_MEMORY = ":memory:"
 
 
-@click.command()
+@click.command(context_settings={"auto_envvar_prefix": "ALLOCSYNC_SERVE"})
 @click.option("--listen", default="127.0.0.1:0", show_default=True, help="HOST:PORT; port 0: any.")
 @click.option(
     "--seed",

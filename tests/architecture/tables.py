@@ -16,8 +16,12 @@ from pathlib import Path
 import click
 
 from allocsync import errors, settings
+from allocsync.api.answers import Answer, NoAnswer, update_from
+from allocsync.api.server.faults import FAULTS, Body, Effect, Fault
+from allocsync.api.server.knobs import EXAMPLES, phases_of, read_faults
 from allocsync.cli import allocsync
 from allocsync.observe.metric_table import METRICS
+from allocsync.planning.model import Accepted, AllocationId, OutcomeUnknown, Rejected
 from allocsync.setting_sources import flag_name, variable_name
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -143,6 +147,40 @@ def soaks() -> str:
     return _table(head, rows)
 
 
+def faults() -> str:
+    """What the reference server can be made to do, and what becomes of an update in allocsync's eyes."""
+    rows = (
+        (f"`{fault.name}`", ", ".join(fault.operations), fault.says + _PERHAPS[fault.effect], _made_of(fault))
+        for fault in FAULTS
+    )
+    return _table(("fault", "of", "what the server does", "what allocsync makes of it"), rows)
+
+
+_PERHAPS = dict.fromkeys(Effect, "") | {Effect.PERHAPS: "; an update is applied, or not: `applied`"}
+_OUTCOMES: Mapping[type, str] = {
+    OutcomeUnknown: "unknown: read back before anything is sent again",
+    Rejected: "rejected: nothing was changed; a backoff, or as long as the server says",
+    Accepted: "accepted: looked at again in a second; what has not shown within a minute is Refused",
+}
+
+
+def _made_of(fault: Fault) -> str:
+    """By the client's own judgement of the answer."""
+    if "update" not in fault.operations:
+        return "nothing was learned: looked at again after a backoff"
+    usable = fault.body is Body.CLOUD
+    answer = Answer(fault.status, chunks=(b'{"id":"a"}',) if usable else None, problem="unusable")
+    gone = NoAnswer("reset", sent=True)
+    return _OUTCOMES[type(update_from(gone if fault.body is Body.RESET else answer, AllocationId("a")))]
+
+
+def knobs() -> str:
+    """The other knobs, each by an example that works."""
+    for text, _ in EXAMPLES:
+        phases_of(read_faults(text))
+    return _table(("example", "what it turns"), ((f"`{text}`", says) for text, says in EXAMPLES))
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "commands": commands,
     "exit codes": exit_codes,
@@ -150,6 +188,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "metrics": metrics,
     "speed": speed,
     "soaks": soaks,
+    "faults": faults,
+    "knobs": knobs,
 }
 
 

@@ -79,6 +79,22 @@ class World:
         async with aiohttp.ClientSession() as http:
             await (await http.put(f"{self.url}/-/faults", json=faults)).read()
 
+    async def wrong_at_the_end(self) -> list[str]:
+        """What still differs from what is wanted when all has had its time."""
+        end = asyncio.get_running_loop().time() + IN_SYNC_SECONDS
+        while True:
+            async with aiohttp.ClientSession() as http, http.get(f"{self.url}/allocations") as answer:
+                live = (await answer.json())["iterable"]
+            wrong = [
+                f"{cloud['id']}: {name} is {leaf(cloud, name)}"
+                for cloud in live
+                for name, value in self.wanted.items()
+                if leaf(cloud, name) != value
+            ]
+            if not wrong or asyncio.get_running_loop().time() > end:
+                return wrong
+            await asyncio.sleep(0.5)
+
     # What goes wrong.
 
     async def faults(self, _running: Daemon) -> None:
@@ -140,16 +156,9 @@ async def soak(minutes: float, number: int, home: Path) -> dict[str, Any]:
             await world.set_faults({})
             world.wanted["region"] = "the-end"
             declare(world.desired, world.clouds, **world.wanted)
-            with suppress(TimeoutError):  # judged by what the server has
+            violations += await world.wrong_at_the_end()
+            with suppress(TimeoutError):  # the number of open intents says it
                 await running.in_sync(NUMBER, IN_SYNC_SECONDS)
-            async with aiohttp.ClientSession() as http, http.get(f"{world.url}/allocations") as answer:
-                live = (await answer.json())["iterable"]
-            violations += [
-                f"{cloud['id']}: {name} is {leaf(cloud, name)}"
-                for cloud in live
-                for name, value in world.wanted.items()
-                if leaf(cloud, name) != value
-            ]
             violations += [f"logged: {line}" for line in running.events("library_message")]
             open_intents = await running.metric("allocsync_open_intents")
         violations += [f"{open_intents:g} open intents"] if open_intents else []

@@ -1,15 +1,15 @@
 """The HTTP of the reference server: two operations, the list, health and version, and the knobs.
 
 The rules: a request is answered once, in one of the documented ways, unless a fault that was asked for says
-otherwise; what an update does is done before or after its answer, never half; what an answer shows is on disk
-before it leaves, where there is a disk. The line of a POST is in the log before its answer leaves.
+otherwise; what an update does is done before or after its answer; what an answer shows is on disk before it
+leaves, where there is a disk. The line of a POST is in the log before its answer leaves, but for an answer
+that drips.
 
-Left out: starting and stopping, late landings and the other writer (`reference`).
+Left out: starting and stopping, late landings and the other writer (`reference`), and what a fault does to
+an answer (`strike`).
 """
 
 import asyncio
-import socket
-import struct
 from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
 from typing import TypeAlias
@@ -19,22 +19,20 @@ from aiohttp import web
 
 from allocsync import __version__
 from allocsync.api import wire
-from allocsync.api.server.faults import Effect, Fault, Faults, FaultsError, Hit, read_faults
+from allocsync.api.server.clouds import difference
+from allocsync.api.server.faults import Effect, Hit
+from allocsync.api.server.knobs import FaultsError, read_faults
 from allocsync.api.server.log import Record, RequestLog
+from allocsync.api.server.phases import Phases
 from allocsync.api.server.store import NO_SUCH_CLOUD, StateError, Store, UnusableError, id_of
+from allocsync.api.server.strike import ResetError, json, strike
 from allocsync.planning.model import Cloud
 
 MAX_BODY_BYTES = 1024 * 1024
 GONE = "Cloud not found."
-TIMEOUT = "Gateway Timeout, request timed out."
 NOT_FOUND = "Route not found"
 _LIST_PART = 500  # clouds that are written between two moments for other requests
-_NO_LINGER = struct.pack("ii", 1, 0)
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class _ResetError(Exception):
-    """The connection was cut on purpose: there is no answer."""
 
 
 class Api:
@@ -43,16 +41,14 @@ class Api:
     def __init__(
         self,
         store: Store,
-        faults: Faults,
+        phases: Phases,
         log: RequestLog,
         *,
-        set_faults: Callable[[object], None],
         later: Callable[[Hit, Record, Cloud], None],
     ) -> None:
         self._store = store
-        self._faults = faults
+        self._phases = phases
         self._log = log
-        self._set_faults = set_faults
         self._later = later
         self._routes: Mapping[tuple[str, str], Handler] = {
             ("POST", "/allocation/update"): self._update,
@@ -84,17 +80,15 @@ class Api:
     async def _snapshot(self, request: web.Request, key: str) -> web.StreamResponse:
         received = self._log.now()
         answer: int | str = "reset"
-        hit = self._faults.throw("snapshot")
+        hit = self._phases.throw("snapshot")
+        self._log_fault("snapshot", hit, key)
         try:
             await asyncio.sleep(hit.latency_seconds)
-            if hit.fault is None:
-                response = await self._cloud(key)
-            else:
-                response = await self._strike(
-                    request, hit.fault, hit.timeout_seconds, operation="snapshot", key=key
-                )
+            response: web.StreamResponse = await self._cloud(key)
+            if hit.fault is not None:
+                response = await strike(request, hit, hit.fault, self._store.clouds.get(key))
             answer = response.status
-        except _ResetError:
+        except (ResetError, ConnectionError):
             return web.Response()
         else:
             return response
@@ -109,7 +103,7 @@ class Api:
             while text is not None:
                 await self._store.durable(key)
                 if self._store.text(key) is text:
-                    return _json(text)
+                    return json(text)
                 text = self._store.text(key)
         except StateError as error:
             return _failed(error)
@@ -118,25 +112,25 @@ class Api:
     async def _list(self, request: web.Request) -> web.StreamResponse:
         received = self._log.now()
         answer: int | str = "reset"
-        hit = self._faults.throw("list")
+        hit = self._phases.throw("list")
+        self._log_fault("list", hit, None)
         try:
             await asyncio.sleep(hit.latency_seconds)
+            clouds = self._phases.listed(list(self._store.clouds.values()))
             if hit.fault is None:
-                response = await self._all(request)
+                response = await self._all(request, clouds)
             else:
-                response = await self._strike(
-                    request, hit.fault, hit.timeout_seconds, operation="list", key=None
-                )
+                response = await strike(request, hit, hit.fault, {"iterable": clouds})
             answer = response.status
-        except _ResetError:
+        except (ResetError, ConnectionError):
             return web.Response()
         else:
             return response
         finally:
             self._log.other("list", received_at=received, answered_at=self._log.now(), answer=answer)
 
-    async def _all(self, request: web.Request) -> web.StreamResponse:
-        clouds = list(self._store.clouds.values())  # one moment's truth, however long the writing takes
+    async def _all(self, request: web.Request, clouds: list[Cloud]) -> web.StreamResponse:
+        """These clouds, which are one moment's truth, however long the writing takes."""
         try:
             await self._store.durable()
         except StateError as error:
@@ -154,27 +148,21 @@ class Api:
 
     async def _update(self, request: web.Request) -> web.StreamResponse:
         record = self._log.arrived()
-        hit = self._faults.throw("update")
+        hit = self._phases.throw("update")
         late: Cloud | None = None
         try:
             body, problem = await self._body(request, record)
+            self._log_fault("update", hit, record["id"], record["n"])
             await asyncio.sleep(hit.latency_seconds)
-            if hit.fault is None:
-                response = await self._apply(record, body, problem)
+            if hit.effect in (Effect.BEFORE_ANSWER, Effect.PARTLY):
+                response: web.StreamResponse = await self._apply(record, body, problem, hit)
             else:
-                if hit.fault.effect is Effect.BEFORE_ANSWER:
-                    await self._apply(record, body, problem)
-                response = await self._strike(
-                    request,
-                    hit.fault,
-                    hit.timeout_seconds,
-                    operation="update",
-                    key=record["id"],
-                    number=record["n"],
-                )
-                late = body if hit.fault.effect is Effect.LATE else None
+                response = _failed(problem) if body is None else _text(200, "")
+            if hit.fault is not None:
+                response = await strike(request, hit, hit.fault, body)
+            late = body if hit.effect is Effect.LATE else None
             record["answer"] = response.status
-        except (_ResetError, ConnectionError):
+        except (ResetError, ConnectionError):
             return web.Response()
         else:
             return response
@@ -185,17 +173,29 @@ class Api:
             else:
                 self._later(hit, record, late)
 
-    async def _apply(self, record: Record, body: Cloud | None, problem: str) -> web.Response:
-        changed = self._store.apply(body) if body is not None else None
+    async def _apply(self, record: Record, body: Cloud | None, problem: str, hit: Hit) -> web.Response:
+        partly = hit.effect is Effect.PARTLY
+        changed = (
+            self._store.apply(body, ignores=hit.knobs.ignores, partly=partly) if body is not None else None
+        )
         if body is None or changed is None:
             return _failed(problem or NO_SUCH_CLOUD)
         record["applied_at"], record["changed"] = self._log.now(), changed
-        text = self._store.text_of(self._store.clouds[str(body["id"])])
+        cloud, echo = self._store.clouds[str(body["id"])], self._store.echo(body)
+        if hit.knobs.ignores and difference(cloud, echo):
+            cloud = echo  # what was sent, not what is: that is what makes it a trap
+            self._phases.fired["update.ignores"] += 1
+        text = self._store.text_of(cloud)
         try:
             await self._store.durable(str(body["id"]))
         except StateError as error:
             return _failed(error)
-        return _json(text)
+        return json(text)
+
+    def _log_fault(self, operation: str, hit: Hit, key: str | None, number: int | None = None) -> None:
+        if hit.fault is not None:
+            kind = f"{operation}.{hit.fault.name}"
+            self._log.other("fault", at=self._log.now(), kind=kind, id=key, n=number)
 
     async def _body(self, request: web.Request, record: Record) -> tuple[Cloud | None, str]:
         """The body, or why it cannot be used; what is known of it goes into the record."""
@@ -215,24 +215,6 @@ class Api:
         except (wire.WireError, UnusableError) as error:
             return None, str(error)
 
-    async def _strike(
-        self,
-        request: web.Request,
-        fault: Fault,
-        timeout_seconds: float,
-        *,
-        operation: str,
-        key: str | None,
-        number: int | None = None,
-    ) -> web.Response:
-        """Do to the connection what the fault does, and return its answer, where it has one."""
-        self._log.other("fault", at=self._log.now(), kind=f"{operation}.{fault.name}", id=key, n=number)
-        if fault.status is None:
-            _reset(request)
-            raise _ResetError
-        await asyncio.sleep(timeout_seconds)
-        return _text(fault.status, TIMEOUT)
-
     async def _health(self, _request: web.Request) -> web.Response:
         return _text(200, f"ok:{self._store.server_id}")
 
@@ -240,28 +222,18 @@ class Api:
         return _text(200, __version__)
 
     async def _get_faults(self, _request: web.Request) -> web.Response:
-        return web.json_response({**self._faults.given, "fired": self._faults.fired})
+        return web.json_response(self._phases.shown())
 
     async def _put_faults(self, request: web.Request) -> web.Response:
         try:
-            self._set_faults(read_faults(await request.read()))
+            self._phases.replace(read_faults(await request.read()))
         except FaultsError as error:
             return _text(400, f"{error}\n")
         return await self._get_faults(request)
 
     async def _delete_faults(self, request: web.Request) -> web.Response:
-        self._set_faults({})
+        self._phases.replace({})
         return await self._get_faults(request)
-
-
-def _reset(request: web.Request) -> None:
-    """Cut the connection so that the client meets a reset and not an orderly end."""
-    if request.transport is None:
-        return
-    connection = request.transport.get_extra_info("socket")
-    if connection is not None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-    request.transport.abort()
 
 
 def _text(status: int, text: str) -> web.Response:
@@ -270,7 +242,3 @@ def _text(status: int, text: str) -> web.Response:
 
 def _failed(why: object) -> web.Response:
     return _text(500, f"Internal Server Error: {why}")
-
-
-def _json(text: bytes) -> web.Response:
-    return web.Response(body=text, content_type="application/json")

@@ -9,7 +9,7 @@ Left out: where clouds are kept (`store`) and what goes wrong on the way (`fault
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 from allocsync.planning.model import STATUSES, Cloud, Json, NumberLiteral
@@ -86,6 +86,20 @@ def difference(before: Cloud, after: Cloud) -> dict[str, list[Json]]:
 def with_change(cloud: Cloud, path: str, value: Json) -> dict[str, Json]:
     """The cloud after one entry of a `difference`; a null takes the field away. This replays a log."""
     return _with(cloud, _keys(path), value)
+
+
+def spare(before: Cloud, after: Cloud, paths: Iterable[str]) -> Cloud:
+    """`after` with what is at these paths of the difference as it was before.
+
+    A url that is new comes whole or not at all: half of one would be no AllocationCloud.
+    """
+    changed = difference(before, after)
+    for path in paths:
+        parent, _, _ = path.rpartition(".")
+        whole = parent and get(before, parent) is None
+        for each in [name for name in changed if whole and name.startswith(f"{parent}.")] or [path]:
+            after = with_change(after, each, changed[each][0])
+    return after
 
 
 def get(cloud: Json, path: str) -> Json:

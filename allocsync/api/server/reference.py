@@ -1,4 +1,4 @@
-"""One running reference server: it starts, stops, lets updates land late, and lets another client write.
+"""One running reference server: it starts, stops, and lets updates land late.
 
 The rule: whatever goes on by itself belongs to the server and ends with it. An update that has not landed
 when the server stops never does, and the log says so.
@@ -13,8 +13,10 @@ from pathlib import Path
 from aiohttp import web
 
 from allocsync.api.server.app import Api
-from allocsync.api.server.faults import Faults, Hit, Writer
+from allocsync.api.server.faults import Hit
+from allocsync.api.server.knobs import phases_of
 from allocsync.api.server.log import Record, RequestLog
+from allocsync.api.server.phases import Phases
 from allocsync.api.server.store import StateError, Store
 from allocsync.errors import AllocsyncError
 from allocsync.planning.model import Cloud
@@ -29,13 +31,12 @@ class ReferenceServer:
     `url` says where it listens, `store` holds the truth, `log` what was asked of it.
     """
 
-    def __init__(self, store: Store, faults: Faults, log: RequestLog, group: asyncio.TaskGroup) -> None:
+    def __init__(self, store: Store, phases: Phases, log: RequestLog, group: asyncio.TaskGroup) -> None:
         self.store = store
         self.log = log
         self.url = ""
-        self._faults = faults
+        self._phases = phases
         self._group = group
-        self._writing: asyncio.Task[None] | None = None
         self._landings: dict[asyncio.Task[None], Record] = {}
 
     @classmethod
@@ -60,12 +61,13 @@ class ReferenceServer:
             FaultsError: the faults are wrong.
             AllocsyncError: the state or the log cannot be used, or the address is taken.
         """
-        knobs = Faults(faults)
+        phases_of({} if faults is None else faults)  # before anything is touched
         store = Store(seed, state=state)
         request_log = RequestLog(log, everything=log_all, keep=keep_records, wall=time.time)
         try:
             async with asyncio.TaskGroup() as group:
-                server = cls(store, knobs, request_log, group)
+                phases = Phases(faults, store=store, log=request_log, group=group)
+                server = cls(store, phases, request_log, group)
                 runner = web.AppRunner(
                     server._application(), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS
                 )
@@ -74,7 +76,7 @@ class ReferenceServer:
                     await _bind(runner, listen)
                     host, port = runner.addresses[0][:2]
                     server.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-                    server._restart_writer()
+                    phases.begin()
                     yield server
                 finally:
                     await runner.cleanup()
@@ -107,7 +109,7 @@ class ReferenceServer:
     @property
     def fired(self) -> Mapping[str, int]:
         """How often each fault has struck, under `operation.fault`; 0 for one that has not."""
-        return self._faults.fired
+        return self._phases.fired
 
     def set_faults(self, faults: object) -> None:
         """Put these faults in force in place of all others.
@@ -115,8 +117,7 @@ class ReferenceServer:
         Raises:
             FaultsError: they are wrong; nothing changes.
         """
-        self._faults.replace(faults)
-        self._restart_writer()
+        self._phases.replace(faults)
 
     def set_leaf(self, key: str, path: str, value: str) -> None:
         """Another client changes one leaf.
@@ -124,9 +125,7 @@ class ReferenceServer:
         Raises:
             KeyError: there is no such cloud.
         """
-        changed = self.store.set_leaf(key, path, value)
-        if changed:
-            self.log.other("writer", id=key, applied_at=self.log.now(), changed=changed)
+        self._phases.set_leaf(key, path, value)
 
     def remove(self, key: str) -> None:
         """A cloud is gone: 410 from now on.
@@ -137,16 +136,16 @@ class ReferenceServer:
         self.store.remove(key)
 
     def _application(self) -> web.Application:
-        api = Api(self.store, self._faults, self.log, set_faults=self.set_faults, later=self._land_later)
+        api = Api(self.store, self._phases, self.log, later=self._land_later)
         return api.application()
 
     def _land_later(self, hit: Hit, record: Record, body: Cloud) -> None:
-        landing = self._group.create_task(self._land(hit.late_seconds, record, body))
+        landing = self._group.create_task(self._land(hit, record, body))
         self._landings[landing] = record
 
-    async def _land(self, seconds: float, record: Record, body: Cloud) -> None:
-        await asyncio.sleep(seconds)
-        changed = self.store.apply(body)
+    async def _land(self, hit: Hit, record: Record, body: Cloud) -> None:
+        await asyncio.sleep(hit.late_seconds)
+        changed = self.store.apply(body, ignores=hit.knobs.ignores)
         if changed is not None:
             record["applied_at"], record["changed"] = self.log.now(), changed
         task = asyncio.current_task()
@@ -159,30 +158,8 @@ class ReferenceServer:
         finally:
             self.log.post(record)
 
-    def _restart_writer(self) -> None:
-        if self._writing is not None:
-            self._writing.cancel()
-        writer = self._faults.writer
-        self._writing = None if writer is None else self._group.create_task(self._write(writer))
-
-    async def _write(self, writer: Writer) -> None:
-        while True:
-            await asyncio.sleep(self._faults.seconds_to_next_write(writer))
-            key = self._victim(writer)
-            if key is not None:
-                self._faults.fired["writer.write"] += 1
-                self.set_leaf(key, writer.field, writer.value)
-
-    def _victim(self, writer: Writer) -> str | None:
-        """A cloud that has the writer's leaf: a new url without a status would be no AllocationCloud."""
-        keys = list(self.clouds)
-        first = self._faults.choose(len(keys)) if keys else 0
-        turned = (*keys[first:], *keys[:first])
-        return next((key for key in turned if self.store.has_leaf(key, writer.field)), None)
-
     def _stop(self) -> None:
-        if self._writing is not None:
-            self._writing.cancel()
+        self._phases.end()
         for landing, record in self._landings.items():
             landing.cancel()
             self.log.post(record)

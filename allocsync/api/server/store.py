@@ -8,7 +8,7 @@ all changes that wait at that time together. One server owns a state file.
 import asyncio
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from allocsync.api import wire
-from allocsync.api.server.clouds import difference, get, problems_of, replacement, stamped, with_change
+from allocsync.api.server.clouds import difference, get, problems_of, replacement, spare, stamped, with_change
 from allocsync.api.server.seed import clouds_of
 from allocsync.errors import AllocsyncError
 from allocsync.planning.model import Cloud, Json
@@ -46,6 +46,7 @@ class Store:
         self._wall = wall
         self._state = state
         self._clouds: dict[str, Cloud] = {str(cloud["id"]): cloud for cloud in clouds}
+        self._first = dict(self._clouds)
         self._texts: dict[str, bytes] = {}
         self.server_id = str(uuid.uuid4())
         self.resumed = state is not None and state.exists()
@@ -56,6 +57,7 @@ class Store:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="state")
         if state is not None and self.resumed:
             self.server_id, self._clouds = _read(state)
+            self._first = dict(self._clouds)
         elif state is not None:
             _write(state, self.server_id, list(self._all_texts()))
 
@@ -96,14 +98,26 @@ class Store:
             raise UnusableError("; ".join(problems))
         return body
 
-    def apply(self, body: Cloud) -> Changes | None:
-        """Replace a cloud; returns what changed, or None where the cloud is gone and nothing was applied."""
+    def apply(self, body: Cloud, *, ignores: Sequence[str] = (), partly: bool = False) -> Changes | None:
+        """Replace a cloud; returns what changed, or None where the cloud is gone and nothing was applied.
+
+        Changes of `ignores` are not made; `partly` leaves out every other one of those that would be.
+        """
         key = str(body["id"])
         before = self._clouds.get(key)
-        return None if before is None else self._put(key, before, replacement(before, body))
+        if before is None:
+            return None
+        after = replacement(before, body)
+        changed = difference(before, after)
+        spared = [path for path in changed if path in ignores] + (list(changed)[1::2] if partly else [])
+        return self._put(key, before, spare(before, after, spared))
 
-    def set_leaf(self, key: str, path: str, value: str) -> Changes:
-        """Another client changes one leaf; returns what changed.
+    def echo(self, body: Cloud) -> Cloud:
+        """What the cloud would be if all of the update had been honoured."""
+        return replacement(self._clouds[str(body["id"])], body)
+
+    def set_leaf(self, key: str, path: str, value: str | None) -> Changes:
+        """Another client changes one leaf, or (None) takes it away; returns what changed.
 
         Raises:
             KeyError: there is no such cloud.
@@ -111,9 +125,24 @@ class Store:
         before = self._clouds[key]
         return self._put(key, before, with_change(before, path, value))
 
-    def has_leaf(self, key: str, path: str) -> bool:
-        """Whether the cloud has something at this path."""
-        return get(self._clouds.get(key), path) is not None
+    def leaf(self, key: str, path: str) -> Json:
+        """What the cloud has at this path, None where it has nothing."""
+        return get(self._clouds.get(key), path)
+
+    def first(self, key: str, path: str) -> str | None:
+        """The text that it had there when the server started."""
+        value = get(self._first.get(key), path)
+        return value if isinstance(value, str) else None
+
+    def tick(self, key: str) -> None:
+        """`updated` moves, and nothing else does.
+
+        Raises:
+            KeyError: there is no such cloud.
+        """
+        before = self._clouds[key]
+        self._clouds[key] = stamped(before, before, self._wall())
+        self._touch(key)
 
     def remove(self, key: str) -> None:
         """The cloud is gone: 410 from now on.

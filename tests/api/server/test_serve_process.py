@@ -210,3 +210,18 @@ async def test_a_mistake_is_one_line_and_an_exit_code(
     assert process.returncode == status
     assert said in stderr.decode()
     assert len(stderr.decode().strip().splitlines()) == 1
+
+
+async def test_every_flag_is_a_variable_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "log.jsonl"
+    monkeypatch.setenv("ALLOCSYNC_SERVE_SEED", seed(tmp_path))
+    monkeypatch.setenv("ALLOCSYNC_SERVE_LOG", str(log))
+    monkeypatch.setenv("ALLOCSYNC_SERVE_LOG_ALL", "true")
+    monkeypatch.setenv("ALLOCSYNC_SERVE_FAULTS", '{"update": {"503": 1, "applied": 1}}')
+    async with aiohttp.ClientSession() as http, serve() as (url, _):
+        assert await mars(http, url) == 503
+        async with http.get(f"{url}/-/faults") as answer:
+            assert (await answer.json())["fired"] == {"update.503": 1}
+    fault, update = [json.loads(line) for line in log.read_text().splitlines()]
+    assert (fault["kind"], update["answer"]) == ("update.503", 503)
+    assert update["applied_at"] is not None
