@@ -2,7 +2,8 @@
 
 Start: settings hold, the listener is bound, the files are watched, the loop runs; systemd is told READY once
 the API was heard of. SIGTERM and SIGINT stop the loop, which drains in bounded time; SIGHUP reads the files
-again. Everything runs in one task group, so that nothing outlives it and no failure goes unseen.
+again. Secrets and certificates are read again then and once a minute: whoever renews them tells nobody.
+Everything runs in one task group, so that nothing outlives it and no failure goes unseen.
 
 Left out: every decision (`reconcile`), and what a command prints (`cli`).
 """
@@ -11,7 +12,7 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import TextIO
 
@@ -19,11 +20,12 @@ from prometheus_client import CollectorRegistry
 from structlog.typing import FilteringBoundLogger
 
 from allocsync.api.client import AllocationClient
+from allocsync.api.credentials import Credentials
 from allocsync.api.retry import FullJitter
 from allocsync.clock import SystemClock
 from allocsync.desired.load import Loaded
 from allocsync.desired.watch import DirectoryWatch
-from allocsync.errors import DesiredError
+from allocsync.errors import DesiredError, SettingsError
 from allocsync.journal import MemoryJournal
 from allocsync.observe import health, logs
 from allocsync.observe.log_events import LogObserver
@@ -42,17 +44,29 @@ from allocsync.systemd import Notifier
 READS, WRITES = 64, 32
 STATUS_SECONDS = 5.0
 STARTING_SECONDS = 0.1
+RENEW_SECONDS = 60.0
 
 
 @asynccontextmanager
 async def open_api(settings: Settings) -> AsyncIterator[AllocationClient]:
     """The client that the settings describe."""
-    async with AllocationClient.open(
-        settings.api_url,
-        application_id=settings.application_id.get_secret_value() if settings.application_id else None,
-        token=settings.api_token.get_secret_value() if settings.api_token else None,
-    ) as client:
+    async with AllocationClient.open(settings.api_url, credentials=credentials_of(settings)) as client:
         yield client
+
+
+def credentials_of(settings: Settings) -> Credentials:
+    """What the settings say of us; the files are read now.
+
+    Raises:
+        SettingsError: one of them cannot be used.
+    """
+    return Credentials(
+        token=settings.api_token.get_secret_value() if settings.api_token else None,
+        application_id=settings.application_id.get_secret_value() if settings.application_id else None,
+        ca_file=settings.api_ca_file,
+        certificate_file=settings.api_certificate_file,
+        key_file=settings.api_key_file,
+    )
 
 
 def build_loop(settings: Settings, api: Api, clock: SystemClock, observer: Observer) -> Loop:
@@ -100,9 +114,17 @@ class Daemon:
         environ: Mapping[str, str],
         stream: TextIO = sys.stderr,
         observers: Iterable[Observer] | None = None,
+        reread: Callable[[], Settings] | None = None,
     ) -> None:
-        """`observers` takes the place of the log when it is given: the demo tells its own story."""
+        """`observers` takes the place of the log when it is given: the demo tells its own story.
+
+        `reread` loads the settings from where they came from.
+        """
         self.settings = settings
+        self._reread = reread
+        self._credentials = credentials_of(settings)
+        self._api: AllocationClient | None = None
+        self._told: frozenset[str] = frozenset()  # settings of which a change was told
         self._clock = SystemClock()
         self._logger: FilteringBoundLogger = logs.configure(
             settings.log_format, settings.log_level, stream, environ=environ, wall=self._clock.wall
@@ -137,6 +159,7 @@ class Daemon:
                 await self._run(api)
 
     async def _run(self, api: AllocationClient) -> None:
+        self._api = api
         self.loop = loop = build_loop(self.settings, api, self._clock, self._observer)
         self._metrics.follow(loop.status)
         pages = Pages(
@@ -150,9 +173,10 @@ class Daemon:
             self.bound.set()
             self._say("listening", host=self.address[0], port=self.address[1])
             async with self._signals(), asyncio.TaskGroup() as group:
-                around = [group.create_task(each) for each in (self._follow(loop), self._notify(loop))]
+                around = (self._follow(loop), self._notify(loop), self._renew_now_and_then())
+                tasks = [group.create_task(each) for each in around]
                 await loop.run()
-                for task in around:
+                for task in tasks:
                     task.cancel()
 
     def stop(self) -> None:
@@ -165,7 +189,8 @@ class Daemon:
         """Read the files again."""
         self._notifier.reloading(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
         self._watch.reload()
-        self._say("reloading", note="desired state is read again; changed settings need a restart")
+        self._say("reloading", note="desired state and secrets are read again")
+        self._renew()
         self._notifier.ready()
 
     @asynccontextmanager
@@ -183,6 +208,34 @@ class Daemon:
     async def _follow(self, loop: Loop) -> None:
         while True:
             loop.adopt(await self._watch.next())
+
+    async def _renew_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            self._renew()
+
+    def _renew(self) -> None:
+        """Read the settings again: secrets and certificates count from now on, others after a restart."""
+        if self._reread is None or self._api is None:
+            return
+        try:
+            settings = self._reread()
+            credentials = credentials_of(settings)
+        except SettingsError as error:
+            for line in str(error).splitlines():
+                self._say("settings_rejected", level="error", problem=line, note="what was read before stays")
+            return
+        changed = settings.differences(self.settings)
+        if changed != self._told:
+            self._told = changed
+            if changed:
+                self._say(
+                    "settings_changed", level="warning", settings=sorted(changed), note="restart to use them"
+                )
+        if credentials != self._credentials:
+            self._credentials = credentials
+            self._api.use(credentials)
+            self._say("credentials_renewed")
 
     async def _notify(self, loop: Loop) -> None:
         """Tell systemd: READY once, then the counts, and the watchdog as long as the loop makes progress."""

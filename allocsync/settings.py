@@ -13,10 +13,8 @@ Left out: flags as such (`cli.options`), and whether what a setting points at an
 
 import difflib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, get_args
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -24,6 +22,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from allocsync.errors import SettingsError
 from allocsync.planning.model import Mode
+from allocsync.setting_checks import Expects, check_listen, check_path, check_secret, check_url
 from allocsync.setting_sources import (
     Given,
     flag_name,
@@ -35,8 +34,10 @@ from allocsync.setting_sources import (
 )
 
 CONFIG_VARIABLE = "ALLOCSYNC_CONFIG"
+CREDENTIALS = frozenset(
+    {"api_token", "application_id", "api_ca_file", "api_certificate_file", "api_key_file"}
+)
 SECRETS_DIRECTORY = Path("/run/secrets")
-_HIGHEST_PORT = 65535
 _SECONDS_PER_WEEK = 604_800
 
 Bulk: TypeAlias = Literal["auto", "on", "off"]
@@ -44,68 +45,7 @@ LogFormat: TypeAlias = Literal["auto", "console", "json"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 
 
-@dataclass(frozen=True, slots=True)
-class Expects:
-    """What a setting must be, as it is said in an error, and a value that would do."""
-
-    what: str
-    example: str
-
-
-def parse_listen(text: str) -> tuple[str, int]:
-    """Split HOST:PORT; an IPv6 host stands in brackets, port 0 lets the system choose.
-
-    Raises:
-        ValueError: it is not HOST:PORT.
-    """
-    host, colon, port = text.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if bracketed:
-        host = host[1:-1]
-    if not colon or not host or (":" in host) != bracketed or not (port.isascii() and port.isdigit()):
-        raise ValueError("not HOST:PORT")
-    if int(port) > _HIGHEST_PORT or any(not c.isprintable() or c in " /[]" for c in host):
-        raise ValueError("not HOST:PORT")
-    return host, int(port)
-
-
-def _check_listen(text: str) -> str:
-    parse_listen(text)
-    return text
-
-
-def _check_url(text: str) -> str:
-    """Accept an http(s) URL with a host; credentials, a query or a fragment have no place in it."""
-    parts = urlsplit(text)
-    proper = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    if (
-        not proper
-        or "@" in parts.netloc
-        or "?" in text
-        or "#" in text
-        or not text.isprintable()
-        or " " in text
-    ):
-        raise ValueError("not a base URL")
-    return text.rstrip("/")
-
-
-def _check_path(path: object) -> object:
-    """Refuse what would quietly become the current directory, or is no path at all."""
-    if path == "" or "\0" in str(path):
-        raise ValueError("not a path")
-    return path
-
-
-def _check_secret(secret: SecretStr) -> SecretStr:
-    """Accept what can travel in a header."""
-    text = secret.get_secret_value()
-    if not text or not all("!" <= c <= "~" for c in text):
-        raise ValueError("not a header value")
-    return secret
-
-
-_Secret = Annotated[SecretStr, AfterValidator(_check_secret)]
+_Secret = Annotated[SecretStr, AfterValidator(check_secret)]
 _IS_SECRET = Expects("one word of visible ASCII characters", "the secret without spaces or quotes")
 
 
@@ -116,16 +56,16 @@ class Settings(BaseSettings):
 
     api_url: Annotated[
         str,
-        AfterValidator(_check_url),
+        AfterValidator(check_url),
         Expects("an http or https URL without user, query or fragment", "http://localhost:1000"),
     ] = Field(default="http://localhost:1000", description="Base URL of the Allocation API.")
-    desired: Annotated[
-        Path, BeforeValidator(_check_path), Expects("a path", "/etc/allocsync/allocations")
-    ] = Field(
-        default=Path("/etc/allocsync/allocations"),
-        description="File or directory that holds the desired state.",
+    desired: Annotated[Path, BeforeValidator(check_path), Expects("a path", "/etc/allocsync/allocations")] = (
+        Field(
+            default=Path("/etc/allocsync/allocations"),
+            description="File or directory that holds the desired state.",
+        )
     )
-    listen: Annotated[str, AfterValidator(_check_listen), Expects("HOST:PORT", "127.0.0.1:9847")] = Field(
+    listen: Annotated[str, AfterValidator(check_listen), Expects("HOST:PORT", "127.0.0.1:9847")] = Field(
         default="127.0.0.1:9847",
         description="HOST:PORT of metrics, health and status; port 0 lets the system choose.",
     )
@@ -172,6 +112,31 @@ class Settings(BaseSettings):
         default=None,
         description="Application id that every request to the API carries. Best given as a secret file.",
     )
+    api_ca_file: Annotated[
+        Path | None, BeforeValidator(check_path), Expects("a path", "/etc/ssl/our-ca.pem")
+    ] = Field(
+        default=None,
+        description="PEM file with the certificates to trust in place of the system's, for https.",
+    )
+    api_certificate_file: Annotated[
+        Path | None, BeforeValidator(check_path), Expects("a path", "/etc/allocsync/client.pem")
+    ] = Field(
+        default=None,
+        description="PEM file with the certificate that allocsync shows to the API, for https.",
+    )
+    api_key_file: Annotated[
+        Path | None, BeforeValidator(check_path), Expects("a path", "/etc/allocsync/client.key")
+    ] = Field(
+        default=None, description="PEM file with that certificate's key. Unset: it is in the same file."
+    )
+
+    def differences(self, other: "Settings") -> frozenset[str]:
+        """The settings that differ and are no credentials: those count from the next start on."""
+        return frozenset(
+            name
+            for name in type(self).model_fields
+            if getattr(self, name) != getattr(other, name) and name not in CREDENTIALS
+        )
 
     @classmethod
     def settings_customise_sources(

@@ -25,6 +25,7 @@ from yarl import URL
 from allocsync import __version__
 from allocsync.api import answers, wire
 from allocsync.api.bulk import Records
+from allocsync.api.credentials import Credentials
 from allocsync.api.exchange import Exchange
 from allocsync.errors import BulkUnavailable, SettingsError
 from allocsync.planning.model import AllocationId, Cloud, Failed, NotSent, Snapshot, UpdateAnswer
@@ -34,6 +35,12 @@ MAX_BULK_BYTES = 1024 * 1024 * 1024
 RECORDS_PER_STEP = 50  # decoded in a thread between two turns of the event loop: about a millisecond
 INLINE_BYTES = 64 * 1024  # a smaller bulk answer is not worth a thread
 
+_HEADERS = {
+    "Accept": "application/json, text/plain",
+    "Accept-Encoding": "identity",
+    "Content-Type": "application/json",
+    "User-Agent": f"allocsync/{__version__}",
+}
 _NO_SUCH_ROUTE = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED)
 
 
@@ -68,8 +75,7 @@ class AllocationClient:
         cls,
         base_url: str,
         *,
-        application_id: str | None = None,
-        token: str | None = None,
+        credentials: Credentials = Credentials(),
         timeouts: Timeouts = Timeouts(),
         max_answer_bytes: int = MAX_ANSWER_BYTES,
         max_bulk_bytes: int = MAX_BULK_BYTES,
@@ -80,22 +86,12 @@ class AllocationClient:
         `wall` gives seconds since the epoch: Retry-After may be a date.
 
         Raises:
-            SettingsError: the URL is not one to send requests to, or a secret cannot travel in a header.
+            SettingsError: the URL is not one to send requests to.
         """
-        headers = {
-            "Accept": "application/json, text/plain",
-            "Accept-Encoding": "identity",
-            "Content-Type": "application/json",
-            "User-Agent": f"allocsync/{__version__}",
-        }
-        if application_id:
-            headers["X-Application-ID"] = _header_value("the application id", application_id)
-        if token:
-            headers["Authorization"] = f"Bearer {_header_value('the token', token)}"
         async with Exchange.open(
             _base(base_url),
-            headers=headers,
-            secrets=tuple(secret for secret in (token, application_id) if secret),
+            headers=_HEADERS,
+            credentials=credentials,
             connect_seconds=timeouts.connect_seconds,
             wall=wall,
         ) as exchange:
@@ -105,6 +101,10 @@ class AllocationClient:
                 max_answer_bytes=max_answer_bytes,
                 max_bulk_bytes=max_bulk_bytes,
             )
+
+    def use(self, credentials: Credentials) -> None:
+        """Send these from the next request on; one that is under way keeps what it began with."""
+        self._exchange.use(credentials)
 
     async def snapshot(self, allocation_id: AllocationId) -> Snapshot:
         """One read of one allocation."""
@@ -189,9 +189,3 @@ def _base(base_url: str) -> URL:
     if not proper or url.user is not None or url.password is not None or url.query_string or url.fragment:
         raise SettingsError("api_url: an http or https URL without user, query or fragment is expected")
     return url
-
-
-def _header_value(what: str, secret: str) -> str:
-    if not all("!" <= c <= "~" for c in secret):
-        raise SettingsError(f"{what} is not one word of visible ASCII characters, so it cannot be a header")
-    return secret

@@ -30,6 +30,7 @@ from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from allocsync.api.answers import Answer, NoAnswer, one_line, retry_after_seconds
+from allocsync.api.credentials import Credentials
 
 EXCERPT_BYTES = 16 * 1024  # more of an error's body than this costs its connection
 EXCERPT_SECONDS = 1.0  # a body that only explains is not waited for
@@ -59,15 +60,16 @@ class Exchange:
         *,
         reads: aiohttp.ClientSession,
         writes: aiohttp.ClientSession,
-        secrets: tuple[str, ...],
+        credentials: Credentials,
         connect_seconds: float,
         wall: Callable[[], float],
     ) -> None:
+        self._secrets: set[str] = set()
+        self.use(credentials)
         self._base = str(base_url).rstrip("/")
         self._where = f"{base_url.host_subcomponent}:{base_url.port}"
         self._reads = reads
         self._writes = writes
-        self._secrets = secrets
         self._connect_seconds = connect_seconds
         self._wall = wall
 
@@ -78,11 +80,11 @@ class Exchange:
         base_url: URL,
         *,
         headers: Mapping[str, str],
-        secrets: tuple[str, ...],
+        credentials: Credentials,
         connect_seconds: float,
         wall: Callable[[], float],
     ) -> AsyncIterator[Self]:
-        """Open both kinds of connections; `secrets` never appear in a message."""
+        """Open both kinds of connections; the secrets of `credentials` never appear in a message."""
         reads = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS)
         writes = aiohttp.TCPConnector(limit=0, force_close=True)
         async with (
@@ -93,10 +95,15 @@ class Exchange:
                 base_url,
                 reads=for_reads,
                 writes=for_writes,
-                secrets=secrets,
+                credentials=credentials,
                 connect_seconds=connect_seconds,
                 wall=wall,
             )
+
+    def use(self, credentials: Credentials) -> None:
+        """Send these from the next request on. What was a secret once stays out of messages."""
+        self._credentials = credentials
+        self._secrets.update(credentials.secrets())
 
     async def get(self, path: str, *, seconds: float, max_bytes: int) -> Answer | NoAnswer:
         """Read `path`, which is already percent-encoded, in at most so many seconds."""
@@ -130,6 +137,8 @@ class Exchange:
                     method,
                     URL(self._base + path, encoded=True),
                     data=body,
+                    headers=tuple(self._credentials.headers()),
+                    ssl=self._credentials.tls or True,
                     allow_redirects=False,
                     trace_request_ctx=way,
                     middlewares=(on_its_way,),

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 
 import click
 
@@ -26,8 +27,12 @@ from allocsync.settings import Settings
 @click.pass_context
 def run(context: click.Context, flags: Flags) -> None:
     """Keep every allocation in line until stopped (SIGTERM); SIGHUP reads the files again."""
-    asyncio.run(_run(settings_from(context, flags, existing=("desired",))))
+
+    def read() -> Settings:
+        return settings_from(context, flags)
+
+    asyncio.run(_run(settings_from(context, flags, existing=("desired",)), read))
 
 
-async def _run(settings: Settings) -> None:
-    await Daemon(settings, environ=os.environ).run()
+async def _run(settings: Settings, reread: Callable[[], Settings]) -> None:
+    await Daemon(settings, environ=os.environ, reread=reread).run()

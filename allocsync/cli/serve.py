@@ -16,7 +16,7 @@ from allocsync.api.server import ReferenceServer
 from allocsync.api.server.knobs import FaultsError, read_faults
 from allocsync.api.server.sample import sample_clouds
 from allocsync.api.server.seed import doubts_about, read_seed
-from allocsync.settings import parse_listen
+from allocsync.setting_checks import parse_listen
 
 SAMPLE, SAMPLE_SEED = 24, 1
 IN_MEMORY = ":memory:"

@@ -25,7 +25,7 @@ from allocsync.errors import SettingsError
 from allocsync.observe.health import Verdict
 from allocsync.observe.logs import rfc3339
 from allocsync.reconcile.status import AllocationStatus, Condition, LoopStatus
-from allocsync.settings import parse_listen
+from allocsync.setting_checks import parse_listen
 
 SLICE = 200  # allocations per write: about a millisecond of work
 _SHUTDOWN_SECONDS = 1.0

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from allocsync.api.client import AllocationClient
+from allocsync.api.credentials import Credentials
 from allocsync.errors import SettingsError
 from allocsync.planning.model import AllocationId, Failed, Live, Snapshot
 from tests.api.conftest import (
@@ -73,7 +74,7 @@ async def test_a_base_url_that_is_none_is_a_settings_error(url: str) -> None:
 async def test_the_headers_are_the_documented_ones() -> None:
     async with (
         raw_server(answering(http(404, b"", "Set-Cookie: a=b; Path=/"))) as server,
-        AllocationClient.open(server.url, application_id="app-1", token=SECRET) as client,
+        AllocationClient.open(server.url, credentials=Credentials(SECRET, "app-1")) as client,
         AllocationClient.open(server.url) as plain,
     ):
         for _ in range(2):
@@ -101,7 +102,7 @@ async def test_no_message_holds_a_secret_or_steers_a_terminal() -> None:
     )
     async with (
         raw_server(answering(http(401, said))) as server,
-        AllocationClient.open(server.url, application_id="app-1", token=SECRET) as client,
+        AllocationClient.open(server.url, credentials=Credentials(SECRET, "app-1")) as client,
     ):
         found = await client.snapshot(A)
     assert isinstance(found, Failed)
@@ -113,7 +114,7 @@ async def test_no_message_holds_a_secret_or_steers_a_terminal() -> None:
 @pytest.mark.parametrize("bad", ["two words", "a\r\nX: y", "é"])
 async def test_a_secret_that_no_header_can_carry_is_refused_without_being_named(bad: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        async with AllocationClient.open("http://127.0.0.1:9", token=bad):
+        async with AllocationClient.open("http://127.0.0.1:9", credentials=Credentials(bad)):
             pass
     assert bad not in str(caught.value)
 

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 import allocsync
-from allocsync.settings import Settings, parse_listen
+from allocsync.setting_checks import parse_listen
+from allocsync.settings import Settings
 from tests.real.conftest import RealPart
 
 pytestmark = pytest.mark.real

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from allocsync.errors import SettingsError
 from allocsync.planning.model import Mode
-from allocsync.settings import Settings, is_secret, load_settings, parse_listen
+from allocsync.setting_checks import parse_listen
+from allocsync.settings import Settings, is_secret, load_settings
 
 Load: TypeAlias = Callable[..., Settings]
 Problems: TypeAlias = Callable[..., list[str]]

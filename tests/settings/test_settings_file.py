@@ -1,5 +1,6 @@
 """The settings file: what it may hold, and how its mistakes read."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -24,7 +25,7 @@ def test_the_sample_says_the_defaults() -> None:
 
 def test_the_sample_names_every_setting_and_its_comments_work_too(load: Load) -> None:
     text = SAMPLE.read_text()
-    shown = text.replace("# resync_seconds", "resync_seconds").replace("# concurrency_max", "concurrency_max")
+    shown = re.sub(r"^# (\w+: \S+)$", r"\1", text, flags=re.MULTILINE)
 
     settings = load(file=shown)
 

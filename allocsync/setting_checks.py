@@ -1,0 +1,73 @@
+"""What the value of a setting must be: checks that accept it or raise ValueError, never more than that.
+
+Left out: how a wrong one is told (`settings`).
+"""
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+_HIGHEST_PORT = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Expects:
+    """What a setting must be, as it is said in an error, and a value that would do."""
+
+    what: str
+    example: str
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Split HOST:PORT; an IPv6 host stands in brackets, port 0 lets the system choose.
+
+    Raises:
+        ValueError: it is not HOST:PORT.
+    """
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if bracketed:
+        host = host[1:-1]
+    if not colon or not host or (":" in host) != bracketed or not (port.isascii() and port.isdigit()):
+        raise ValueError("not HOST:PORT")
+    if int(port) > _HIGHEST_PORT or any(not c.isprintable() or c in " /[]" for c in host):
+        raise ValueError("not HOST:PORT")
+    return host, int(port)
+
+
+def check_listen(text: str) -> str:
+    """Accept HOST:PORT."""
+    parse_listen(text)
+    return text
+
+
+def check_url(text: str) -> str:
+    """Accept an http(s) URL with a host; credentials, a query or a fragment have no place in it."""
+    parts = urlsplit(text)
+    proper = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    if (
+        not proper
+        or "@" in parts.netloc
+        or "?" in text
+        or "#" in text
+        or not text.isprintable()
+        or " " in text
+    ):
+        raise ValueError("not a base URL")
+    return text.rstrip("/")
+
+
+def check_path(path: object) -> object:
+    """Refuse what would quietly become the current directory, or is no path at all."""
+    if path == "" or "\0" in str(path):
+        raise ValueError("not a path")
+    return path
+
+
+def check_secret(secret: SecretStr) -> SecretStr:
+    """Accept what can travel in a header."""
+    text = secret.get_secret_value()
+    if not text or not all("!" <= c <= "~" for c in text):
+        raise ValueError("not a header value")
+    return secret
