@@ -2,20 +2,23 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import click
 
 from allocsync import errors
-from allocsync.cli import output
+from allocsync.cli import live, output, review
 from allocsync.cli.options import Flags, setting_options, settings_from
 from allocsync.cli.selection import select
 from allocsync.clock import SystemClock
 from allocsync.daemon import build_loop, open_api
 from allocsync.desired.load import load
+from allocsync.planning import plan as planning
 from allocsync.planning.model import AllocationId, Generation
 from allocsync.planning.render import Line, Tone, count, visible
 from allocsync.reconcile.events import Event
 from allocsync.reconcile.loop import Loop
+from allocsync.reconcile.ports import Api
 from allocsync.reconcile.status import AllocationStatus, Condition
 from allocsync.settings import Settings
 
@@ -56,19 +59,33 @@ class Tally:
     show_default=True,
     help="Seconds after which the report says what is not settled.",
 )
+@click.option("--digest", help="Apply only if what would be sent has this digest, as `plan` shows it.")
+@click.option(
+    "--plan",
+    "plan_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Apply only if what would be sent is what `plan --out FILE` wrote.",
+)
 @setting_options("api_url", "desired", "mode", "concurrency_max", "bulk", "settle_seconds")
 @click.pass_context
 def apply(
-    context: click.Context, flags: Flags, ids: tuple[str, ...], as_json: bool, deadline_seconds: float
+    context: click.Context,
+    flags: Flags,
+    ids: tuple[str, ...],
+    as_json: bool,
+    deadline_seconds: float,
+    digest: str | None,
+    plan_file: Path | None,
 ) -> int:
     """Bring live state in line once, and say exactly what was and was not applied."""
+    reviewed = review.review_of(digest, plan_file)
     settings = settings_from(context, flags, existing=("desired",))
     loaded = load(settings.desired, default_mode=settings.mode)
     generation = select(loaded.generation, ids)
     if len(generation.allocations) <= FEW and settings.bulk == "auto":
         settings = settings.model_copy(update={"bulk": "off"})
     tally = Tally()
-    rows = asyncio.run(_apply(settings, generation, tally, deadline_seconds))
+    rows = asyncio.run(_apply(settings, generation, tally, deadline_seconds, reviewed))
     if as_json:
         output.write_json(_as_json(rows, tally))
     else:
@@ -78,11 +95,27 @@ def apply(
 
 
 async def _apply(
-    settings: Settings, generation: Generation, tally: Tally, deadline_seconds: float
+    settings: Settings,
+    generation: Generation,
+    tally: Tally,
+    deadline_seconds: float,
+    reviewed: review.Review | None,
 ) -> list[AllocationStatus]:
     clock = SystemClock()
-    async with open_api(settings) as api, asyncio.TaskGroup() as group:
-        loop = build_loop(settings, api, clock, tally)
+    async with open_api(settings) as client:
+        api: Api = client
+        if reviewed is not None:
+            snapshots, _ = await live.read(client, list(generation.allocations), settings)
+            plan = planning.plan(generation, snapshots)
+            review.check(reviewed, plan)
+            api = review.Reviewed(client, generation, plan)
+        return await _run(build_loop(settings, api, clock, tally), generation, tally, deadline_seconds)
+
+
+async def _run(
+    loop: Loop, generation: Generation, tally: Tally, deadline_seconds: float
+) -> list[AllocationStatus]:
+    async with asyncio.TaskGroup() as group:
         loop.adopt(generation)
         running = group.create_task(loop.run())
         try:

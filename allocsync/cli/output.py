@@ -8,10 +8,12 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
 
 import click
 
+from allocsync.errors import AllocsyncError
 from allocsync.planning.render import Line, Tone
 
 _COLOURS = {Tone.GOOD: "green", Tone.WAIT: "yellow", Tone.BAD: "red"}
@@ -32,6 +34,20 @@ def write_lines(lines: Iterable[Line]) -> None:
 def write_json(value: Mapping[str, object]) -> None:
     """Print one JSON object."""
     click.echo(json.dumps(value, indent=2))
+
+
+def write_file(file: Path, value: Mapping[str, object]) -> None:
+    """Write one JSON object to a file, whole or not at all.
+
+    Raises:
+        AllocsyncError: it cannot be written.
+    """
+    beside = file.with_name(f".{file.name}.new")
+    try:
+        beside.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        beside.replace(file)
+    except OSError as error:
+        raise AllocsyncError(f"{file}: cannot be written: {(error.strerror or 'unknown').lower()}") from error
 
 
 class Progress(Protocol):

@@ -1,11 +1,12 @@
 """`allocsync plan`: what would be sent, and nothing is."""
 
 import asyncio
+from pathlib import Path
 
 import click
 
 from allocsync import errors
-from allocsync.cli import live, output
+from allocsync.cli import live, output, review
 from allocsync.cli.options import Flags, setting_options, settings_from
 from allocsync.cli.selection import select
 from allocsync.daemon import open_api
@@ -19,19 +20,34 @@ from allocsync.settings import Settings
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there is something to update.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the plan to a file, too, for `apply --plan`.",
+)
 @setting_options("api_url", "desired", "mode", "concurrency_max", "bulk")
 @click.pass_context
 def plan(
-    context: click.Context, flags: Flags, ids: tuple[str, ...], as_json: bool, detailed_exitcode: bool
+    context: click.Context,
+    flags: Flags,
+    ids: tuple[str, ...],
+    as_json: bool,
+    detailed_exitcode: bool,
+    out: Path | None,
 ) -> int:
     """Compare what is live with what is desired and show what an apply would send."""
     settings = settings_from(context, flags, existing=("desired",))
     loaded = load(settings.desired, default_mode=settings.mode)
     made, how = asyncio.run(_plan(settings, loaded, ids))
+    if out is not None:
+        output.write_file(out, render.as_json(made))
     if as_json:
         output.write_json(render.as_json(made))
     else:
         output.write_lines(render.text(made, read_how=how, files=loaded.generation.files))
+        if made.updates:
+            words = ["allocsync apply --digest", made.digest[: review.LEAST_DIGITS], *ids]
+            output.write_lines([render.Line(f"Apply exactly this with: {' '.join(words)}")])
     counts = made.counts
     if counts[planning.Verdict.FAILING] or loaded.problems:
         return errors.EXIT_ERROR

@@ -137,9 +137,13 @@ class OutcomeUnknown:
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """The update never reached the API: DNS, connection refused, TLS, or a check just before sending."""
+    """The update never reached the API: DNS, connection refused, TLS, or a check just before sending.
+
+    `terminal`: there is no sense in trying it again as it is.
+    """
 
     reason: str
+    terminal: bool = False
 
 
 UpdateAnswer: TypeAlias = Accepted | Rejected | OutcomeUnknown | NotSent

@@ -258,7 +258,7 @@ class Lane:
                 self.write_failures = 0
                 self.leaves.accept(intent.changes, at=now)
                 self._rest(now + confirm_seconds, now)
-            case model.Rejected(terminal=True):
+            case model.Rejected(terminal=True) | model.NotSent(terminal=True):
                 self.write_failures += 1
                 self._refuse(answer.reason, now, now + resync_seconds)
                 self._rest(self.look_at, now)

@@ -24,6 +24,7 @@ from allocsync.planning.model import (
 from allocsync.reconcile.events import KINDS, Event
 from allocsync.reconcile.limiter import Slot
 from allocsync.reconcile.loop import Loop
+from allocsync.reconcile.ports import Api
 from allocsync.reconcile.resync import BulkPolicy
 from allocsync.reconcile.rules import Rules
 from allocsync.reconcile.status import Condition
@@ -107,8 +108,7 @@ def generation(region: str = "wanted", keys: tuple[AllocationId, ...] = KEYS, **
 class Run:
     """A loop that runs until the context ends, and what it has told."""
 
-    def __init__(self, api: ScriptedApi, *, bulk: BulkPolicy = BulkPolicy.AUTO, limit: int = 8) -> None:
-        self.api = api
+    def __init__(self, api: Api, *, bulk: BulkPolicy = BulkPolicy.AUTO, limit: int = 8) -> None:
         self.told: list[Event] = []
         self.journal = MemoryJournal()
         self.loop = Loop(
