@@ -19,6 +19,7 @@ from typing import TextIO
 from prometheus_client import CollectorRegistry
 from structlog.typing import FilteringBoundLogger
 
+from allocsync import state_directory
 from allocsync.api.client import AllocationClient
 from allocsync.api.credentials import Credentials
 from allocsync.api.retry import FullJitter
@@ -152,9 +153,10 @@ class Daemon:
         """Run until `stop` or a signal.
 
         Raises:
-            SettingsError: the listener cannot be bound.
+            SettingsError: the listener cannot be bound, or the state directory cannot be used.
+            AllocsyncError: somebody else holds the state directory.
         """
-        with logs.library_lines(self._logger):
+        with logs.library_lines(self._logger), state_directory.held(self.settings.state_dir, command="run"):
             async with open_api(self.settings) as api:
                 await self._run(api)
 

@@ -65,6 +65,10 @@ class Settings(BaseSettings):
             description="File or directory that holds the desired state.",
         )
     )
+    state_dir: Annotated[Path, BeforeValidator(check_path), Expects("a path", "/var/lib/allocsync")] = Field(
+        default=Path("/var/lib/allocsync"),
+        description="Directory that holds what must survive, and the lock that keeps a second writer out.",
+    )
     listen: Annotated[str, AfterValidator(check_listen), Expects("HOST:PORT", "127.0.0.1:9847")] = Field(
         default="127.0.0.1:9847",
         description="HOST:PORT of metrics, health and status; port 0 lets the system choose.",

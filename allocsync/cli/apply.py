@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from allocsync import errors
+from allocsync import errors, state_directory
 from allocsync.cli import live, output, review
 from allocsync.cli.options import Flags, setting_options, settings_from
 from allocsync.cli.selection import select
@@ -66,7 +66,7 @@ class Tally:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Apply only if what would be sent is what `plan --out FILE` wrote.",
 )
-@setting_options("api_url", "desired", "mode", "concurrency_max", "bulk", "settle_seconds")
+@setting_options("api_url", "desired", "mode", "concurrency_max", "bulk", "settle_seconds", "state_dir")
 @click.pass_context
 def apply(
     context: click.Context,
@@ -85,7 +85,8 @@ def apply(
     if len(generation.allocations) <= FEW and settings.bulk == "auto":
         settings = settings.model_copy(update={"bulk": "off"})
     tally = Tally()
-    rows = asyncio.run(_apply(settings, generation, tally, deadline_seconds, reviewed))
+    with state_directory.held(settings.state_dir, command="apply"):
+        rows = asyncio.run(_apply(settings, generation, tally, deadline_seconds, reviewed))
     if as_json:
         output.write_json(_as_json(rows, tally))
     else:

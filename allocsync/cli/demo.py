@@ -80,7 +80,12 @@ async def _demo(clouds: list[Cloud], desired: Path, seconds: float | None, liste
     story = _Story()
     async with ReferenceServer.start(clouds, faults=FAULTS) as server:
         settings = Settings(
-            api_url=server.url, desired=desired, listen=listen, settle_seconds=5, resync_seconds=2
+            api_url=server.url,
+            desired=desired,
+            state_dir=desired.parent / ".state",
+            listen=listen,
+            settle_seconds=5,
+            resync_seconds=2,
         )
         daemon = Daemon(settings, environ=os.environ, observers=[story], stream=sys.stdout)
         print_head(server.url, len(clouds), desired)

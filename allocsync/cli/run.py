@@ -15,6 +15,7 @@ from allocsync.settings import Settings
 @setting_options(
     "api_url",
     "desired",
+    "state_dir",
     "listen",
     "mode",
     "resync_seconds",

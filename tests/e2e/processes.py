@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -43,10 +44,11 @@ async def start(
     stdout: Any = None,  # noqa: ANN401 - what subprocesses take
     stderr: Any = None,  # noqa: ANN401 - likewise
 ) -> Process:
-    """Start allocsync."""
+    """Start allocsync, with a state directory of its own unless it is given one."""
+    own = {"ALLOCSYNC_STATE_DIR": str(Path(tempfile.mkdtemp()) / "state")}
     line = (sys.executable, "-m", "allocsync", *arguments)
     return await asyncio.create_subprocess_exec(
-        *line, env={**CLEAN, **(environ or {})}, stdout=stdout, stderr=stderr
+        *line, env={**CLEAN, **own, **(environ or {})}, stdout=stdout, stderr=stderr
     )
 
 

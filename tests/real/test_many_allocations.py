@@ -86,6 +86,7 @@ def test_five_thousand_come_in_sync_and_nothing_is_sent_twice_for_nothing(tmp_pa
     with running(*server_options, stdout=subprocess.PIPE) as server:
         url = first_line(server).split()[2]
         settings = ["--api-url", url, "--desired", str(tmp_path / "desired"), "--listen", "127.0.0.1:0"]
+        settings += ["--state-dir", str(tmp_path / "state")]
         settings += [
             "--settle-seconds",
             str(SETTLE_SECONDS),

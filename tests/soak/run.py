@@ -140,7 +140,8 @@ async def soak(minutes: float, number: int, home: Path) -> dict[str, Any]:
     world = World(home, chance)
     declare(world.desired, world.clouds, **world.wanted)
     await world.serve()
-    settings = ("--settle-seconds", str(SETTLE_SECONDS), "--resync-seconds", str(RESYNC_SECONDS))
+    settings: tuple[str, ...] = ("--state-dir", str(home / "state"))
+    settings += ("--settle-seconds", str(SETTLE_SECONDS), "--resync-seconds", str(RESYNC_SECONDS))
     violations: list[str] = []
     try:
         async with daemon(world.url, world.desired, home / "daemon.jsonl", *settings) as running:

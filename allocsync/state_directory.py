@@ -1,0 +1,57 @@
+"""The state directory: there, private, and held by one writer at a time.
+
+The rule: whoever sends updates holds the lock for as long as it may send, so that two of them never undo each
+other's work; the lock goes with the process, however that ends. It keeps out a second writer on this machine
+that uses the same directory, and no other.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from allocsync.errors import AllocsyncError, SettingsError
+
+_LOCK = "lock"
+
+
+@contextmanager
+def held(directory: Path, *, command: str) -> Iterator[None]:
+    """Hold the directory for `command`, whose name others are told.
+
+    Raises:
+        SettingsError: the directory cannot be used.
+        AllocsyncError: somebody else holds it; names the process.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SettingsError(
+            f"ALLOCSYNC_STATE_DIR={directory}: cannot be used: {(error.strerror or 'unknown').lower()}. "
+            "Give a directory that this user can write to."
+        ) from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise AllocsyncError(_somebody(lock, directory)) from error
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, json.dumps({"pid": os.getpid(), "command": command}).encode(), 0)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _somebody(lock: int, directory: Path) -> str:
+    try:
+        holder = json.loads(os.pread(lock, 1000, 0))
+        who = f"allocsync {holder['command']} (pid {holder['pid']})"
+    except (ValueError, KeyError, TypeError):
+        who = "another allocsync"  # it has the lock and has not written its name yet
+    return (
+        f"{who} works with {directory}, and two writers would undo each other's work. Nothing was sent. "
+        "Stop it first, or leave the work to it."
+    )
