@@ -49,6 +49,18 @@ def _demo() -> click.Command:
     return demo
 
 
+def _completion() -> click.Command:
+    from allocsync.cli.completion import completion
+
+    return completion
+
+
+def _manual() -> click.Command:
+    from allocsync.cli.manual import manual
+
+    return manual
+
+
 COMMANDS: dict[str, Callable[[], click.Command]] = {
     "run": _run,
     "plan": _plan,
@@ -56,6 +68,8 @@ COMMANDS: dict[str, Callable[[], click.Command]] = {
     "validate": _validate,
     "serve": _serve,
     "demo": _demo,
+    "completion": _completion,
+    "manual": _manual,
 }
 
 

@@ -55,6 +55,7 @@ class Tally:
     "--deadline",
     "deadline_seconds",
     type=click.FloatRange(min=1),
+    metavar="SECONDS",
     default=300.0,
     show_default=True,
     help="Seconds after which the report says what is not settled.",
