@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TextIO
 
 from prometheus_client import CollectorRegistry
@@ -22,6 +23,7 @@ from structlog.typing import FilteringBoundLogger
 from allocsync import state_directory
 from allocsync.api.client import AllocationClient
 from allocsync.api.credentials import Credentials
+from allocsync.api.location import AUTO, REMEMBERED, Locator
 from allocsync.api.retry import FullJitter
 from allocsync.clock import SystemClock
 from allocsync.desired.load import Loaded
@@ -50,9 +52,22 @@ RENEW_SECONDS = 60.0
 
 @asynccontextmanager
 async def open_api(settings: Settings) -> AsyncIterator[AllocationClient]:
-    """The client that the settings describe."""
-    async with AllocationClient.open(settings.api_url, credentials=credentials_of(settings)) as client:
+    """The client that the settings describe.
+
+    Raises:
+        NoServerError: `api_url` is auto, and there is no server, or another one than before.
+    """
+    url = settings.api_url
+    if url == AUTO:
+        url = await locator_of(settings).find()
+    async with AllocationClient.open(url, credentials=credentials_of(settings)) as client:
         yield client
+
+
+def locator_of(settings: Settings) -> Locator:
+    """What finds the server with `api_url: auto`; which one it was is remembered where there is state."""
+    there = settings.state_dir.is_dir()
+    return Locator(home=Path.home(), remembered=settings.state_dir / REMEMBERED if there else None)
 
 
 def credentials_of(settings: Settings) -> Credentials:
@@ -157,7 +172,8 @@ class Daemon:
             AllocsyncError: somebody else holds the state directory.
         """
         with logs.library_lines(self._logger), state_directory.held(self.settings.state_dir, command="run"):
-            async with open_api(self.settings) as api:
+            url = None if self.settings.api_url == AUTO else self.settings.api_url
+            async with AllocationClient.open(url, credentials=self._credentials) as api:
                 await self._run(api)
 
     async def _run(self, api: AllocationClient) -> None:
@@ -175,7 +191,9 @@ class Daemon:
             self.bound.set()
             self._say("listening", host=self.address[0], port=self.address[1])
             async with self._signals(), asyncio.TaskGroup() as group:
-                around = (self._follow(loop), self._notify(loop), self._renew_now_and_then())
+                around = [self._follow(loop), self._notify(loop), self._renew_now_and_then()]
+                if self.settings.api_url == AUTO:
+                    around.append(locator_of(self.settings).follow(api.move, self._say))
                 tasks = [group.create_task(each) for each in around]
                 await loop.run()
                 for task in tasks:

@@ -43,7 +43,9 @@ def check_listen(text: str) -> str:
 
 
 def check_url(text: str) -> str:
-    """Accept an http(s) URL with a host; credentials, a query or a fragment have no place in it."""
+    """Accept auto, or an http(s) URL with a host; credentials, a query or a fragment have no place in it."""
+    if text == "auto":
+        return text
     parts = urlsplit(text)
     proper = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     if (

@@ -57,8 +57,11 @@ class Settings(BaseSettings):
     api_url: Annotated[
         str,
         AfterValidator(check_url),
-        Expects("an http or https URL without user, query or fragment", "http://localhost:1000"),
-    ] = Field(default="http://localhost:1000", description="Base URL of the Allocation API.")
+        Expects("auto, or an http or https URL without user, query or fragment", "http://localhost:1000"),
+    ] = Field(
+        default="http://localhost:1000",
+        description="Base URL of the Allocation API; auto finds one on this machine.",
+    )
     desired: Annotated[Path, BeforeValidator(check_path), Expects("a path", "/etc/allocsync/allocations")] = (
         Field(
             default=Path("/etc/allocsync/allocations"),

@@ -73,7 +73,7 @@ class AllocationClient:
     @asynccontextmanager
     async def open(
         cls,
-        base_url: str,
+        base_url: str | None,
         *,
         credentials: Credentials = Credentials(),
         timeouts: Timeouts = Timeouts(),
@@ -81,7 +81,7 @@ class AllocationClient:
         max_bulk_bytes: int = MAX_BULK_BYTES,
         wall: Callable[[], float] = time.time,
     ) -> AsyncIterator[Self]:
-        """Open a client; `base_url` may have a path and may end in a slash.
+        """Open a client; `base_url` may have a path and may end in a slash; None: see `move`.
 
         `wall` gives seconds since the epoch: Retry-After may be a date.
 
@@ -89,7 +89,7 @@ class AllocationClient:
             SettingsError: the URL is not one to send requests to.
         """
         async with Exchange.open(
-            _base(base_url),
+            None if base_url is None else _base(base_url),
             headers=_HEADERS,
             credentials=credentials,
             connect_seconds=timeouts.connect_seconds,
@@ -101,6 +101,14 @@ class AllocationClient:
                 max_answer_bytes=max_answer_bytes,
                 max_bulk_bytes=max_bulk_bytes,
             )
+
+    def move(self, base_url: str | None) -> None:
+        """Send requests there from the next one on; None: nowhere, they fail as not sent.
+
+        Raises:
+            SettingsError: the URL is not one to send requests to.
+        """
+        self._exchange.move(None if base_url is None else _base(base_url))
 
     def use(self, credentials: Credentials) -> None:
         """Send these from the next request on; one that is under way keeps what it began with."""

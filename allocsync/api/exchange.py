@@ -56,7 +56,7 @@ class Exchange:
 
     def __init__(
         self,
-        base_url: URL,
+        base_url: URL | None,
         *,
         reads: aiohttp.ClientSession,
         writes: aiohttp.ClientSession,
@@ -66,8 +66,7 @@ class Exchange:
     ) -> None:
         self._secrets: set[str] = set()
         self.use(credentials)
-        self._base = str(base_url).rstrip("/")
-        self._where = f"{base_url.host_subcomponent}:{base_url.port}"
+        self.move(base_url)
         self._reads = reads
         self._writes = writes
         self._connect_seconds = connect_seconds
@@ -77,7 +76,7 @@ class Exchange:
     @asynccontextmanager
     async def open(
         cls,
-        base_url: URL,
+        base_url: URL | None,
         *,
         headers: Mapping[str, str],
         credentials: Credentials,
@@ -99,6 +98,11 @@ class Exchange:
                 connect_seconds=connect_seconds,
                 wall=wall,
             )
+
+    def move(self, base_url: URL | None) -> None:
+        """Send requests there from the next one on; None: nowhere, until it is known where."""
+        self._base = None if base_url is None else str(base_url).rstrip("/")
+        self._where = "" if base_url is None else f"{base_url.host_subcomponent}:{base_url.port}"
 
     def use(self, credentials: Credentials) -> None:
         """Send these from the next request on. What was a secret once stays out of messages."""
@@ -123,6 +127,8 @@ class Exchange:
         seconds: float,
         max_bytes: int,
     ) -> Answer | NoAnswer:
+        if self._base is None:
+            return NoAnswer("no Allocation API has been found yet", sent=False)
         deadline = asyncio.get_running_loop().time() + seconds
         way = _Way()
 

@@ -50,7 +50,7 @@ def test_a_wrong_flag_is_judged_by_the_settings() -> None:
 def test_the_help_says_what_a_flag_means_its_variable_and_its_default() -> None:
     text = " ".join(CliRunner().invoke(root, ["show", "--help"]).output.split())
 
-    assert "--api-url URL Base URL of the Allocation API." in text
+    assert "--api-url URL Base URL of the Allocation API; auto finds one on this machine." in text
     assert "[ALLOCSYNC_API_URL; default http://localhost:1000]" in text
     assert text.index("--api-url") < text.index("--desired") < text.index("--other")
 
