@@ -37,6 +37,12 @@ def _validate() -> click.Command:
     return validate
 
 
+def _status() -> click.Command:
+    from allocsync.cli.status import status
+
+    return status
+
+
 def _serve() -> click.Command:
     from allocsync.cli.serve import serve
 
@@ -54,6 +60,7 @@ COMMANDS: dict[str, Callable[[], click.Command]] = {
     "plan": _plan,
     "apply": _apply,
     "validate": _validate,
+    "status": _status,
     "serve": _serve,
     "demo": _demo,
 }
