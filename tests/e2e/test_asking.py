@@ -8,7 +8,7 @@ from pathlib import Path
 from allocsync.api.server import ReferenceServer
 from allocsync.api.server.sample import sample_clouds
 from allocsync.reconcile.status import Condition
-from tests.e2e.processes import command, daemon, declare
+from tests.e2e.processes import command, daemon, declare, eventually
 
 CLOUDS = sample_clouds(3, 22)
 FIRST = str(CLOUDS[0]["id"])
@@ -54,3 +54,36 @@ async def test_a_daemon_that_is_not_there_is_an_error_for_people() -> None:
     code, _, stderr = await command("status", "--url", url, "--timeout", "1")
     assert code == 64
     assert "--timeout is how long to --wait" in stderr
+
+
+async def test_explain_shows_desired_live_error_and_the_open_update_of_one_allocation(tmp_path: Path) -> None:
+    file = tmp_path / "desired.yaml"
+    declare(file, CLOUDS, region="mars", version=str(CLOUDS[0]["version"]))
+    faults = {"update": {"timeout_before": 1}}
+    async with (
+        ReferenceServer.start(CLOUDS, faults=faults) as server,
+        daemon(server.url, file, tmp_path / "log", "--settle-seconds", "60") as running,
+    ):
+        await eventually(lambda: server.fired["update.timeout_before"] == 3)
+        while json.loads((await running.get("/api/v1/status"))[1])["conditions"]["Unknown"] < 3:
+            await asyncio.sleep(0.05)
+        code, text, stderr = await command("explain", FIRST[:8], "--url", running.url)
+        assert (code, stderr) == (0, "")
+        lines = text.splitlines()
+        assert lines[0].startswith(f"{FIRST}   Unknown since ")
+        rest = "\n".join(lines[1:])
+        assert f"declared    {file}:3   mode enforce" in rest
+        assert f"live {CLOUDS[0]['region']} → declared mars" in rest
+        assert f"equal       version   {CLOUDS[0]['version']}" in rest
+        assert "region → mars   outcome unknown since " in rest
+        assert "last error  504" in rest
+        assert "in a row: 0 of reads, 1 of updates" in rest
+        code, text, _ = await command("explain", FIRST, "--url", running.url, "--json")
+        assert code == 0
+        found = json.loads(text)
+        assert found["differences"] == [{"field": "region", "live": CLOUDS[0]["region"], "desired": "mars"}]
+        assert found["open_update"]["changes"] == found["differences"]
+        code, text, stderr = await command("explain", FIRST[:7], "--url", running.url)
+        assert (code, text) == (1, "")
+        assert f"allocsync: {FIRST[:7]} is too short" in stderr
+        assert f"allocsync:   {FIRST}" in stderr
