@@ -184,6 +184,7 @@ class Daemon:
             registry=self._registry,
             status=loop.status,
             allocations=loop.allocations,
+            explain=loop.explain,
             live=lambda: health.live(loop.status()),
             ready=lambda: health.ready(loop.status(), up_seconds=self._clock.now() - self._started_at),
         )

@@ -37,6 +37,18 @@ def _validate() -> click.Command:
     return validate
 
 
+def _status() -> click.Command:
+    from allocsync.cli.status import status
+
+    return status
+
+
+def _explain() -> click.Command:
+    from allocsync.cli.explain import explain
+
+    return explain
+
+
 def _serve() -> click.Command:
     from allocsync.cli.serve import serve
 
@@ -66,6 +78,8 @@ COMMANDS: dict[str, Callable[[], click.Command]] = {
     "plan": _plan,
     "apply": _apply,
     "validate": _validate,
+    "status": _status,
+    "explain": _explain,
     "serve": _serve,
     "demo": _demo,
     "completion": _completion,
@@ -103,17 +117,17 @@ def main() -> NoReturn:
         error.show()
         sys.exit(errors.EXIT_USAGE)
     except errors.AllocsyncError as error:
-        sys.exit(_explain(error))
+        sys.exit(_say(error))
     except BaseExceptionGroup as group:
         # A task group wraps what a user can act on; anything else in it is a bug and shows as one.
         actionable, rest = group.split(errors.AllocsyncError)
         if actionable is None or rest is not None:
             raise
-        sys.exit(max(_explain(error) for error in _flat(actionable)))
+        sys.exit(max(_say(error) for error in _flat(actionable)))
     sys.exit(result if isinstance(result, int) else errors.EXIT_FINE)
 
 
-def _explain(error: errors.AllocsyncError) -> int:
+def _say(error: errors.AllocsyncError) -> int:
     for line in str(error).splitlines():
         click.echo(f"allocsync: {line}", err=True)
     return error.exit_code

@@ -1,4 +1,4 @@
-"""The HTTP listener: /metrics, /livez, /readyz and /api/v1/status, all read-only.
+"""The HTTP listener: /metrics, /livez, /readyz and what is under /api/v1, all read-only.
 
 The rules: answers are made of what the loop says of itself at that moment; nothing here waits for the API.
 A status of 100,000 allocations goes out in slices with the loop running in between, so that looking at the
@@ -11,7 +11,6 @@ import asyncio
 import errno
 import itertools
 import json
-import math
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -22,8 +21,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from allocsync.errors import SettingsError
+from allocsync.observe import page_json
 from allocsync.observe.health import Verdict
-from allocsync.observe.logs import rfc3339
+from allocsync.reconcile.explain import Explanation, NotFound
 from allocsync.reconcile.status import AllocationStatus, Condition, LoopStatus
 from allocsync.setting_checks import parse_listen
 
@@ -46,6 +46,7 @@ class Pages:
     registry: CollectorRegistry
     status: Callable[[], LoopStatus]
     allocations: Callable[[], Iterable[AllocationStatus]]
+    explain: Callable[[str], Explanation | NotFound]
     live: Callable[[], Verdict]
     ready: Callable[[], Verdict]
 
@@ -73,10 +74,17 @@ def make_app(pages: Pages) -> web.Application:
         await response.write_eof()
         return response
 
+    async def explain(request: web.Request) -> web.Response:
+        found = pages.explain(request.match_info["id"])
+        if isinstance(found, NotFound):
+            return web.json_response(page_json.not_found(found), status=404)
+        return web.json_response(page_json.explanation(found))
+
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/livez", livez)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/api/v1/status", status)
+    app.router.add_get("/api/v1/allocations/{id:.+}", explain)
     app.on_response_prepare.append(_common_headers)
     return app
 
@@ -128,18 +136,7 @@ async def _status_json(pages: Pages) -> AsyncIterator[bytes]:
     separator = b""
     allocations = iter(pages.allocations())
     while rows := list(itertools.islice(allocations, SLICE)):
-        yield separator + b",\n".join(json.dumps(_row(row)).encode() for row in rows)
+        yield separator + b",\n".join(json.dumps(page_json.status_row(row)).encode() for row in rows)
         separator = b",\n"
         await asyncio.sleep(0)  # a write to a quick reader does not wait
     yield b"]}\n"
-
-
-def _row(row: AllocationStatus) -> dict[str, str | None]:
-    at = row.next_look_at
-    return {
-        "id": row.id,
-        "condition": row.condition.value,
-        "reason": row.reason,
-        "since": rfc3339(row.since),
-        "next_look_at": rfc3339(at) if at is not None and math.isfinite(at) else None,
-    }

@@ -54,6 +54,11 @@ def visible(value: Json) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def as_text(value: Json) -> str | None:
+    """One live value for programs: text as it is, anything else as JSON; None where there is none."""
+    return value if isinstance(value, str | None) else json.dumps(tagged(value))
+
+
 def count(number: int, noun: str) -> str:
     """`1 allocation`, `5,000 allocations`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
@@ -121,9 +126,7 @@ def as_json(plan: Plan) -> dict[str, object]:
             {
                 "id": step.id,
                 "field": change.field,
-                "live": change.live
-                if isinstance(change.live, str | None)
-                else json.dumps(tagged(change.live)),
+                "live": as_text(change.live),
                 "desired": change.desired,
             }
             for step in plan.updates

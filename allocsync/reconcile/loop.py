@@ -13,14 +13,15 @@ Left out: how a pass over one allocation goes (`cycle`) and the pass over all of
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from math import inf
 
 from allocsync.planning.model import AllocationId, Desired, Generation
+from allocsync.reconcile import report
 from allocsync.reconcile.condition import project
 from allocsync.reconcile.cycle import Cycle
 from allocsync.reconcile.decision import State
 from allocsync.reconcile.events import Event, Observer
+from allocsync.reconcile.explain import Explanation, NotFound, explain
 from allocsync.reconcile.lane import Lane
 from allocsync.reconcile.limiter import Limiter, Slot
 from allocsync.reconcile.ports import Api, Clock, Journal
@@ -32,15 +33,6 @@ from allocsync.reconcile.status import AllocationStatus, Condition, LoopStatus
 STALL_SECONDS = 30.0
 TICK_SECONDS = 0.001  # no finer: a clock that is a hair short of a due time must not make it spin
 IDLE_SECONDS = 10.0  # the dispatcher turns at least this often, so that its silence means something
-
-
-@dataclass(slots=True)
-class Shown:
-    """The condition that was last told of an allocation, and since when (wall clock)."""
-
-    condition: Condition
-    reason: str
-    since: float
 
 
 class Loop:
@@ -65,7 +57,7 @@ class Loop:
         self._rules = rules
         self._drain_seconds = drain_seconds
         self._lanes: dict[AllocationId, Lane] = {}
-        self._shown: dict[AllocationId, Shown] = {}
+        self._shown: dict[AllocationId, report.Shown] = {}
         self._counts = dict.fromkeys(Condition, 0)
         self._queue: Queue[AllocationId] = Queue()
         self._limiter = Limiter(limits)
@@ -220,7 +212,7 @@ class Loop:
         self._counts[condition] += 1
         if shown is not None:
             self._counts[shown.condition] -= 1
-        self._shown[lane.id] = Shown(condition, reason, self._clock.wall())
+        self._shown[lane.id] = report.Shown(condition, reason, self._clock.wall())
         before = None if shown is None else shown.condition.value
         self._tell("condition_changed", lane.id, before=before, after=condition.value, reason=reason)
         everything = self._counts[Condition.IN_SYNC] == len(self._lanes)
@@ -251,16 +243,16 @@ class Loop:
 
     def allocations(self) -> Iterator[AllocationStatus]:
         """Every allocation as it is now, sorted by id; those that go while this is read are left out."""
-        wall, now = self._clock.wall(), self._clock.now()
-        for key in sorted(self._lanes):
-            lane, shown = self._lanes.get(key), self._shown.get(key)
-            if lane is None or shown is None:
-                continue
-            at = lane.turn().at
-            condition, reason = project(lane, now, self._resync.interval_seconds)
-            yield AllocationStatus(
-                key, condition, reason, shown.since, None if at == inf else wall + at - now
-            )
+        return report.allocations(self._lanes, self._shown, self._moment())
+
+    def explain(self, name: str) -> Explanation | NotFound:
+        """One allocation, by its id or the beginning of it: all that is known of it now."""
+        return explain(name, self._lanes, self._shown, self._moment())
+
+    def _moment(self) -> report.Moment:
+        return report.Moment(
+            now=self._clock.now(), wall=self._clock.wall(), resync_seconds=self._resync.interval_seconds
+        )
 
     def status(self) -> LoopStatus:
         """The loop as it is now."""

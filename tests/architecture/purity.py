@@ -34,6 +34,9 @@ REACHES_THROUGH = frozenset(
 )
 
 
+DECIDERS = ("queue", "lane", "limiter", "decision", "leaves", "rules", "condition", "report", "explain")
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Modules, by pattern below the root, and all that they may import."""
@@ -43,18 +46,14 @@ class Rule:
 
 
 def _decider_imports() -> frozenset[str]:
-    siblings = ("queue", "lane", "limiter", "decision", "leaves", "rules", "condition", "status", "events")
-    own = {f"allocsync.reconcile.{name}" for name in siblings}
+    own = {f"allocsync.reconcile.{name}" for name in (*DECIDERS, "status", "events")}
     return PURE_IMPORTS | own | {"allocsync.planning", "heapq", "math"}
 
 
 RULES = (
     Rule(files=("allocsync/planning/**/*.py",), imports=PURE_IMPORTS | {"allocsync.planning"}),
     Rule(
-        files=tuple(
-            f"allocsync/reconcile/{name}.py"
-            for name in ("queue", "lane", "limiter", "decision", "leaves", "rules", "condition")
-        ),
+        files=tuple(f"allocsync/reconcile/{name}.py" for name in DECIDERS),
         imports=_decider_imports(),
     ),
 )

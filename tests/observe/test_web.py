@@ -19,6 +19,7 @@ from allocsync.observe.metrics import Metrics
 from allocsync.observe.web import SLICE, Pages, make_app, serve_web
 from allocsync.planning.model import AllocationId
 from allocsync.reconcile.events import Event
+from allocsync.reconcile.explain import NotFound
 from allocsync.reconcile.status import AllocationStatus, Condition, LoopStatus
 
 SINCE = 1_795_435_450.218  # 2026-11-23T12:04:10.218Z
@@ -59,6 +60,7 @@ class Daemon:
             registry=self.registry,
             status=self.status,
             allocations=self.allocations,
+            explain=lambda name: NotFound(name, ()),
             live=lambda: self.live,
             ready=lambda: self.ready,
         )

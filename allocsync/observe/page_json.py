@@ -1,0 +1,69 @@
+"""The JSON of the pages under /api/v1: what the loop says of itself, as values that `json` can write.
+
+The rule: times are RFC 3339 in UTC or null, and a value that a server sent is text: its own if it is one,
+otherwise JSON; null is an absent one. These shapes are a contract: scripts and the commands read them.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
+
+from allocsync.observe.logs import rfc3339
+from allocsync.planning.diff import Change
+from allocsync.planning.render import as_text
+from allocsync.reconcile.explain import Explanation, NotFound
+from allocsync.reconcile.status import AllocationStatus
+
+Object: TypeAlias = Mapping[str, object]
+
+
+def status_row(row: AllocationStatus) -> Object:
+    """One allocation in the status."""
+    return {
+        "id": row.id,
+        "condition": row.condition.value,
+        "reason": row.reason,
+        "since": rfc3339(row.since),
+        "next_look_at": _time(row.next_look_at),
+    }
+
+
+def explanation(found: Explanation) -> Object:
+    """Everything about one allocation; it begins as its row in the status does."""
+    update = found.open_update
+    return {
+        **status_row(found.status),
+        "source": found.source,
+        "mode": None if found.mode is None else found.mode.value,
+        "problems": list(found.problems),
+        "desired": dict(found.desired),
+        "differences": None if found.differences is None else _changes(found.differences),
+        "observed_at": _time(found.observed_at),
+        "missing": found.missing,
+        "last_error": found.last_error,
+        "read_failures": found.read_failures,
+        "write_failures": found.write_failures,
+        "no_update_before": _time(found.no_update_before),
+        "open_update": None
+        if update is None
+        else {
+            "changes": _changes(update.changes),
+            "unknown_since": _time(update.unknown_since),
+            "settles_at": _time(update.settles_at),
+        },
+    }
+
+
+def not_found(found: NotFound) -> Object:
+    """What a 404 says."""
+    return {"error": found.why, "suggestions": list(found.suggestions)}
+
+
+def _changes(changes: Iterable[Change]) -> list[Object]:
+    return [
+        {"field": change.field, "live": as_text(change.live), "desired": change.desired} for change in changes
+    ]
+
+
+def _time(seconds: float | None) -> str | None:
+    return rfc3339(seconds) if seconds is not None and math.isfinite(seconds) else None

@@ -1,0 +1,125 @@
+"""Everything that is known of one allocation: what its lane knows, as a plain value for people. Pure.
+
+The rule: nothing is asked of the API for it. What is live is what the latest usable look showed, so the value
+says when that was; `differences` is None where no look has compared with what is declared now.
+
+An allocation may be named by its id or by the first characters of it, when no other one has the same.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+from allocsync.planning.diff import Change
+from allocsync.planning.model import AllocationId, Mode
+from allocsync.reconcile.lane import Lane
+from allocsync.reconcile.report import Moment, Shown, allocation
+from allocsync.reconcile.status import AllocationStatus
+
+PREFIX_MIN = 8  # a shorter prefix may be unique today and somebody else's tomorrow
+SUGGESTIONS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenUpdate:
+    """An update that was sent, or is about to be, and whose outcome is not known.
+
+    `unknown_since` is None while it is under way; before `settles_at` a read cannot say "not applied".
+    """
+
+    changes: tuple[Change, ...]
+    unknown_since: float | None
+    settles_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """One allocation. Times are seconds since the epoch, None for never or not known.
+
+    `failures` are in a row; `no_update_before` is when backoff, Retry-After and a refusal are all over.
+    """
+
+    status: AllocationStatus
+    source: str
+    mode: Mode | None  # None: no good version of it is declared
+    desired: tuple[tuple[str, str], ...]
+    problems: tuple[str, ...]
+    differences: tuple[Change, ...] | None
+    observed_at: float | None
+    missing: bool
+    last_error: str
+    read_failures: int
+    write_failures: int
+    no_update_before: float | None
+    open_update: OpenUpdate | None
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """The name fits no allocation, or more than one; `suggestions` are ids that begin alike."""
+
+    why: str
+    suggestions: tuple[AllocationId, ...]
+
+
+def explain(
+    name: str, lanes: Mapping[AllocationId, Lane], shown: Mapping[AllocationId, Shown], moment: Moment
+) -> Explanation | NotFound:
+    """The allocation with this id, or the only one whose id begins with these 8 or more characters."""
+    key = AllocationId(name)
+    if key not in lanes:
+        fitting = _beginning(name, lanes)
+        if len(fitting) != 1 or len(name) < PREFIX_MIN:
+            return _not_found(name, fitting, lanes)
+        (key,) = fitting
+    if key not in shown:
+        return NotFound(f"{name} is new; ask again", ())
+    return _explanation(lanes[key], allocation(lanes[key], shown[key], moment), moment)
+
+
+def _explanation(lane: Lane, status: AllocationStatus, moment: Moment) -> Explanation:
+    current = lane.desired is not None and lane.compared == lane.desired
+    held_until = max(lane.no_post_before.values(), default=moment.now)
+    if lane.terminal and lane.terminal == lane.changes:
+        held_until = max(held_until, lane.terminal_until)
+    return Explanation(
+        status=status,
+        source=lane.desired.source if lane.desired else "",
+        mode=lane.desired.mode if lane.desired else None,
+        desired=lane.desired.leaves if lane.desired else (),
+        problems=lane.problems,
+        differences=lane.changes if current else None,
+        observed_at=moment.at(lane.observed_at),
+        missing=lane.missing,
+        last_error=lane.error,
+        read_failures=lane.read_failures,
+        write_failures=lane.write_failures,
+        no_update_before=moment.at(held_until) if held_until > moment.now else None,
+        open_update=_open_update(lane, moment),
+    )
+
+
+def _open_update(lane: Lane, moment: Moment) -> OpenUpdate | None:
+    if lane.intent is None:
+        return None
+    return OpenUpdate(
+        changes=lane.intent.changes,
+        unknown_since=moment.at(lane.intent.unknown_since),
+        settles_at=moment.at(lane.intent.settles_at(lane.rules.settle_seconds)),
+    )
+
+
+def _beginning(start: str, ids: Iterable[AllocationId]) -> list[AllocationId]:
+    return [key for key in ids if key.startswith(start)]
+
+
+def _not_found(name: str, fitting: list[AllocationId], ids: Iterable[AllocationId]) -> NotFound:
+    if len(fitting) > 1:
+        why = f"{name} fits {len(fitting):,} allocations; give more of the id"
+    elif fitting:
+        why = f"{name} is too short: give the id, or the first {PREFIX_MIN} characters of it at least"
+    else:
+        why = f"{name}: no such allocation is declared"
+        # A slip further back: the first characters, as they are shown everywhere, may still be right.
+        fitting = _beginning(name[:PREFIX_MIN], ids) or _beginning(name[: PREFIX_MIN // 2], ids)
+    return NotFound(why, tuple(islice(sorted(fitting), SUGGESTIONS)))

@@ -1,0 +1,89 @@
+"""The commands that ask a running daemon, as processes beside a real one."""
+
+import asyncio
+import json
+import socket
+from pathlib import Path
+
+from allocsync.api.server import ReferenceServer
+from allocsync.api.server.sample import sample_clouds
+from allocsync.reconcile.status import Condition
+from tests.e2e.processes import command, daemon, declare, eventually
+
+CLOUDS = sample_clouds(3, 22)
+FIRST = str(CLOUDS[0]["id"])
+
+
+async def test_status_says_what_the_daemon_says_and_waits_for_all_to_be_in_sync(tmp_path: Path) -> None:
+    file = tmp_path / "desired.yaml"
+    declare(file, CLOUDS, region="mars")
+    async with (
+        ReferenceServer.start(CLOUDS) as server,
+        daemon(server.url, file, tmp_path / "log") as running,
+    ):
+        code, text, stderr = await command("status", "--url", running.url, "--wait", "--timeout", "20")
+        assert (code, stderr) == (0, "")
+        assert text.startswith("3 InSync   of 3 · generation ")
+        declare(file, CLOUDS, region="mars", mode="suspend")
+        while json.loads((await running.get("/api/v1/status"))[1])["conditions"]["InSync"]:
+            await asyncio.sleep(0.05)
+        environ = {"ALLOCSYNC_LISTEN": running.url.removeprefix("http://")}
+        code, text, _ = await command("status", "--json", environ=environ)
+        found = json.loads(text)
+        assert code == 0
+        assert list(found) == ["generation", "conditions", "allocations"]
+        assert found["conditions"] == {each.value: 3 * (each == "Suspended") for each in Condition}
+        assert [list(row) for row in found["allocations"]] == [
+            ["id", "condition", "reason", "since", "next_look_at"]
+        ] * 3
+        code, text, stderr = await command("status", "--wait", "--timeout", "0.2", environ=environ)
+        assert code == 1
+        assert "allocsync: 3 of 3 not in sync after 0.2 s:" in stderr
+        assert f"allocsync: {FIRST}: Suspended. mode suspend" in stderr
+        assert f"  {FIRST}   Suspended" in text
+
+
+async def test_a_daemon_that_is_not_there_is_an_error_for_people() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    for more in ([], ["--wait", "--timeout", "0.1"]):
+        code, text, stderr = await command("status", "--url", url, *more)
+        assert (code, text) == (1, "")
+        assert f"allocsync: no daemon answers at {url}. Is `allocsync run` running?" in stderr
+        assert "Traceback" not in stderr
+    code, _, stderr = await command("status", "--url", url, "--timeout", "1")
+    assert code == 64
+    assert "--timeout is how long to --wait" in stderr
+
+
+async def test_explain_shows_desired_live_error_and_the_open_update_of_one_allocation(tmp_path: Path) -> None:
+    file = tmp_path / "desired.yaml"
+    declare(file, CLOUDS, region="mars", version=str(CLOUDS[0]["version"]))
+    faults = {"update": {"timeout_before": 1}}
+    async with (
+        ReferenceServer.start(CLOUDS, faults=faults) as server,
+        daemon(server.url, file, tmp_path / "log", "--settle-seconds", "60") as running,
+    ):
+        await eventually(lambda: server.fired["update.timeout_before"] == 3)
+        while json.loads((await running.get("/api/v1/status"))[1])["conditions"]["Unknown"] < 3:
+            await asyncio.sleep(0.05)
+        code, text, stderr = await command("explain", FIRST[:8], "--url", running.url)
+        assert (code, stderr) == (0, "")
+        lines = text.splitlines()
+        assert lines[0].startswith(f"{FIRST}   Unknown since ")
+        rest = "\n".join(lines[1:])
+        assert f"declared    {file}:3   mode enforce" in rest
+        assert f"live {CLOUDS[0]['region']} → declared mars" in rest
+        assert f"equal       version   {CLOUDS[0]['version']}" in rest
+        assert "region → mars   outcome unknown since " in rest
+        assert "last error  504" in rest
+        assert "0 reads, 1 updates in a row" in rest
+        code, text, _ = await command("explain", FIRST, "--url", running.url, "--json")
+        assert code == 0
+        found = json.loads(text)
+        assert found["differences"] == [{"field": "region", "live": CLOUDS[0]["region"], "desired": "mars"}]
+        assert found["open_update"]["changes"] == found["differences"]
+        code, text, stderr = await command("explain", FIRST[:7], "--url", running.url)
+        assert (code, text) == (1, "")
+        assert f"allocsync: {FIRST[:7]} is too short" in stderr
+        assert f"allocsync:   {FIRST}" in stderr
