@@ -1,5 +1,6 @@
 """The tests' own ground: no network but loopback, no foreign environment, no skip where none is allowed."""
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -64,7 +65,9 @@ def test_each_way_out_is_stopped(inner: Path, call: str) -> None:
 def test_loopback_is_open() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
         pass
-    assert socket.getaddrinfo("localhost", 80)
+    # The guard would raise PermissionError; a machine without /etc/hosts does not know the name, and may.
+    with contextlib.suppress(socket.gaierror):
+        socket.getaddrinfo("localhost", 80)
 
 
 async def test_a_name_under_invalid_does_not_resolve() -> None:
