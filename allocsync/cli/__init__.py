@@ -49,6 +49,12 @@ def _explain() -> click.Command:
     return explain
 
 
+def _export() -> click.Command:
+    from allocsync.cli.export import export
+
+    return export
+
+
 def _serve() -> click.Command:
     from allocsync.cli.serve import serve
 
@@ -80,6 +86,7 @@ COMMANDS: dict[str, Callable[[], click.Command]] = {
     "validate": _validate,
     "status": _status,
     "explain": _explain,
+    "export": _export,
     "serve": _serve,
     "demo": _demo,
     "completion": _completion,

@@ -37,14 +37,19 @@ def write_json(value: Mapping[str, object]) -> None:
 
 
 def write_file(file: Path, value: Mapping[str, object]) -> None:
-    """Write one JSON object to a file, whole or not at all.
+    """Write one JSON object to a file; see `write_text`."""
+    write_text(file, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text to a file, whole or not at all.
 
     Raises:
         AllocsyncError: it cannot be written.
     """
     beside = file.with_name(f".{file.name}.new")
     try:
-        beside.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        beside.write_text(text, encoding="utf-8")
         beside.replace(file)
     except OSError as error:
         raise AllocsyncError(f"{file}: cannot be written: {(error.strerror or 'unknown').lower()}") from error

@@ -93,7 +93,7 @@ def read_document(source: SourceText, node: Node, *, default_mode: Mode) -> Docu
     allocations = _allocations(node, fault)
     entries = []
     for key, pair in allocations.items():
-        wrong = _wrong_id(key)
+        wrong = wrong_id(key)
         if wrong:
             fault(pair.at, ("allocations", key), wrong)
         else:
@@ -143,7 +143,7 @@ def _allocations(node: Block, fault: Fault) -> Mapping[str, Pair]:
     return {}
 
 
-def _wrong_id(key: str) -> str:
+def wrong_id(key: str) -> str:
     """What is wrong with an id; an allocation without a usable id cannot be told from others."""
     if not key:
         return "an id cannot be empty"

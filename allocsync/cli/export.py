@@ -1,0 +1,69 @@
+"""`allocsync export`: live state as a desired state, to begin with or to compare."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from allocsync.api.client import AllocationClient
+from allocsync.cli import live, output
+from allocsync.cli.options import Flags, setting_options, settings_from
+from allocsync.daemon import open_api
+from allocsync.desired.schema import wrong_id
+from allocsync.errors import AllocsyncError, BulkUnavailable
+from allocsync.planning.declaration import declarations
+from allocsync.planning.model import AllocationId, Cloud, Failed, Live, Snapshot
+from allocsync.planning.render import visible
+from allocsync.settings import Settings
+
+
+@click.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file, whole or not at all."
+)
+@setting_options("api_url", "concurrency_max", "bulk")
+@click.pass_context
+def export(context: click.Context, flags: Flags, ids: tuple[str, ...], out: Path | None) -> None:
+    """Print the live state of each ID, or of everything, as a desired state that declares it."""
+    settings = settings_from(context, flags)
+    clouds = asyncio.run(_read(settings, [AllocationId(key) for key in dict.fromkeys(ids)]))
+    text = "\n".join(declarations(clouds, wrong_id=wrong_id)) + "\n"
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        output.write_text(out, text)
+
+
+async def _read(settings: Settings, ids: list[AllocationId]) -> list[Cloud]:
+    async with open_api(settings) as api:
+        if not ids:
+            return await _everything(api)
+        snapshots, _ = await live.read(api, ids, settings)
+    problems = [_problem(key, snapshot) for key, snapshot in snapshots.items()]
+    wrong = [problem for problem in problems if problem]
+    if wrong:
+        raise AllocsyncError("\n".join([*wrong, "Nothing was exported."]))
+    return _clouds(snapshots)
+
+
+async def _everything(api: AllocationClient) -> list[Cloud]:
+    try:
+        return [cloud async for cloud in api.list()]
+    except BulkUnavailable as error:
+        raise AllocsyncError(
+            f"everything cannot be read in one request: {error}. Nothing was exported. "
+            "Name the allocations: allocsync export ID..."
+        ) from error
+
+
+def _problem(key: AllocationId, snapshot: Snapshot) -> str:
+    if isinstance(snapshot, Live):
+        return ""
+    why = snapshot.reason if isinstance(snapshot, Failed) else "410: there is none"
+    return f"{visible(key)}: {why}"
+
+
+def _clouds(snapshots: Mapping[AllocationId, Snapshot]) -> list[Cloud]:
+    return [snapshot.cloud for snapshot in snapshots.values() if isinstance(snapshot, Live)]
