@@ -31,7 +31,7 @@ from allocsync.errors import BulkUnavailable, SettingsError
 from allocsync.planning.model import AllocationId, Cloud, Failed, NotSent, Snapshot, UpdateAnswer
 
 MAX_ANSWER_BYTES = 1024 * 1024
-MAX_BULK_BYTES = 1024 * 1024 * 1024
+MAX_BULK_BYTES = 128 * 1024 * 1024  # held in memory while it is read: two hundred thousand clouds or so
 RECORDS_PER_STEP = 50  # decoded in a thread between two turns of the event loop: about a millisecond
 INLINE_BYTES = 64 * 1024  # a smaller bulk answer is not worth a thread
 

@@ -52,9 +52,9 @@ async def _everything(api: AllocationClient) -> list[Cloud]:
     try:
         return [cloud async for cloud in api.list()]
     except BulkUnavailable as error:
+        hint = "" if error.supported else " Name the allocations: allocsync export ID..."
         raise AllocsyncError(
-            f"everything cannot be read in one request: {error}. Nothing was exported. "
-            "Name the allocations: allocsync export ID..."
+            f"everything cannot be read in one request: {error}. Nothing was exported.{hint}"
         ) from error
 
 

@@ -1,7 +1,5 @@
 """Every fault of the reference server, met by the client: what it makes of it, and that it was there."""
 
-import asyncio
-import resource
 from collections.abc import AsyncIterator
 
 import pytest
@@ -149,21 +147,3 @@ async def test_a_redirect_is_not_followed_by_anything(server: ReferenceServer) -
     assert isinstance(answer, Failed)
     assert "redirects are never followed" in answer.reason
     assert [record["op"] for record in server.records if record["op"] != "fault"] == ["update", "snapshot"]
-
-
-async def test_drips_and_cut_answers_by_the_hundred_leave_nothing_behind(server: ReferenceServer) -> None:
-    server.set_faults({"all": {"drip": 0.5, "cut_off": 0.5, "drip_seconds": 0.2}})
-    async with client_of(server.url, get_seconds=0.3, post_seconds=0.3) as client:
-
-        async def ask() -> None:
-            assert isinstance(await client.snapshot(ID), Failed)
-            assert isinstance(await client.update(ID, CLOUDS[0]), OutcomeUnknown)
-
-        await asyncio.gather(*(ask() for _ in range(20)))
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        for _ in range(5):
-            await asyncio.gather(*(ask() for _ in range(20)))
-        grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert grown_kib < 16 * 1024
-    assert server.fired["snapshot.drip"] > 20
-    assert server.fired["update.cut_off"] > 20

@@ -191,4 +191,4 @@ async def test_what_is_exported_is_valid_and_differs_in_nothing(tmp_path: Path) 
         server.set_faults({"list": {"500": 1}})
         status, text, stderr = await command("export", "--api-url", server.url)
         assert (status, text) == (1, "")
-        assert "allocsync export ID..." in stderr
+        assert "500 Internal Server Error" in stderr
