@@ -1,4 +1,4 @@
-"""`allocsync validate`: judge the desired state offline, every mistake at once."""
+"""`allocsync validate`: judge the settings and the desired state offline, every mistake at once."""
 
 from pathlib import Path
 
@@ -6,36 +6,40 @@ import click
 
 from allocsync import errors
 from allocsync.cli import output
+from allocsync.cli.options import Flags, setting_options, settings_from
 from allocsync.desired import reading
 from allocsync.desired.load import Examined, examine
-from allocsync.planning.model import Mode
 from allocsync.planning.render import count
+from allocsync.settings import Settings
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path), required=False, envvar="ALLOCSYNC_DESIRED")
+@click.argument("path", type=click.Path(path_type=Path), required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option(
-    "--mode",
-    type=click.Choice([mode.value for mode in Mode]),
-    default=Mode.ENFORCE.value,
-    envvar="ALLOCSYNC_MODE",
-    help="Mode of allocations that name none; it is part of the generation's digest. [ALLOCSYNC_MODE]",
-)
-def validate(path: Path | None, as_json: bool, mode: str) -> int:
-    """Check the desired state at PATH (a file or a directory); default ALLOCSYNC_DESIRED.
+@setting_options("mode")
+@click.pass_context
+def validate(context: click.Context, flags: Flags, path: Path | None, as_json: bool) -> int:
+    """Check the settings, and the desired state at PATH (a file or a directory); default ALLOCSYNC_DESIRED.
 
-    Reads only files, changes nothing, and exits with 1 when there is anything wrong.
+    Reads only files and changes nothing. Exits with 1 when anything is wrong in the desired state, and with
+    78 when a setting is.
     """
-    if path is None:
-        raise click.UsageError("which files? Give PATH, or set ALLOCSYNC_DESIRED.")
-    examined = examine(reading.read(path), default_mode=Mode(mode))
-    if as_json:
-        output.write_json(_as_json(examined))
-    else:
-        for line in _lines(path, examined):
-            click.echo(line)
-    return errors.EXIT_ERROR if examined.problems else errors.EXIT_FINE
+    found, wrong = Settings(), None
+    try:
+        found = settings_from(context, flags)
+    except errors.SettingsError as error:
+        wrong = error  # told at the end: whoever mends the one wants to know of the other
+    if path is not None or wrong is None:
+        where = found.desired if path is None else path
+        examined = examine(reading.read(where), default_mode=found.mode)
+        if as_json:
+            output.write_json(_as_json(examined))
+        else:
+            for line in _lines(where, examined):
+                click.echo(line)
+        if wrong is None:
+            return errors.EXIT_ERROR if examined.problems else errors.EXIT_FINE
+    raise wrong
 
 
 def _lines(path: Path, examined: Examined) -> list[str]:
