@@ -37,6 +37,12 @@ def _validate() -> click.Command:
     return validate
 
 
+def _schema() -> click.Command:
+    from allocsync.cli.schema import schema
+
+    return schema
+
+
 def _serve() -> click.Command:
     from allocsync.cli.serve import serve
 
@@ -54,6 +60,7 @@ COMMANDS: dict[str, Callable[[], click.Command]] = {
     "plan": _plan,
     "apply": _apply,
     "validate": _validate,
+    "schema": _schema,
     "serve": _serve,
     "demo": _demo,
 }
