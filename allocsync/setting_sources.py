@@ -20,6 +20,9 @@ import yaml
 PREFIX = "ALLOCSYNC_"
 _SHOWN_LENGTH = 120
 _BIGGEST_FILE_BYTES = 1_000_000
+_NEARLY = 0.8  # of the letters: ALLOCSYNC_RESYNC_SECS is a slip, ALLOCSYNC_OWNER is somebody's own
+# What Kubernetes sets for a Service whose name begins with allocsync.
+_OF_A_SERVICE = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_[A-Z]+(_(PROTO|PORT|ADDR))?)?)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,24 @@ def from_environment(names: Collection[str], environ: Mapping[str, str]) -> dict
         for name in names
         if environ.get(variable := variable_name(name))
     }
+
+
+def misspelt_variables(names: Collection[str], environ: Mapping[str, str]) -> list[str]:
+    """Say which ALLOCSYNC_* are nearly a setting; others are let be, and so is what Kubernetes makes."""
+    problems = []
+    for variable in sorted(environ):
+        asked = variable.removeprefix(PREFIX).lower()
+        if not variable.startswith(PREFIX) or not environ[variable] or _OF_A_SERVICE.search(variable):
+            continue
+        if variable in map(variable_name, names):
+            continue
+        close = difflib.get_close_matches(asked, names, n=1, cutoff=_NEARLY)
+        if close:
+            problems.append(
+                f"{shown(variable)} is not a setting (from the environment). "
+                f"Did you mean {variable_name(close[0])}?"
+            )
+    return problems
 
 
 def from_secret_files(

@@ -5,8 +5,8 @@ file `allocsync_<name>` (in `$CREDENTIALS_DIRECTORY`, then /run/secrets), the YA
 
 The rules: a wrong value is one line that names the setting, the value, where it came from and one that would
 do; a secret is never shown. Scalars of the YAML file are taken as they are written, so that `bulk: off` is
-not a boolean. An empty environment variable counts as not set, and unknown `ALLOCSYNC_*` variables are let
-be: Kubernetes makes some (`ALLOCSYNC_PORT`) for a Service of this name.
+not a boolean. An empty environment variable counts as not set. An unknown `ALLOCSYNC_*` variable is an error
+when it is nearly a setting, and let be otherwise: Kubernetes makes some for a Service of this name.
 
 Left out: flags as such (`cli.options`), and whether what a setting points at answers (`doctor`).
 """
@@ -29,6 +29,7 @@ from allocsync.setting_sources import (
     from_environment,
     from_secret_files,
     from_yaml,
+    misspelt_variables,
     shown,
     variable_name,
 )
@@ -202,7 +203,7 @@ def load_settings(
     Raises:
         SettingsError: every mistake, one a line.
     """
-    problems: list[str] = []
+    problems = misspelt_variables([*Settings.model_fields, "config"], environ)
     if config_file is None and environ.get(CONFIG_VARIABLE):
         config_file = Path(environ[CONFIG_VARIABLE])
     credentials = environ.get("CREDENTIALS_DIRECTORY")

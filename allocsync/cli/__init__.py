@@ -4,94 +4,30 @@ The rule: this module imports click and nothing heavier, so that `allocsync --ve
 error that a user can act on is printed as `allocsync: …` without a traceback and becomes an exit code.
 """
 
+import importlib
 import sys
-from collections.abc import Callable, Iterator
-from typing import NoReturn
+from collections.abc import Iterator
+from typing import NoReturn, cast
 
 import click
 
 from allocsync import __version__, errors
 
-
-def _run() -> click.Command:
-    from allocsync.cli.run import run
-
-    return run
-
-
-def _plan() -> click.Command:
-    from allocsync.cli.plan import plan
-
-    return plan
-
-
-def _apply() -> click.Command:
-    from allocsync.cli.apply import apply
-
-    return apply
-
-
-def _validate() -> click.Command:
-    from allocsync.cli.validate import validate
-
-    return validate
-
-
-def _status() -> click.Command:
-    from allocsync.cli.status import status
-
-    return status
-
-
-def _explain() -> click.Command:
-    from allocsync.cli.explain import explain
-
-    return explain
-
-
-def _export() -> click.Command:
-    from allocsync.cli.export import export
-
-    return export
-
-
-def _serve() -> click.Command:
-    from allocsync.cli.serve import serve
-
-    return serve
-
-
-def _demo() -> click.Command:
-    from allocsync.cli.demo import demo
-
-    return demo
-
-
-def _completion() -> click.Command:
-    from allocsync.cli.completion import completion
-
-    return completion
-
-
-def _manual() -> click.Command:
-    from allocsync.cli.manual import manual
-
-    return manual
-
-
-COMMANDS: dict[str, Callable[[], click.Command]] = {
-    "run": _run,
-    "plan": _plan,
-    "apply": _apply,
-    "validate": _validate,
-    "status": _status,
-    "explain": _explain,
-    "export": _export,
-    "serve": _serve,
-    "demo": _demo,
-    "completion": _completion,
-    "manual": _manual,
-}
+# Each is a module here, and in it a command of the same name.
+COMMANDS = (
+    "run",
+    "plan",
+    "apply",
+    "validate",
+    "status",
+    "explain",
+    "export",
+    "schema",
+    "serve",
+    "demo",
+    "completion",
+    "manual",
+)
 
 
 class _Commands(click.Group):
@@ -101,8 +37,10 @@ class _Commands(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - likewise
-        load = COMMANDS.get(cmd_name)
-        return load() if load else None
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"allocsync.cli.{cmd_name}")
+        return cast("click.Command", getattr(module, cmd_name))
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

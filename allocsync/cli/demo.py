@@ -62,8 +62,13 @@ def demo(directory: Path, seconds: float | None, listen: str) -> int:
     desired = directory / "allocations.yaml"
     if not desired.exists():
         directory.mkdir(parents=True, exist_ok=True)
-        desired.write_text(HEADER + "".join(_declaration(index, cloud) for index, cloud in enumerate(clouds)))
+        desired.write_text(sample_text(clouds))
     return asyncio.run(_demo(clouds, desired, seconds, listen))
+
+
+def sample_text(clouds: list[Cloud]) -> str:
+    """A file that declares all of them, some of them otherwise than they are."""
+    return HEADER + "".join(_declaration(index, cloud) for index, cloud in enumerate(clouds))
 
 
 def _declaration(index: int, cloud: Cloud) -> str:

@@ -24,9 +24,7 @@ MAX_ID_LENGTH = 256
 _DOCUMENT_KEYS = ("apiVersion", "defaults", "allocations")
 _SERVERS = ("updated", "schema")
 _MODES = tuple(Mode)
-_STATUS_FIELDS = frozenset(
-    name for name in DECLARABLE if name.partition(".")[2].endswith(("status", "cloud"))
-)
+STATUS_FIELDS = frozenset(name for name in DECLARABLE if name.partition(".")[2].endswith(("status", "cloud")))
 _NULL = "null; leave the key out"
 
 Fault: TypeAlias = Callable[[int, Sequence[str], str], None]
@@ -43,6 +41,11 @@ def _children() -> dict[str, tuple[str, ...]]:
 
 
 _FIELDS: Mapping[str, tuple[str, ...]] = _children()
+
+
+def fields_under(parent: str) -> tuple[str, ...]:
+    """The names that may stand under a dotted field, or, for the empty name, in an allocation."""
+    return _FIELDS[parent]
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +225,7 @@ def _field(reading: _Reading, keys: Sequence[str], name: str, pair: Pair) -> Non
             reading.fault(node.at, keys, f"this must be a mapping (fields: {' '.join(_FIELDS[name])})")
     elif not isinstance(node, Scalar):
         reading.fault(node.at, keys, f"this must be a single value, not a {_kind(node)}")
-    elif name in _STATUS_FIELDS and (wrong := _wrong_status(node.text)):
+    elif name in STATUS_FIELDS and (wrong := _wrong_status(node.text)):
         reading.fault(node.at, keys, wrong)
     else:
         reading.leaves[name] = node.text
