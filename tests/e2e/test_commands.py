@@ -167,28 +167,3 @@ async def test_the_demo_ends_by_itself_in_sync_and_keeps_your_file(tmp_path: Pat
     assert status_of_mine == 0, text_of_mine
     assert "3 of 3 in sync" in text_of_mine
     assert (edited / "allocations.yaml").read_text() == mine
-
-
-async def test_what_is_exported_is_valid_and_differs_in_nothing(tmp_path: Path) -> None:
-    clouds, out = sample_clouds(40, 9), tmp_path / "export.yaml"
-    async with ReferenceServer.start(clouds) as server:
-        status, text, stderr = await command("export", "--api-url", server.url)
-        assert (status, stderr) == (0, "")
-        status, shown, _ = await command("export", "--api-url", server.url, "--out", str(out))
-        assert (status, shown) == (0, "")
-        assert out.read_text() == text
-        assert (await command("validate", str(out)))[0] == 0
-        where = ("--api-url", server.url, "--desired", str(out), "--detailed-exitcode", "--json")
-        status, text, _ = await command("plan", *where)
-        assert (status, json.loads(text)["counts"]["in_sync"]) == (0, 40)
-        first = str(clouds[0]["id"])
-        status, text, _ = await command("export", "--api-url", server.url, first)
-        assert status == 0
-        assert [str(cloud["id"]) in text for cloud in clouds] == [True] + [False] * 39
-        status, text, stderr = await command("export", "--api-url", server.url, first, "nobody")
-        assert (status, text) == (1, "")
-        assert "nobody: 410: there is none" in stderr
-        server.set_faults({"list": {"500": 1}})
-        status, text, stderr = await command("export", "--api-url", server.url)
-        assert (status, text) == (1, "")
-        assert "500 Internal Server Error" in stderr

@@ -1,0 +1,99 @@
+"""`export`, `validate` and `plan` in real processes, on a thousand live states that are not nice."""
+
+import json
+import random
+import uuid
+from pathlib import Path
+
+from allocsync.api.server import ReferenceServer
+from allocsync.planning.model import STATUSES, Cloud
+from tests.e2e.processes import command
+
+WORDS = (
+    *(
+        "1.10",
+        "no",
+        "~",
+        "null",
+        "",
+        "0x1F",
+        "<<",
+        "- a",
+        "a: b",
+        "#",
+        "*a",
+        "&a",
+        "!t",
+        "%",
+        "@",
+        "`",
+        "a:",
+        "1e3",
+    ),
+    *(
+        "\n",
+        "\x85",
+        "\u2028",
+        "\0",
+        "\ufeff",
+        "\U0001f600",
+        '"',
+        "\\\\",
+        "'",
+        "{a",
+        "[a",
+        "2026-11-23",
+        "12:30:45",
+    ),
+    *(" a", "a ", "tr\tue", "yes", "|", ">", "?", "us-east1", "https://mark.pieces.cloud"),
+)
+
+
+def states(number: int, seed: int) -> list[Cloud]:
+    """Random live states; the same for the same seed."""
+    chance = random.Random(seed)
+
+    def text() -> str:
+        return chance.choice(WORDS) + chance.choice(("", "", *WORDS))
+
+    def url() -> dict[str, str]:
+        return {"status": chance.choice(STATUSES), "url": text()}
+
+    def cloud() -> Cloud:
+        optional = {name: text() for name in ("region", "version") if chance.random() < 0.7}
+        vanity = {"vanity": url()} if chance.random() < 0.5 else {}
+        return {
+            "id": str(uuid.UUID(int=chance.getrandbits(128))),
+            "user": text(),
+            "project": text(),
+            "status": {"cloud": chance.choice(STATUSES)},
+            "urls": {"base": url(), "id": url(), **vanity},
+            **optional,
+        }
+
+    return [cloud() for _ in range(number)]
+
+
+async def test_what_is_exported_is_valid_and_differs_in_nothing(tmp_path: Path) -> None:
+    clouds, out = states(1000, 9), tmp_path / "export.yaml"
+    async with ReferenceServer.start(clouds) as server:
+        status, text, stderr = await command("export", "--api-url", server.url)
+        assert (status, stderr) == (0, "")
+        status, shown, _ = await command("export", "--api-url", server.url, "--out", str(out))
+        assert (status, shown) == (0, "")
+        assert out.read_text() == text
+        assert (await command("validate", str(out)))[0] == 0
+        where = ("--api-url", server.url, "--desired", str(out), "--detailed-exitcode", "--json")
+        status, text, _ = await command("plan", *where)
+        assert (status, json.loads(text)["counts"]["in_sync"]) == (0, len(clouds))
+        first = str(clouds[0]["id"])
+        status, text, _ = await command("export", "--api-url", server.url, first)
+        assert status == 0
+        assert [str(cloud["id"]) in text for cloud in clouds] == [True] + [False] * (len(clouds) - 1)
+        status, text, stderr = await command("export", "--api-url", server.url, first, "nobody")
+        assert (status, text) == (1, "")
+        assert "nobody: 410: there is none" in stderr
+        server.set_faults({"list": {"500": 1}})
+        status, text, stderr = await command("export", "--api-url", server.url)
+        assert (status, text) == (1, "")
+        assert "500 Internal Server Error" in stderr
