@@ -38,11 +38,19 @@ def held(directory: Path, *, command: str) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise AllocsyncError(_somebody(lock, directory)) from error
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, json.dumps({"pid": os.getpid(), "command": command}).encode(), 0)
+        _sign(lock, command)
         yield
     finally:
         os.close(lock)
+
+
+def _sign(lock: int, command: str) -> None:
+    """Say who holds the lock. On a full disk it holds without a name."""
+    try:
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, json.dumps({"pid": os.getpid(), "command": command}).encode(), 0)
+    except OSError:
+        return
 
 
 def _somebody(lock: int, directory: Path) -> str:

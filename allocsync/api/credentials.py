@@ -67,14 +67,14 @@ class Credentials:
     def _tls(self) -> ssl.SSLContext:
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
-        except ssl.SSLError as error:
+        except OSError as error:  # ssl.SSLError is one, and so is a file that goes meanwhile
             raise SettingsError(f"api_ca_file={self.ca_file}: no certificate in PEM form in it") from error
         if self.certificate_file is None:
             return context
         try:
             # A key with a passphrase would make OpenSSL ask on the terminal: an empty one fails instead.
             context.load_cert_chain(self.certificate_file, self.key_file, password="")
-        except ssl.SSLError as error:
+        except OSError as error:
             where = self.certificate_file if self.key_file is None else self.key_file
             raise SettingsError(
                 f"api_certificate_file={self.certificate_file}: no certificate in PEM form with its key, "

@@ -114,8 +114,12 @@ class Locator:
             raise NoServerError(f"{self._remembered}: cannot be read: {error}") from error
 
     def _remember(self, server: str) -> None:
-        if self._remembered is not None and not self._remembered.exists():
-            self._remembered.write_text(server + "\n", encoding="utf-8")
+        try:
+            if self._remembered is not None and not self._remembered.exists():
+                self._remembered.write_text(server + "\n", encoding="utf-8")
+        except OSError as error:
+            # Used without being remembered, it could be taken for another one later.
+            raise NoServerError(f"{self._remembered}: cannot be written: {error.strerror}") from error
 
 
 async def _probe(http: aiohttp.ClientSession, port: int) -> Found | None:

@@ -93,6 +93,13 @@ async def test_another_server_than_before_is_never_used_by_itself(tmp_path: Path
         assert await Locator(home=tmp_path, remembered=remembered, ports=ports[:1]).find() == other.url
 
 
+async def test_a_server_that_cannot_be_remembered_is_not_used(tmp_path: Path) -> None:
+    async with ReferenceServer.start(CLOUDS) as server:
+        locator = Locator(home=tmp_path, remembered=tmp_path / "gone" / "server", ports=[port_of(server.url)])
+        with pytest.raises(NoServerError, match="cannot be written: No such file"):
+            await locator.find()
+
+
 async def test_a_client_that_is_nowhere_sends_nothing() -> None:
     key = AllocationId(str(CLOUDS[0]["id"]))
     async with ReferenceServer.start(CLOUDS, log_all=True) as server, AllocationClient.open(None) as client:
