@@ -19,7 +19,7 @@ Schema: TypeAlias = "bool | int | str | Sequence[Schema] | Mapping[str, Schema]"
 DIALECT = "http://json-schema.org/draft-07/schema#"
 # White space, controls and invisible marks: some of what Python calls not printable, and nothing else.
 _UNSEEN = r"\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
-ID_PATTERN = rf"^(?!\.\.?$)[^{_UNSEEN}]+$(?!\n)"
+ID_PATTERN = rf"^(?!(.*[/\\])?\.\.?([/\\]|$))[^{_UNSEEN}]+$(?!\n)"
 _TEXT: Mapping[str, Schema] = {"type": ["string", "number", "boolean"]}
 
 DESCRIPTIONS: Mapping[str, str] = {
@@ -66,10 +66,10 @@ def desired_schema() -> dict[str, Schema]:
                 "description": "The allocations, each under its id.",
                 "type": "object",
                 "propertyNames": {
-                    "description": "The allocation's id: no spaces, not . or .., as the API knows it.",
+                    "description": "Id of an allocation: no spaces, and no . or .. between slashes.",
                     "maxLength": MAX_ID_LENGTH,
                     "pattern": ID_PATTERN,
-                    "patternErrorMessage": "An id has no spaces or control characters, and is not . or ..",
+                    "patternErrorMessage": "An id has no spaces, controls, or . and .. between slashes",
                 },
                 "additionalProperties": {"$ref": "#/definitions/body"},
             },

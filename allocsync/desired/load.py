@@ -1,8 +1,9 @@
 """Files in, one generation out; or every reason why not, at once.
 
 The rule: what is wrong inside one allocation quarantines that one; anything else rejects the whole set,
-because then nobody can say what it declares. A file that holds nothing is rejected, too: far more often it is
-being written, or was cut off by a full disk, than it is a wish that everything be disowned.
+because then nobody can say what it declares; two ids that only a machine can tell apart, too. A file that
+holds nothing is rejected as well: far more often it is being written, or was cut off by a full disk, than it
+is a wish that everything be disowned.
 
 The digest is of what is declared: not of comments, order, file names or places. Errors come sorted by place,
 and the same files always give the same ones.
@@ -13,8 +14,9 @@ and when to load (`desired.watch`).
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -55,6 +57,15 @@ class _Found:
     place: str
 
 
+@dataclass(slots=True)
+class _Gathered:
+    """What the files declare, while they are judged; `alike` has the ids as `folded` makes them."""
+
+    entries: dict[AllocationId, _Found] = field(default_factory=dict)
+    alike: dict[str, AllocationId] = field(default_factory=dict)
+    fatal: list[Problem] = field(default_factory=list)
+
+
 def load(path: Path, *, default_mode: Mode) -> Loaded:
     """Load the file, or the directory of *.yaml and *.yml files, as one generation.
 
@@ -77,12 +88,12 @@ def accept(examined: Examined) -> Loaded:
 
 def examine(files: reading.FileSet, *, default_mode: Mode) -> Examined:
     """Judge a set of files whole; raises nothing."""
-    fatal: list[Problem] = []
-    entries: dict[AllocationId, _Found] = {}
+    gathered = _Gathered()
+    entries, fatal = gathered.entries, gathered.fatal
     if files.trouble:
         fatal.append(Problem(visible(files.name), 1, 1, "", files.trouble))
     for file in files.files:
-        _examine_file(file, entries, fatal, default_mode)
+        _examine_file(file, gathered, default_mode)
     quarantined = {key: found.entry.problems for key, found in entries.items() if found.entry.problems}
     problems = sorted({*fatal, *(problem for found in quarantined.values() for problem in found)})
     if fatal:
@@ -102,9 +113,8 @@ def examine(files: reading.FileSet, *, default_mode: Mode) -> Examined:
     return Examined(Loaded(generation, tuple(problems)), tuple(problems), len(files.files))
 
 
-def _examine_file(
-    file: reading.File, entries: dict[AllocationId, _Found], fatal: list[Problem], default_mode: Mode
-) -> None:
+def _examine_file(file: reading.File, gathered: _Gathered, default_mode: Mode) -> None:
+    fatal = gathered.fatal
     if file.trouble:
         fatal.append(Problem(visible(file.name), 1, 1, "", file.trouble))
         return
@@ -122,16 +132,40 @@ def _examine_file(
         document = schema.read_document(text, node, default_mode=default_mode)
         fatal.extend(document.problems)
         for entry in document.entries:
-            _put(text, entry, entries, fatal)
+            _put(text, entry, gathered)
 
 
-def _put(
-    text: SourceText, entry: schema.Entry, entries: dict[AllocationId, _Found], fatal: list[Problem]
-) -> None:
-    first = entries.setdefault(entry.id, _Found(entry, text.place(entry.at)))
+def _put(text: SourceText, entry: schema.Entry, gathered: _Gathered) -> None:
+    first = gathered.entries.setdefault(entry.id, _Found(entry, text.place(entry.at)))
     if first.entry is not entry:
         twice = f"declared twice; first at {first.place}"
-        fatal.extend((text.problem(entry.at, ("allocations", entry.id), twice), *entry.problems))
+        gathered.fatal.extend(
+            (text.problem(entry.at, ("allocations", entry.id), twice), *entry.problems),
+        )
+        return
+    alike = gathered.alike.setdefault(folded(entry.id), entry.id)
+    if alike != entry.id:
+        other = gathered.entries[alike]
+        gathered.fatal.append(
+            text.problem(
+                entry.at,
+                ("allocations", entry.id),
+                f"looks like the id at {other.place} and differs only in {_difference(entry.id, alike)}; "
+                "if both mean one allocation, remove one",
+            )
+        )
+
+
+def folded(key: str) -> str:
+    """Give the same for two ids that a person, or a server, may take for one."""
+    if key.isascii():
+        return key.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", key).casefold())
+
+
+def _difference(one: str, other: str) -> str:
+    same = unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other)
+    return "how its accents are written" if same else "upper and lower case"
 
 
 def _digest(

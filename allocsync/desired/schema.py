@@ -9,6 +9,7 @@ Left out: ids that stand in two places, and what becomes of problems (`desired.l
 """
 
 import difflib
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +22,7 @@ from allocsync.planning.model import DECLARABLE, STATUSES, UNDECLARABLE_STATUSES
 
 API_VERSION = "allocsync/v1"
 MAX_ID_LENGTH = 256
+_SLASHES = re.compile(r"[/\\]")
 _DOCUMENT_KEYS = ("apiVersion", "defaults", "allocations")
 _SERVERS = ("updated", "schema")
 _MODES = tuple(Mode)
@@ -91,7 +93,7 @@ def read_document(source: SourceText, node: Node, *, default_mode: Mode) -> Docu
         return Document((), tuple(problems))
     for name, pair in node.pairs.items():
         if name not in _DOCUMENT_KEYS:
-            fault(pair.at, (name,), f"unknown field{_suggest(name, _DOCUMENT_KEYS)}")
+            fault(pair.at, (name,), _not_among(name, _DOCUMENT_KEYS))
     defaults = _defaults(source, node, problems)
     allocations = _allocations(node, fault)
     entries = []
@@ -154,7 +156,11 @@ def wrong_id(key: str) -> str:
         return f"an id has at most {MAX_ID_LENGTH} characters and this has {len(key):,}"
     if " " in key or not key.isprintable():  # no other white space is printable
         return "an id cannot hold spaces, line breaks or control characters"
-    return "an id cannot be . or .. (a URL would lose it)" if key in {".", ".."} else ""
+    if key in {".", ".."}:
+        return "an id cannot be . or .. (a URL would lose it)"
+    if "." in key and not {".", ".."}.isdisjoint(_SLASHES.split(key)):
+        return "an id cannot hold . or .. between slashes (a proxy would take it for a path to another)"
+    return ""
 
 
 def _entry(source: SourceText, key: str, pair: Pair, defaults: Body, default_mode: Mode) -> Entry:
@@ -264,10 +270,13 @@ def _unknown(name: str, parent: str) -> str:
         return "the id is the key that this stands under; leave it out"
     fields = [*_FIELDS[parent], *([] if parent else ["mode"])]
     elsewhere = [full for full in (*DECLARABLE, *_FIELDS) if full.rpartition(".")[2] == name]
-    close = _suggest(name, fields)
-    if close or not elsewhere:
-        return f"unknown field{close}"
-    return f"unknown field; did you mean {elsewhere[0]}?"
+    if elsewhere and not _suggest(name, fields):
+        return f"unknown field; did you mean {elsewhere[0]}?"
+    return _not_among(name, fields)
+
+
+def _not_among(name: str, fields: Collection[str]) -> str:
+    return "unknown field" + (_suggest(name, fields) or f" (fields: {' '.join(fields)})")
 
 
 def _kind(node: Node) -> str:

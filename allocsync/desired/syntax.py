@@ -5,6 +5,8 @@ put better is called unreadable from its place on. Both parsers that may be at w
 where libyaml is missing) are covered by words that their messages share.
 """
 
+import re
+
 import yaml
 
 from allocsync.desired.text import SourceText, shown
@@ -16,6 +18,8 @@ _ESCAPE = "an escape that does not exist; in single quotes a backslash is only a
 _NAME = "after `&` or `*` a name of letters, digits, `-` and `_` must stand; or put the value in quotes"
 _DIRECTIVE = "`%` begins a directive, and none is used here; remove the line, or put the value in quotes"
 _VALUES = "a second `: ` in one value; put the value in quotes, or check the indentation"
+_CONFLICT = re.compile(r"^(<{7} |={7}$|>{7} )", re.MULTILINE)  # as git leaves them
+_UNMERGED = "a merge conflict is left here; keep one side, and remove the lines of `<`, `=` and `>`"
 _MEANINGS = (  # the first whose words occur in the complaint; {begin} is where what goes wrong begins
     ("tab character", "a tab; indent with spaces"),
     ("hexdecimal", _ESCAPE),
@@ -51,6 +55,9 @@ def explain(error: Exception, source: SourceText) -> tuple[int, str]:
     """The position that a parser complains of, and what is wrong there in plain words."""
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return 0, "this file cannot be read as YAML"
+    conflict = _CONFLICT.search(source.text)
+    if conflict is not None:
+        return conflict.start(), _UNMERGED
     at = error.problem_mark.index
     complaint = f"{error.context}: {error.problem}"
     if "cannot start any token" in complaint:

@@ -1,8 +1,9 @@
 """Which files are read, under which names, and that a set is of one moment."""
 
 import os
+import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -67,6 +68,34 @@ def test_a_pipe_a_directory_and_a_dangling_link_are_said_and_none_is_waited_for(
         "pipe.yaml": "this is not a file that can be read; only regular files are",
         "sub.yaml": "this is not a file that can be read; only regular files are",
     }
+
+
+def test_links_in_a_circle_are_said_and_not_followed_for_ever(write: Write, tmp_path: Path) -> None:
+    directory = write("x").parent
+    (directory / "b.yaml").symlink_to("c.yaml")
+    (directory / "c.yaml").symlink_to("b.yaml")
+    troubles = [file.trouble for file in reading.read(directory).files]
+    assert troubles == ["", *["this file cannot be read: too many levels of symbolic links"] * 2]
+    (tmp_path / "circle").symlink_to("circle")
+    (single,) = reading.read(tmp_path / "circle").files
+    assert single.trouble == "this file cannot be read: too many levels of symbolic links"
+
+
+def test_a_directory_that_vanishes_while_it_is_listed_is_said(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = write("x").parent
+    listed: list[Path] = []
+
+    def vanish(path: Path) -> Iterator[Path]:
+        listed.append(path)
+        shutil.rmtree(path)
+        return iter(os.scandir(path))  # type: ignore[arg-type] # raises before it gives anything
+
+    monkeypatch.setattr(Path, "iterdir", vanish)
+    found = reading.read(directory)
+    assert listed
+    assert found.trouble == "this directory cannot be read: no such file or directory"
 
 
 def test_a_file_is_read_up_to_its_bound(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,7 @@ def test_the_slower_parser_reads_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(parse('a: "\\UFFFFFFFF"')[1]) == 1
 
 
+FIELDS = "fields: user project region version status urls mode"
 TAB = "a tab; indent with spaces"
 VALUES = "a second `: ` in one value; put the value in quotes, or check the indentation"
 INDENTATION = "this does not fit what stands above; check indentation"
@@ -132,7 +133,7 @@ def test_what_is_no_text_is_refused_where_it_stands(data: bytes, place: str, mes
 
 def test_a_byte_order_mark_is_accepted_and_moves_no_place(messages: Messages) -> None:
     assert messages(b"\xef\xbb\xbfapiVersion: allocsync/v1\nallocations: {}\nx: 1\n") == [
-        "3:1: x: unknown field"
+        "3:1: x: unknown field (fields: apiVersion defaults allocations)"
     ]
 
 
@@ -141,8 +142,8 @@ def test_places_are_where_an_editor_shows_them(messages: Messages, end: str) -> 
     # An astral character is one column; NEL and LS end lines of YAML 1.1 but not of an editor.
     lines = ["# \U0001f600 \x85 \u2028", HEAD.strip(), "allocations:", '  "\U0001f600é": {x: 1, y: 2}', ""]
     assert messages(end.join(lines)) == [
-        "4:10: allocations.\U0001f600é.x: unknown field",
-        "4:16: allocations.\U0001f600é.y: unknown field",
+        f"4:10: allocations.\U0001f600é.x: unknown field ({FIELDS})",
+        f"4:16: allocations.\U0001f600é.y: unknown field ({FIELDS})",
     ]
 
 
