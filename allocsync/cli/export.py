@@ -10,7 +10,8 @@ from allocsync.api.client import AllocationClient
 from allocsync.cli import live, output
 from allocsync.cli.options import Flags, setting_options, settings_from
 from allocsync.daemon import open_api
-from allocsync.desired.schema import wrong_id
+from allocsync.desired.load import DeclarableIds
+from allocsync.desired.schema import MAX_TEXT_LENGTH
 from allocsync.errors import AllocsyncError, BulkUnavailable
 from allocsync.planning.declaration import declarations
 from allocsync.planning.model import AllocationId, Cloud, Failed, Live, Snapshot
@@ -29,7 +30,10 @@ def export(context: click.Context, flags: Flags, ids: tuple[str, ...], out: Path
     """Print the live state of each ID, or of everything, as a desired state that declares it."""
     settings = settings_from(context, flags)
     clouds = asyncio.run(_read(settings, [AllocationId(key) for key in dict.fromkeys(ids)]))
-    text = "\n".join(declarations(clouds, wrong_id=wrong_id)) + "\n"
+    text = (
+        "\n".join(declarations(clouds, wrong_id=DeclarableIds().wrong, most_characters=MAX_TEXT_LENGTH))
+        + "\n"
+    )
     if out is None:
         click.echo(text, nl=False)
     else:

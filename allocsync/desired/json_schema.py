@@ -11,7 +11,7 @@ alike, and end with a look ahead because Python's `$` stands before a last line 
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from allocsync.desired.schema import API_VERSION, MAX_ID_LENGTH, STATUS_FIELDS, fields_under
+from allocsync.desired.schema import API_VERSION, MAX_ID_LENGTH, MAX_TEXT_LENGTH, STATUS_FIELDS, fields_under
 from allocsync.planning.model import DECLARABLE, STATUSES, UNDECLARABLE_STATUSES, Mode
 
 Schema: TypeAlias = "bool | int | str | Sequence[Schema] | Mapping[str, Schema]"
@@ -96,7 +96,7 @@ def _field(name: str) -> Mapping[str, Schema]:
     if name in STATUS_FIELDS:
         return {"enum": [status for status in STATUSES if status not in UNDECLARABLE_STATUSES]}
     if name in DECLARABLE:
-        return _TEXT
+        return {**_TEXT, "maxLength": MAX_TEXT_LENGTH}
     return {"type": "object", "additionalProperties": False, "properties": _fields(name)}
 
 

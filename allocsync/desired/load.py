@@ -163,6 +163,21 @@ def folded(key: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", key).casefold())
 
 
+class DeclarableIds:
+    """Ids of one set, asked for one after the other: which of them a file can declare together."""
+
+    def __init__(self) -> None:
+        self._alike: dict[str, str] = {}
+
+    def wrong(self, key: str) -> str:
+        """What is wrong with an id, by itself or beside those asked for before; empty where nothing is."""
+        wrong = schema.wrong_id(key)
+        if wrong:
+            return wrong
+        alike = self._alike.setdefault(folded(key), key)
+        return "" if alike == key else f"it differs from {alike} only in {_difference(key, alike)}"
+
+
 def _difference(one: str, other: str) -> str:
     same = unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other)
     return "how its accents are written" if same else "upper and lower case"

@@ -51,11 +51,14 @@ class FileSet:
 
 def read(path: Path) -> FileSet:
     """Read the file, or every *.yaml and *.yml of the directory; names that begin with a dot are skipped."""
-    for _ in range(_TRIES):
-        base = _base(path)
-        found = _read_directory(path, base) if base.is_dir() else _read_single(path, base)
-        if base == _base(path):
-            return found
+    try:
+        for _ in range(_TRIES):
+            base = _base(path)
+            found = _read_directory(path, base) if base.is_dir() else _read_single(path, base)
+            if base == _base(path):
+                return found
+    except OSError as error:  # what stands above it is closed to us
+        return FileSet(str(path), trouble=f"this cannot be read: {_why(error)}")
     return FileSet(str(path), trouble="this was replaced again and again while it was being read")
 
 

@@ -22,6 +22,7 @@ from allocsync.planning.model import DECLARABLE, STATUSES, UNDECLARABLE_STATUSES
 
 API_VERSION = "allocsync/v1"
 MAX_ID_LENGTH = 256
+MAX_TEXT_LENGTH = 8_192  # of a value; more is a file that went in by mistake
 _SLASHES = re.compile(r"[/\\]")
 _DOCUMENT_KEYS = ("apiVersion", "defaults", "allocations")
 _SERVERS = ("updated", "schema")
@@ -231,6 +232,12 @@ def _field(reading: _Reading, keys: Sequence[str], name: str, pair: Pair) -> Non
             reading.fault(node.at, keys, f"this must be a mapping (fields: {' '.join(_FIELDS[name])})")
     elif not isinstance(node, Scalar):
         reading.fault(node.at, keys, f"this must be a single value, not a {_kind(node)}")
+    elif len(node.text) > MAX_TEXT_LENGTH:
+        reading.fault(
+            node.at,
+            keys,
+            f"a value has at most {MAX_TEXT_LENGTH:,} characters and this has {len(node.text):,}",
+        )
     elif name in STATUS_FIELDS and (wrong := _wrong_status(node.text)):
         reading.fault(node.at, keys, wrong)
     else:

@@ -22,10 +22,13 @@ _BASIC_PLANE = 0x10000
 _COMMENT_LENGTH = 100
 
 
-def declarations(clouds: Iterable[Cloud], *, wrong_id: Callable[[str], str]) -> Iterator[str]:
+def declarations(
+    clouds: Iterable[Cloud], *, wrong_id: Callable[[str], str], most_characters: int
+) -> Iterator[str]:
     """Lines of one document that declares these clouds, sorted by id.
 
-    `wrong_id` says what is wrong with an id that cannot be declared, and nothing of one that can.
+    `wrong_id` is asked of each id in this order: what is wrong with one that cannot be declared, and nothing
+    where it can. A value has at most `most_characters`.
     """
     yield "apiVersion: allocsync/v1"
     by_id = {str(cloud.get("id")): cloud for cloud in clouds}
@@ -33,7 +36,7 @@ def declarations(clouds: Iterable[Cloud], *, wrong_id: Callable[[str], str]) -> 
     declared = False
     for key in sorted(by_id):
         wrong = wrong_id(key)
-        lines = [] if wrong else list(_body(by_id[key]))
+        lines = [] if wrong else list(_body(by_id[key], most_characters))
         if any(not line.lstrip().startswith("#") for line in lines):
             declared = True
             yield f"  {scalar(key)}:"
@@ -59,7 +62,7 @@ def scalar(text: str) -> str:
     return text if plain else '"' + "".join(map(_escaped, text)) + '"'
 
 
-def _body(cloud: Cloud) -> Iterator[str]:
+def _body(cloud: Cloud, most_characters: int) -> Iterator[str]:
     """The lines of one allocation; nested mappings in the order of DECLARABLE."""
     parents: tuple[str, ...] = ()
     for name in DECLARABLE:
@@ -67,7 +70,7 @@ def _body(cloud: Cloud) -> Iterator[str]:
         if value is None:
             continue
         *above, last = name.split(".")
-        why = _undeclarable(name, value)
+        why = _undeclarable(name, value, most_characters)
         if why:
             yield f"    # {name} is {_comment(value)}: {why}"
             continue
@@ -78,9 +81,11 @@ def _body(cloud: Cloud) -> Iterator[str]:
         yield f"{'  ' * (len(above) + 2)}{last}: {scalar(str(value))}"
 
 
-def _undeclarable(name: str, value: Json) -> str:
+def _undeclarable(name: str, value: Json, most_characters: int) -> str:
     if not isinstance(value, str):
         return "only text can be declared"
+    if len(value) > most_characters:
+        return f"more than {most_characters:,} characters cannot be declared"
     if name.endswith((".status", ".cloud")) and value in UNDECLARABLE_STATUSES:
         return "the server passes through it"
     return ""

@@ -4,6 +4,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -198,3 +199,32 @@ def test_a_set_that_is_swapped_while_it_is_read_is_never_half_old_half_new(
     finally:
         stop.set()
         thread.join()
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Root may read everything: where it runs the tests, it is nobody meanwhile."""
+    mine = os.geteuid()
+    if mine == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(mine)
+
+
+def test_what_may_not_be_read_is_told_of_the_file_or_of_the_directory(write: Write) -> None:
+    file = write("x")
+    directory = file.parent
+    for parent in list(directory.parents)[:3]:  # what pytest made is closed to nobody
+        parent.chmod(0o755)
+    directory.chmod(0o755)
+    file.chmod(0)
+    with unprivileged():
+        (found,) = reading.read(directory).files
+    assert found.trouble == "this file cannot be read: permission denied"
+    directory.chmod(0)
+    with unprivileged():
+        trouble = reading.read(directory).trouble
+    directory.chmod(0o700)
+    assert trouble == "this cannot be read: permission denied"

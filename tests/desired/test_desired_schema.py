@@ -137,3 +137,9 @@ def test_the_sample_in_config_loads() -> None:
     loaded = loaded_from(sample)
     assert not loaded.problems
     assert len(loaded.generation.allocations) == 6
+
+
+def test_a_megabyte_for_a_value_is_a_file_that_went_in_by_mistake(messages: Messages) -> None:
+    (found,) = messages(HEAD + f"allocations: {{a: {{region: {'x' * 1_000_000}}}}}\n")
+    assert found == "2:27: allocations.a.region: a value has at most 8,192 characters and this has 1,000,000"
+    assert messages(HEAD + f"allocations: {{a: {{region: {'x' * 8_192}}}}}\n") == []
