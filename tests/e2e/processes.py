@@ -33,7 +33,12 @@ async def eventually(look: Callable[[], T], seconds: float = 20.0) -> T:
 async def command(*arguments: str, environ: Mapping[str, str] | None = None) -> tuple[int, str, str]:
     """Run allocsync to its end: exit code, standard output, standard error."""
     process = await start(*arguments, environ=environ, stdout=PIPE, stderr=PIPE)
-    stdout, stderr = await asyncio.wait_for(process.communicate(), 60)
+    try:
+        stdout, stderr = await asyncio.wait_for(process.communicate(), 60)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     assert process.returncode is not None
     return process.returncode, stdout.decode(), stderr.decode()
 
