@@ -34,7 +34,7 @@ from allocsync.observe import health, logs
 from allocsync.observe.log_events import LogObserver
 from allocsync.observe.metrics import Metrics
 from allocsync.observe.web import Pages, make_app, serve_web
-from allocsync.reconcile.events import Event, Observer
+from allocsync.reconcile.events import Observer, tell_all
 from allocsync.reconcile.limiter import Slot
 from allocsync.reconcile.loop import Loop
 from allocsync.reconcile.ports import Api
@@ -109,17 +109,6 @@ def build_loop(settings: Settings, api: Api, clock: SystemClock, observer: Obser
     )
 
 
-def tell_all(observers: Iterable[Observer]) -> Observer:
-    """One observer that tells each of these."""
-    everyone = tuple(observers)
-
-    def tell(event: Event) -> None:
-        for observer in everyone:
-            observer(event)
-
-    return tell
-
-
 class Daemon:
     """One run of the daemon. Built and run inside an event loop."""
 
@@ -171,7 +160,8 @@ class Daemon:
             SettingsError: the listener cannot be bound, or the state directory cannot be used.
             AllocsyncError: somebody else holds the state directory.
         """
-        with logs.library_lines(self._logger), state_directory.held(self.settings.state_dir, command="run"):
+        lock = state_directory.held(self.settings.state_dir, command="run")
+        with logs.library_lines(self._logger), lock as self._sign:
             url = None if self.settings.api_url == AUTO else self.settings.api_url
             async with AllocationClient.open(url, credentials=self._credentials) as api:
                 await self._run(api)
@@ -185,12 +175,15 @@ class Daemon:
             status=loop.status,
             allocations=loop.allocations,
             explain=loop.explain,
+            sync=loop.sync,
             live=lambda: health.live(loop.status()),
             ready=lambda: health.ready(loop.status(), up_seconds=self._clock.now() - self._started_at),
         )
         async with serve_web(self.settings.listen, make_app(pages)) as self.address:
             self.bound.set()
-            self._say("listening", host=self.address[0], port=self.address[1])
+            host, port = self.address
+            self._sign(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+            self._say("listening", host=host, port=port)
             async with self._signals(), asyncio.TaskGroup() as group:
                 around = [self._follow(loop), self._notify(loop), self._renew_now_and_then()]
                 if self.settings.api_url == AUTO:

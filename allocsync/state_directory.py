@@ -8,7 +8,7 @@ that uses the same directory, and no other.
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,8 +18,8 @@ _LOCK = "lock"
 
 
 @contextmanager
-def held(directory: Path, *, command: str) -> Iterator[None]:
-    """Hold the directory for `command`, whose name others are told.
+def held(directory: Path, *, command: str) -> Iterator[Callable[[str], None]]:
+    """Hold the directory for `command`, whose name others are told; gives what tells them its address, too.
 
     Raises:
         SettingsError: the directory cannot be used.
@@ -38,17 +38,17 @@ def held(directory: Path, *, command: str) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise AllocsyncError(_somebody(lock, directory)) from error
-        _sign(lock, command)
-        yield
+        _sign(lock, command, "")
+        yield lambda url: _sign(lock, command, url)
     finally:
         os.close(lock)
 
 
-def _sign(lock: int, command: str) -> None:
+def _sign(lock: int, command: str, url: str) -> None:
     """Say who holds the lock. On a full disk it holds without a name."""
     try:
         os.ftruncate(lock, 0)
-        os.pwrite(lock, json.dumps({"pid": os.getpid(), "command": command}).encode(), 0)
+        os.pwrite(lock, json.dumps({"pid": os.getpid(), "command": command, "url": url}).encode(), 0)
     except OSError:
         return
 
@@ -56,10 +56,11 @@ def _sign(lock: int, command: str) -> None:
 def _somebody(lock: int, directory: Path) -> str:
     try:
         holder = json.loads(os.pread(lock, 1000, 0))
-        who = f"allocsync {holder['command']} (pid {holder['pid']})"
+        who, url = f"allocsync {holder['command']} (pid {holder['pid']})", holder["url"]
     except (ValueError, KeyError, TypeError):
-        who = "another allocsync"  # it has the lock and has not written its name yet
+        who, url = "another allocsync", ""  # it has the lock and has not written its name yet
+    leave = f"let it look at everything now: curl -X POST {url}/-/sync" if url else "leave the work to it."
     return (
         f"{who} works with {directory}, and two writers would undo each other's work. Nothing was sent. "
-        "Stop it first, or leave the work to it."
+        f"Stop it first, or {leave}"
     )

@@ -1,8 +1,9 @@
-"""The HTTP listener: /metrics, /livez, /readyz and what is under /api/v1, all read-only.
+"""The HTTP listener: /metrics, /livez, /readyz, what is under /api/v1, and POST /-/sync.
 
 The rules: answers are made of what the loop says of itself at that moment; nothing here waits for the API.
 A status of 100,000 allocations goes out in slices with the loop running in between, so that looking at the
-daemon does not hold it up. Only GET and HEAD exist, so the listener may be on any address.
+daemon does not hold it up. Nobody can change anything here: /-/sync asks for a look at everything and no
+more, so the listener may be on any address.
 
 Left out: what healthy means (`health`), and what is counted (`metrics`).
 """
@@ -47,6 +48,7 @@ class Pages:
     status: Callable[[], LoopStatus]
     allocations: Callable[[], Iterable[AllocationStatus]]
     explain: Callable[[str], Explanation | NotFound]
+    sync: Callable[[], int]
     live: Callable[[], Verdict]
     ready: Callable[[], Verdict]
 
@@ -80,7 +82,11 @@ def make_app(pages: Pages) -> web.Application:
             return web.json_response(page_json.not_found(found), status=404)
         return web.json_response(page_json.explanation(found))
 
+    async def sync(_request: web.Request) -> web.Response:
+        return web.json_response({"allocations": pages.sync()}, status=202)
+
     app.router.add_get("/metrics", metrics)
+    app.router.add_post("/-/sync", sync)
     app.router.add_get("/livez", livez)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/api/v1/status", status)

@@ -18,7 +18,7 @@ stopping             in_flight
 stopped              open_intents
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -51,3 +51,14 @@ class Event:
 
 
 Observer: TypeAlias = Callable[[Event], None]
+
+
+def tell_all(observers: Iterable[Observer]) -> Observer:
+    """One observer that tells each of these."""
+    everyone = tuple(observers)
+
+    def tell(event: Event) -> None:
+        for observer in everyone:
+            observer(event)
+
+    return tell

@@ -249,6 +249,12 @@ class Loop:
         """One allocation, by its id or the beginning of it: all that is known of it now."""
         return explain(name, self._lanes, self._shown, self._moment())
 
+    def sync(self) -> int:
+        """Look at everything now, as a resync would; returns how many allocations that is."""
+        self._resync.hurry(self._lanes, self._place)
+        self._changed.set()
+        return len(self._lanes)
+
     def _moment(self) -> report.Moment:
         return report.Moment(
             now=self._clock.now(), wall=self._clock.wall(), resync_seconds=self._resync.interval_seconds

@@ -59,6 +59,7 @@ class Resync:
         self._failures = 0
         self._checks: dict[AllocationId, Desired] = {}  # what the last pass called equal to it, unconfirmed
         self._disagreed: AllocationId | None = None  # one of which it was wrong
+        self._hurried = False
         self._wrong = 0  # passes in a row with such a disagreement
         self._task: asyncio.Task[None] | None = None
         self.bulk = policy is not BulkPolicy.OFF
@@ -102,6 +103,20 @@ class Resync:
 
         self.at = inf
         self._task = group.create_task(run(), name="bulk resync")
+
+    def hurry(self, lanes: Mapping[AllocationId, Lane], place: Callable[[Lane], None]) -> None:
+        """Somebody wants a look at everything now. What waits for an outcome or a backoff keeps its time."""
+        now = self._clock.now()
+        if self.bulk:
+            if self._task is None:
+                self.at = now
+            else:
+                self._hurried = True  # the pass under way began too early to count
+            return
+        for lane in list(lanes.values()):
+            if lane.state is State.IDLE and not lane.read_failures and not lane.write_failures:
+                lane.look_at = min(lane.look_at, now)
+                place(lane)
 
     def cancel(self) -> None:
         """End a pass that is under way."""
@@ -147,7 +162,8 @@ class Resync:
         self._check(lanes, begun, place)
         now = self._clock.now()
         self.answered, self.finished_at = True, self._clock.wall()
-        self.at = now + self._jittered(self._rules.resync_bulk_seconds)
+        self.at = now + (0.0 if self._hurried else self._jittered(self._rules.resync_bulk_seconds))
+        self._hurried = False
         differ = sum(bool(lane.changes or lane.suspected) for lane in lanes.values())
         self._tell(
             "resync_finished", how="bulk", allocations=len(seen), differ=differ, elapsed_seconds=now - begun

@@ -3,11 +3,12 @@
 import signal
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from allocsync.api.server import ReferenceServer
 from allocsync.api.server.sample import sample_clouds
-from tests.e2e.processes import command, daemon, declare
+from tests.e2e.processes import command, daemon, declare, eventually
 
 CLOUDS = sample_clouds(3, 22)
 
@@ -26,9 +27,14 @@ async def test_a_second_writer_is_kept_out_and_sends_nothing(tmp_path: Path, sec
             status, text, stderr = await command(second, *where, environ=environ)
             assert (status, text) == (1, "")
             assert f"allocsync run (pid {running.process.pid}) works with {state}" in stderr
+            assert f"curl -X POST {running.url}/-/sync" in stderr
             assert len(stderr.splitlines()) == 1
             assert len(server.records) == asked
             assert (await command("plan", *where, environ=environ))[0] == 0, "reading needs no lock"
+            server.set_leaf(str(CLOUDS[0]["id"]), "region", "drift")
+            async with aiohttp.ClientSession() as http, http.post(f"{running.url}/-/sync") as answer:
+                assert answer.status == 202
+            await eventually(lambda: server.clouds[str(CLOUDS[0]["id"])]["region"] == "mars")
             running.process.send_signal(signal.SIGKILL)
             await running.process.wait()
         status, _, _ = await command("apply", *where, environ=environ)

@@ -61,6 +61,7 @@ class Daemon:
             status=self.status,
             allocations=self.allocations,
             explain=lambda name: NotFound(name, ()),
+            sync=lambda: 3,
             live=lambda: self.live,
             ready=lambda: self.ready,
         )
@@ -203,6 +204,13 @@ async def test_head_has_the_headers_and_no_body(daemon: Daemon, client: aiohttp.
             assert await answer.read() == b""
             assert answer.headers["X-Content-Type-Options"] == "nosniff"
             assert answer.headers["Server"] == "allocsync"
+
+
+async def test_a_look_at_everything_is_asked_for_by_post_alone(client: aiohttp.ClientSession) -> None:
+    async with client.post("/-/sync") as answer:
+        assert (answer.status, await answer.json()) == (202, {"allocations": 3})
+    async with client.get("/-/sync") as answer:
+        assert answer.status == 405
 
 
 async def test_there_is_nothing_else_and_nothing_to_write(client: aiohttp.ClientSession) -> None:

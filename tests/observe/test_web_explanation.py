@@ -48,6 +48,7 @@ async def _client(daemon: Daemon) -> AsyncIterator[aiohttp.ClientSession]:
         status=nothing,
         allocations=tuple,
         explain=daemon.explain,
+        sync=lambda: 3,
         live=lambda: WELL,
         ready=lambda: WELL,
     )

@@ -110,6 +110,35 @@ async def test_a_change_between_a_bulk_answer_and_the_check_of_it_is_no_distrust
         assert {row["region"] for row in api.truth.values()} == {"live"}
 
 
+@pytest.mark.parametrize("bulk", [True, False])
+async def test_whoever_asks_has_everything_looked_at_now(*, bulk: bool) -> None:
+    api = ScriptedApi(bulk=bulk)
+    async with Run(api) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(5)
+        api.truth[KEYS[9]] = {**api.truth[KEYS[9]], "region": "drift"}
+        before, asked = len(api.looks), api.lists
+        assert run.loop.sync() == len(KEYS)
+        assert run.loop.sync() == len(KEYS)
+        await asyncio.sleep(2)
+        assert api.truth[KEYS[9]]["region"] == "live"
+        assert api.lists - asked == (1 if bulk else 0)
+        assert len(api.looks) - before <= (10 if bulk else len(KEYS) + 2)
+
+
+async def test_asking_in_mid_pass_has_another_pass_follow() -> None:
+    api = ScriptedApi()
+    async with Run(api) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(5)
+        api.seconds = 1.0
+        run.loop.sync()
+        await asyncio.sleep(0.5)
+        run.loop.sync()
+        await asyncio.sleep(3)
+        assert api.lists == 3
+
+
 async def test_one_unknown_outcome_waits_the_settle_time_and_holds_nobody_up() -> None:
     api = ScriptedApi()
     slow = KEYS[7]
