@@ -4,15 +4,18 @@ The rule: this module imports click and nothing heavier, so that `allocsync --ve
 error that a user can act on is printed as `allocsync: …` without a traceback and becomes an exit code.
 """
 
+import errno
 import importlib
+import os
 import sys
 from collections.abc import Iterator
-from typing import NoReturn, cast
+from typing import NoReturn, TypeVar, cast
 
 import click
 
 from allocsync import __version__, errors
 
+E = TypeVar("E", bound=BaseException)
 # Each is a module here, and in it a command of the same name.
 COMMANDS = (
     "run",
@@ -57,13 +60,19 @@ def main() -> NoReturn:
     try:
         result = allocsync.main(standalone_mode=False)
     except click.exceptions.Abort:
+        click.echo("allocsync: interrupted", err=True)
         sys.exit(errors.EXIT_ERROR)
     except click.ClickException as error:
         error.show()
         sys.exit(errors.EXIT_USAGE)
     except errors.AllocsyncError as error:
         sys.exit(_say(error))
+    except OSError as error:
+        sys.exit(_unwritable(error))
     except BaseExceptionGroup as group:
+        unwritable, rest = group.split(OSError)
+        if unwritable is not None and rest is None:
+            sys.exit(_unwritable(next(_flat(unwritable))))
         # A task group wraps what a user can act on; anything else in it is a bug and shows as one.
         actionable, rest = group.split(errors.AllocsyncError)
         if actionable is None or rest is not None:
@@ -78,7 +87,18 @@ def _say(error: errors.AllocsyncError) -> int:
     return error.exit_code
 
 
-def _flat(group: BaseExceptionGroup[errors.AllocsyncError]) -> Iterator[errors.AllocsyncError]:
+def _unwritable(error: OSError) -> int:
+    """Standard output is gone or full: say so if anybody listens. Anything else is a bug and shows as one."""
+    if error.errno not in (errno.EPIPE, errno.ENOSPC):
+        raise error
+    # What is still buffered would fail again when Python ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if error.errno == errno.ENOSPC:
+        click.echo("allocsync: standard output cannot be written: no space left", err=True)
+    return errors.EXIT_ERROR
+
+
+def _flat(group: BaseExceptionGroup[E]) -> Iterator[E]:
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
             yield from _flat(error)

@@ -1,6 +1,7 @@
 """`allocsync apply`: one pass over everything, until all is settled or the deadline, and an exact report."""
 
 import asyncio
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -118,6 +119,8 @@ async def _run(
     loop: Loop, generation: Generation, tally: Tally, deadline_seconds: float
 ) -> list[AllocationStatus]:
     async with asyncio.TaskGroup() as group:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, _interrupted, loop)
         loop.adopt(generation)
         running = group.create_task(loop.run())
         try:
@@ -130,10 +133,16 @@ async def _run(
         return list(loop.allocations())
 
 
+def _interrupted(loop: Loop) -> None:
+    """Send nothing more; what is under way is waited for, and the report says the rest."""
+    flying = sum(loop.status().in_flight.values())
+    click.echo(f"interrupted: nothing more is sent; {count(flying, 'request')} under way", err=True)
+    loop.stop()
+
+
 async def _watch(loop: Loop, tally: Tally) -> None:
     with output.progress("updating") as show:
-        while not loop.settled():
-            status = loop.status()
+        while not loop.settled() and not (status := loop.status()).stopping:
             total = sum(status.conditions.values())
             done = total - status.conditions[Condition.PENDING] - status.conditions[Condition.UNKNOWN]
             share = 100 * tally.unknown / tally.updates if tally.updates else 0.0

@@ -23,6 +23,8 @@ from allocsync.planning.diff import compare, leaf
 from allocsync.planning.model import Cloud, Mode
 from allocsync.planning.render import Line, Tone, visible
 from allocsync.reconcile.events import Event
+from allocsync.reconcile.status import Condition
+from allocsync.setting_checks import parse_listen
 from allocsync.settings import Settings
 
 ALLOCATIONS, DRIFTED, SEED = 24, 9, 7
@@ -38,6 +40,7 @@ FAULTS: Mapping[str, object] = {
     },
     "writer": {"per_second": 0.1, "field": "urls.vanity.url", "value": "null.pieces.cloud"},
 }
+_STUCK = (Condition.CONTESTED, Condition.REFUSED, Condition.MISSING, Condition.FAILING, Condition.HELD)
 HEADER = """\
 # The desired state of the demo. Edit and save it while the demo runs: it takes effect within a second.
 # Delete the file to start afresh.
@@ -58,11 +61,21 @@ allocations:
 @click.option("--listen", default="127.0.0.1:0", help="HOST:PORT of the daemon's metrics and status.")
 def demo(directory: Path, seconds: float | None, listen: str) -> int:
     """Run a reference server with faults and the daemon on a sample that is yours to edit."""
+    try:
+        parse_listen(listen)
+    except ValueError as error:
+        raise errors.UsageError(f"--listen {listen}: {error}. Try 127.0.0.1:0.") from error
     clouds = sample_clouds(ALLOCATIONS, SEED)
     desired = directory / "allocations.yaml"
-    if not desired.exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        desired.write_text(sample_text(clouds))
+    try:
+        if not desired.exists():
+            directory.mkdir(parents=True, exist_ok=True)
+            desired.write_text(sample_text(clouds))
+    except OSError as error:
+        why = (error.strerror or "unknown").lower()
+        raise errors.UsageError(
+            f"--directory {directory}: cannot be used: {why}. Give another one."
+        ) from error
     return asyncio.run(_demo(clouds, desired, seconds, listen))
 
 
@@ -173,6 +186,7 @@ class _Story:
             "update_finished": self._finished,
             "update_settled": self._settled,
             "all_in_sync": self._in_sync,
+            "condition_changed": self._changed,
             "stopping": self._stopping,
         }.get(event.kind)
         if tell is not None:
@@ -218,6 +232,12 @@ class _Story:
             "superseded": "read back: not applied, and something else changed it",
         }.get(outcome, f"read back: {outcome.replace('_', ' ')}")
         self._line(_short(event), said, Tone.GOOD if outcome == "applied" else Tone.WAIT)
+
+    def _changed(self, event: Event) -> None:
+        """What is not in sync and will not be soon says why: everything else has lines of its own."""
+        if event.fields["after"] in _STUCK:
+            text = f"{str(event.fields['after']).lower()}: {visible(str(event.fields['reason']))}"
+            self._line(_short(event), text, Tone.BAD)
 
     def _in_sync(self, event: Event) -> None:
         self._line("in sync", f"all {event.fields['allocations']}, after {self._updates} updates", Tone.GOOD)

@@ -257,7 +257,10 @@ class Loop:
 
     def _moment(self) -> report.Moment:
         return report.Moment(
-            now=self._clock.now(), wall=self._clock.wall(), resync_seconds=self._resync.interval_seconds
+            now=self._clock.now(),
+            wall=self._clock.wall(),
+            resync_seconds=self._resync.interval_seconds,
+            bulk_at=self._resync.at,
         )
 
     def status(self) -> LoopStatus:

@@ -8,9 +8,9 @@ Left out: everything about one allocation (`explain`), and the loop as a whole (
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 
-from allocsync.planning.model import AllocationId
+from allocsync.planning.model import AllocationId, Mode
 from allocsync.reconcile.condition import project
 from allocsync.reconcile.lane import Lane
 from allocsync.reconcile.status import AllocationStatus, Condition
@@ -27,11 +27,15 @@ class Shown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """When a report is made, on both clocks, and the resync interval in force then (seconds)."""
+    """When a report is made, on both clocks, and the resync interval in force then (seconds).
+
+    `bulk_at` is when everything is looked at in one request, infinity where that is not done.
+    """
 
     now: float
     wall: float
     resync_seconds: float
+    bulk_at: float = inf
 
     def at(self, time: float | None) -> float | None:
         """That time of the lanes' clock on the wall clock; None for never."""
@@ -51,4 +55,6 @@ def allocations(
 def allocation(lane: Lane, shown: Shown, moment: Moment) -> AllocationStatus:
     """One allocation."""
     condition, reason = project(lane, moment.now, moment.resync_seconds)
-    return AllocationStatus(lane.id, condition, reason, shown.since, moment.at(lane.turn().at))
+    looked_at = lane.desired is not None and lane.desired.mode is not Mode.SUSPEND and lane.intent is None
+    next_look = min(lane.turn().at, moment.bulk_at) if looked_at else lane.turn().at
+    return AllocationStatus(lane.id, condition, reason, shown.since, moment.at(next_look))

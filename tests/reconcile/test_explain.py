@@ -176,3 +176,17 @@ async def test_the_loop_explains_what_it_works_on() -> None:
         assert found.status.condition is Condition.IN_SYNC
         assert found.differences == ()
         assert isinstance(run.loop.explain("nobody"), NotFound)
+
+
+@pytest.mark.looptime
+async def test_where_one_request_reads_all_it_says_when_each_is_looked_at_next() -> None:
+    async with Run(ScriptedApi()) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(5)
+        rows = list(run.loop.allocations())
+        at = {row.next_look_at for row in rows}
+        assert len(rows) == len(KEYS)
+        assert len(at) == 1
+        (next_look_at,) = at
+        assert next_look_at is not None
+        assert 45 < next_look_at - (WALL + asyncio.get_running_loop().time()) < 66

@@ -1,0 +1,88 @@
+"""Commands that are interrupted, that nobody reads, or that cannot begin: told, without a traceback."""
+
+import asyncio
+import os
+import signal
+from asyncio.subprocess import PIPE
+from pathlib import Path
+
+import pytest
+
+from allocsync.api.server import ReferenceServer
+from allocsync.api.server.sample import sample_clouds
+from tests.e2e.processes import command, declare, eventually, start
+
+CLOUDS = sample_clouds(3, 22)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_an_apply_that_is_interrupted_says_what_it_has_and_has_not_done(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    desired = tmp_path / "desired.yaml"
+    declare(desired, CLOUDS, region="mars")
+    faults = {"update": {"timeout_after": 1}}
+    async with ReferenceServer.start(CLOUDS, faults=faults) as server:
+        process = await start(
+            *("apply", "--api-url", server.url, "--desired", str(desired)), stdout=PIPE, stderr=PIPE
+        )
+        await eventually(lambda: server.fired["update.timeout_after"] == 3)
+        process.send_signal(number)
+        stdout, stderr = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 1
+    assert "interrupted: nothing more is sent" in stderr.decode()
+    assert "3 allocations: 0 in sync (0 updated), 3 unknown." in stdout.decode()
+    assert "settles an unknown one by reading first" in stdout.decode()
+
+
+async def test_a_plan_that_is_interrupted_says_so(tmp_path: Path) -> None:
+    desired = tmp_path / "desired.yaml"
+    declare(desired, CLOUDS, region="mars")
+    async with ReferenceServer.start(
+        CLOUDS, faults={"snapshot": {"latency_seconds": 30}}, log_all=True
+    ) as server:
+        process = await start(
+            *("plan", "--bulk", "off", "--api-url", server.url, "--desired", str(desired)), stderr=PIPE
+        )
+        await eventually(lambda: server.fired["snapshot.latency_seconds"] == 3)
+        process.send_signal(signal.SIGINT)
+        _, stderr = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 1
+    assert stderr.decode().split("\n")[-2] == "allocsync: interrupted"
+
+
+async def test_output_that_cannot_be_written_is_no_traceback() -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    process = await start("schema", "desired", stdout=full, stderr=PIPE)
+    os.close(full)
+    _, stderr = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 1
+    assert stderr.decode() == "allocsync: standard output cannot be written: no space left\n"
+
+
+async def test_a_demo_whose_reader_goes_ends_without_a_traceback(tmp_path: Path) -> None:
+    process = await start(
+        *("demo", "--directory", str(tmp_path / "demo"), "--seconds", "15"), stdout=PIPE, stderr=PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    await process.stdout.readline()
+    process.stdout._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 - as `head -1` does
+    stderr = await asyncio.wait_for(process.stderr.read(), 40)
+    await process.wait()
+    assert process.returncode == 1
+    assert b"Traceback" not in stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--listen", "foo"], "--listen foo: not HOST:PORT"),
+        (["--directory", "/proc/x"], "--directory /proc/x"),
+    ],
+)
+async def test_a_demo_that_cannot_begin_is_one_line(arguments: list[str], said: str) -> None:
+    status, text, stderr = await command("demo", *arguments)
+    assert (status, text) == (64, "")
+    assert stderr.startswith(f"allocsync: {said}")
+    assert len(stderr.splitlines()) == 1
