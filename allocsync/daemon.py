@@ -1,11 +1,11 @@
-"""The composition root: the only place that wires the parts together, and the life of the process.
+"""The life of the daemon's process.
 
 Start: settings hold, the listener is bound, the files are watched, the loop runs; systemd is told READY once
 the API was heard of. SIGTERM and SIGINT stop the loop, which drains in bounded time; SIGHUP reads the files
 again. Secrets and certificates are read again then and once a minute: whoever renews them tells nobody.
 Everything runs in one task group, so that nothing outlives it and no failure goes unseen.
 
-Left out: every decision (`reconcile`), and what a command prints (`cli`).
+Left out: every decision (`reconcile`), what is built of which parts (`composition`), what a command prints.
 """
 
 import asyncio
@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TextIO
 
 from prometheus_client import CollectorRegistry
@@ -22,91 +21,28 @@ from structlog.typing import FilteringBoundLogger
 
 from allocsync import state_directory
 from allocsync.api.client import AllocationClient
-from allocsync.api.credentials import Credentials
-from allocsync.api.location import AUTO, REMEMBERED, Locator
-from allocsync.api.retry import FullJitter
+from allocsync.api.location import AUTO
 from allocsync.clock import SystemClock
+from allocsync.composition import build_loop, credentials_of, locator_of, open_journal
 from allocsync.desired.load import Loaded
 from allocsync.desired.watch import DirectoryWatch
 from allocsync.errors import DesiredError, SettingsError
-from allocsync.journal import MemoryJournal
+from allocsync.journal.writer import Journal
 from allocsync.observe import health, logs
 from allocsync.observe.log_events import LogObserver
 from allocsync.observe.metrics import Metrics
 from allocsync.observe.web import Pages, make_app, serve_web
+from allocsync.planning.record import Restored
 from allocsync.reconcile.events import Observer, tell_all
-from allocsync.reconcile.limiter import Slot
 from allocsync.reconcile.loop import Loop
-from allocsync.reconcile.ports import Api
-from allocsync.reconcile.resync import BulkPolicy
-from allocsync.reconcile.rules import Rules
 from allocsync.reconcile.status import Condition
 from allocsync.settings import Settings
 from allocsync.systemd import Notifier
 
-READS, WRITES = 64, 32
 STATUS_SECONDS = 5.0
 STARTING_SECONDS = 0.1
 RENEW_SECONDS = 60.0
-
-
-@asynccontextmanager
-async def open_api(settings: Settings) -> AsyncIterator[AllocationClient]:
-    """The client that the settings describe.
-
-    Raises:
-        NoServerError: `api_url` is auto, and there is no server, or another one than before.
-    """
-    url = settings.api_url
-    if url == AUTO:
-        url = await locator_of(settings).find()
-    async with AllocationClient.open(url, credentials=credentials_of(settings)) as client:
-        yield client
-
-
-def locator_of(settings: Settings) -> Locator:
-    """What finds the server with `api_url: auto`; which one it was is remembered where there is state."""
-    there = settings.state_dir.is_dir()
-    return Locator(home=Path.home(), remembered=settings.state_dir / REMEMBERED if there else None)
-
-
-def credentials_of(settings: Settings) -> Credentials:
-    """What the settings say of us; the files are read now.
-
-    Raises:
-        SettingsError: one of them cannot be used.
-    """
-    return Credentials(
-        token=settings.api_token.get_secret_value() if settings.api_token else None,
-        application_id=settings.application_id.get_secret_value() if settings.application_id else None,
-        ca_file=settings.api_ca_file,
-        certificate_file=settings.api_certificate_file,
-        key_file=settings.api_key_file,
-    )
-
-
-def build_loop(settings: Settings, api: Api, clock: SystemClock, observer: Observer) -> Loop:
-    """The loop that the settings describe."""
-    rules = Rules(settle_seconds=settings.settle_seconds)
-    if settings.resync_seconds is not None:
-        rules = Rules(
-            settle_seconds=settings.settle_seconds,
-            resync_bulk_seconds=settings.resync_seconds,
-            resync_each_seconds=settings.resync_seconds,
-        )
-    return Loop(
-        api=api,
-        clock=clock,
-        journal=MemoryJournal(),
-        observer=observer,
-        rules=rules,
-        limits={
-            Slot.READ: settings.concurrency_max or READS,
-            Slot.WRITE: settings.concurrency_max or WRITES,
-        },
-        backoff=FullJitter(uniform=clock.uniform).delay_seconds,
-        bulk=BulkPolicy(settings.bulk),
-    )
+TEND_SECONDS = 3600.0
 
 
 class Daemon:
@@ -163,12 +99,25 @@ class Daemon:
         lock = state_directory.held(self.settings.state_dir, command="run")
         with logs.library_lines(self._logger), lock as self._sign:
             url = None if self.settings.api_url == AUTO else self.settings.api_url
-            async with AllocationClient.open(url, credentials=self._credentials) as api:
-                await self._run(api)
+            async with (
+                open_journal(self.settings, self._clock) as (journal, restored),
+                AllocationClient.open(url, credentials=self._credentials) as api,
+            ):
+                await self._run(api, journal, restored)
 
-    async def _run(self, api: AllocationClient) -> None:
+    async def _run(self, api: AllocationClient, journal: Journal, restored: Restored) -> None:
         self._api = api
-        self.loop = loop = build_loop(self.settings, api, self._clock, self._observer)
+        self.loop = loop = build_loop(
+            self.settings,
+            api=api,
+            clock=self._clock,
+            observer=self._observer,
+            journal=journal,
+            restored=restored,
+        )
+        journal.on_change = self._journal_changed
+        if restored.gap:
+            self._say("journal_gap", level="error", problem=restored.gap, note="nothing is sent for a while")
         self._metrics.follow(loop.status)
         pages = Pages(
             registry=self._registry,
@@ -185,7 +134,12 @@ class Daemon:
             self._sign(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
             self._say("listening", host=host, port=port)
             async with self._signals(), asyncio.TaskGroup() as group:
-                around = [self._follow(loop), self._notify(loop), self._renew_now_and_then()]
+                around = [
+                    self._follow(loop),
+                    self._notify(loop),
+                    self._renew_now_and_then(),
+                    self._tend(journal),
+                ]
                 if self.settings.api_url == AUTO:
                     around.append(locator_of(self.settings).follow(api.move, self._say))
                 tasks = [group.create_task(each) for each in around]
@@ -269,7 +223,26 @@ class Daemon:
             interval = min(STATUS_SECONDS, self._notifier.watchdog_interval_seconds or STATUS_SECONDS)
             await asyncio.sleep(interval if told_ready else STARTING_SECONDS)
 
+    async def _tend(self, journal: Journal) -> None:
+        """Cut off what is old now and then, and tell the head: what the chain alone cannot show it can."""
+        while True:
+            head = await journal.tend()
+            if head is not None:
+                self._say("journal_head", sequence=head.sequence, hash=head.hash.hex())
+            await asyncio.sleep(TEND_SECONDS)
+
     # What is said.
+
+    def _journal_changed(self, problem: str | None) -> None:
+        self._metrics.journal_works(works=problem is None)
+        if problem is not None:
+            self._say(
+                "journal_unavailable", level="error", problem=problem, note="nothing is sent without it"
+            )
+            return
+        self._say("journal_available")
+        if self.loop is not None:
+            self.loop.journal_works()
 
     def _loaded(self, loaded: Loaded) -> None:
         self._metrics.desired_loaded(at=self._clock.wall(), quarantined=len(loaded.generation.quarantined))

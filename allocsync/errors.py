@@ -4,6 +4,7 @@ AllocsyncError                  1
 ├── DesiredError                1    the files of the desired state are wrong: every problem at once
 ├── ApiError                    1    the Allocation API gave no usable answer to a command that needs one
 │   └── BulkUnavailable         1    `GET /allocations` cannot be used; reads go one by one
+├── JournalUnavailable          1    the journal cannot be written for now, so nothing may be sent
 ├── DaemonError                 1    the running daemon cannot say, or is not where it was waited for
 ├── SettingsError              78    the settings are wrong: name, value, where it came from, a hint
 └── UsageError                 64    the command line is wrong
@@ -61,6 +62,10 @@ class BulkUnavailable(ApiError):  # noqa: N818 - a finding that the loop acts on
     def __init__(self, reason: str, *, supported: bool) -> None:
         super().__init__(reason)
         self.supported = supported
+
+
+class JournalUnavailable(AllocsyncError):  # noqa: N818 - a finding that the loop acts on, not an accident
+    """The journal cannot be written for now; `str()` is why."""
 
 
 class DaemonError(AllocsyncError):

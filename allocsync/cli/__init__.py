@@ -24,6 +24,7 @@ COMMANDS = (
     "validate",
     "status",
     "explain",
+    "history",
     "export",
     "schema",
     "serve",

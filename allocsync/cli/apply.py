@@ -12,7 +12,7 @@ from allocsync.cli import live, output, review
 from allocsync.cli.options import Flags, setting_options, settings_from
 from allocsync.cli.selection import select
 from allocsync.clock import SystemClock
-from allocsync.daemon import build_loop, open_api
+from allocsync.composition import build_loop, open_api, open_journal
 from allocsync.desired.load import load
 from allocsync.planning import plan as planning
 from allocsync.planning.model import AllocationId, Generation
@@ -45,7 +45,7 @@ class Tally:
             self.unknown += event.fields["outcome"] == "unknown"
             if event.fields["outcome"] == "accepted":
                 self.updated.add(event.allocation)
-        elif event.kind == "update_settled" and str(event.fields["outcome"]).startswith("applied"):
+        elif event.kind == "update_settled" and event.fields["outcome"] == "applied":
             self.confirmed.add(event.allocation)
 
 
@@ -105,14 +105,26 @@ async def _apply(
     reviewed: review.Review | None,
 ) -> list[AllocationStatus]:
     clock = SystemClock()
-    async with open_api(settings) as client:
+    async with open_journal(settings, clock) as (journal, restored), open_api(settings) as client:
+        if restored.gap:
+            click.echo(f"{visible(restored.gap)}; nothing is sent for a while", err=True)
         api: Api = client
         if reviewed is not None:
             snapshots, _ = await live.read(client, list(generation.allocations), settings)
             plan = planning.plan(generation, snapshots)
             review.check(reviewed, plan)
             api = review.Reviewed(client, generation, plan)
-        return await _run(build_loop(settings, api, clock, tally), generation, tally, deadline_seconds)
+        loop = build_loop(settings, api=api, clock=clock, observer=tally, journal=journal, restored=restored)
+        journal.on_change = lambda problem: _journal_changed(loop, problem)
+        return await _run(loop, generation, tally, deadline_seconds)
+
+
+def _journal_changed(loop: Loop, problem: str | None) -> None:
+    """Say that nothing can be sent, or go on."""
+    if problem is None:
+        loop.journal_works()
+    else:
+        click.echo(f"the journal cannot be written: {visible(problem)}; nothing is sent without it", err=True)
 
 
 async def _run(

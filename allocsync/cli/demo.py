@@ -19,6 +19,7 @@ from allocsync.api.server.sample import sample_clouds
 from allocsync.cli import output
 from allocsync.daemon import Daemon
 from allocsync.desired.load import load
+from allocsync.journal.file import NAME as JOURNAL
 from allocsync.planning.diff import compare, leaf
 from allocsync.planning.model import Cloud, Mode
 from allocsync.planning.render import Line, Tone, visible
@@ -96,11 +97,14 @@ def _declaration(index: int, cloud: Cloud) -> str:
 
 async def _demo(clouds: list[Cloud], desired: Path, seconds: float | None, listen: str) -> int:
     story = _Story()
+    state = desired.parent / ".state"
+    for left in state.glob(f"{JOURNAL}*"):
+        left.unlink()  # it tells of a server that is gone: each demo has a new one
     async with ReferenceServer.start(clouds, faults=FAULTS) as server:
         settings = Settings(
             api_url=server.url,
             desired=desired,
-            state_dir=desired.parent / ".state",
+            state_dir=state,
             listen=listen,
             settle_seconds=5,
             resync_seconds=2,
@@ -230,6 +234,8 @@ class _Story:
             "applied": "read back: it was applied after all",
             "not_applied": "read back: not applied; it is sent again",
             "superseded": "read back: not applied, and something else changed it",
+            "late_applied": "an update that had been given up has landed after all",
+            "stale_overwrite": "a late update put back what somebody else had changed",
         }.get(outcome, f"read back: {outcome.replace('_', ' ')}")
         self._line(_short(event), said, Tone.GOOD if outcome == "applied" else Tone.WAIT)
 

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from allocsync.api.client import AllocationClient
 from allocsync.api.retry import FullJitter, snapshot_with_retries
 from allocsync.clock import SystemClock
-from allocsync.daemon import READS
+from allocsync.composition import READS
 from allocsync.errors import BulkUnavailable
 from allocsync.planning.model import AllocationId, Live, Snapshot
 from allocsync.settings import Settings

@@ -9,7 +9,7 @@ from allocsync import errors
 from allocsync.cli import live, output, review
 from allocsync.cli.options import Flags, setting_options, settings_from
 from allocsync.cli.selection import select
-from allocsync.daemon import open_api
+from allocsync.composition import open_api
 from allocsync.desired.load import Loaded, load
 from allocsync.planning import plan as planning
 from allocsync.planning import render

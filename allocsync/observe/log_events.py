@@ -34,6 +34,8 @@ _VERDICTS = {
     "not_applied": ("info", "update_not_applied"),
     "superseded": ("info", "update_superseded"),
     "void": ("info", "update_void"),
+    "late_applied": ("warning", "update_late_applied"),
+    "stale_overwrite": ("error", "stale_overwrite"),
 }
 
 

@@ -98,11 +98,16 @@ METRICS = (
     ),
     _counter(
         "outcomes_settled_total",
-        "Updates of unknown outcome, by what reading back showed.",
-        outcome=("applied", "applied_partial", "not_applied", "superseded", "void"),
+        "What became of updates, found out by reading; stale_overwrite: one put back a foreign change.",
+        outcome=(
+            *("applied", "applied_partial", "late_applied", "not_applied", "superseded", "void"),
+            "stale_overwrite",
+        ),
     ),
     _histogram(
-        "outcome_settle_duration_seconds", "Time for which an update's outcome was unknown.", _WAIT_BUCKETS
+        "outcome_settle_duration_seconds",
+        "Time from an update until it was found out what became of it.",
+        _WAIT_BUCKETS,
     ),
     _counter(
         "duplicate_writes_avoided_total",
@@ -125,6 +130,9 @@ METRICS = (
         "Allocations by condition.",
         condition=tuple(condition.value for condition in Condition),
     ),
+    _gauge("journal_writable", "1 if the journal can be written; nothing is sent while it cannot."),
+    _counter("journal_failures_total", "Times at which writing the journal began to fail."),
+    _state("settle_seconds", "How long an update of unknown outcome is waited for before it is judged."),
     _state("open_intents", "Updates whose outcome is not known yet."),
     _state("queue_depth", "Allocations that are due and wait for a slot.", lane=_LANES),
     _state("in_flight", "Slots taken by requests under way.", lane=_LANES),

@@ -54,6 +54,7 @@ class Metrics:
         for row in rows:
             self._initialise(row)
         self._gauges["allocsync_build_info"].labels(__version__, platform.python_version()).set(1)
+        self._gauges["allocsync_journal_writable"].set(1)
         self._status = _StatusCollector()
         registry.register(self._status)
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -89,6 +90,12 @@ class Metrics:
         """Note a load that was rejected as a whole."""
         self._gauges["allocsync_desired_last_load_successful"].set(0)
         self._count("desired_rejected_total")
+
+    def journal_works(self, *, works: bool) -> None:
+        """Note that the journal cannot be written any more, or can be again."""
+        self._gauges["allocsync_journal_writable"].set(works)
+        if not works:
+            self._count("journal_failures_total")
 
     def _initialise(self, row: Metric) -> None:
         made = {**self._counters, **self._gauges, **self._histograms}[row.name]
@@ -136,7 +143,7 @@ class Metrics:
         outcome = str(event.fields.get("outcome"))
         self._count("outcomes_settled_total", outcome)
         self._time("outcome_settle_duration_seconds", _seconds(event, "waited_seconds"))
-        if outcome in ("applied", "applied_partial"):
+        if outcome == "applied":
             self._count("duplicate_writes_avoided_total")
 
     def _resync_started(self, event: Event) -> None:
@@ -175,6 +182,7 @@ def _read(status: LoopStatus) -> dict[str, dict[tuple[str, ...], float]]:
     alone: dict[str, float] = {
         "generation_timestamp_seconds": status.generation_since or 0.0,
         "open_intents": status.open_intents,
+        "settle_seconds": status.settle_seconds,
         "last_full_look_timestamp_seconds": status.last_full_look or 0.0,
         "stalled": status.stalled is not None,
         "stopping": status.stopping,

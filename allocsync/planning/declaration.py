@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from allocsync.planning.diff import leaf
 from allocsync.planning.model import DECLARABLE, UNDECLARABLE_STATUSES, Cloud, Json
-from allocsync.planning.plan import tagged
+from allocsync.planning.tagged import tagged
 
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _FIRST = _LETTERS | frozenset("0123456789")

@@ -19,12 +19,11 @@ from allocsync.planning.model import (
     Desired,
     Failed,
     Generation,
-    Json,
     Missing,
     Mode,
-    NumberLiteral,
     Snapshot,
 )
+from allocsync.planning.tagged import tagged
 
 
 class Verdict(StrEnum):
@@ -76,17 +75,6 @@ class Plan:
             for step in self.updates
         ]
         return sha256(json.dumps(sent, separators=(",", ":")).encode()).hexdigest()
-
-
-def tagged(value: Json) -> object:
-    """The value in a form in which a number and the text of it differ, and JSON keeps both."""
-    if isinstance(value, NumberLiteral):
-        return {"number": value.text}
-    if isinstance(value, Mapping):
-        return {"object": [[key, tagged(item)] for key, item in sorted(value.items())]}
-    if isinstance(value, str | bool) or value is None:
-        return value
-    return [tagged(item) for item in value]
 
 
 def plan(generation: Generation, snapshots: Mapping[AllocationId, Snapshot]) -> Plan:

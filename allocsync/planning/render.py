@@ -10,7 +10,8 @@ from enum import StrEnum
 
 from allocsync.planning.diff import Change
 from allocsync.planning.model import Json
-from allocsync.planning.plan import Plan, Step, Verdict, tagged
+from allocsync.planning.plan import Plan, Step, Verdict
+from allocsync.planning.tagged import tagged
 
 
 class Tone(StrEnum):

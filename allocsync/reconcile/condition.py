@@ -21,7 +21,7 @@ def project(lane: Lane, now: float, resync_seconds: float) -> tuple[Condition, s
     if lane.intent is not None:
         if lane.intent.unknown_since is None:
             return Condition.PENDING, "an update is under way"
-        return Condition.UNKNOWN, f"{lane.error}; nothing is sent before a read-back"
+        return Condition.UNKNOWN, f"{lane.restraint.error}; nothing is sent before a read-back"
     if lane.missing:
         return Condition.MISSING, "the API answers 410 Cloud not found; nothing is sent"
     if lane.desired is not None and lane.desired.mode is Mode.SUSPEND:
@@ -31,20 +31,23 @@ def project(lane: Lane, now: float, resync_seconds: float) -> tuple[Condition, s
         return Condition.IN_SYNC, ""
     if lane.desired is None:
         return Condition.HELD, "; ".join(lane.problems) or "not declared any more"
+    if known and lane.changes and lane.restraint.journal_problem:
+        why = lane.restraint.journal_problem
+        return Condition.HELD, f"the journal cannot be written ({why}), and nothing is sent without it"
     return _out_of_sync(lane, now, known=known)
 
 
 def _out_of_sync(lane: Lane, now: float, *, known: bool) -> tuple[Condition, str]:
-    if lane.terminal and lane.terminal == lane.changes:
-        return Condition.FAILING, f"{lane.error}; nothing is sent before an edit or a live change"
-    if lane.read_failures + lane.write_failures >= lane.rules.failing_after:
-        return Condition.FAILING, lane.error
+    if lane.restraint.terminal and lane.restraint.terminal == lane.changes:
+        return Condition.FAILING, f"{lane.restraint.error}; nothing is sent before an edit or a live change"
+    if lane.read_failures + lane.restraint.failures >= lane.rules.failing_after:
+        return Condition.FAILING, lane.restraint.error
     if lane.pending_since is not None and now - lane.pending_since >= lane.rules.pending_seconds:
         return Condition.FAILING, "a status has been PENDING for too long; nothing is sent meanwhile"
-    if contested := lane.leaves.contested(lane.changes, now):
+    if contested := lane.past.leaves.contested(lane.changes, now):
         fights = ", ".join(f"{change.field} (changed back {flips} times)" for change, flips in contested)
         return Condition.CONTESTED, f"something else keeps changing {fights}"
-    if refused := lane.leaves.refused(lane.changes):
+    if refused := lane.past.leaves.refused(lane.changes):
         return Condition.REFUSED, f"the API accepted {_fields(refused)} and does not honour it"
     if known and lane.changes and lane.desired is not None and lane.desired.mode is Mode.OBSERVE:
         return Condition.DRIFTED, f"differs in {_fields(lane.changes)}; mode observe forbids the update"
@@ -54,10 +57,10 @@ def _out_of_sync(lane: Lane, now: float, *, known: bool) -> tuple[Condition, str
 def _pending(lane: Lane, *, known: bool) -> str:
     if lane.pending_since is not None:
         return "a status is PENDING; nothing is sent while the server works on it"
-    if lane.error:
-        return lane.error
+    if lane.restraint.error:
+        return lane.restraint.error
     if known and lane.changes:
-        if lane.leaves:
+        if lane.past.leaves:
             return f"the update of {_fields(lane.changes)} was accepted and does not show yet"
         return f"differs in {_fields(lane.changes)}"
     return "being looked at" if lane.state is State.LOOKING else "not looked at yet"

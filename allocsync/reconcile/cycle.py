@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from math import inf
 from typing import Protocol
 
+from allocsync.errors import JournalUnavailable
 from allocsync.planning.model import (
     Accepted,
     AllocationId,
@@ -22,7 +23,8 @@ from allocsync.planning.model import (
     Snapshot,
     UpdateAnswer,
 )
-from allocsync.reconcile.decision import Settled, Update
+from allocsync.reconcile.decision import Intent, Update
+from allocsync.reconcile.keeper import Keeper
 from allocsync.reconcile.lane import Lane
 from allocsync.reconcile.limiter import Limiter, Slot
 from allocsync.reconcile.ports import Api, Clock, Journal
@@ -58,7 +60,9 @@ class Cycle:
         rules: Rules,
         limiter: Limiter,
         backoff: Callable[[int, float | None], float],
+        keeper: Keeper,
         resync_seconds: Callable[[], float],
+        generation: Callable[[], str],
         stopping: Callable[[], bool],
     ) -> None:
         self._api = api
@@ -69,7 +73,9 @@ class Cycle:
         self._limiter = limiter
         self._backoff = backoff
         self._resync_seconds = resync_seconds
+        self._generation = generation
         self._stopping = stopping
+        self._keeper = keeper
         self._passes = int(clock.uniform(0, 36**3))
         self._deadlines: dict[AllocationId, float] = {}
 
@@ -88,7 +94,7 @@ class Cycle:
                 return
             if held is Slot.READ:
                 if self._limiter.admit(Slot.WRITE, self._clock.now()) is not None:
-                    lane.defer(self._clock.now())
+                    lane.look_at = self._clock.now()  # again as soon as there is a write slot
                     return
                 self._limiter.release(Slot.READ)
                 held = Slot.WRITE
@@ -120,33 +126,56 @@ class Cycle:
             elapsed_seconds=now - begun,
             differs=len(lane.changes),
         )
-        if decision.settled is not None:
-            await self._record(lane.id, name, decision.settled)
+        for finding in decision.findings:
+            self._journal.outcome(lane.id, finding.sequence, finding.outcome, finding.reason)
+            self._tell(
+                "update_settled",
+                lane.id,
+                name,
+                outcome=finding.outcome,
+                reason=finding.reason,
+                sequence=finding.sequence,
+                waited_seconds=finding.waited_seconds,
+                fields=list(finding.fields),
+            )
+        self._keeper.keep(lane)
         return decision.update
 
-    async def _record(self, key: AllocationId, name: str, settled: Settled) -> None:
-        await self._journal.outcome(settled.sequence, settled.outcome, "read back")
-        self._tell(
-            "update_settled", key, name, outcome=settled.outcome, waited_seconds=settled.waited_seconds
-        )
-
     async def _send(self, lane: Lane, update: Update, name: str) -> None:
-        intent = lane.intend(update)
-        leaves = {change.field: (change.live, change.desired) for change in update.changes}
-        intent.sequence = await self._journal.intent(lane.id, leaves)
-        self._tell("update_intended", lane.id, name, fields=list(leaves), sequence=intent.sequence)
-        held_back = "the daemon is stopping" if self._stopping() else lane.recheck(update, self._clock.now())
+        record = update.record(self._generation())
+        intent = lane.intend(record)
+        try:
+            intent.sequence = await self._journal.intent(lane.id, record)
+        except JournalUnavailable as error:
+            delay = self._backoff(lane.restraint.failures + 1, None)
+            lane.unrecorded(str(error), now=self._clock.now(), delay_seconds=delay)
+            self._finished(lane, update, name, NotSent(f"the journal cannot be written: {error}"), 0.0)
+            return
+        fields = [change.field for change in update.changes]
+        self._tell("update_intended", lane.id, name, fields=fields, sequence=intent.sequence)
+        held_back = self._held_back(lane, update)
         if held_back is not None:
-            await self._journal.outcome(intent.sequence, "not_sent", held_back)
-            delay = self._backoff(lane.write_failures + 1, None)
+            self._journal.outcome(lane.id, intent.sequence, "not_sent", held_back)
+            delay = self._backoff(lane.restraint.failures + 1, None)
             lane.withdraw(held_back, now=self._clock.now(), delay_seconds=delay)
             self._finished(lane, update, name, NotSent(held_back), 0.0)
             return
         begun = self._clock.now()
         self._deadlines[lane.id] = begun + self._rules.post_deadline_seconds
         answer = await self._api.update(lane.id, update.body)
+        self._answered(lane, intent, answer, begun)
+        self._finished(lane, update, name, answer, self._clock.now() - begun)
+
+    def _held_back(self, lane: Lane, update: Update) -> str | None:
+        if self._stopping():
+            return "the daemon is stopping"
+        return lane.recheck(update, self._clock.now(), commit_seconds=self._journal.commit_seconds)
+
+    def _answered(self, lane: Lane, intent: Intent, answer: UpdateAnswer, begun: float) -> None:
         now = self._clock.now()
-        delay = self._backoff(lane.write_failures + 1, _retry_after(answer))
+        delay = self._backoff(lane.restraint.failures + 1, _retry_after(answer))
+        if isinstance(answer, OutcomeUnknown):
+            self._keeper.settle.took(now - begun, now)
         lane.posted(
             answer,
             now=now,
@@ -156,10 +185,14 @@ class Cycle:
         )
         if isinstance(answer, Rejected) and answer.status == TOO_MANY_REQUESTS:
             self._limiter.close(Slot.WRITE, now + delay)
-        self._finished(lane, update, name, answer, now - begun)
-        if not isinstance(answer, OutcomeUnknown):
-            outcome = "applied" if isinstance(answer, Accepted) else _ANSWERS[type(answer)]
-            await self._journal.outcome(intent.sequence, outcome, getattr(answer, "reason", ""))
+        match answer:
+            case Accepted():
+                self._journal.outcome(lane.id, intent.sequence, "applied", f"accepted: {answer.status}")
+            case Rejected() | NotSent():
+                self._journal.outcome(lane.id, intent.sequence, _ANSWERS[type(answer)], answer.reason)
+            case OutcomeUnknown():
+                pass  # the open intent says so
+        self._keeper.keep(lane)
 
     def _finished(
         self, lane: Lane, update: Update, name: str, answer: UpdateAnswer, elapsed_seconds: float
@@ -173,7 +206,7 @@ class Cycle:
             status=getattr(answer, "status", None),
             reason=getattr(answer, "reason", ""),
             elapsed_seconds=elapsed_seconds,
-            settle_seconds=self._rules.settle_seconds if unknown else None,
+            settle_seconds=self._keeper.settle.seconds(self._clock.now()) if unknown else None,
             look_in_seconds=lane.look_at - self._clock.now(),
             changes=[(change.field, change.live, change.desired) for change in update.changes],
         )

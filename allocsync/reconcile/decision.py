@@ -10,6 +10,7 @@ from math import inf
 
 from allocsync.planning.diff import Change, leaf
 from allocsync.planning.model import Cloud, Desired
+from allocsync.planning.record import IntentRecord, undeclared_hash
 
 
 class State(StrEnum):
@@ -21,47 +22,79 @@ class State(StrEnum):
     POSTING = "posting"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Intent:
-    """An update that was decided: what it changes and for which desired state.
+    """An update that was decided: what it changes and what its body carries.
 
-    `sequence` is its number in the journal; `unknown_since` is None until its outcome is known to be unknown.
+    `sequence` is its row in the journal; `unknown_since` is None until its outcome is known to be unknown. A
+    read that begins before `settles_at` cannot say that it was not applied. `moved`: meanwhile somebody else
+    changed what is not declared.
     """
 
     changes: tuple[Change, ...]
-    desired: Desired
+    leaves: tuple[tuple[str, str], ...]
+    undeclared: str
     sequence: int = 0
     unknown_since: float | None = None
+    settles_at: float = -inf
+    moved: bool = False
 
-    def settles_at(self, settle_seconds: float) -> float:
-        """A read that begins before this time cannot say that it was not applied."""
-        return inf if self.unknown_since is None else self.unknown_since + settle_seconds
+    def unknown(self, since: float, settle_seconds: float) -> None:
+        """Nobody knows how it ended, since then; a longer settle time moves the judgement, a shorter not."""
+        self.unknown_since = since
+        self.settles_at = max(self.settles_at, since + settle_seconds)
+
+    def moves(self, cloud: Cloud) -> str:
+        """The hash of what is not declared, noting whether it moved."""
+        rest = undeclared_hash(cloud, [name for name, _ in self.leaves])
+        self.moved = self.moved or rest != self.undeclared
+        return rest
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What a look decided to send. `snapshot_ended` is when the snapshot it is built on had arrived."""
+    """What a look decided to send. `snapshot_ended` is when the snapshot it is built on had arrived.
+
+    `why` is for people: because of drift, or of the desired state.
+    """
 
     body: Cloud
     changes: tuple[Change, ...]
     desired: Desired
     snapshot_ended: float
+    why: str = ""
+
+    def record(self, generation: str) -> IntentRecord:
+        """What is written down of it."""
+        names = [name for name, _ in self.desired.leaves]
+        return IntentRecord(
+            changes=self.changes,
+            leaves=self.desired.leaves,
+            undeclared=undeclared_hash(self.body, names),
+            generation=generation,
+            reason=self.why,
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """How an update ended whose outcome was unknown, and how long it was."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What was found out about an update after it had been sent: one of `record.OUTCOMES`, and why.
+
+    `waited_seconds` is since its outcome became unknown, or since it was accepted.
+    """
 
     sequence: int
-    outcome: str  # applied, applied_partial, not_applied, superseded, void
+    outcome: str
+    reason: str
     waited_seconds: float
+    fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What a look found out and what to do."""
 
-    settled: Settled | None = None
+    findings: tuple[Finding, ...] = ()
     update: Update | None = None
 
 
@@ -73,7 +106,7 @@ class Verdict:
     unshown: tuple[Change, ...] = ()
 
 
-def judge(intent: Intent, cloud: Cloud, *, begun: float, settle_seconds: float) -> Verdict | None:
+def judge(intent: Intent, cloud: Cloud, *, begun: float) -> Verdict | None:
     """Live, in a read that began at `begun`, against what was sent; None while that says nothing.
 
     Evidence is not symmetric: what was sent being there proves it from any read; its absence proves nothing
@@ -82,7 +115,7 @@ def judge(intent: Intent, cloud: Cloud, *, begun: float, settle_seconds: float) 
     unshown = tuple(change for change in intent.changes if leaf(cloud, change.field) != change.desired)
     if not unshown:
         return Verdict("applied")
-    if begun < intent.settles_at(settle_seconds):
+    if intent.unknown_since is None or begun < intent.settles_at:
         return None
     if not all(leaf(cloud, change.field) == change.live for change in unshown):
         return Verdict("superseded")

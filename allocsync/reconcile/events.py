@@ -8,7 +8,9 @@ look_finished        source (get), answer (live missing failed), status, reason,
 update_intended      fields, sequence
 update_finished      outcome (accepted rejected unknown not_sent), status, reason, elapsed_seconds,
                      settle_seconds and look_in_seconds when unknown, changes (field, live, desired)
-update_settled       outcome (applied applied_partial not_applied superseded void), waited_seconds
+update_settled       what was found out after it was sent: outcome (applied applied_partial late_applied
+                     not_applied superseded void stale_overwrite), reason, sequence (its row in the
+                     journal), waited_seconds (since it became unknown or was accepted), fields
 condition_changed    before, after, reason
 resync_started       how (bulk get), allocations
 resync_finished      how, allocations, differ, elapsed_seconds

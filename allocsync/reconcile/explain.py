@@ -79,9 +79,9 @@ def explain(
 
 def _explanation(lane: Lane, status: AllocationStatus, moment: Moment) -> Explanation:
     current = lane.desired is not None and lane.compared == lane.desired
-    held_until = max(lane.no_post_before.values(), default=moment.now)
-    if lane.terminal and lane.terminal == lane.changes:
-        held_until = max(held_until, lane.terminal_until)
+    held_until = max(lane.restraint.until.values(), default=moment.now)
+    if lane.restraint.terminal and lane.restraint.terminal == lane.changes:
+        held_until = max(held_until, lane.restraint.terminal_until)
     return Explanation(
         status=status,
         source=lane.desired.source if lane.desired else "",
@@ -91,9 +91,9 @@ def _explanation(lane: Lane, status: AllocationStatus, moment: Moment) -> Explan
         differences=lane.changes if current else None,
         observed_at=moment.at(lane.observed_at),
         missing=lane.missing,
-        last_error=lane.error,
+        last_error=lane.restraint.error,
         read_failures=lane.read_failures,
-        write_failures=lane.write_failures,
+        write_failures=lane.restraint.failures,
         no_update_before=moment.at(held_until) if held_until > moment.now else None,
         open_update=_open_update(lane, moment),
     )
@@ -105,7 +105,7 @@ def _open_update(lane: Lane, moment: Moment) -> OpenUpdate | None:
     return OpenUpdate(
         changes=lane.intent.changes,
         unknown_since=moment.at(lane.intent.unknown_since),
-        settles_at=moment.at(lane.intent.settles_at(lane.rules.settle_seconds)),
+        settles_at=moment.at(lane.intent.settles_at),
     )
 
 

@@ -8,11 +8,11 @@ update under way; Settling has an update whose outcome nobody knows. `look_at` s
     an Update ──intend──▶ Posting ──posted──▶ Idle | Settling
     Settling ──begin_look, at the settle time──▶ Looking
 
-The rules: an update's outcome is learned from a read and never guessed; until it is known nothing is sent,
-whatever changes meanwhile. The verdict compares with what was sent, the next plan with what is wanted now. A
-lane never acts: it returns a Decision, and `now` and the delays are arguments.
+The rules: until the outcome of an update is known nothing is sent, whatever changes meanwhile. The verdict
+compares with what was sent (`past`), the next plan with what is wanted now. A lane never acts: it returns a
+Decision, and `now` and the delays are arguments.
 
-Left out: requests and waiting (`loop`), single leaves (`leaves`), what to call it (`condition`).
+Left out: requests and waiting (`loop`), who forbids an update (`restraint`), what to call it (`condition`).
 """
 
 from dataclasses import dataclass, field
@@ -20,10 +20,12 @@ from math import inf
 
 from allocsync.planning import model
 from allocsync.planning.diff import Change, compare, pending, update_body
-from allocsync.reconcile.decision import Decision, Intent, Settled, State, Update, judge
-from allocsync.reconcile.leaves import Leaves
+from allocsync.planning.record import IntentRecord
+from allocsync.reconcile.decision import Decision, Finding, Intent, State, Update
 from allocsync.reconcile.limiter import Slot
+from allocsync.reconcile.past import Past
 from allocsync.reconcile.queue import Priority, Turn
+from allocsync.reconcile.restraint import JOURNAL, RETRY_AFTER, Restraint
 from allocsync.reconcile.rules import Rules
 
 
@@ -33,13 +35,12 @@ class Lane:
 
     id: model.AllocationId
     rules: Rules
+    past: Past
     look_at: float
     state: State = State.IDLE
-    no_post_before: dict[str, float] = field(default_factory=dict)
+    restraint: Restraint = field(default_factory=Restraint)
     desired: model.Desired | None = None
     problems: tuple[str, ...] = ()  # what is wrong in the file, while there is no good version
-    intent: Intent | None = None
-    leaves: Leaves = field(default_factory=Leaves)
     changes: tuple[Change, ...] = ()  # the differences that the latest look showed
     compared: model.Desired | None = None  # what they were computed for
     observed_at: float = -inf  # when the latest usable observation began
@@ -48,23 +49,26 @@ class Lane:
     missing: bool = False
     probes: int = 0  # looks in a row that found it missing
     pending_since: float | None = None
-    error: str = ""
     read_failures: int = 0
-    write_failures: int = 0
-    terminal: tuple[Change, ...] = ()  # the differences for which the API refuses the body
-    terminal_until: float = -inf
     rebuilt: int = 0  # updates in a row that a check held back just before sending
     edited: bool = False  # while a request was under way
+    converged: model.Desired | None = None  # what it was last seen to be in sync with
+
+    @property
+    def intent(self) -> Intent | None:
+        """The update that is under way, or whose outcome is open."""
+        return self.past.intent
 
     def want(self, desired: model.Desired | None, *, now: float, problems: tuple[str, ...] = ()) -> None:
         """The files say something: a first declaration, an edit, or (None) that it is disowned."""
         self.problems = problems
         if desired == self.desired:
             return
-        self.desired, self.terminal = desired, ()
-        self.no_post_before.pop("backoff", None)
-        self.read_failures = self.write_failures = 0
-        self.leaves.edit()
+        if self.desired is not None:
+            self.restraint.edit()
+            self.past.leaves.edit()
+            self.read_failures = 0
+        self.desired = desired
         self.edited = self.state in {State.LOOKING, State.POSTING}
         if self.state is State.IDLE:
             self._rest(now, now)
@@ -82,7 +86,8 @@ class Lane:
             slot = Slot.WRITE if enforced and self.compared is not None else Slot.READ
             return Turn(self.look_at, slot, Priority.EDIT)
         if enforced and (self.changes or self.suspected):
-            return Turn(self.look_at, Slot.WRITE, Priority.RETRY if self.write_failures else Priority.DRIFT)
+            priority = Priority.RETRY if self.restraint.failures else Priority.DRIFT
+            return Turn(self.look_at, Slot.WRITE, priority)
         return Turn(self.look_at, Slot.READ, Priority.RESYNC)
 
     # Looking.
@@ -106,10 +111,10 @@ class Lane:
         self.state = State.IDLE if self.intent is None else State.SETTLING
         match snapshot:
             case model.Failed():
-                self.error = snapshot.reason
+                self.restraint.error = snapshot.reason
                 self.read_failures += 1
                 if snapshot.retry_after_seconds is not None:
-                    self.no_post_before["retry_after"] = now + delay_seconds
+                    self.restraint.until[RETRY_AFTER] = now + delay_seconds
                 self._rest(now + delay_seconds, now)
                 return Decision()
             case model.Missing():
@@ -119,56 +124,48 @@ class Lane:
                 return self._decide(snapshot.cloud, begun, now, now + resync_seconds)
 
     def _looked_missing(self, begun: float, now: float) -> Decision:
-        settled = None if self.intent is None else self._close(self.intent, "void", now)
-        self.read_failures = self.write_failures = 0
+        findings = self.past.gone(now)
+        self.state = State.IDLE
+        self.read_failures = self.restraint.failures = 0
         self.missing, self.pending_since, self.changes = True, None, ()
         self.compared, self.observed_at = None, begun
         probe = min(self.rules.missing_first_seconds * 2**self.probes, self.rules.missing_most_seconds)
         self.probes += 1
         self._rest(now + probe, now)
-        return Decision(settled=settled)
+        return Decision(findings)
 
     def _decide(self, cloud: model.Cloud, begun: float, now: float, resync_at: float) -> Decision:
-        settled = None
+        findings = self.past.judge(cloud, begun=begun, now=now)
         if self.intent is not None:
-            settle_seconds = self.rules.settle_seconds
-            verdict = judge(self.intent, cloud, begun=begun, settle_seconds=settle_seconds)
-            if verdict is None:
-                self.look_at = self.intent.settles_at(settle_seconds)
-                return Decision()
-            if verdict.outcome in {"applied", "applied_partial"}:
-                # Leaves of it that do not show get grace, as after a 2xx: it ran, nothing is sent again.
-                self.write_failures = 0
-                since = self.intent.unknown_since
-                self.leaves.accept(verdict.unshown, at=now if since is None else since)
-            settled = self._close(self.intent, verdict.outcome, now)
+            self.look_at = self.intent.settles_at
+            return Decision(findings)
+        self.state = State.IDLE
+        if any(finding.outcome in {"applied", "applied_partial"} for finding in findings):
+            self.restraint.failures = 0
         if self.desired is None:
             self.look_at = inf
-            return Decision(settled=settled)
-        self._observe(compare(self.desired, cloud), begun, now)
+            return Decision(findings)
+        findings += self._observe(compare(self.desired, cloud), begun, now)
         update = self._plan(self.desired, cloud, now, resync_at)
         if self.edited:
             self._rest(now, now)
-        return Decision(settled=settled, update=update)
+        return Decision(findings, update)
 
-    def _close(self, intent: Intent, outcome: str, now: float) -> Settled:
-        self.intent, self.state = None, State.IDLE
-        since = now if intent.unknown_since is None else intent.unknown_since
-        return Settled(intent.sequence, outcome, now - since)
-
-    def _observe(self, changes: tuple[Change, ...], begun: float, now: float) -> None:
+    def _observe(self, changes: tuple[Change, ...], begun: float, now: float) -> tuple[Finding, ...]:
         before = dict(self.compared.leaves) if self.compared is not None else {}
         for change in self.changes:
             before.pop(change.field, None)
-        flipped = frozenset(change.field for change in changes if before.get(change.field) == change.desired)
-        self.leaves.observe(changes, flipped=flipped, begun=begun, now=now, rules=self.rules)
+        equal = frozenset(change.field for change in changes if before.get(change.field) == change.desired)
+        findings = self.past.observe(changes, equal, begun=begun, now=now)
         self.changes, self.compared, self.observed_at = changes, self.desired, begun
         if not changes:
-            self.write_failures, self.error, self.terminal, self.pending_since = 0, "", (), None
+            self.restraint.relieve()
+            self.pending_since, self.converged = None, self.desired
+        return findings
 
     def _plan(self, desired: model.Desired, cloud: model.Cloud, now: float, resync: float) -> Update | None:
         """The update to send now, or None with `look_at` set."""
-        holds = [self.leaves.hold(change, now, self.rules) for change in self.changes]
+        holds = [self.past.leaves.hold(change, now, self.rules) for change in self.changes]
         self.look_at = min(resync, *(until for until in holds if until is not None), inf)
         if None not in holds or desired.mode is not model.Mode.ENFORCE:
             return None
@@ -177,59 +174,68 @@ class Lane:
             self.look_at = min(self.look_at, now + self.rules.resync_bulk_seconds)
             return None
         self.pending_since = None
-        if self.terminal == self.changes and now < self.terminal_until:
-            self.look_at = min(self.look_at, self.terminal_until)
-            return None
         body, problems = update_body(desired, cloud)
         if problems:
-            self._refuse("; ".join(problems), now, resync)
+            self.restraint.refuse(self.changes, "; ".join(problems), now + self.rules.terminal_seconds)
+        until = self.restraint.forbids(self.changes, now)
+        if until is not None:
+            self.look_at = min(resync, until)
             return None
-        until = max(self.no_post_before.values(), default=-inf)
-        if until > now:
-            self.look_at = until
-            return None
-        self.no_post_before.clear()
-        return Update(body, self.changes, desired, snapshot_ended=now)
-
-    def _refuse(self, reason: str, now: float, resync_at: float) -> None:
-        self.terminal, self.error = self.changes, reason
-        self.terminal_until = now + self.rules.terminal_seconds
-        self.look_at = min(resync_at, self.terminal_until)
+        self.restraint.until.clear()
+        why = "drift" if self.converged == desired else "desired state"
+        return Update(body, self.changes, desired, snapshot_ended=now, why=why)
 
     def _rest(self, look_at: float, now: float) -> None:
         """Until when to rest: an edit is looked at now, but never before the server's own wish."""
         if self.intent is None and (self.edited or look_at <= now):
-            look_at = max(now, self.no_post_before.get("retry_after", -inf))
+            look_at = max(now, self.restraint.until.get(RETRY_AFTER, -inf))
         self.look_at = look_at
-
-    def defer(self, now: float) -> None:
-        """There was no write slot for the update: look again as soon as there is one."""
-        self.look_at = now
 
     # Sending.
 
-    def intend(self, update: Update) -> Intent:
+    def intend(self, record: IntentRecord) -> Intent:
         """The update is about to be recorded and sent."""
         if self.intent is not None or self.state is not State.IDLE:
             raise ValueError(f"{self.id} is {self.state}: it cannot begin an update")
-        self.intent, self.state = Intent(update.changes, update.desired), State.POSTING
-        return self.intent
+        self.state = State.POSTING
+        intent = Intent(changes=record.changes, leaves=record.leaves, undeclared=record.undeclared)
+        self.past.intent = intent
+        return intent
 
-    def recheck(self, update: Update, now: float) -> str | None:
-        """Just before sending: why the update must not leave after all, or None."""
+    def recheck(self, update: Update, now: float, *, commit_seconds: float) -> str | None:
+        """Just before sending: why the update must not leave after all, or None.
+
+        After one such rebuild a slow disk is allowed for: as long as its last commit took.
+        """
         if self.desired != update.desired:
             return "the desired state changed"
-        if now - update.snapshot_ended > self.rules.fresh_seconds:
-            return f"the snapshot is older than {self.rules.fresh_seconds:g} s"
+        fresh = self.rules.fresh_seconds + (commit_seconds if self.rebuilt else 0.0)
+        if now - update.snapshot_ended > fresh:
+            return f"the snapshot is older than {fresh:.1f} s"
         return None
+
+    def unrecorded(self, reason: str, *, now: float, delay_seconds: float) -> None:
+        """The journal could not be written, so the update did not leave."""
+        self.past.intent, self.state = None, State.IDLE
+        self.restraint.journal_problem = reason
+        self.restraint.until[JOURNAL] = now + delay_seconds
+        self._rest(now + delay_seconds, now)
+
+    def recordable(self, now: float) -> bool:
+        """The journal can be written again; whether that changes anything here."""
+        waited = self.restraint.until.pop(JOURNAL, None) is not None
+        self.restraint.journal_problem = ""
+        if waited and self.state is State.IDLE:
+            self._rest(now, now)
+        return waited
 
     def withdraw(self, reason: str, *, now: float, delay_seconds: float) -> None:
         """The update did not leave, a check failed: rebuilt at once; twice in a row counts as a failure."""
-        self.intent, self.state, self.look_at = None, State.IDLE, now
+        self.past.intent, self.state, self.look_at = None, State.IDLE, now
         self.rebuilt += 1
         if self.rebuilt > 1:
             self.rebuilt = 0
-            self._failed_write(reason, now + delay_seconds)
+            self.restraint.fail(reason, now + delay_seconds)
             self.look_at = now + delay_seconds
 
     def posted(
@@ -246,35 +252,26 @@ class Lane:
         if intent is None or self.state is not State.POSTING:
             raise ValueError(f"{self.id} is {self.state}: no update is under way")
         self.written_at, self.rebuilt = now, 0
-        self.intent, self.state = None, State.IDLE
+        self.past.intent, self.state = None, State.IDLE
         until = now + delay_seconds
         match answer:
             case model.OutcomeUnknown():
-                intent.unknown_since = now
-                self.intent, self.state = intent, State.SETTLING
-                self._failed_write(answer.reason, until, answer.retry_after_seconds)
-                self.look_at = intent.settles_at(self.rules.settle_seconds)
+                self.past.unknown(intent, now)
+                self.state = State.SETTLING
+                self.restraint.fail(answer.reason, until, answer.retry_after_seconds)
+                self.look_at = intent.settles_at
             case model.Accepted():
-                self.write_failures = 0
-                self.leaves.accept(intent.changes, at=now)
+                self.restraint.failures = 0
+                self.past.accepted(intent, now)
                 self._rest(now + confirm_seconds, now)
             case model.Rejected(terminal=True) | model.NotSent(terminal=True):
-                self.write_failures += 1
-                self._refuse(answer.reason, now, now + resync_seconds)
-                self._rest(self.look_at, now)
-            case model.Rejected():
-                self._failed_write(answer.reason, until, answer.retry_after_seconds)
+                self.restraint.failures += 1
+                self.restraint.refuse(self.changes, answer.reason, now + self.rules.terminal_seconds)
+                self._rest(now + min(resync_seconds, self.rules.terminal_seconds), now)
+            case model.Rejected() | model.NotSent():
+                wish = answer.retry_after_seconds if isinstance(answer, model.Rejected) else None
+                self.restraint.fail(answer.reason, until, wish)
                 self._rest(until, now)
-            case model.NotSent():
-                self._failed_write(answer.reason, until)
-                self._rest(until, now)
-
-    def _failed_write(self, reason: str, until: float, retry_after_seconds: float | None = None) -> None:
-        self.error = reason
-        self.write_failures += 1
-        self.no_post_before["backoff"] = until
-        if retry_after_seconds is not None:
-            self.no_post_before["retry_after"] = until
 
     # Seen in bulk.
 
@@ -291,10 +288,13 @@ class Lane:
             return
         changes = compare(self.desired, cloud)
         known = changes == self.changes and self.compared == self.desired
-        if changes and known and (self.pending_since is None or pending(cloud)):
+        landing = self.past.ghosts.suspect(cloud)
+        if changes and known and not landing and (self.pending_since is None or pending(cloud)):
             self.observed_at = begun  # nothing new: what is known of it still says when to look
-        elif changes or self.missing or (judge_at := self.leaves.looks_at(self.rules)) <= now:
+        elif changes or self.missing or landing or (judge_at := self.past.leaves.looks_at(self.rules)) <= now:
             self.suspected, self.look_at = bool(changes), min(self.look_at, now)
         else:
-            self.changes, self.compared, self.observed_at = (), self.desired, begun
-            self.read_failures, self.write_failures, self.error, self.look_at = 0, 0, "", judge_at
+            self.changes, self.observed_at = (), begun
+            self.compared = self.converged = self.desired
+            self.read_failures, self.look_at = 0, judge_at
+            self.restraint.relieve()

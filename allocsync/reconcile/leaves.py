@@ -8,12 +8,15 @@ The rule: a refusal is evidence of a GET, never of the echo in an answer; a figh
 two GETs, the first of which saw the value that is wanted.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from math import inf
+from typing import Any
 
 from allocsync.planning.diff import Change
 from allocsync.planning.model import Json
+from allocsync.planning.tagged import tagged, untagged
+from allocsync.reconcile.keeping import kept, restored
 from allocsync.reconcile.rules import Rules
 
 
@@ -23,6 +26,7 @@ class Leaf:
 
     accepted: str | None = None  # the value that the API accepted and no GET has shown yet
     accepted_at: float = -inf
+    accepted_live: Json = None  # what the snapshot of that update showed
     refused: str | None = None  # the value that it accepted and does not honour
     refused_at: float = -inf
     refused_live: Json = None  # what it says instead
@@ -33,6 +37,16 @@ class Leaf:
     slowdowns: int = 0
     equal_since: float = inf
 
+    def times(self) -> dict[str, float]:
+        """Its points in time, by name."""
+        return {
+            "accepted_at": self.accepted_at,
+            "refused_at": self.refused_at,
+            "again_at": self.again_at,
+            "slowed_until": self.slowed_until,
+            "equal_since": self.equal_since,
+        }
+
     def idle(self) -> bool:
         """Nothing is worth remembering."""
         return self.accepted is None and self.refused is None and not self.flips and not self.slowdowns
@@ -42,6 +56,15 @@ class Leaf:
         if self.accepted is not None or self.refused is not None or self.equal_since == inf:
             return -inf
         return self.equal_since + rules.contested_clear_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A value that the API accepted and no GET has shown yet; `live` is what there was before."""
+
+    value: str
+    at: float
+    live: Json
 
 
 class Leaves:
@@ -68,8 +91,15 @@ class Leaves:
         """The API took these changes at this time: they get grace."""
         for change in changes:
             leaf = self._leaves.setdefault(change.field, Leaf())
-            leaf.accepted, leaf.accepted_at = change.desired, at
+            leaf.accepted, leaf.accepted_at, leaf.accepted_live = change.desired, at, change.live
             leaf.refused, leaf.again_at = None, inf
+
+    def accepted(self, field: str) -> Accepted | None:
+        """What the API has accepted for this leaf and no GET has shown yet."""
+        leaf = self._leaves.get(field)
+        if leaf is None or leaf.accepted is None:
+            return None
+        return Accepted(leaf.accepted, leaf.accepted_at, leaf.accepted_live)
 
     def edit(self) -> None:
         """The file changed: refusals are forgotten, fights and grace are not."""
@@ -79,8 +109,12 @@ class Leaves:
 
     def observe(
         self, changes: tuple[Change, ...], *, flipped: frozenset[str], begun: float, now: float, rules: Rules
-    ) -> None:
-        """A GET that began at `begun` shows these differences; `flipped` were equal in the GET before."""
+    ) -> frozenset[str]:
+        """A GET that began at `begun` shows these differences; `flipped` were equal in the GET before.
+
+        Returns the leaves that turn out to be refused.
+        """
+        before = {field for field, leaf in self._leaves.items() if leaf.refused is not None}
         differing = {change.field: change for change in changes}
         for field in flipped:
             self._flip(self._leaves.setdefault(field, Leaf()), now, rules)
@@ -91,6 +125,16 @@ class Leaves:
             else:
                 leaf.equal_since = inf
                 _seen_different(leaf, change, begun, now, rules)
+        self._prune()
+        return frozenset(
+            field for field, leaf in self._leaves.items() if leaf.refused is not None and field not in before
+        )
+
+    def landed(self, fields: Iterable[str]) -> None:
+        """A late landing explains what these show: it is no refusal of what was accepted since."""
+        for field in fields:
+            if field in self._leaves:
+                self._leaves[field].accepted = None
         self._prune()
 
     def hold(self, change: Change, now: float, rules: Rules) -> float | None:
@@ -128,6 +172,35 @@ class Leaves:
             delay = rules.contested_first_seconds * 2**leaf.slowdowns
             leaf.slowed_until = now + min(delay, rules.contested_most_seconds)
             leaf.slowdowns += 1
+
+    def dump(self, offset_seconds: float) -> dict[str, Any]:
+        """What has to survive a restart, times moved by this much; empty when nothing has to."""
+        return {
+            field: {
+                **asdict(leaf),
+                **{name: kept(at, offset_seconds) for name, at in leaf.times().items()},
+                "flips": [kept(at, offset_seconds) for at in leaf.flips],
+                "accepted_live": tagged(leaf.accepted_live),
+                "refused_live": tagged(leaf.refused_live),
+            }
+            for field, leaf in self._leaves.items()
+        }
+
+    def load(self, data: Mapping[str, Any], offset_seconds: float, now: float, rules: Rules) -> None:
+        """Take what `dump` gave."""
+        latest = {"again_at": now + rules.refused_seconds, "slowed_until": now + rules.contested_most_seconds}
+        for field, row in data.items():
+            never = Leaf().times()
+            times = {
+                name: restored(row[name], offset_seconds, latest.get(name, now), never[name])
+                for name in never
+            }
+            more = {
+                "flips": tuple(restored(at, offset_seconds, now) for at in row["flips"]),
+                "accepted_live": untagged(row["accepted_live"]),
+                "refused_live": untagged(row["refused_live"]),
+            }
+            self._leaves[field] = Leaf(**{**row, **times, **more})
 
     def _prune(self) -> None:
         for field in [field for field, leaf in self._leaves.items() if leaf.idle()]:

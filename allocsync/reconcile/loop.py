@@ -16,12 +16,14 @@ from collections.abc import Callable, Iterator, Mapping
 from math import inf
 
 from allocsync.planning.model import AllocationId, Desired, Generation
+from allocsync.planning.record import NOTHING_RESTORED, Restored
 from allocsync.reconcile import report
-from allocsync.reconcile.condition import project
+from allocsync.reconcile.board import Board
 from allocsync.reconcile.cycle import Cycle
 from allocsync.reconcile.decision import State
 from allocsync.reconcile.events import Event, Observer
 from allocsync.reconcile.explain import Explanation, NotFound, explain
+from allocsync.reconcile.keeper import Keeper
 from allocsync.reconcile.lane import Lane
 from allocsync.reconcile.limiter import Limiter, Slot
 from allocsync.reconcile.ports import Api, Clock, Journal
@@ -49,16 +51,20 @@ class Loop:
         limits: Mapping[Slot, int],
         backoff: Callable[[int, float | None], float],
         bulk: BulkPolicy,
+        restored: Restored = NOTHING_RESTORED,
         drain_seconds: float = 20.0,
     ) -> None:
-        """`backoff(failures, retry_after_seconds)` gives the seconds to wait after that many failures."""
+        """`backoff(failures, retry_after_seconds)` gives the seconds to wait after that many failures.
+
+        `restored` is what an earlier process left: its open intents are unknown from now on, and read back.
+        """
         self._clock = clock
         self._observer = observer
         self._rules = rules
         self._drain_seconds = drain_seconds
         self._lanes: dict[AllocationId, Lane] = {}
-        self._shown: dict[AllocationId, report.Shown] = {}
-        self._counts = dict.fromkeys(Condition, 0)
+        self._board = Board(self._tell, clock)
+        self._keeper = Keeper(journal, clock, rules, restored)
         self._queue: Queue[AllocationId] = Queue()
         self._limiter = Limiter(limits)
         self._working: dict[AllocationId, asyncio.Task[None]] = {}
@@ -67,7 +73,6 @@ class Loop:
         self._generation: Generation | None = None
         self._generation_since: float | None = None
         self._turned_at = clock.now()
-        self._all_in_sync = False
         self._answered = False
         self._resync = Resync(
             api=api, clock=clock, tell=self._tell, rules=rules, backoff=backoff, policy=bulk
@@ -80,9 +85,21 @@ class Loop:
             rules=rules,
             limiter=self._limiter,
             backoff=backoff,
+            keeper=self._keeper,
             resync_seconds=self._resync.next_look_seconds,
+            generation=lambda: self._generation.digest if self._generation else "",
             stopping=lambda: self._stopping,
         )
+        for lane in self._keeper.left_open():
+            self._lanes[lane.id] = lane
+            self._place(lane)
+
+    def journal_works(self) -> None:
+        """The journal can be written again: what waited for that is looked at now."""
+        for lane in list(self._lanes.values()):
+            if lane.recordable(self._clock.now()) and lane.id not in self._working:
+                self._place(lane)
+        self._changed.set()
 
     # What is wanted.
 
@@ -94,7 +111,7 @@ class Loop:
         for key in [*generation.allocations, *generation.quarantined]:
             lane = self._lanes.get(key)
             if lane is None:
-                lane = self._lanes[key] = Lane(id=key, rules=self._rules, look_at=now)
+                lane = self._lanes[key] = self._keeper.lane(key)
             changed += self._want(lane, generation.allocations.get(key), generation, now)
         for key in [key for key in self._lanes if key not in generation.allocations]:
             if key not in generation.quarantined:
@@ -118,7 +135,7 @@ class Loop:
             return False  # its last good version stays in force
         differs = lane.desired != desired
         lane.want(desired, now=now, problems=problems)
-        if lane.compared is None and not lane.missing:
+        if lane.compared is None and not lane.missing and lane.intent is None:
             lane.look_at = self._resync.first_look_at(now)
         self._place(lane)
         return differs
@@ -199,26 +216,10 @@ class Loop:
     def _drop(self, lane: Lane) -> None:
         self._queue.forget(lane.id)
         self._lanes.pop(lane.id, None)
-        shown = self._shown.pop(lane.id, None)
-        if shown is not None:
-            self._counts[shown.condition] -= 1
+        self._board.drop(lane.id)
 
     def _show(self, lane: Lane) -> None:
-        condition, reason = project(lane, self._clock.now(), self._resync.interval_seconds)
-        shown = self._shown.get(lane.id)
-        if shown is not None and shown.condition is condition:
-            shown.reason = reason
-            return
-        self._counts[condition] += 1
-        if shown is not None:
-            self._counts[shown.condition] -= 1
-        self._shown[lane.id] = report.Shown(condition, reason, self._clock.wall())
-        before = None if shown is None else shown.condition.value
-        self._tell("condition_changed", lane.id, before=before, after=condition.value, reason=reason)
-        everything = self._counts[Condition.IN_SYNC] == len(self._lanes)
-        if everything and not self._all_in_sync and len(self._shown) == len(self._lanes):
-            self._tell("all_in_sync", allocations=len(self._lanes))
-        self._all_in_sync = everything
+        self._board.show(lane, resync_seconds=self._resync.interval_seconds, lanes=len(self._lanes))
 
     def _tell(
         self,
@@ -233,21 +234,20 @@ class Loop:
 
     def settled(self) -> bool:
         """Whether nothing is unknown or under way any more; what cannot be in sync has said why."""
-        unsettled = self._counts[Condition.PENDING] + self._counts[Condition.UNKNOWN]
         failing = (
             lane
             for key, lane in self._lanes.items()
-            if self._shown[key].condition is Condition.FAILING and not lane.terminal
+            if self._board.shown[key].condition is Condition.FAILING and not lane.restraint.terminal
         )
-        return not unsettled and not self._working and next(failing, None) is None
+        return not self._board.unsettled() and not self._working and next(failing, None) is None
 
     def allocations(self) -> Iterator[AllocationStatus]:
         """Every allocation as it is now, sorted by id; those that go while this is read are left out."""
-        return report.allocations(self._lanes, self._shown, self._moment())
+        return report.allocations(self._lanes, self._board.shown, self._moment())
 
     def explain(self, name: str) -> Explanation | NotFound:
         """One allocation, by its id or the beginning of it: all that is known of it now."""
-        return explain(name, self._lanes, self._shown, self._moment())
+        return explain(name, self._lanes, self._board.shown, self._moment())
 
     def sync(self) -> int:
         """Look at everything now, as a resync would; returns how many allocations that is."""
@@ -269,8 +269,9 @@ class Loop:
         return LoopStatus(
             generation=self._generation.digest if self._generation else None,
             generation_since=self._generation_since,
-            conditions=dict(self._counts),
+            conditions=dict(self._board.counts),
             open_intents=sum(lane.intent is not None for lane in self._lanes.values()),
+            settle_seconds=self._keeper.settle.seconds(now),
             queued={slot.value: self._queue.due(slot, now) for slot in Slot},
             in_flight={slot.value: self._limiter.in_flight[slot] for slot in Slot},
             limits={slot.value: self._limiter.limits[slot] for slot in Slot},

@@ -4,10 +4,11 @@ Whoever replaces these four can run the loop in another world: a simulation with
 and crashes. Declared here because they are used here; nothing in this folder knows who implements them.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Protocol
 
-from allocsync.planning.model import AllocationId, Cloud, Generation, Json, Snapshot, UpdateAnswer
+from allocsync.planning.model import AllocationId, Cloud, Generation, Snapshot, UpdateAnswer
+from allocsync.planning.record import IntentRecord
 
 
 class Api(Protocol):
@@ -37,16 +38,24 @@ class Clock(Protocol):
 
 
 class Journal(Protocol):
-    """The record of what leaves: an intent is recorded before its update is sent (P6)."""
+    """The durable record of what leaves: an intent is on the disk before its update is sent (P6)."""
 
-    async def intent(self, allocation_id: AllocationId, leaves: Mapping[str, tuple[Json, str]]) -> int:
-        """Record durably that an update is about to leave; `leaves` is field: (before, after).
+    @property
+    def commit_seconds(self) -> float:
+        """How long its last commit took."""
 
-        Returns the sequence number that its outcome is recorded under.
+    async def intent(self, allocation: AllocationId, record: IntentRecord) -> int:
+        """Record durably that an update is about to leave; returns the row that its outcome belongs to.
+
+        Raises:
+            JournalUnavailable: it could not be written, so nothing may be sent.
         """
 
-    async def outcome(self, sequence: int, outcome: str, reason: str) -> None:
-        """Record how that update ended."""
+    def outcome(self, allocation: AllocationId, intent: int, outcome: str, reason: str) -> None:
+        """Record what was found out about that update; on the disk before any later intent."""
+
+    def remember(self, key: str, value: object | None) -> None:
+        """Keep this over a restart, as JSON, in place of what was kept under the key; None forgets it."""
 
 
 class DesiredSource(Protocol):

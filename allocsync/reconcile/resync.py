@@ -114,7 +114,7 @@ class Resync:
                 self._hurried = True  # the pass under way began too early to count
             return
         for lane in list(lanes.values()):
-            if lane.state is State.IDLE and not lane.read_failures and not lane.write_failures:
+            if lane.state is State.IDLE and not lane.read_failures and not lane.restraint.failures:
                 lane.look_at = min(lane.look_at, now)
                 place(lane)
 

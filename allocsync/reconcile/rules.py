@@ -8,6 +8,13 @@ class Rules:
     """How long things take before they are judged."""
 
     settle_seconds: float = 10.0  # after an unknown outcome, before a read may say "not applied"
+    settle_least_seconds: float = 5.0
+    settle_most_seconds: float = 180.0
+    ghost_seconds: float = 900.0  # so long after its end an update may still land
+    lag_seen_seconds: float = (
+        60.0  # a lag counts only where a look so shortly before did not show the landing
+    )
+    wait_most_seconds: float = 300.0  # no backoff and no Retry-After is longer
     confirm_seconds: float = (
         1.0  # after an accepted update, before the GET that confirms it (once to twice this)
     )

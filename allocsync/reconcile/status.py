@@ -44,6 +44,7 @@ class LoopStatus:
     generation_since: float | None
     conditions: Mapping[Condition, int]
     open_intents: int
+    settle_seconds: float
     queued: Mapping[str, int]
     in_flight: Mapping[str, int]
     limits: Mapping[str, int]

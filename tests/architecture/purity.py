@@ -34,7 +34,10 @@ REACHES_THROUGH = frozenset(
 )
 
 
-DECIDERS = ("queue", "lane", "limiter", "decision", "leaves", "rules", "condition", "report", "explain")
+DECIDERS = (
+    *("queue", "lane", "limiter", "decision", "leaves", "rules", "condition", "report", "explain"),
+    *("settle", "ghosts", "restraint", "past", "keeping", "memory"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from allocsync.api import wire
 from allocsync.api.client import AllocationClient
 from allocsync.api.server.sample import sample_clouds
 from allocsync.clock import SystemClock
-from allocsync.daemon import READS, build_loop
+from allocsync.composition import READS, build_loop, open_journal
 from allocsync.desired.load import load
 from allocsync.planning.diff import leaf
 from allocsync.planning.model import Cloud, Generation, Mode
@@ -48,15 +48,24 @@ async def reconcile(url: str, generation: Generation, bulk: Literal["on", "off"]
         if event.kind == "all_in_sync":
             done.set()
 
-    async with AllocationClient.open(url) as api, asyncio.TaskGroup() as group:
-        loop = build_loop(Settings(bulk=bulk), api, SystemClock(), observe)
-        begun = time.perf_counter()
-        loop.adopt(generation)
-        running = group.create_task(loop.run())
-        await asyncio.wait_for(done.wait(), 120)
-        taken = time.perf_counter() - begun
-        loop.stop()
-        await running
+    clock = SystemClock()
+    with tempfile.TemporaryDirectory() as directory:
+        settings = Settings(bulk=bulk, state_dir=Path(directory))
+        async with (
+            open_journal(settings, clock) as (journal, restored),
+            AllocationClient.open(url) as api,
+            asyncio.TaskGroup() as group,
+        ):
+            loop = build_loop(
+                settings, api=api, clock=clock, observer=observe, journal=journal, restored=restored
+            )
+            begun = time.perf_counter()
+            loop.adopt(generation)
+            running = group.create_task(loop.run())
+            await asyncio.wait_for(done.wait(), 120)
+            taken = time.perf_counter() - begun
+            loop.stop()
+            await running
     return taken
 
 

@@ -27,6 +27,7 @@ STATUS = LoopStatus(
     generation_since=1_700_000_000.5,
     conditions={Condition.IN_SYNC: 3, Condition.FAILING: 2},
     open_intents=1,
+    settle_seconds=10.0,
     queued={"read": 4, "write": 5},
     in_flight={"read": 6, "write": 7},
     limits={"read": 8, "write": 9},
@@ -210,7 +211,7 @@ def test_an_update_that_was_not_sent_is_no_request(registry: CollectorRegistry, 
 
 @pytest.mark.parametrize(
     ("outcome", "avoided"),
-    [("applied", 1), ("applied_partial", 1), ("not_applied", 0), ("superseded", 0), ("void", 0)],
+    [("applied", 1), ("applied_partial", 0), ("not_applied", 0), ("late_applied", 0), ("void", 0)],
 )
 def test_an_unknown_that_proves_applied_is_a_duplicate_avoided(
     registry: CollectorRegistry, metrics: Metrics, outcome: str, avoided: int

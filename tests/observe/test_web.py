@@ -43,6 +43,7 @@ class Daemon:
             generation_since=SINCE,
             conditions={condition: count for condition, count in counts.items() if count},
             open_intents=0,
+            settle_seconds=10.0,
             queued={},
             in_flight={},
             limits={},

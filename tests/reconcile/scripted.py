@@ -4,12 +4,12 @@ What real servers do is tested elsewhere over sockets; with this, hours pass in 
 """
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Self
 
 from allocsync.errors import BulkUnavailable
-from allocsync.journal import MemoryJournal
 from allocsync.planning.model import (
     Accepted,
     AllocationId,
@@ -21,6 +21,7 @@ from allocsync.planning.model import (
     Snapshot,
     UpdateAnswer,
 )
+from allocsync.planning.record import OUTCOMES, IntentRecord
 from allocsync.reconcile.events import KINDS, Event
 from allocsync.reconcile.limiter import Slot
 from allocsync.reconcile.loop import Loop
@@ -100,6 +101,38 @@ class ScriptedApi:
             yield self.on_list(row)
 
 
+class ListJournal:
+    """A journal that keeps what it is told, in order; `open` are the intents without an outcome."""
+
+    commit_seconds = 0.0
+
+    def __init__(self) -> None:
+        self.open: dict[str, int] = {}
+        self.outcomes: list[tuple[int, str]] = []
+        self.memories: dict[str, object] = {}
+        self._sequence = 0
+
+    async def intent(self, allocation: AllocationId, record: IntentRecord) -> int:
+        assert record.changes
+        assert allocation not in self.open, "two open intents for one allocation"
+        self._sequence += 1
+        self.open[allocation] = self._sequence
+        return self._sequence
+
+    def outcome(self, allocation: AllocationId, intent: int, outcome: str, reason: str) -> None:
+        assert outcome in OUTCOMES
+        assert reason
+        self.outcomes.append((intent, outcome))
+        if self.open.get(allocation) == intent:
+            del self.open[allocation]
+
+    def remember(self, key: str, value: object | None) -> None:
+        if value is None:
+            del self.memories[key]
+        else:
+            self.memories[key] = json.loads(json.dumps(value))
+
+
 def generation(region: str = "wanted", keys: tuple[AllocationId, ...] = KEYS, **more: Any) -> Generation:  # noqa: ANN401 - fields of a generation
     wanted = {key: Desired(key, (("region", region),)) for key in keys}
     return Generation(f"{region}-{len(keys)}", wanted, **more)
@@ -110,7 +143,7 @@ class Run:
 
     def __init__(self, api: Api, *, bulk: BulkPolicy = BulkPolicy.AUTO, limit: int = 8) -> None:
         self.told: list[Event] = []
-        self.journal = MemoryJournal()
+        self.journal = ListJournal()
         self.loop = Loop(
             api=api,
             clock=VirtualClock(),

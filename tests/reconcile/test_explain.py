@@ -15,7 +15,7 @@ from allocsync.reconcile.lane import Lane
 from allocsync.reconcile.report import Moment, Shown, allocations
 from allocsync.reconcile.status import Condition
 from tests.reconcile.scripted import KEYS, Run, ScriptedApi, generation
-from tests.reconcile.told import DIFFERENT, ID, RESYNC, RULES, UNKNOWN, A, Told, wanted
+from tests.reconcile.told import DIFFERENT, ID, RESYNC, RULES, UNKNOWN, A, Told, new_lane, wanted
 
 WALL = 1e9
 
@@ -91,7 +91,7 @@ def test_missing_is_said() -> None:
 
 
 def test_an_entry_with_mistakes_and_no_good_version_has_its_problems() -> None:
-    lane = Lane(id=ID, rules=RULES, look_at=0.0)
+    lane = new_lane(ID)
     lane.want(None, now=0.0, problems=("a.yaml:3:1: wrong",))
     found = explain(ID, {ID: lane}, {ID: Shown(Condition.HELD, "", WALL)}, moment(0))
     assert isinstance(found, Explanation)
@@ -101,7 +101,7 @@ def test_an_entry_with_mistakes_and_no_good_version_has_its_problems() -> None:
 # Names.
 
 LANES = {
-    AllocationId(key): Lane(id=AllocationId(key), rules=RULES, look_at=0.0)
+    AllocationId(key): new_lane(key)
     for key in ("7b0c4c5e-1", "7b0c4c5e-2", "91d2a0f3-1", "91d2", "abcdefghi" * 3)
 }
 
@@ -147,7 +147,7 @@ def test_any_other_name_is_not_found_and_says_what_begins_alike(
 
 @given(st.sets(st.text("ab", min_size=1, max_size=12)), st.text("ab", max_size=12))
 def test_no_name_ever_leads_to_an_allocation_that_does_not_begin_so(ids: set[str], name: str) -> None:
-    lanes = {AllocationId(key): Lane(id=AllocationId(key), rules=RULES, look_at=0.0) for key in ids}
+    lanes = {AllocationId(key): new_lane(key) for key in ids}
     found = ask(name, lanes)
     if isinstance(found, NotFound):
         assert name not in ids

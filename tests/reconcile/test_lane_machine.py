@@ -27,7 +27,9 @@ from allocsync.planning.model import (
 from allocsync.reconcile.condition import project
 from allocsync.reconcile.decision import State, Update
 from allocsync.reconcile.lane import Lane
+from allocsync.reconcile.past import Past
 from allocsync.reconcile.rules import Rules
+from allocsync.reconcile.settle import Settle
 from allocsync.reconcile.status import Condition
 
 ID = AllocationId("7b0c4c5e-1f0e-4c53-9a3b-0a4b8f2f7d11")
@@ -69,7 +71,8 @@ class LaneMachine(RuleBasedStateMachine):
         self.now = 0.0
         self.truth = cloud("a", "a")
         self.landings: list[Landing] = []
-        self.lane = Lane(id=ID, rules=RULES, look_at=0.0)
+        self.settle = Settle(RULES)
+        self.lane = Lane(id=ID, rules=RULES, past=Past(rules=RULES, settle=self.settle), look_at=0.0)
         self.unknown_since: float | None = None
         self.accepted: dict[str, tuple[str, float]] = {}
         self.last_read: dict[str, Any] | None = None
@@ -113,8 +116,8 @@ class LaneMachine(RuleBasedStateMachine):
         decision = self.lane.looked(
             snapshot, begun=begun, now=self.now, delay_seconds=1.0, resync_seconds=RESYNC
         )
-        if self.unknown_since is not None and decision.settled is not None:
-            if decision.settled.outcome == "not_applied":
+        if self.unknown_since is not None and self.lane.intent is None:
+            if any(finding.outcome == "not_applied" for finding in decision.findings):
                 assert begun >= self.unknown_since + RULES.settle_seconds
             self.unknown_since = None
         if decision.update is not None:
@@ -161,10 +164,10 @@ class LaneMachine(RuleBasedStateMachine):
         update = self.read(edit=edit, early=early)
         if update is None:
             return
-        self.lane.intend(update)
+        self.lane.intend(update.record(""))
         if edit_later is not None:
             self.want(edit_later)
-        held_back = self.lane.recheck(update, self.now)
+        held_back = self.lane.recheck(update, self.now, commit_seconds=0.0)
         assert (held_back is None) == (self.lane.desired == update.desired)
         if held_back is not None:
             self.lane.withdraw(held_back, now=self.now, delay_seconds=1.0)
@@ -204,7 +207,7 @@ class LaneMachine(RuleBasedStateMachine):
             assert self.lane.state is State.SETTLING
             assert self.unknown_since is not None
             assert self.lane.turn().at >= self.unknown_since + RULES.settle_seconds
-            assert self.lane.turn().at <= self.now + 2 * RULES.settle_seconds
+            assert self.lane.turn().at <= self.now + 2 * RULES.settle_most_seconds
             assert project(self.lane, self.now, RESYNC)[0] is Condition.UNKNOWN
 
     @invariant()
@@ -225,9 +228,9 @@ class LaneMachine(RuleBasedStateMachine):
         for _ in range(200):
             update = self.read()
             if update is not None:
-                self.lane.intend(update)
+                self.lane.intend(update.record(""))
                 self.send(update, "ok", 0.0)
-            elif project(self.lane, self.now, RESYNC)[0] is Condition.IN_SYNC and not self.lane.leaves:
+            elif project(self.lane, self.now, RESYNC)[0] is Condition.IN_SYNC and not self.lane.past.leaves:
                 break
         wanted = self.lane.desired
         if wanted is not None:

@@ -3,7 +3,7 @@
 from allocsync.planning.model import Accepted, Mode
 from allocsync.reconcile.decision import Decision, State
 from allocsync.reconcile.status import Condition
-from tests.reconcile.told import DIFFERENT, RULES, UNKNOWN, A, Told, cloud, wanted
+from tests.reconcile.told import DIFFERENT, RULES, UNKNOWN, A, Told, cloud, verdict, wanted
 
 
 def test_after_a_504_that_was_applied_one_read_settles_it_and_nothing_is_sent_again() -> None:
@@ -13,8 +13,7 @@ def test_after_a_504_that_was_applied_one_read_settles_it_and_nothing_is_sent_ag
     assert told.condition() is Condition.UNKNOWN
     assert told.lane.turn().at == RULES.settle_seconds
     decision = told.look(A, at=10.0)
-    assert decision.settled is not None
-    assert decision.settled.outcome == "applied"
+    assert verdict(decision).outcome == "applied"
     assert decision.update is None
     assert told.condition() is Condition.IN_SYNC
 
@@ -34,8 +33,7 @@ def test_the_read_at_the_settle_time_is_also_the_snapshot_of_the_second_try() ->
     told.update(DIFFERENT)
     told.post(UNKNOWN)
     decision = told.look(DIFFERENT, at=10.0)
-    assert decision.settled is not None
-    assert decision.settled.outcome == "not_applied"
+    assert verdict(decision).outcome == "not_applied"
     assert decision.update is not None
 
 
@@ -47,8 +45,7 @@ def test_a_file_that_reverts_while_an_update_may_still_land_is_not_in_sync() -> 
     assert told.look(DIFFERENT, at=1.0) == Decision()
     assert told.condition() is Condition.UNKNOWN
     landed = told.look(A, at=10.0)
-    assert landed.settled is not None
-    assert landed.settled.outcome == "applied"
+    assert verdict(landed).outcome == "applied"
     assert landed.update is not None
     assert [change.desired for change in landed.update.changes] == ["x"]
 
@@ -65,8 +62,7 @@ def test_a_partial_application_is_refused_after_grace_and_not_sent_a_third_time(
     told.update({"region": "x", "version": "0"})
     told.post(UNKNOWN)
     partial = told.look({"region": "a", "version": "1"}, at=10.0)
-    assert partial.settled is not None
-    assert partial.settled.outcome == "applied_partial"
+    assert verdict(partial).outcome == "applied_partial"
     assert partial.update is None
     assert told.lane.turn().at == RULES.grace_seconds
     assert told.look({"region": "a", "version": "1"}, at=60.0).update is None
@@ -114,7 +110,7 @@ def test_a_leaf_that_keeps_being_changed_back_is_contested_and_slowed_down() -> 
             assert decision.update is None
             break
         assert decision.update is not None
-        told.lane.intend(decision.update)
+        told.intend(decision.update)
         told.post(Accepted(200, None))
         assert told.look(A, at=at + 2).update is None
     assert told.condition() is Condition.CONTESTED
@@ -125,7 +121,7 @@ def test_the_edit_between_snapshot_and_sending_withdraws_the_update() -> None:
     told = Told()
     update = told.update(DIFFERENT)
     told.lane.want(wanted(region="b", version="1"), now=0.1)
-    reason = told.lane.recheck(update, 0.1)
+    reason = told.lane.recheck(update, 0.1, commit_seconds=0.0)
     assert reason == "the desired state changed"
     told.lane.withdraw(reason, now=0.1, delay_seconds=2.0)
     assert told.lane.turn().at == 0.1
@@ -138,5 +134,5 @@ def test_the_edit_between_snapshot_and_sending_withdraws_the_update() -> None:
 def test_a_stale_snapshot_is_not_written_on() -> None:
     told = Told()
     update = told.update(DIFFERENT)
-    assert told.lane.recheck(update, RULES.fresh_seconds) is None
-    assert "older" in (told.lane.recheck(update, RULES.fresh_seconds + 0.1) or "")
+    assert told.lane.recheck(update, RULES.fresh_seconds, commit_seconds=0.0) is None
+    assert "older" in (told.lane.recheck(update, RULES.fresh_seconds + 0.1, commit_seconds=0.0) or "")

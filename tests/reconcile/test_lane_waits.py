@@ -15,7 +15,7 @@ from allocsync.planning.model import (
 from allocsync.reconcile.limiter import Slot
 from allocsync.reconcile.queue import Priority
 from allocsync.reconcile.status import Condition
-from tests.reconcile.told import DIFFERENT, RESYNC, RULES, UNKNOWN, A, Told, cloud, wanted
+from tests.reconcile.told import DIFFERENT, RESYNC, RULES, UNKNOWN, A, Told, cloud, verdict, wanted
 
 
 def test_410_in_mid_unknown_voids_the_intent_and_nothing_is_sent_until_it_is_back() -> None:
@@ -23,13 +23,12 @@ def test_410_in_mid_unknown_voids_the_intent_and_nothing_is_sent_until_it_is_bac
     told.update(DIFFERENT)
     told.post(UNKNOWN)
     gone = told.look(Missing(), at=10.0)
-    assert gone.settled is not None
-    assert gone.settled.outcome == "void"
+    assert verdict(gone).outcome == "void"
     assert told.condition() is Condition.MISSING
     assert [told.lane.turn().at - told.now, _again(told), _again(told)] == [60.0, 120.0, 240.0]
     back = told.look(DIFFERENT)
     assert back.update is not None
-    assert not told.lane.leaves
+    assert not told.lane.past.leaves
 
 
 def _again(told: Told) -> float:
@@ -69,13 +68,13 @@ def test_a_body_that_the_schema_would_not_take_is_not_a_request() -> None:
     told = Told(wanted(Mode.ENFORCE, **{"urls.vanity.url": "mark.pieces.cloud"}))
     assert told.look({}).update is None
     assert told.condition() is Condition.FAILING
-    assert "urls.vanity.status" in told.lane.error
+    assert "urls.vanity.status" in told.lane.restraint.error
 
 
 def test_a_merge_that_cannot_be_is_not_a_request() -> None:
     told = Told(wanted(Mode.ENFORCE, **{"urls.base.url": "mark.pieces.cloud"}))
     assert told.look({"urls": []}).update is None
-    assert "not an object" in told.lane.error
+    assert "not an object" in told.lane.restraint.error
 
 
 def test_nothing_is_sent_while_a_status_is_pending_and_it_fails_after_ten_minutes() -> None:
@@ -123,7 +122,7 @@ def test_suspending_while_an_outcome_is_unknown_still_reads_it_back() -> None:
     told.lane.want(wanted(Mode.SUSPEND, **A), now=1.0)
     assert told.condition() is Condition.UNKNOWN
     decision = told.look(DIFFERENT, at=told.lane.turn().at)
-    assert decision.settled is not None
+    assert verdict(decision).outcome == "not_applied"
     assert decision.update is None
     assert told.condition() is Condition.SUSPENDED
 
@@ -134,7 +133,7 @@ def test_a_disowned_allocation_is_read_back_and_never_sent_to() -> None:
     told.post(UNKNOWN)
     told.lane.want(None, now=1.0)
     decision = told.look(DIFFERENT, at=told.lane.turn().at)
-    assert decision.settled is not None
+    assert verdict(decision).outcome == "not_applied"
     assert decision.update is None
     assert told.condition() is Condition.HELD
 
@@ -191,7 +190,7 @@ def test_a_repaired_drift_costs_no_look_per_bulk_answer_and_one_when_its_memory_
     told.lane.listed(cloud(**A), begun=70.0, now=70.0)
     assert told.lane.turn().at == 11.5 + RULES.contested_clear_seconds
     told.look(A, at=told.lane.turn().at)
-    assert not told.lane.leaves
+    assert not told.lane.past.leaves
 
 
 def test_one_request_at_a_time() -> None:
@@ -202,7 +201,7 @@ def test_one_request_at_a_time() -> None:
     told = Told()
     update = told.update(DIFFERENT)
     with pytest.raises(ValueError, match="cannot begin an update"):
-        told.lane.intend(update)
+        told.intend(update)
     told.post(Accepted(200, None))
     with pytest.raises(ValueError, match="no update is under way"):
         told.post(Accepted(200, None))

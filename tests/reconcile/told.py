@@ -16,9 +16,11 @@ from allocsync.planning.model import (
     UpdateAnswer,
 )
 from allocsync.reconcile.condition import project
-from allocsync.reconcile.decision import Decision, Update
+from allocsync.reconcile.decision import Decision, Finding, Update
 from allocsync.reconcile.lane import Lane
+from allocsync.reconcile.past import Past
 from allocsync.reconcile.rules import Rules
+from allocsync.reconcile.settle import Settle
 from allocsync.reconcile.status import Condition
 
 ID = AllocationId("7b0c4c5e-1f0e-4c53-9a3b-0a4b8f2f7d11")
@@ -42,12 +44,17 @@ def wanted(mode: Mode = Mode.ENFORCE, /, **leaves: str) -> Desired:
     return Desired(ID, tuple(sorted(leaves.items())), mode)
 
 
+def new_lane(key: str = ID) -> Lane:
+    return Lane(id=AllocationId(key), rules=RULES, past=Past(rules=RULES, settle=Settle(RULES)), look_at=0.0)
+
+
 class Told:
     """A lane and the clock it is told, with the arguments that do not matter filled in."""
 
     def __init__(self, desired: Desired | None = None) -> None:
         self.now = 0.0
-        self.lane = Lane(id=ID, rules=RULES, look_at=0.0)
+        self.sequence = 0
+        self.lane = new_lane()
         self.lane.want(desired or wanted(**A), now=0.0)
 
     def look(self, answer: Snapshot | Mapping[str, Json], *, at: float | None = None) -> Decision:
@@ -61,8 +68,12 @@ class Told:
     def update(self, answer: Snapshot | Mapping[str, Json], *, at: float | None = None) -> Update:
         update = self.look(answer, at=at).update
         assert update is not None
-        self.lane.intend(update)
+        self.intend(update)
         return update
+
+    def intend(self, update: Update) -> None:
+        self.sequence += 1
+        self.lane.intend(update.record("")).sequence = self.sequence
 
     def post(self, answer: UpdateAnswer, *, at: float | None = None, delay_seconds: float = 2.0) -> None:
         self.now = self.now if at is None else at
@@ -76,6 +87,12 @@ class Told:
 
     def condition(self) -> Condition:
         return project(self.lane, self.now, RESYNC)[0]
+
+
+def verdict(decision: Decision) -> Finding:
+    """The only finding of a look."""
+    (finding,) = decision.findings
+    return finding
 
 
 UNKNOWN = OutcomeUnknown("504 Gateway Timeout", 504)

@@ -3,6 +3,7 @@
 import asyncio
 import copy
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from allocsync.api.client import AllocationClient
 from allocsync.api.server import ReferenceServer
 from allocsync.api.server.sample import sample_clouds
 from allocsync.clock import SystemClock
-from allocsync.daemon import build_loop
+from allocsync.composition import build_loop, open_journal
 from allocsync.planning.model import AllocationId, Cloud, Desired, Generation, NumberLiteral
 from allocsync.settings import Settings
 from tests.api.server.conftest import CLOUDS, ID
@@ -138,19 +139,28 @@ async def test_it_sees_504_before_and_after(server: ReferenceServer) -> None:
         assert server.fired[f"update.{kind}"] == 1
 
 
-async def test_every_body_that_allocsync_posts_is_an_allocation_cloud_to_it() -> None:
+async def test_every_body_that_allocsync_posts_is_an_allocation_cloud_to_it(tmp_path: Path) -> None:
     clouds = sample_clouds(30, 9)
     wanted = {
         AllocationId(str(cloud["id"])): Desired(AllocationId(str(cloud["id"])), (("region", "mars"),))
         for cloud in clouds
     }
-    settings = Settings(bulk="off", settle_seconds=5)
+    settings = Settings(bulk="off", settle_seconds=5, state_dir=tmp_path)
+    clock = SystemClock()
     async with (
+        open_journal(settings, clock) as (journal, restored),
         ReferenceServer.start(copy.deepcopy(clouds), log_all=True) as server,
         AllocationClient.open(server.url) as api,
         asyncio.TaskGroup() as group,
     ):
-        loop = build_loop(settings, api, SystemClock(), lambda _: None)
+        loop = build_loop(
+            settings,
+            api=api,
+            clock=clock,
+            observer=lambda _: None,
+            journal=journal,
+            restored=restored,
+        )
         loop.adopt(Generation("g", wanted))
         running = group.create_task(loop.run())
         async with asyncio.timeout(20):

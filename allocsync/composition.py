@@ -1,0 +1,119 @@
+"""The composition root: the only place that wires the parts together, for the daemon and for commands.
+
+Left out: the life of the process (`daemon`), and what a command prints (`cli`).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from allocsync.api.client import AllocationClient
+from allocsync.api.credentials import Credentials
+from allocsync.api.location import AUTO, REMEMBERED, Locator
+from allocsync.api.retry import FullJitter
+from allocsync.clock import SystemClock
+from allocsync.journal.file import JournalFile
+from allocsync.journal.writer import Journal
+from allocsync.planning.record import Restored
+from allocsync.reconcile.events import Observer
+from allocsync.reconcile.limiter import Slot
+from allocsync.reconcile.loop import Loop
+from allocsync.reconcile.ports import Api
+from allocsync.reconcile.resync import BulkPolicy
+from allocsync.reconcile.rules import Rules
+from allocsync.settings import Settings
+
+T = TypeVar("T")
+READS, WRITES = 64, 32
+
+
+@asynccontextmanager
+async def open_api(settings: Settings) -> AsyncIterator[AllocationClient]:
+    """The client that the settings describe.
+
+    Raises:
+        NoServerError: `api_url` is auto, and there is no server, or another one than before.
+    """
+    url = settings.api_url
+    if url == AUTO:
+        url = await locator_of(settings).find()
+    async with AllocationClient.open(url, credentials=credentials_of(settings)) as client:
+        yield client
+
+
+def locator_of(settings: Settings) -> Locator:
+    """What finds the server with `api_url: auto`; which one it was is remembered where there is state."""
+    there = settings.state_dir.is_dir()
+    return Locator(home=Path.home(), remembered=settings.state_dir / REMEMBERED if there else None)
+
+
+def credentials_of(settings: Settings) -> Credentials:
+    """What the settings say of us; the files are read now.
+
+    Raises:
+        SettingsError: one of them cannot be used.
+    """
+    return Credentials(
+        token=settings.api_token.get_secret_value() if settings.api_token else None,
+        application_id=settings.application_id.get_secret_value() if settings.application_id else None,
+        ca_file=settings.api_ca_file,
+        certificate_file=settings.api_certificate_file,
+        key_file=settings.api_key_file,
+    )
+
+
+def build_loop(
+    settings: Settings,
+    *,
+    api: Api,
+    clock: SystemClock,
+    observer: Observer,
+    journal: Journal,
+    restored: Restored,
+) -> Loop:
+    """The loop that the settings describe."""
+    rules = Rules(settle_seconds=settings.settle_seconds)
+    if settings.resync_seconds is not None:
+        rules = Rules(
+            settle_seconds=settings.settle_seconds,
+            resync_bulk_seconds=settings.resync_seconds,
+            resync_each_seconds=settings.resync_seconds,
+        )
+    return Loop(
+        api=api,
+        clock=clock,
+        journal=journal,
+        restored=restored,
+        observer=observer,
+        rules=rules,
+        limits={
+            Slot.READ: settings.concurrency_max or READS,
+            Slot.WRITE: settings.concurrency_max or WRITES,
+        },
+        backoff=FullJitter(uniform=clock.uniform).delay_seconds,
+        bulk=BulkPolicy(settings.bulk),
+    )
+
+
+@asynccontextmanager
+async def open_journal(settings: Settings, clock: SystemClock) -> AsyncIterator[tuple[Journal, Restored]]:
+    """The journal of the state directory, and what an earlier process left in it. Its file has one thread.
+
+    Raises:
+        AllocsyncError: it cannot be opened.
+    """
+    running = asyncio.get_running_loop()
+    with ThreadPoolExecutor(1, thread_name_prefix="journal") as thread:
+
+        def execute(work: Callable[[], T]) -> asyncio.Future[T]:
+            return running.run_in_executor(thread, work)
+
+        file, restored = await execute(lambda: JournalFile.open(settings.state_dir, wall=clock.wall))
+        try:
+            async with Journal.running(file, execute=execute, now=clock.now, wall=clock.wall) as journal:
+                yield journal, restored
+        finally:
+            await execute(file.close)

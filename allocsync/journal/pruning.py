@@ -1,0 +1,55 @@
+"""Cutting old rows off the journal, by age and by size.
+
+The rules: only a prefix is cut, and only one whose updates are all settled in it; an open intent is never
+cut, nor a row of the last hour, because late landings are told by recent rows. What was cut leaves its last
+hash behind, so that the chain of the rest can still be followed.
+"""
+
+import sqlite3
+
+from allocsync.journal.file import JournalFile
+
+DAYS = 90
+BYTES = 1024**3
+KEPT_SECONDS = 3600.0
+ROWS_AT_ONCE = 10_000
+DAY_SECONDS = 86_400.0
+
+
+def prune(file: JournalFile, *, wall: float, days: float = DAYS, most_bytes: int = BYTES) -> int:
+    """Cut what is too old or too much, some thousand rows at most; returns how many.
+
+    Raises:
+        sqlite3.Error: nothing was cut.
+    """
+    connection, begin = file.connection, file.anchor
+    before = wall - days * DAY_SECONDS
+    if file.bytes() > most_bytes:
+        before = wall - KEPT_SECONDS
+    found = connection.execute(
+        "SELECT max(sequence) FROM (SELECT sequence FROM entries WHERE at < ? ORDER BY sequence LIMIT ?)",
+        (min(before, wall - KEPT_SECONDS), ROWS_AT_ONCE),
+    ).fetchone()[0]
+    last = _settled_prefix(connection, begin.sequence if found is None else found)
+    if last <= begin.sequence:
+        return 0
+    with file.transaction():
+        (end,) = connection.execute("SELECT hash FROM entries WHERE sequence = ?", (last,)).fetchone()
+        connection.execute("INSERT OR REPLACE INTO anchor VALUES (1, ?, ?)", (last, end))
+        connection.execute("DELETE FROM entries WHERE sequence <= ?", (last,))
+    file.anchor = type(begin)(last, end)
+    connection.execute("PRAGMA incremental_vacuum").fetchall()
+    return last - begin.sequence
+
+
+def _settled_prefix(connection: sqlite3.Connection, last: int) -> int:
+    """The longest prefix up to `last` in which no intent is open or has an outcome later on."""
+    (opened,) = connection.execute("SELECT min(sequence) FROM open_intents").fetchone()
+    last = last if opened is None else min(last, opened - 1)
+    while True:
+        (cut,) = connection.execute(
+            "SELECT min(intent) FROM entries WHERE sequence > ? AND intent <= ?", (last, last)
+        ).fetchone()
+        if cut is None:
+            return last
+        last = cut - 1

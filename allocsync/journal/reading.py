@@ -1,0 +1,138 @@
+"""Reading the journal for people, also while a daemon writes it.
+
+The rules: nothing is ever written here; an update is one entry, with all that was found out of how it ended.
+Checking the chain says what it cannot see: a tail that was cut off.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from allocsync.errors import AllocsyncError
+from allocsync.journal.chain import Checked, check
+from allocsync.journal.file import APPLICATION, NAME, anchor_of, rows_of
+from allocsync.planning.diff import Change
+from allocsync.planning.record import intent_from
+
+OPEN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """One thing that was found out about an update; `at` is seconds since the epoch."""
+
+    at: float
+    outcome: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """One update. `endings` are in the order in which they were learned; the last one holds."""
+
+    sequence: int
+    allocation: str
+    at: float
+    generation: str
+    reason: str
+    changes: tuple[Change, ...]
+    endings: tuple[Ending, ...]
+
+    @property
+    def outcome(self) -> str:
+        """How it ended as far as is known; `unknown` while it is open."""
+        said = [ending for ending in self.endings if ending.outcome != "stale_overwrite"]
+        return said[-1].outcome if said else OPEN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """Which updates are asked for; times are seconds since the epoch, None does not matter."""
+
+    allocation: str | None = None  # an id, or the beginning of one
+    since: float | None = None
+    until: float | None = None
+    outcomes: frozenset[str] = frozenset()
+    last: int | None = None
+
+
+@contextmanager
+def opened(directory: Path) -> Iterator[sqlite3.Connection]:
+    """The journal in this directory, for reading.
+
+    Raises:
+        AllocsyncError: there is none, or it cannot be read.
+    """
+    path = directory / NAME
+    if not path.exists():
+        raise AllocsyncError(f"{path}: there is no journal yet. `allocsync run` and `apply` write one.")
+    try:
+        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+        try:
+            if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
+                raise AllocsyncError(f"{path}: not a journal of allocsync.")
+            connection.execute("BEGIN")  # one moment for all that is read
+            yield connection
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise AllocsyncError(f"{path}: the journal cannot be read: {error}.") from error
+
+
+def verify(connection: sqlite3.Connection) -> Checked:
+    """Follow the whole chain."""
+    return check(anchor_of(connection), rows_of(connection))
+
+
+def updates(connection: sqlite3.Connection, query: Query) -> Iterator[Past]:
+    """The updates that are asked for, oldest first; of `last` many the newest."""
+    where, values = ["kind = 'intent'"], list[object]()
+    if query.allocation is not None:
+        # A range uses the index and knows no wildcards.
+        where.append("allocation >= ? AND allocation < ?")
+        values += [query.allocation, query.allocation + "\U0010ffff"]
+    for condition, value in (("at >= ?", query.since), ("at <= ?", query.until)):
+        if value is not None:
+            where.append(condition)
+            values.append(value)
+    order = f"WHERE {' AND '.join(where)} ORDER BY sequence DESC"
+    found = _asked(connection, order, values, query)
+    yield from (reversed(list(found)))
+
+
+def _asked(
+    connection: sqlite3.Connection, order: str, values: Sequence[object], query: Query
+) -> Iterator[Past]:
+    number = 0
+    for row in rows_of(connection, order, values):
+        if query.last is not None and number >= query.last:
+            return
+        record = intent_from(json.loads(row.data))
+        past = Past(
+            row.sequence,
+            row.allocation or "",
+            row.at,
+            record.generation,
+            record.reason,
+            record.changes,
+            tuple(_endings(connection, row.sequence)),
+        )
+        if not query.outcomes or past.outcome in query.outcomes:
+            number += 1
+            yield past
+
+
+def _endings(connection: sqlite3.Connection, sequence: int) -> Iterator[Ending]:
+    for row in rows_of(connection, "WHERE intent = ? ORDER BY sequence", (sequence,)):
+        data = json.loads(row.data)
+        yield Ending(row.at, data["outcome"], data["reason"])
+
+
+def gaps(connection: sqlite3.Connection) -> Iterator[tuple[float, str]]:
+    """When and why the record is not whole."""
+    for row in rows_of(connection, "WHERE kind = 'gap' ORDER BY sequence"):
+        yield row.at, json.loads(row.data)["reason"]

@@ -1,0 +1,51 @@
+"""What was last told of each allocation's condition: a change is told once, and the counts agree with it.
+
+Left out: what the condition is (`condition`), and everything else that is said of an allocation (`report`).
+"""
+
+from allocsync.planning.model import AllocationId
+from allocsync.reconcile.condition import project
+from allocsync.reconcile.cycle import Tell
+from allocsync.reconcile.lane import Lane
+from allocsync.reconcile.ports import Clock
+from allocsync.reconcile.report import Shown
+from allocsync.reconcile.status import Condition
+
+
+class Board:
+    """The conditions as they were told. `shown` and `counts` are for reading."""
+
+    def __init__(self, tell: Tell, clock: Clock) -> None:
+        self._tell = tell
+        self._clock = clock
+        self._all_in_sync = False
+        self.shown: dict[AllocationId, Shown] = {}
+        self.counts = dict.fromkeys(Condition, 0)
+
+    def show(self, lane: Lane, *, resync_seconds: float, lanes: int) -> None:
+        """See what the lane's condition is now, and tell it when it is another one."""
+        condition, reason = project(lane, self._clock.now(), resync_seconds)
+        shown = self.shown.get(lane.id)
+        if shown is not None and shown.condition is condition:
+            shown.reason = reason
+            return
+        self.counts[condition] += 1
+        if shown is not None:
+            self.counts[shown.condition] -= 1
+        self.shown[lane.id] = Shown(condition, reason, self._clock.wall())
+        before = None if shown is None else shown.condition.value
+        self._tell("condition_changed", lane.id, before=before, after=condition.value, reason=reason)
+        everything = self.counts[Condition.IN_SYNC] == lanes
+        if everything and not self._all_in_sync and len(self.shown) == lanes:
+            self._tell("all_in_sync", allocations=lanes)
+        self._all_in_sync = everything
+
+    def drop(self, key: AllocationId) -> None:
+        """The allocation is not followed any more."""
+        shown = self.shown.pop(key, None)
+        if shown is not None:
+            self.counts[shown.condition] -= 1
+
+    def unsettled(self) -> int:
+        """How many are Pending or Unknown."""
+        return self.counts[Condition.PENDING] + self.counts[Condition.UNKNOWN]

@@ -1,0 +1,82 @@
+"""What survives a restart, on its way to the journal and back: memories of allocations, S, open intents.
+
+The rule: a memory is handed to the journal when it changed, in the same queue as the outcomes, so that it is
+on the disk before the next intent. A lane is born with what an earlier one knew of its allocation.
+
+Left out: what is remembered (`memory`, `past`, `restraint`) and how it is stored (the journal).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from allocsync.planning.model import AllocationId
+from allocsync.planning.record import Restored
+from allocsync.reconcile import memory
+from allocsync.reconcile.lane import Lane
+from allocsync.reconcile.past import Past
+from allocsync.reconcile.ports import Clock, Journal
+from allocsync.reconcile.rules import Rules
+from allocsync.reconcile.settle import Settle
+
+ALLOCATION, SETTLE = "allocation/", "settle"  # the keys of what is kept
+FORGOTTEN_SECONDS = 86_400.0  # older than anything that is slowed down; also of what nobody declares any more
+
+
+class Keeper:
+    """Makes lanes, and keeps what must outlive them."""
+
+    def __init__(self, journal: Journal, clock: Clock, rules: Rules, restored: Restored) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._rules = rules
+        self._open = restored.open_intents
+        self._kept = dict(restored.memories)
+        # Fixed, so that a time is kept the same each time: the wall clock is set now and then.
+        self._offset_seconds = clock.wall() - clock.now()
+        now = clock.now()
+        self.settle = Settle(rules)
+        if SETTLE in self._kept:
+            self.settle.load(self._kept[SETTLE], self._offset_seconds, now)
+        for name in [name for name in self._kept if name != SETTLE]:
+            if self._kept[name]["at"] < clock.wall() - FORGOTTEN_SECONDS:
+                self._keep(name, None)
+        # What was sent before a gap may still land: nothing is sent before that time is over.
+        self._nothing_before = now + self.settle.seconds(now) if restored.gap else None
+
+    def left_open(self) -> Iterator[Lane]:
+        """A lane for each update whose outcome an earlier process did not learn: unknown from now on."""
+        for left in self._open:
+            lane = self.lane(left.allocation)
+            memory.resume(lane, left, self._clock.now())
+            yield lane
+
+    def lane(self, key: AllocationId) -> Lane:
+        """A new lane, with what is remembered of its allocation."""
+        now = self._clock.now()
+        lane = Lane(id=key, rules=self._rules, past=Past(rules=self._rules, settle=self.settle), look_at=now)
+        name = f"{ALLOCATION}{key}"
+        if name in self._kept:
+            memory.load(lane, self._kept[name], self._offset_seconds, now)
+        if self._nothing_before is not None:
+            memory.wait(lane, self._nothing_before)
+        return lane
+
+    def keep(self, lane: Lane) -> None:
+        """Have what must survive a restart kept, where it changed."""
+        self._keep(f"{ALLOCATION}{lane.id}", memory.dump(lane, self._offset_seconds))
+        self._keep(SETTLE, self.settle.dump(self._offset_seconds))
+
+    def _keep(self, name: str, value: dict[str, Any] | None) -> None:
+        before = self._kept.get(name)
+        if value is None and before is None:
+            return
+        if value is not None:
+            value = {**value, "at": self._clock.wall() if before is None else before["at"]}
+            if value == before:
+                return
+            value["at"] = self._clock.wall()
+        self._journal.remember(name, value)
+        if value is None:
+            del self._kept[name]
+        else:
+            self._kept[name] = value

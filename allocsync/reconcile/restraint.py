@@ -1,0 +1,80 @@
+"""Who forbids an update of one allocation, and until when: backoff, Retry-After, a refusal of the body. Pure.
+
+The rule: all of it is times. An edit lifts the backoff and the refusal, because the next body is another one;
+never what the server asked for. Only success clears the rest. It survives a restart, so that a daemon that is
+restarted over and over again is no faster than one that runs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
+
+from allocsync.planning.diff import Change
+from allocsync.planning.tagged import tagged, untagged
+from allocsync.reconcile.keeping import kept, restored
+from allocsync.reconcile.rules import Rules
+
+BACKOFF, RETRY_AFTER, JOURNAL, TAKEOVER = "backoff", "retry_after", "journal", "takeover"
+
+
+@dataclass(slots=True)
+class Restraint:
+    """`failures` are updates in a row that failed; `terminal` are the differences that the API refuses."""
+
+    until: dict[str, float] = field(default_factory=dict)  # reason: no update before
+    failures: int = 0
+    error: str = ""
+    terminal: tuple[Change, ...] = ()
+    terminal_until: float = -inf
+    journal_problem: str = ""  # why the journal cannot be written, while that is so
+
+    def fail(self, reason: str, until: float, retry_after_seconds: float | None = None) -> None:
+        """An update failed, and may work later."""
+        self.error = reason
+        self.failures += 1
+        self.until[BACKOFF] = until
+        if retry_after_seconds is not None:
+            self.until[RETRY_AFTER] = until
+
+    def refuse(self, changes: tuple[Change, ...], reason: str, until: float) -> None:
+        """These changes cannot be sent as they are: not before an edit, a live change or this time."""
+        self.terminal, self.error, self.terminal_until = changes, reason, until
+
+    def edit(self) -> None:
+        """The file changed."""
+        self.terminal, self.failures = (), 0
+        self.until.pop(BACKOFF, None)
+
+    def relieve(self) -> None:
+        """There is nothing to send any more."""
+        self.failures, self.error, self.terminal, self.journal_problem = 0, "", (), ""
+
+    def forbids(self, changes: tuple[Change, ...], now: float) -> float | None:
+        """None when these changes may be sent now, else until when not."""
+        until = max(self.until.values(), default=-inf)
+        if self.terminal == changes:
+            until = max(until, self.terminal_until)
+        return until if until > now else None
+
+    def dump(self, offset_seconds: float) -> dict[str, Any]:
+        """What has to survive a restart, times moved by this much; empty when nothing has to."""
+        if not (self.failures or self.terminal or self.until):
+            return {}
+        return {
+            "until": {reason: kept(at, offset_seconds) for reason, at in self.until.items()},
+            "failures": self.failures,
+            "error": self.error,
+            "terminal": [[each.field, tagged(each.live), each.desired] for each in self.terminal],
+            "terminal_until": kept(self.terminal_until, offset_seconds),
+        }
+
+    def load(self, data: Mapping[str, Any], offset_seconds: float, now: float, rules: Rules) -> None:
+        """Take what `dump` gave."""
+        latest = now + rules.wait_most_seconds
+        self.until = {reason: restored(at, offset_seconds, latest) for reason, at in data["until"].items()}
+        self.failures, self.error = data["failures"], data["error"]
+        self.terminal = tuple(
+            Change(name, untagged(live), desired) for name, live, desired in data["terminal"]
+        )
+        self.terminal_until = restored(data["terminal_until"], offset_seconds, now + rules.terminal_seconds)

@@ -1,0 +1,82 @@
+"""The daemon killed and started again on the same state: what was open is read back, and not sent again."""
+
+import json
+import signal
+from datetime import datetime
+from pathlib import Path
+
+from allocsync.api.server import ReferenceServer
+from allocsync.api.server.sample import sample_clouds
+from tests.e2e.processes import command, daemon, declare, eventually
+
+CLOUDS = sample_clouds(8, 41)
+TIMEOUT = 504
+SETTLE_SECONDS = 5
+
+
+async def test_what_a_killed_daemon_left_open_is_read_back_and_sent_once(tmp_path: Path) -> None:
+    file, state = tmp_path / "desired.yaml", tmp_path / "state"
+    declare(file, CLOUDS, region="mars")
+    environ = {"ALLOCSYNC_STATE_DIR": str(state), "ALLOCSYNC_SETTLE_SECONDS": str(SETTLE_SECONDS)}
+    lost = {"update": {"timeout_after": 1.0}}
+    async with ReferenceServer.start(CLOUDS, faults=lost) as server:
+        async with daemon(server.url, file, tmp_path / "first", environ=environ) as killed:
+            await eventually(lambda: len(killed.events("update_outcome_unknown")) == len(CLOUDS))
+            killed.process.send_signal(signal.SIGKILL)
+            await killed.process.wait()
+        assert [record["answer"] for record in server.records] == [TIMEOUT] * len(CLOUDS)
+        code, text, stderr = await command("history", "--json", "--outcome", "unknown", environ=environ)
+        assert code == 0, stderr
+        rows = [json.loads(line) for line in text.splitlines()]
+        assert {row["id"] for row in rows} == {cloud["id"] for cloud in CLOUDS}
+        assert {row["after"]["region"] for row in rows} == {"mars"}
+        server.set_faults({})
+        async with daemon(server.url, file, tmp_path / "second", environ=environ) as running:
+            assert await running.metric("allocsync_open_intents") == len(CLOUDS)
+            await running.in_sync(len(CLOUDS))
+            settled = running.events("update_applied")
+            assert len(settled) == len(CLOUDS)
+            assert all(row["waited_seconds"] >= 0 for row in settled)
+            assert running.events("journal_head")
+            code, text, _ = await command("history", str(CLOUDS[0]["id"])[:12], environ=environ)
+            assert code == 0
+            assert "applied: read back" in text
+            assert "region: " in text
+        assert len(server.records) == len(CLOUDS), "an update that had been applied was sent again"
+    code, text, _ = await command("history", "--verify", environ=environ)
+    assert code == 0
+    assert "the chain is whole" in text
+    assert "cut off" in text
+
+
+async def test_a_damaged_journal_is_kept_and_told_and_nothing_is_sent_at_first(tmp_path: Path) -> None:
+    file, state = tmp_path / "desired.yaml", tmp_path / "state"
+    declare(file, CLOUDS, region="mars")
+    state.mkdir()
+    (state / "journal.db").write_bytes(b"not a database" * 100)
+    environ = {"ALLOCSYNC_STATE_DIR": str(state), "ALLOCSYNC_SETTLE_SECONDS": str(SETTLE_SECONDS)}
+    async with (
+        ReferenceServer.start(CLOUDS) as server,
+        daemon(server.url, file, tmp_path / "log", "--log-level", "debug", environ=environ) as running,
+    ):
+        (gap,) = running.events("journal_gap")
+        assert gap["level"] == "error"
+        assert await running.metric("allocsync_journal_writable") == 1
+        await running.in_sync(len(CLOUDS))
+        first = min(datetime.fromisoformat(row["ts"]) for row in running.events("update_intended"))
+        begun = datetime.fromisoformat(running.events("listening")[0]["ts"])
+        assert (first - begun).total_seconds() >= SETTLE_SECONDS - 0.5
+        assert len(server.records) == len(CLOUDS)
+    assert list(state.glob("journal.db.damaged-*"))
+    code, text, _ = await command("history", "--verify", environ=environ)
+    assert code == 0
+    assert "a gap: the journal was damaged" in text
+
+
+async def test_history_without_a_journal_says_so(tmp_path: Path) -> None:
+    code, text, stderr = await command("history", environ={"ALLOCSYNC_STATE_DIR": str(tmp_path)})
+    assert (code, text) == (1, "")
+    assert "there is no journal yet" in stderr
+    code, _, stderr = await command("history", "--since", "yesterday")
+    assert code == 64
+    assert "is no time" in stderr
