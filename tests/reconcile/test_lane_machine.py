@@ -69,6 +69,7 @@ class LaneMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
+        self.sent = 0
         self.truth = cloud("a", "a")
         self.landings: list[Landing] = []
         self.settle = Settle(RULES)
@@ -117,9 +118,13 @@ class LaneMachine(RuleBasedStateMachine):
             snapshot, begun=begun, now=self.now, delay_seconds=1.0, resync_seconds=RESYNC
         )
         if self.unknown_since is not None and self.lane.intent is None:
-            if any(finding.outcome == "not_applied" for finding in decision.findings):
+            # Of that update: one that was accepted earlier may be found not to be honoured in the same look.
+            if any((each.sequence, each.outcome) == (self.sent, "not_applied") for each in decision.findings):
                 assert begun >= self.unknown_since + RULES.settle_seconds
             self.unknown_since = None
+        for finding in decision.findings:
+            if finding.outcome == "late_applied":  # it explains what is live: grace is over for these
+                self.accepted = {k: v for k, v in self.accepted.items() if k not in finding.fields}
         if decision.update is not None:
             assert self.unknown_since is None, "an update while an outcome is unknown"
             assert snapshot == Live(dict(self.truth)), "an update that no read preceded"
@@ -164,7 +169,7 @@ class LaneMachine(RuleBasedStateMachine):
         update = self.read(edit=edit, early=early)
         if update is None:
             return
-        self.lane.intend(update.record(""))
+        self.intend(update)
         if edit_later is not None:
             self.want(edit_later)
         held_back = self.lane.recheck(update, self.now, commit_seconds=0.0)
@@ -173,6 +178,10 @@ class LaneMachine(RuleBasedStateMachine):
             self.lane.withdraw(held_back, now=self.now, delay_seconds=1.0)
             return
         self.send(update, answer, late)
+
+    def intend(self, update: Update) -> None:
+        self.sent += 1
+        self.lane.intend(update.record("")).sequence = self.sent
 
     def send(self, update: Update, answer: str, late: float) -> None:
         body = dict(update.body)
@@ -228,7 +237,7 @@ class LaneMachine(RuleBasedStateMachine):
         for _ in range(200):
             update = self.read()
             if update is not None:
-                self.lane.intend(update.record(""))
+                self.intend(update)
                 self.send(update, "ok", 0.0)
             elif project(self.lane, self.now, RESYNC)[0] is Condition.IN_SYNC and not self.lane.past.leaves:
                 break
