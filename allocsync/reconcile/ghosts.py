@@ -52,13 +52,15 @@ class Ghost:
 class Landing:
     """A ghost landed: which one, the leaves that show it, and how long after the end of its request.
 
-    `lag_is_known`: a look shortly before did not show it, so that it did not land long ago.
+    `lag_is_known`: a look shortly before did not show it, so that it did not land long ago. `alone`: no other
+    ghost carries the same values, so that it was this one.
     """
 
     sequence: int
     fields: frozenset[str]
     waited_seconds: float
     lag_is_known: bool
+    alone: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,11 @@ class Ghosts:
             if fields:
                 fresh -= fields
                 near = begun - ghost.unseen_at <= rules.lag_seen_seconds
-                yield Landing(ghost.sequence, fields, begun - ghost.since, lag_is_known=near)
+                alone = not any(
+                    other is not ghost and all(other.leaves.get(name) == live[name] for name in fields)
+                    for other in self.ghosts
+                )
+                yield Landing(ghost.sequence, fields, begun - ghost.since, lag_is_known=near, alone=alone)
 
     def _overwritten(self, cloud: Cloud) -> Iterator[Ghost]:
         for ghost, rest in self._rests(cloud):

@@ -71,7 +71,8 @@ class Past:
     def _sighted(self, sighting: Sighting, begun: float) -> Iterator[Finding]:
         for landing in sighting.landings:
             if landing.lag_is_known:
-                self.settle.lagged(landing.waited_seconds)
+                again = self.intent is not None and landing.fields <= {name for name, _ in self.intent.leaves}
+                self.settle.lagged(landing.waited_seconds, certain=landing.alone and not again)
             yield Finding(
                 sequence=landing.sequence,
                 outcome="late_applied",

@@ -30,9 +30,14 @@ class Settle:
         learned = max(self._rules.settle_least_seconds, 2 * self.lag_seconds, longest)
         return max(self._rules.settle_seconds, min(learned, self._rules.settle_most_seconds))
 
-    def lagged(self, seconds: float) -> None:
-        """A late landing was seen this long after its outcome became unknown."""
-        self.lag_seconds = max(self.lag_seconds, seconds)
+    def lagged(self, seconds: float, *, certain: bool) -> None:
+        """A late landing was seen this long after its outcome became unknown.
+
+        Not certain: it may have been a later update with the same values. Such a one is believed while
+        nothing was learned yet, and not again: the longer S is, the longer the lag that it seems to show.
+        """
+        if certain or not self.lag_seconds:
+            self.lag_seconds = max(self.lag_seconds, seconds)
 
     def took(self, seconds: float, now: float) -> None:
         """An update of unknown outcome took this long until it was known to be unknown."""

@@ -40,6 +40,20 @@ def test_a_landing_after_the_second_try_was_lost_is_late_and_teaches_the_settle_
     assert told.condition() is Condition.IN_SYNC
 
 
+def test_a_second_try_that_is_taken_for_a_late_landing_does_not_make_the_settle_time_feed_on_itself() -> None:
+    told = Told()
+    for number in range(5):
+        begun = 1000.0 * number
+        told.update(DIFFERENT, at=begun)
+        told.post(UNKNOWN)
+        settle = told.lane.past.settle.seconds(begun)
+        told.update(DIFFERENT, at=begun + settle)
+        told.post(UNKNOWN)
+        landed = told.look(A, at=begun + 2 * settle)
+        assert landed.findings[0].outcome == "late_applied"
+    assert told.lane.past.settle.seconds(5000.0) == 4 * RULES.settle_seconds
+
+
 def test_a_late_landing_over_a_newer_update_is_repaired_and_is_neither_fight_nor_refusal() -> None:
     told = Told()
     told.update(DIFFERENT)
