@@ -16,6 +16,7 @@ from allocsync.cli import output
 from allocsync.cli.options import Flags, setting_options, settings_from
 from allocsync.journal import reading
 from allocsync.journal.chain import Checked
+from allocsync.observe.logs import rfc3339
 from allocsync.planning.record import OUTCOMES
 from allocsync.planning.render import Line, Tone, as_text, count, visible
 
@@ -98,12 +99,12 @@ def _verified(checked: Checked, gaps: list[tuple[float, str]], *, as_json: bool)
                 "sequence": head.sequence,
                 "hash": head.hash.hex(),
                 "problems": list(checked.problems),
-                "gaps": [{"at": _time(at), "reason": reason} for at, reason in gaps],
+                "gaps": [{"at": rfc3339(at), "reason": reason} for at, reason in gaps],
             }
         )
         return errors.EXIT_ERROR if checked.problems else errors.EXIT_FINE
     lines = [Line(problem, Tone.BAD) for problem in checked.problems]
-    lines += [Line(f"{_time(at)}  a gap: {visible(reason)}", Tone.WAIT) for at, reason in gaps]
+    lines += [Line(f"{rfc3339(at)}  a gap: {visible(reason)}", Tone.WAIT) for at, reason in gaps]
     if not checked.problems:
         lines.append(Line(f"{count(checked.rows, 'row')}: the chain is whole.", Tone.GOOD))
     lines += [
@@ -117,7 +118,7 @@ def _verified(checked: Checked, gaps: list[tuple[float, str]], *, as_json: bool)
 def _lines(found: Iterable[reading.Past]) -> Iterator[Line]:
     for each in found:
         why = visible(each.endings[-1].reason) if each.endings else "its outcome is not known yet"
-        head = f"{_time(each.at)}  {visible(each.allocation)}  {each.outcome.replace('_', ' ')}: {why}"
+        head = f"{rfc3339(each.at)}  {visible(each.allocation)}  {each.outcome.replace('_', ' ')}: {why}"
         yield Line(head, _TONES.get(each.outcome, Tone.PLAIN))
         for change in each.changes:
             yield Line(f"    {change.field}: {visible(change.live)} → {visible(change.desired)}")
@@ -126,18 +127,14 @@ def _lines(found: Iterable[reading.Past]) -> Iterator[Line]:
 def _as_json(each: reading.Past) -> dict[str, object]:
     return {
         "id": each.allocation,
-        "at": _time(each.at),
+        "at": rfc3339(each.at),
         "generation": each.generation,
         "reason": each.reason,
         "outcome": each.outcome,
         "before": {change.field: as_text(change.live) for change in each.changes},
         "after": {change.field: change.desired for change in each.changes},
         "endings": [
-            {"at": _time(ending.at), "outcome": ending.outcome, "reason": ending.reason}
+            {"at": rfc3339(ending.at), "outcome": ending.outcome, "reason": ending.reason}
             for ending in each.endings
         ],
     }
-
-
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -43,9 +43,8 @@ CREATE TABLE anchor (
 class JournalFile:
     """The file, open for writing. From `JournalFile.open`. `anchor` and `head` are the ends of the chain."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, head: Head) -> None:
+    def __init__(self, connection: sqlite3.Connection, head: Head) -> None:
         self.connection = connection
-        self.path = path
         self.anchor = self.head = head
 
     @classmethod
@@ -80,7 +79,7 @@ class JournalFile:
         )
         try:
             _prepare(connection, path)
-            file = cls(connection, path, anchor_of(connection))
+            file = cls(connection, anchor_of(connection))
             return file, file._restore()
         except BaseException:
             connection.close()

@@ -7,6 +7,7 @@ hash behind, so that the chain of the rest can still be followed.
 
 import sqlite3
 
+from allocsync.journal.chain import Head
 from allocsync.journal.file import JournalFile
 
 DAYS = 90
@@ -37,7 +38,7 @@ def prune(file: JournalFile, *, wall: float, days: float = DAYS, most_bytes: int
         (end,) = connection.execute("SELECT hash FROM entries WHERE sequence = ?", (last,)).fetchone()
         connection.execute("INSERT OR REPLACE INTO anchor VALUES (1, ?, ?)", (last, end))
         connection.execute("DELETE FROM entries WHERE sequence <= ?", (last,))
-    file.anchor = type(begin)(last, end)
+    file.anchor = Head(last, end)
     connection.execute("PRAGMA incremental_vacuum").fetchall()
     return last - begin.sequence
 

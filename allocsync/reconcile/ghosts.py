@@ -83,10 +83,6 @@ class Ghosts:
     ghosts: list[Ghost] = field(default_factory=list)
     known: dict[str, Json] = field(default_factory=dict)
 
-    def __bool__(self) -> bool:
-        """Whether there are any."""
-        return bool(self.ghosts)
-
     def add(self, ghost: Ghost, cloud: Cloud | None, *, begun: float) -> None:
         """One more; `cloud` is what a look that began at `begun` shows beside it, None without a look."""
         self.ghosts.append(ghost)
