@@ -10,7 +10,7 @@ The rules: after a crash of the process all that was written is there; after a p
 and of what was written since any part. Either way `directory` becomes another one, and what still has a file
 of the old one open can change nothing: SQLite checkpoints when a connection is closed, however late.
 
-Left out: what SQLite does not write, and renames, are on the disk at once; a shared-memory file never outlives
+Left out: what SQLite does not write, and renames, are on the disk at once; shared memory never outlives
 its process, and no fault strikes it; a write that fails has written nothing.
 """
 

@@ -23,7 +23,7 @@ class Judge(Protocol):
         """Give the flags that a file is opened with in fact."""
 
     def answer(self, call: Call, image: Image | None, end: int) -> int:
-        """Allow a call or refuse it; `end` is where a write will end. This may end the process, and refuses then."""
+        """Allow a call or refuse it, as when it ends the process; `end` is where a write will end."""
 
 
 class Files:

@@ -30,7 +30,7 @@ _TRUNCATE = ctypes.CFUNCTYPE(c_int, c_void_p, c_int64)
 _SYNC = ctypes.CFUNCTYPE(c_int, c_void_p, c_int)
 
 
-class SimulatedDiskUnavailable(RuntimeError):
+class SimulatedDiskUnavailableError(RuntimeError):
     """The SQLite inside this Python cannot be reached from outside, so no disk can be put beneath it."""
 
 
@@ -243,7 +243,7 @@ def _library() -> ctypes.CDLL:
     """The very SQLite that `sqlite3` uses: a look-up in its module finds it, linked or inside.
 
     Raises:
-        SimulatedDiskUnavailable: it keeps its functions to itself.
+        SimulatedDiskUnavailableError: it keeps its functions to itself.
     """
     found = importlib.util.find_spec("_sqlite3")
     inside = found is None or not found.has_location
@@ -259,9 +259,11 @@ def _library() -> ctypes.CDLL:
         library.sqlite3_vfs_unregister.argtypes = [c_void_p]
         reached = library.sqlite3_sourceid().decode()
     except AttributeError as error:
-        raise SimulatedDiskUnavailable(
+        raise SimulatedDiskUnavailableError(
             f"SQLite {sqlite3.sqlite_version} is hidden in Python: {error}"
         ) from error
     if reached != used:
-        raise SimulatedDiskUnavailable(f"sqlite3 uses SQLite {used}, but {reached} is what can be reached")
+        raise SimulatedDiskUnavailableError(
+            f"sqlite3 uses SQLite {used}, but {reached} is what can be reached"
+        )
     return library
