@@ -187,6 +187,42 @@ def test_a_fault_refuses_commits_is_counted_and_the_journal_heals(
     writer.file.close()
 
 
+@pytest.mark.parametrize("fault", [Fault.SYNC_ERROR, Fault.SYNC_LOST])
+def test_what_a_sync_failed_for_is_never_on_the_disk_only_if_it_is_lost(
+    disk: Disk, tmp_path: Path, fault: Fault
+) -> None:
+    writer = Writer(disk)
+    writer.write_many(2)
+    disk.fault = fault
+    with pytest.raises(sqlite3.OperationalError):
+        writer.write()
+    for seed in range(50):
+        disk.power_cut_image(tmp_path / f"{seed}", random.Random(seed))
+    found = {len(rows_at(tmp_path / f"{seed}")) for seed in range(50)}
+    assert found == ({2, 3} if fault is Fault.SYNC_ERROR else {2})
+    writer.file.close()
+
+
+def test_a_name_that_was_made_or_deleted_since_the_last_sync_may_be_there_or_not(
+    disk: Disk, tmp_path: Path
+) -> None:
+    def looked(when: str) -> set[frozenset[str]]:
+        for seed in range(50):
+            disk.power_cut_image(tmp_path / when / f"{seed}", random.Random(seed))
+        return {frozenset(files_in(tmp_path / when / f"{seed}")) for seed in range(50)}
+
+    found = list[set[frozenset[str]]]()
+    log = f"{NAME}-wal"
+    disk.cut_at(1, lambda: found.append(looked("opening")))
+    writer = Writer(disk)
+    assert {frozenset(), frozenset({NAME})} < found[0]
+    writer.write()
+    assert looked("written") == {frozenset({NAME, log})}
+    writer.file.close()
+    assert looked("closed") == {frozenset({NAME}), frozenset({NAME, log})}
+    assert all(rows_at(each) == ["0000"] for each in (tmp_path / "closed").iterdir())
+
+
 def test_a_full_disk_lets_what_it_has_be_written_over(disk: Disk) -> None:
     writer = Writer(disk)
     writer.write_many(5)
@@ -247,9 +283,13 @@ def test_damage_is_set_aside_and_kept_over_power_cuts(disk: Disk, seed: int) -> 
     chance = random.Random(seed)
     writer = Writer(disk)
     writer.write()
+    disk.crash_process()
+    writer.restart()
     writer.file.close()
     assert len(disk.flip(chance, number=5000)) == 5000
     damaged = (disk.directory / NAME).read_bytes()
+    disk.cut_power(chance)
+    assert (disk.directory / NAME).read_bytes() == damaged
     file, left = JournalFile.open(disk.directory, wall=lambda: WALL)
     assert left.gap is not None
     disk.cut_power(chance)
