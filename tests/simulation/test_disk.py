@@ -1,9 +1,9 @@
-"""The simulated disk beneath the real journal: what a crash, a power cut, a fault and damage leave of it."""
+"""The simulated disk beneath the real journal: what a crash and a power cut leave of it."""
 
 import itertools
 import random
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,89 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allocsync.errors import AllocsyncError
-from allocsync.journal import reading
 from allocsync.journal.entries import Intent
-from allocsync.journal.file import NAME, JournalFile, rows_of
-from allocsync.planning.diff import Change
+from allocsync.journal.file import NAME, JournalFile
 from allocsync.planning.model import AllocationId
-from allocsync.planning.record import IntentRecord
 from tests.simulation.disk import Disk, Fault
 from tests.simulation.disk_image import SECTOR, Image
+from tests.simulation.disk_writer import RECORD, WALL, Writer, files_in, rows_at
 from tests.simulation.sqlite_shim import SqliteShim
 
-WALL = 1.7e9
-# Long enough for a row to take a page of its own now and then.
-RECORD = IntentRecord(
-    changes=(Change("region", "x", "y" * 900),),
-    leaves=(("region", "y"),),
-    undeclared="00ff",
-    generation="g",
-    reason="drift",
-)
 CHECKPOINTS = pytest.mark.parametrize("checkpoint_pages", [1000, 4])
-
-
-@pytest.fixture(scope="module")
-def shim() -> Iterator[SqliteShim]:
-    with SqliteShim() as shim:
-        yield shim
-
-
-@pytest.fixture
-def disk(shim: SqliteShim) -> Iterator[Disk]:
-    with Disk(shim) as disk:
-        yield disk
-
-
-class Writer:
-    """Writes one row a commit. `returned` are the rows whose commit returned, over all processes."""
-
-    def __init__(self, disk: Disk, *, checkpoint_pages: int = 1000, synchronous: str = "FULL") -> None:
-        self.disk = disk
-        self.pragmas = (f"wal_autocheckpoint = {checkpoint_pages}", f"synchronous = {synchronous}")
-        self.returned = list[str]()
-        self.begun: str | None = None
-        self.file = self.opened()
-
-    def opened(self) -> JournalFile:
-        file, left = JournalFile.open(self.disk.directory, wall=lambda: WALL)
-        assert left.gap is None
-        for pragma in self.pragmas:
-            file.connection.execute(f"PRAGMA {pragma}").close()
-        return file
-
-    def write(self) -> None:
-        self.begun = f"{len(self.returned):04}"
-        self.file.write([Intent(AllocationId(self.begun), RECORD)], WALL)
-        self.returned.append(self.begun)
-        self.begun = None
-
-    def write_many(self, commits: int) -> None:
-        for _ in range(commits):
-            self.write()
-
-    def restart(self) -> None:
-        """Begin the next process, after the disk has ended this one."""
-        dead, self.file = self.file, self.opened()
-        dead.close()
-        self.check(rows_at(self.disk.directory))
-
-    def check(self, found: list[str]) -> None:
-        """See that all that was promised is there, and else one row at most, that was being written."""
-        allowed = [self.returned, [*self.returned, self.begun or ""]]
-        assert found in allowed
-        self.returned = found
-
-
-def rows_at(directory: Path) -> list[str]:
-    with reading.opened(directory) as connection:
-        assert reading.verify(connection).problems == ()
-        return [row.allocation or "" for row in rows_of(connection)]
-
-
-def files_in(directory: Path) -> dict[str, bytes]:
-    """All that counts: how readers and writers find each other is not part of it."""
-    return {each.name: each.read_bytes() for each in directory.iterdir() if not each.name.endswith("-shm")}
 
 
 @CHECKPOINTS
@@ -164,45 +90,6 @@ def test_what_is_dead_changes_nothing_when_it_writes_or_closes_late(
     assert rows_at(disk.directory) == writer.returned
 
 
-@CHECKPOINTS
-@pytest.mark.parametrize("fault", Fault)
-def test_a_fault_refuses_commits_is_counted_and_the_journal_heals(
-    disk: Disk, fault: Fault, checkpoint_pages: int
-) -> None:
-    writer = Writer(disk, checkpoint_pages=checkpoint_pages)
-    chance = random.Random(1)
-    for _ in range(20):
-        writer.write()
-        disk.fault, before = fault, disk.faulted[fault]
-        with pytest.raises(sqlite3.OperationalError):
-            writer.write_many(500)  # a log that has grown before takes some more on a full disk
-        assert disk.faulted[fault] > before
-        if chance.random() < 0.5:
-            disk.fault = None
-            writer.write()
-        disk.cut_power(chance)
-        disk.fault = None
-        writer.restart()
-    assert disk.faulted.keys() == {fault}
-    writer.file.close()
-
-
-@pytest.mark.parametrize("fault", [Fault.SYNC_ERROR, Fault.SYNC_LOST])
-def test_what_a_sync_failed_for_is_never_on_the_disk_only_if_it_is_lost(
-    disk: Disk, tmp_path: Path, fault: Fault
-) -> None:
-    writer = Writer(disk)
-    writer.write_many(2)
-    disk.fault = fault
-    with pytest.raises(sqlite3.OperationalError):
-        writer.write()
-    for seed in range(50):
-        disk.power_cut_image(tmp_path / f"{seed}", random.Random(seed))
-    found = {len(rows_at(tmp_path / f"{seed}")) for seed in range(50)}
-    assert found == ({2, 3} if fault is Fault.SYNC_ERROR else {2})
-    writer.file.close()
-
-
 def test_a_name_that_was_made_or_deleted_since_the_last_sync_may_be_there_or_not(
     disk: Disk, tmp_path: Path
 ) -> None:
@@ -221,29 +108,6 @@ def test_a_name_that_was_made_or_deleted_since_the_last_sync_may_be_there_or_not
     writer.file.close()
     assert looked("closed") == {frozenset({NAME}), frozenset({NAME, log})}
     assert all(rows_at(each) == ["0000"] for each in (tmp_path / "closed").iterdir())
-
-
-def test_a_full_disk_lets_what_it_has_be_written_over(disk: Disk) -> None:
-    writer = Writer(disk)
-    writer.write_many(5)
-    writer.file.connection.execute("PRAGMA wal_checkpoint(RESTART)").close()
-    disk.fault = Fault.FULL
-    writer.write()
-    assert disk.faulted[Fault.FULL] == 0
-    with pytest.raises(sqlite3.OperationalError, match="full"):
-        writer.write_many(5)
-    assert disk.faulted[Fault.FULL] > 0
-    writer.file.close()
-
-
-def test_who_opens_a_read_only_disk_cannot_write_to_it(disk: Disk) -> None:
-    disk.fault = Fault.READ_ONLY
-    with pytest.raises(AllocsyncError, match="read-only"):
-        JournalFile.open(disk.directory, wall=lambda: WALL)
-    assert disk.faulted[Fault.READ_ONLY] > 0
-    assert files_in(disk.directory) == {}
-    disk.fault = None
-    Writer(disk).file.close()
 
 
 @CHECKPOINTS
@@ -276,44 +140,6 @@ def test_an_end_in_the_middle_of_anything_leaves_a_chain_with_all_that_was_promi
                 writer.restart()
             writer.write()
             writer.file.close()
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_damage_is_set_aside_and_kept_over_power_cuts(disk: Disk, seed: int) -> None:
-    chance = random.Random(seed)
-    writer = Writer(disk)
-    writer.write()
-    disk.crash_process()
-    writer.restart()
-    writer.file.close()
-    assert len(disk.flip(chance, number=5000)) == 5000
-    damaged = (disk.directory / NAME).read_bytes()
-    disk.cut_power(chance)
-    assert (disk.directory / NAME).read_bytes() == damaged
-    file, left = JournalFile.open(disk.directory, wall=lambda: WALL)
-    assert left.gap is not None
-    disk.cut_power(chance)
-    file.close()
-    assert (disk.directory / f"{NAME}.damaged-{WALL:.0f}").read_bytes() == damaged
-    file, left = JournalFile.open(disk.directory, wall=lambda: WALL)
-    assert left.gap is None
-    assert [row.kind for row in rows_of(file.connection)] == ["gap"]
-    file.close()
-
-
-def test_what_a_callback_raises_is_an_io_error_for_sqlite_and_raised_afterwards(disk: Disk) -> None:
-    writer = Writer(disk)
-
-    def fail() -> None:
-        raise ZeroDivisionError
-
-    disk.cut_at(1, fail)
-    with pytest.raises(sqlite3.OperationalError, match="I/O"):
-        writer.write()
-    with pytest.raises(ZeroDivisionError):
-        disk.check()
-    writer.write()
-    writer.file.close()
 
 
 def test_files_elsewhere_and_the_time_after_are_left_alone(tmp_path: Path) -> None:

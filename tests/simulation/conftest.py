@@ -1,0 +1,20 @@
+"""A simulated disk for each test that asks for one."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.simulation.disk import Disk
+from tests.simulation.sqlite_shim import SqliteShim
+
+
+@pytest.fixture(scope="module")
+def shim() -> Iterator[SqliteShim]:
+    with SqliteShim() as shim:
+        yield shim
+
+
+@pytest.fixture
+def disk(shim: SqliteShim) -> Iterator[Disk]:
+    with Disk(shim) as disk:
+        yield disk
