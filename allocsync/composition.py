@@ -21,7 +21,7 @@ from allocsync.planning.record import Restored
 from allocsync.reconcile.events import Observer
 from allocsync.reconcile.limiter import Slot
 from allocsync.reconcile.loop import Loop
-from allocsync.reconcile.ports import Api
+from allocsync.reconcile.ports import Api, Clock
 from allocsync.reconcile.resync import BulkPolicy
 from allocsync.reconcile.rules import Rules
 from allocsync.settings import Settings
@@ -69,7 +69,7 @@ def build_loop(
     settings: Settings,
     *,
     api: Api,
-    clock: SystemClock,
+    clock: Clock,
     observer: Observer,
     journal: Journal,
     restored: Restored,

@@ -18,6 +18,7 @@ from typing import Self
 from allocsync.errors import AllocsyncError
 from allocsync.journal.chain import Head, Row, check, link
 from allocsync.journal.entries import Entry, Gap, Intent, Memory, Outcome
+from allocsync.journal.seal import sealed, unsealed
 from allocsync.planning.model import AllocationId
 from allocsync.planning.record import OpenIntent, Restored, intent_from
 
@@ -26,6 +27,15 @@ FORMAT = 1
 APPLICATION = 0x616C7379
 BUSY_SECONDS = 5.0
 TAIL = 1000  # rows whose chain is checked at the start; all of them: `history --verify`
+
+# Trouble of the disk or of access. Whatever else SQLite says of a file of ours means that it is damaged.
+_TROUBLE = frozenset(
+    {
+        *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM),
+        *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN),
+        *(sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_INTERRUPT),
+    }
+)
 
 _SCHEMA = """
 CREATE TABLE entries (
@@ -56,21 +66,32 @@ class JournalFile:
         """
         path = directory / NAME
         try:
-            try:
-                return cls._opened(path)
-            except (sqlite3.DatabaseError, ValueError, KeyError, TypeError) as error:
-                if isinstance(error, sqlite3.OperationalError):
-                    raise
-                kept = _set_aside(path, wall())
-                file, _ = cls._opened(path)
-                gap = f"the journal was damaged ({error}); it is kept as {kept.name}, and a new one was begun"
-                file.write([Gap(gap)], wall())
-                return file, Restored(gap=gap)
+            return cls._opened_or_begun(path, wall)
         except (sqlite3.Error, OSError) as error:
             raise AllocsyncError(
                 f"{path}: the journal cannot be opened: {error}. Nothing is sent without it. "
                 "Is the disk full or read-only? May this user write there?"
             ) from error
+
+    @classmethod
+    def _opened_or_begun(cls, path: Path, wall: Callable[[], float]) -> tuple[Self, Restored]:
+        lost = ""
+        try:
+            file, restored = cls._opened(path)
+        except (sqlite3.DatabaseError, ValueError, KeyError, TypeError) as error:
+            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF in _TROUBLE:
+                raise
+            kept = _set_aside(path, wall())
+            lost = f"the journal was damaged ({error}); it is kept as {kept.name}, and a new one was begun"
+            file, restored = cls._opened(path)
+        else:
+            if not file.head.sequence and any(path.parent.glob(f"{NAME}.damaged-*")):
+                lost = "a damaged journal was set aside, and the process ended before it had begun a new one"
+        if lost:
+            at = wall()
+            file.write([Gap(lost)], at)
+            restored = Restored(gap=lost, gap_at=at)
+        return file, restored
 
     @classmethod
     def _opened(cls, path: Path) -> tuple[Self, Restored]:
@@ -88,6 +109,7 @@ class JournalFile:
     def _restore(self) -> Restored:
         rows = list(rows_of(self.connection, "ORDER BY sequence DESC LIMIT ?", (TAIL,)))[::-1]
         _check_tail(self.head, rows)
+        _check_open(self.connection, rows)
         if rows:
             self.head = Head(rows[-1].sequence, rows[-1].hash)
         return Restored(
@@ -103,9 +125,10 @@ class JournalFile:
                 )
             ),
             memories={
-                key: json.loads(value)
+                key: unsealed(key, value)
                 for key, value in self.connection.execute("SELECT key, value FROM memory ORDER BY key")
             },
+            gap_at=max((row.at for row in rows if row.kind == "gap"), default=None),
         )
 
     def write(self, entries: Sequence[Entry], at: float) -> list[int]:
@@ -138,7 +161,7 @@ class JournalFile:
                 run("DELETE FROM memory WHERE key = ?", (key,))
                 return head, 0
             case Memory(key, value):
-                run("INSERT OR REPLACE INTO memory VALUES (?, ?)", (key, _json(value)))
+                run("INSERT OR REPLACE INTO memory VALUES (?, ?)", (key, sealed(key, value)))
                 return head, 0
         return head, head.sequence
 
@@ -219,6 +242,10 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             "Nothing was changed. Run the newer one, or give another ALLOCSYNC_STATE_DIR."
         )
     run("PRAGMA journal_mode = WAL")
+    # What was opened on a read-only disk stays read-only when the disk does not: no update could be recorded.
+    run("DELETE FROM memory WHERE key = ''")
+    # A commit whose sync failed can be there again after a kill: what is read from now on shall stay.
+    run("PRAGMA wal_checkpoint").fetchone()
     run("PRAGMA synchronous = FULL")  # NORMAL would survive a kill, but not a power cut
     found = run("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
@@ -236,6 +263,22 @@ def _check_tail(anchor: Head, rows: Sequence[Row]) -> None:
     problems = check(anchor, rows).problems
     if problems:
         raise ValueError(problems[0])
+
+
+def _check_open(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    """See that what is said to be open is what the last rows leave open.
+
+    Raises:
+        ValueError: it is not.
+    """
+    said = dict(connection.execute("SELECT sequence, allocation FROM open_intents"))
+    closed = {row.intent for row in rows}
+    left = {
+        row.sequence: row.allocation for row in rows if row.kind == "intent" and row.sequence not in closed
+    }
+    first = rows[0].sequence if rows else 0
+    if left != {sequence: allocation for sequence, allocation in said.items() if sequence >= first}:
+        raise ValueError("the intents that it calls open are not those that its rows leave open")
 
 
 def _set_aside(path: Path, wall: float) -> Path:

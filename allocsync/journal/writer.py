@@ -61,7 +61,7 @@ class Journal:
         self._closing = False
         self.on_change = on_change
         self.problem: str | None = None
-        self.commit_seconds = 0.0  # how long the last commit took
+        self.commit_seconds = 0.0  # how long the last intent took, the commit before it included
 
     @classmethod
     @asynccontextmanager
@@ -84,9 +84,12 @@ class Journal:
         Raises:
             JournalUnavailable: it could not be written, so nothing may be sent.
         """
+        begun = self._now()
         written: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._add(_Queued(Intent(allocation, record), written))
-        return await written
+        number = await written
+        self.commit_seconds = self._now() - begun
+        return number
 
     def outcome(self, allocation: AllocationId, intent: int, outcome: str, reason: str) -> None:
         """Record how that update ended; written before any later intent."""
@@ -126,11 +129,10 @@ class Journal:
                 return
 
     async def _commit(self, batch: list[_Queued]) -> None:
-        # After a failure there has to be something to write, or else success would say nothing.
-        entries = [each.entry for each in batch] or [Memory("probe", self._wall())]
         if not batch and self.problem is None:
             return
-        begun = self._now()
+        # After a failure there has to be something to write, or else success would say nothing.
+        entries = [each.entry for each in batch] or [Memory("probe", self._wall()), Memory("probe", None)]
         try:
             numbers = await self._execute(lambda: self._file.write(entries, self._wall()))
         except sqlite3.IntegrityError:
@@ -138,7 +140,6 @@ class Journal:
         except sqlite3.Error as error:
             self._failed(batch, str(error))
             return
-        self.commit_seconds = self._now() - begun
         for each, number in zip(batch, numbers, strict=False):
             if each.written is not None and not each.written.done():
                 each.written.set_result(number)

@@ -27,7 +27,11 @@ OUTCOMES = (
     "void",  # the allocation is gone (410)
     "stale_overwrite",  # its landing put back something that is not declared
 )
-SERVERS_OWN = ("updated", "schema")  # fields that move by themselves
+# What moves by itself; an update that carries an old one of these back has overwritten nobody's change.
+SERVERS_OWN = (
+    *("updated", "schema", "status.cloud"),
+    *("urls.base.status", "urls.id.status", "urls.vanity.status"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +67,15 @@ class OpenIntent:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What an earlier process left. `gap` says why something is lost, None where nothing is."""
+    """What an earlier process left. `gap` says why something is lost, None where nothing is.
+
+    `gap_at` is when something was last found to be lost (wall clock), also by an earlier process.
+    """
 
     open_intents: tuple[OpenIntent, ...] = ()
     memories: Mapping[str, Any] = field(default_factory=dict)
     gap: str | None = None
+    gap_at: float | None = None
 
 
 NOTHING_RESTORED = Restored()

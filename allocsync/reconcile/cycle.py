@@ -147,8 +147,7 @@ class Cycle:
         try:
             intent.sequence = await self._journal.intent(lane.id, record)
         except JournalUnavailable as error:
-            delay = self._backoff(lane.restraint.failures + 1, None)
-            lane.unrecorded(str(error), now=self._clock.now(), delay_seconds=delay)
+            lane.unrecorded(str(error), now=self._clock.now())
             self._finished(lane, update, name, NotSent(f"the journal cannot be written: {error}"), 0.0)
             return
         fields = [change.field for change in update.changes]

@@ -27,8 +27,7 @@ class Intent:
     """An update that was decided: what it changes and what its body carries.
 
     `sequence` is its row in the journal; `unknown_since` is None until its outcome is known to be unknown. A
-    read that begins before `settles_at` cannot say that it was not applied. `moved`: meanwhile somebody else
-    changed what is not declared.
+    read that begins before `settles_at` cannot say that it was not applied.
     """
 
     changes: tuple[Change, ...]
@@ -37,18 +36,11 @@ class Intent:
     sequence: int = 0
     unknown_since: float | None = None
     settles_at: float = -inf
-    moved: bool = False
 
     def unknown(self, since: float, settle_seconds: float) -> None:
         """Nobody knows how it ended, since then; a longer settle time moves the judgement, a shorter not."""
         self.unknown_since = since
         self.settles_at = max(self.settles_at, since + settle_seconds)
-
-    def moves(self, cloud: Cloud) -> str:
-        """The hash of what is not declared, noting whether it moved."""
-        rest = undeclared_hash(cloud, [name for name, _ in self.leaves])
-        self.moved = self.moved or rest != self.undeclared
-        return rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +98,14 @@ class Verdict:
     unshown: tuple[Change, ...] = ()
 
 
-def judge(intent: Intent, cloud: Cloud, *, begun: float) -> Verdict | None:
+def judge(
+    intent: Intent, cloud: Cloud, *, begun: float, landed: frozenset[str] = frozenset()
+) -> Verdict | None:
     """Live, in a read that began at `begun`, against what was sent; None while that says nothing.
 
     Evidence is not symmetric: what was sent being there proves it from any read; its absence proves nothing
-    until the settle time is over, because the update may still land.
+    until the settle time is over, because the update may still land. Leaves that late landings of older
+    updates explain (`landed`) do not show that this one ran in part.
     """
     unshown = tuple(change for change in intent.changes if leaf(cloud, change.field) != change.desired)
     if not unshown:
@@ -119,6 +114,7 @@ def judge(intent: Intent, cloud: Cloud, *, begun: float) -> Verdict | None:
         return None
     if not all(leaf(cloud, change.field) == change.live for change in unshown):
         return Verdict("superseded")
-    if len(unshown) < len(intent.changes):
+    shown = {change.field for change in intent.changes} - {change.field for change in unshown}
+    if not shown <= landed:
         return Verdict("applied_partial", unshown)
     return Verdict("not_applied")

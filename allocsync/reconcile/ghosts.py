@@ -6,9 +6,10 @@ A leaf that takes a ghost's value, where another one was seen or told since, is 
 no drift that somebody else made. The rest of the object going back to a ghost's is a stale overwrite: it is
 told and not repaired, because it is not ours to write.
 
-The rules: a landing belongs to the oldest ghost that fits; a ghost lands once. What an accepted update
-explains is no landing. Where the snapshot of the accepted update showed the ghost's value already, nobody
-can tell a late landing from an update that does not show yet, until the time for that (grace) is over.
+The rules: a landing belongs to the oldest ghost that fits; one that alone can have landed is gone with it,
+others may still land. What an accepted update explains is no landing. Where the snapshot of the accepted
+update showed the ghost's value already, nobody can tell a late landing from an update that does not show yet,
+until the time for that (grace) is over.
 
 Left out: what is done about a landing (`lane`), and how long it took (`settle` learns from it).
 """
@@ -26,14 +27,15 @@ from allocsync.reconcile.keeping import kept, restored
 from allocsync.reconcile.leaves import Leaves
 from allocsync.reconcile.rules import Rules
 
+NOTHING: Mapping[str, Json] = {}
+
 
 @dataclass(slots=True, kw_only=True)
 class Ghost:
     """One such update. Times are on the caller's clock.
 
     `since` is when its outcome became unknown, or when it was accepted; `unseen_at` is when the last look
-    began that did not show it; `rest` is the last that was seen of the undeclared part, `moved` whether that
-    was ever another than the ghost's own.
+    began that did not show it; `rest` is the last that was seen of the undeclared part.
     """
 
     sequence: int
@@ -45,15 +47,15 @@ class Ghost:
     accepted: bool
     unseen_at: float = -inf
     rest: str = ""
-    moved: bool = False
+    told: bool = False  # as landed, though it may have been another one with the same values
 
 
 @dataclass(frozen=True, slots=True)
 class Landing:
     """A ghost landed: which one, the leaves that show it, and how long after the end of its request.
 
-    `lag_is_known`: a look shortly before did not show it, so that it did not land long ago. `alone`: no other
-    ghost carries the same values, so that it was this one.
+    `lag_is_known`: a look shortly before did not show it, so that it did not land long ago. `alone`: nothing
+    else that may land carries the same values, so that it was this one.
     """
 
     sequence: int
@@ -83,8 +85,13 @@ class Ghosts:
     ghosts: list[Ghost] = field(default_factory=list)
     known: dict[str, Json] = field(default_factory=dict)
 
-    def add(self, ghost: Ghost, cloud: Cloud | None, *, begun: float) -> None:
-        """One more; `cloud` is what a look that began at `begun` shows beside it, None without a look."""
+    def add(
+        self, ghost: Ghost, cloud: Cloud | None, *, begun: float, before: Mapping[str, Json] = NOTHING
+    ) -> None:
+        """One more; `cloud` is what a look that began at `begun` shows beside it, None without a look.
+
+        `before` is what its leaves were when it was sent.
+        """
         self.ghosts.append(ghost)
         ghost.rest = ghost.undeclared
         for name, value in ghost.leaves.items():
@@ -92,31 +99,47 @@ class Ghosts:
                 self.known[name] = leaf(cloud, name)
             elif ghost.accepted:
                 self.known[name] = value
+            else:
+                self.known.setdefault(name, before.get(name))
         if cloud is not None:
             ghost.unseen_at = begun
             ghost.rest = undeclared_hash(cloud, ghost.leaves)
-            ghost.moved = ghost.rest != ghost.undeclared
 
-    def observe(self, cloud: Cloud, leaves: Leaves, *, begun: float, now: float, rules: Rules) -> Sighting:
-        """What a look that began at `begun` shows of them."""
+    def observe(
+        self,
+        cloud: Cloud,
+        leaves: Leaves,
+        opened: Mapping[str, str],
+        *,
+        begun: float,
+        now: float,
+        rules: Rules,
+    ) -> Sighting:
+        """What a look that began at `begun` shows of them; `opened` are the leaves of the open update."""
         self.ghosts = [ghost for ghost in self.ghosts if ghost.until > now]
         if not self.ghosts:
             self.known = {}
             return Sighting()
         live = {name: leaf(cloud, name) for ghost in self.ghosts for name in ghost.leaves}
-        fresh = set[str]()
+        fresh, unclear, unjudged = set[str](), set[str](), set[str]()
         for name, value in live.items():
             accepted = leaves.accepted(name)
             if accepted is not None and value == accepted.live and begun < accepted.at + rules.grace_seconds:
-                continue  # a late landing, or an update that does not show yet
+                unjudged.add(name)  # a late landing, or an update that does not show yet
+                continue
             if value != self.known.get(name) and (accepted is None or value != accepted.value):
                 fresh.add(name)
+                if accepted is not None and value == accepted.live:
+                    unclear.add(name)  # it may as well be that the accepted update is not honoured
             self.known[name] = value
-        landings = tuple(self._landings(live, fresh, begun, rules))
+        landings = tuple(self._landings(live, fresh, unclear, opened, begun=begun, rules=rules))
         overwritten = tuple(self._overwritten(cloud))
-        gone = {landing.sequence for landing in landings} | {ghost.sequence for ghost in overwritten}
+        gone = {landing.sequence for landing in landings if landing.alone}
+        gone |= {ghost.sequence for ghost in overwritten}
         self.ghosts = [
-            ghost for ghost in self.ghosts if ghost.sequence not in gone and not _shown(ghost, live)
+            ghost
+            for ghost in self.ghosts
+            if ghost.sequence not in gone and (unjudged & ghost.leaves.keys() or not _shown(ghost, live))
         ]
         for ghost in self.ghosts:
             ghost.unseen_at = begun
@@ -129,25 +152,37 @@ class Ghosts:
         )
 
     def _landings(
-        self, live: Mapping[str, Json], fresh: set[str], begun: float, rules: Rules
+        self,
+        live: Mapping[str, Json],
+        fresh: set[str],
+        unclear: set[str],
+        opened: Mapping[str, str],
+        *,
+        begun: float,
+        rules: Rules,
     ) -> Iterator[Landing]:
         for ghost in self.ghosts:
-            fields = frozenset(name for name in fresh if ghost.leaves.get(name) == live[name])
+            fields = frozenset(
+                name
+                for name in fresh
+                if ghost.leaves.get(name) == live[name] and not (ghost.told and name in unclear)
+            )
             if fields:
                 fresh -= fields
+                ghost.told = True
                 near = begun - ghost.unseen_at <= rules.lag_seen_seconds
-                alone = not any(
-                    other is not ghost and all(other.leaves.get(name) == live[name] for name in fields)
-                    for other in self.ghosts
-                )
+                others = [opened, *(other.leaves for other in self.ghosts if other is not ghost)]
+                alone = not any(all(leaves.get(name) == live[name] for name in fields) for leaves in others)
                 yield Landing(ghost.sequence, fields, begun - ghost.since, lag_is_known=near, alone=alone)
 
     def _overwritten(self, cloud: Cloud) -> Iterator[Ghost]:
+        told = set[
+            str
+        ]()  # one landing cannot be told from another with the same rest: the oldest stands for it
         for ghost, rest in self._rests(cloud):
-            ghost.rest = rest
-            if rest != ghost.undeclared:
-                ghost.moved = True
-            elif ghost.moved:
+            before, ghost.rest = ghost.rest, rest
+            if rest == ghost.undeclared != before and rest not in told:
+                told.add(rest)
                 yield ghost
 
     def _rests(self, cloud: Cloud) -> Iterator[tuple[Ghost, str]]:

@@ -12,6 +12,7 @@ from typing import Any
 from allocsync.planning.model import AllocationId
 from allocsync.planning.record import Restored
 from allocsync.reconcile import memory
+from allocsync.reconcile.keeping import restored as restored_time
 from allocsync.reconcile.lane import Lane
 from allocsync.reconcile.past import Past
 from allocsync.reconcile.ports import Clock, Journal
@@ -37,11 +38,14 @@ class Keeper:
         self.settle = Settle(rules)
         if SETTLE in self._kept:
             self.settle.load(self._kept[SETTLE], self._offset_seconds, now)
-        for name in [name for name in self._kept if name != SETTLE]:
+        for name in [name for name in self._kept if name.startswith(ALLOCATION)]:
             if self._kept[name]["at"] < clock.wall() - FORGOTTEN_SECONDS:
                 self._keep(name, None)
-        # What was sent before a gap may still land: nothing is sent before that time is over.
-        self._nothing_before = now + self.settle.seconds(now) if restored.gap else None
+        # What was sent before a gap may still land: nothing is sent before that time is over, whoever runs.
+        self._nothing_before = None
+        if restored.gap_at is not None:
+            settle = self.settle.seconds(now)
+            self._nothing_before = restored_time(restored.gap_at, self._offset_seconds, now) + settle
 
     def left_open(self) -> Iterator[Lane]:
         """A lane for each update whose outcome an earlier process did not learn: unknown from now on."""

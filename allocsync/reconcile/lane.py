@@ -67,7 +67,7 @@ class Lane:
         if self.desired is not None:
             self.restraint.edit()
             self.past.leaves.edit()
-            self.read_failures = 0
+            self.read_failures = self.probes = 0
         self.desired = desired
         self.edited = self.state in {State.LOOKING, State.POSTING}
         if self.state is State.IDLE:
@@ -86,6 +86,8 @@ class Lane:
             slot = Slot.WRITE if enforced and self.compared is not None else Slot.READ
             return Turn(self.look_at, slot, Priority.EDIT)
         if enforced and (self.changes or self.suspected):
+            if self.changes and self.past.leaves.awaited(self.changes):
+                return Turn(self.look_at, Slot.READ, Priority.DRIFT)  # confirms: waits for no write slot
             priority = Priority.RETRY if self.restraint.failures else Priority.DRIFT
             return Turn(self.look_at, Slot.WRITE, priority)
         return Turn(self.look_at, Slot.READ, Priority.RESYNC)
@@ -141,7 +143,7 @@ class Lane:
             return Decision(findings)
         self.state = State.IDLE
         if any(finding.outcome in {"applied", "applied_partial"} for finding in findings):
-            self.restraint.failures = 0
+            self.restraint.failures, self.restraint.error = 0, ""
         if self.desired is None:
             self.look_at = inf
             return Decision(findings)
@@ -177,7 +179,7 @@ class Lane:
         body, problems = update_body(desired, cloud)
         if problems:
             self.restraint.refuse(self.changes, "; ".join(problems), now + self.rules.terminal_seconds)
-        until = self.restraint.forbids(self.changes, now)
+        until = self.restraint.forbids(self.changes, now, begun=self.observed_at)
         if until is not None:
             self.look_at = min(resync, until)
             return None
@@ -203,10 +205,7 @@ class Lane:
         return intent
 
     def recheck(self, update: Update, now: float, *, commit_seconds: float) -> str | None:
-        """Just before sending: why the update must not leave after all, or None.
-
-        After one such rebuild a slow disk is allowed for: as long as its last commit took.
-        """
+        """Just before sending: why it must not leave, or None. Once rebuilt, a slow disk is allowed for."""
         if self.desired != update.desired:
             return "the desired state changed"
         fresh = self.rules.fresh_seconds + (commit_seconds if self.rebuilt else 0.0)
@@ -214,12 +213,13 @@ class Lane:
             return f"the snapshot is older than {fresh:.1f} s"
         return None
 
-    def unrecorded(self, reason: str, *, now: float, delay_seconds: float) -> None:
-        """The journal could not be written, so the update did not leave."""
+    def unrecorded(self, reason: str, *, now: float) -> None:
+        """The journal could not be written, so the update did not leave: it waits until `recordable`."""
         self.past.intent, self.state = None, State.IDLE
         self.restraint.journal_problem = reason
-        self.restraint.until[JOURNAL] = now + delay_seconds
-        self._rest(now + delay_seconds, now)
+        # No looks meanwhile: a full disk here is no reason to load the API.
+        self.restraint.until[JOURNAL] = until = now + self.rules.wait_most_seconds
+        self._rest(until, now)
 
     def recordable(self, now: float) -> bool:
         """The journal can be written again; whether that changes anything here."""
@@ -261,7 +261,7 @@ class Lane:
                 self.restraint.fail(answer.reason, until, answer.retry_after_seconds)
                 self.look_at = intent.settles_at
             case model.Accepted():
-                self.restraint.failures = 0
+                self.restraint.failures, self.restraint.error = 0, ""
                 self.past.accepted(intent, now)
                 self._rest(now + confirm_seconds, now)
             case model.Rejected(terminal=True) | model.NotSent(terminal=True):

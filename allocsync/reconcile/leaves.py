@@ -94,12 +94,24 @@ class Leaves:
             leaf.accepted, leaf.accepted_at, leaf.accepted_live = change.desired, at, change.live
             leaf.refused, leaf.again_at = None, inf
 
+    def supersede(self, changes: Iterable[Change]) -> None:
+        """An update of these has left and may have been applied: earlier values are not awaited any more."""
+        for change in changes:
+            leaf = self._leaves.get(change.field)
+            if leaf is not None and leaf.accepted != change.desired:
+                leaf.accepted = None
+
     def accepted(self, field: str) -> Accepted | None:
         """What the API has accepted for this leaf and no GET has shown yet."""
         leaf = self._leaves.get(field)
         if leaf is None or leaf.accepted is None:
             return None
         return Accepted(leaf.accepted, leaf.accepted_at, leaf.accepted_live)
+
+    def awaited(self, changes: Iterable[Change]) -> bool:
+        """Whether all these differences were accepted and may still go away: none of them is sent."""
+        leaves = ((self._leaves.get(change.field), change.desired) for change in changes)
+        return all(leaf is not None and leaf.accepted == desired for leaf, desired in leaves)
 
     def edit(self) -> None:
         """The file changed: refusals are forgotten, fights and grace are not."""
@@ -216,6 +228,8 @@ def _seen_equal(leaf: Leaf, now: float, rules: Rules) -> None:
 
 
 def _seen_different(leaf: Leaf, change: Change, begun: float, now: float, rules: Rules) -> None:
+    if leaf.accepted == change.live:
+        leaf.accepted = None  # it shows; that something else is wanted by now is no refusal of it
     if leaf.accepted == change.desired and begun >= leaf.accepted_at + rules.grace_seconds:
         leaf.accepted = None
         leaf.refused, leaf.refused_at, leaf.refused_live = change.desired, now, change.live

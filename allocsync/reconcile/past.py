@@ -13,6 +13,7 @@ from typing import Any
 
 from allocsync.planning.diff import Change
 from allocsync.planning.model import Cloud
+from allocsync.planning.record import undeclared_hash
 from allocsync.reconcile.decision import Finding, Intent, judge
 from allocsync.reconcile.ghosts import Ghost, Ghosts, Sighting
 from allocsync.reconcile.leaves import Leaves
@@ -30,11 +31,14 @@ class Past:
     leaves: Leaves = field(default_factory=Leaves)
     ghosts: Ghosts = field(default_factory=Ghosts)
     landed: frozenset[str] = frozenset()  # the leaves that late landings explain in the latest look
+    meanwhile: frozenset[str] = frozenset()  # and in all looks since the intent is open
+    moved: bool = False  # since then somebody else changed what is not declared
 
     def unknown(self, intent: Intent, now: float) -> None:
         """Nobody knows how the update ended: it is judged by reading, S from now at the earliest."""
         intent.unknown(now, self.settle.seconds(now))
         self.intent = intent
+        self.leaves.supersede(intent.changes)
 
     def accepted(self, intent: Intent, now: float) -> None:
         """The API took the update: it gets grace to show, and may land late."""
@@ -43,20 +47,29 @@ class Past:
 
     def gone(self, now: float) -> tuple[Finding, ...]:
         """The allocation is missing: what was open will not be known."""
-        intent, self.intent = self.intent, None
+        intent = self._close()
         if intent is None:
             return ()
-        self.ghosts.add(self._ghost(intent, _since(intent, now), now, accepted=False), None, begun=now)
+        before = dict(intent.leaves) | {change.field: change.live for change in intent.changes}
+        ghost = self._ghost(intent, _since(intent, now), now, accepted=False)
+        self.ghosts.add(ghost, None, begun=now, before=before)
         return (self._finding(intent, "void", "410: the allocation is gone", now),)
+
+    def _close(self) -> Intent | None:
+        intent, self.intent = self.intent, None
+        self.meanwhile, self.moved = frozenset(), False
+        return intent
 
     def judge(self, cloud: Cloud, *, begun: float, now: float) -> tuple[Finding, ...]:
         """What a look that began at `begun` says of what was sent; it closes the open intent if it can."""
-        sighting = self.ghosts.observe(cloud, self.leaves, begun=begun, now=now, rules=self.rules)
+        opened = dict(self.intent.leaves) if self.intent is not None else {}
+        sighting = self.ghosts.observe(cloud, self.leaves, opened, begun=begun, now=now, rules=self.rules)
         self.landed = sighting.fields
         self.leaves.landed(self.landed)
         findings = list(self._sighted(sighting, begun))
         if self.intent is not None:
-            findings.extend(self._verdict(self.intent, cloud, begun, now))
+            told = frozenset(ghost.undeclared for ghost in sighting.overwritten)
+            findings.extend(self._verdict(self.intent, cloud, begun, now, told))
         return tuple(findings)
 
     def observe(
@@ -71,8 +84,7 @@ class Past:
     def _sighted(self, sighting: Sighting, begun: float) -> Iterator[Finding]:
         for landing in sighting.landings:
             if landing.lag_is_known:
-                again = self.intent is not None and landing.fields <= {name for name, _ in self.intent.leaves}
-                self.settle.lagged(landing.waited_seconds, certain=landing.alone and not again)
+                self.settle.lagged(landing.waited_seconds, certain=landing.alone)
             yield Finding(
                 sequence=landing.sequence,
                 outcome="late_applied",
@@ -83,21 +95,25 @@ class Past:
         for ghost in sighting.overwritten:
             yield _overwrite(ghost.sequence, begun - ghost.since)
 
-    def _verdict(self, intent: Intent, cloud: Cloud, begun: float, now: float) -> Iterator[Finding]:
+    def _verdict(
+        self, intent: Intent, cloud: Cloud, begun: float, now: float, told: frozenset[str]
+    ) -> Iterator[Finding]:
         since = _since(intent, now)
         intent.unknown(since, self.settle.seconds(now))
-        rest = intent.moves(cloud)
-        verdict = judge(intent, cloud, begun=begun)
+        rest = undeclared_hash(cloud, [name for name, _ in intent.leaves])
+        moved = self.moved = self.moved or rest != intent.undeclared
+        self.meanwhile |= self.landed
+        verdict = judge(intent, cloud, begun=begun, landed=self.meanwhile)
         if verdict is None:
             return
-        self.intent = None
+        self._close()
         yield self._finding(intent, verdict.outcome, _REASONS[verdict.outcome], now)
         if verdict.outcome not in {"applied", "applied_partial"}:
             self.ghosts.add(self._ghost(intent, since, now, accepted=False), cloud, begun=begun)
             return
         # Leaves of it that do not show get grace, as after a 2xx: it ran, nothing is sent again.
         self.leaves.accept(verdict.unshown, at=since)
-        if intent.moved and rest == intent.undeclared:
+        if moved and rest == intent.undeclared and rest not in told:
             yield _overwrite(intent.sequence, begun - since)
         elif self.landed:
             # An older one landed: whether this one ran as well, nobody knows.
@@ -138,13 +154,19 @@ class Past:
 
     def dump(self, offset_seconds: float) -> dict[str, Any]:
         """What has to survive a restart, times moved by this much; empty when nothing has to."""
-        parts = {"leaves": self.leaves.dump(offset_seconds), "ghosts": self.ghosts.dump(offset_seconds)}
+        parts: dict[str, Any] = {
+            "leaves": self.leaves.dump(offset_seconds),
+            "ghosts": self.ghosts.dump(offset_seconds),
+            "meanwhile": sorted(self.meanwhile),
+            "moved": self.moved,
+        }
         return {name: part for name, part in parts.items() if part}
 
     def load(self, data: Mapping[str, Any], offset_seconds: float, now: float) -> None:
         """Take what `dump` gave."""
         if "leaves" in data:
             self.leaves.load(data["leaves"], offset_seconds, now, self.rules)
+        self.meanwhile, self.moved = frozenset(data.get("meanwhile", ())), data.get("moved", False)
         if "ghosts" in data:
             self.ghosts.load(data["ghosts"], offset_seconds, now, self.rules)
 

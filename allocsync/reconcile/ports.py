@@ -42,7 +42,7 @@ class Journal(Protocol):
 
     @property
     def commit_seconds(self) -> float:
-        """How long its last commit took."""
+        """How long its last intent took until it was on the disk."""
 
     async def intent(self, allocation: AllocationId, record: IntentRecord) -> int:
         """Record durably that an update is about to leave; returns the row that its outcome belongs to.

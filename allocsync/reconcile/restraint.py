@@ -50,8 +50,11 @@ class Restraint:
         """There is nothing to send any more."""
         self.failures, self.error, self.terminal, self.journal_problem = 0, "", (), ""
 
-    def forbids(self, changes: tuple[Change, ...], now: float) -> float | None:
-        """None when these changes may be sent now, else until when not."""
+    def forbids(self, changes: tuple[Change, ...], now: float, *, begun: float) -> float | None:
+        """None when these changes may be sent now, else until when not; the look for it began at `begun`."""
+        takeover = self.until.get(TAKEOVER, -inf)
+        if begun < takeover:
+            return max(takeover, now)  # what lands until then is not in this look, however long it took
         until = max(self.until.values(), default=-inf)
         if self.terminal == changes:
             until = max(until, self.terminal_until)
@@ -59,10 +62,12 @@ class Restraint:
 
     def dump(self, offset_seconds: float) -> dict[str, Any]:
         """What has to survive a restart, times moved by this much; empty when nothing has to."""
-        if not (self.failures or self.terminal or self.until):
+        # A journal that can be read again is one that works: its trouble ends with the process.
+        until = {reason: at for reason, at in self.until.items() if reason != JOURNAL}
+        if not (self.failures or self.terminal or until):
             return {}
         return {
-            "until": {reason: kept(at, offset_seconds) for reason, at in self.until.items()},
+            "until": {reason: kept(at, offset_seconds) for reason, at in until.items()},
             "failures": self.failures,
             "error": self.error,
             "terminal": [[each.field, tagged(each.live), each.desired] for each in self.terminal],

@@ -73,8 +73,12 @@ class Resync:
         return self._rules.resync_bulk_seconds if self.bulk else self._rules.resync_each_seconds
 
     def first_look_at(self, now: float) -> float:
-        """When an allocation that was never looked at is looked at by itself: the bulk pass goes first."""
-        return inf if self.bulk and self.finished_at is None else now
+        """When an allocation that was never looked at is looked at by itself.
+
+        The first bulk pass goes before, as long as it may still come soon.
+        """
+        awaited = self.bulk and self.finished_at is None and self._failures < FALL_BACK_AFTER
+        return inf if awaited else now
 
     def next_look_seconds(self) -> float:
         """When an allocation in sync is looked at by itself again: never where the bulk pass does it."""
@@ -194,10 +198,9 @@ class Resync:
             self.at = now + self._backoff(self._failures, None)
         if self.bulk and self._failures % FALL_BACK_AFTER:
             return
-        first = all(lane.compared is None for lane in lanes.values())
         for index, lane in enumerate(list(lanes.values())):
-            # The first pass goes at once, bounded by the slots; later ones are spread, not to come as a wave.
-            spread = 0.0 if first else self._clock.uniform(0, self._rules.resync_each_seconds)
+            # What was never seen is looked at now; the rest is spread, so that it is no wave.
+            spread = 0.0 if lane.compared is None else self._clock.uniform(0, self._rules.resync_each_seconds)
             lane.look_at = min(lane.look_at, now + spread)
             place(lane)
             if index % YIELD_EVERY == YIELD_EVERY - 1:

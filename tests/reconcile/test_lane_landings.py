@@ -131,7 +131,9 @@ def test_what_a_lane_remembers_comes_back_equal(moment: str) -> None:
     told.now -= 5.0
     update = told.look(DIFFERENT).update
     held = [before.past.leaves.hold(each, told.now + 5.0, RULES) for each in again.changes]
-    assert (update is None) == (None not in held or bool(again.restraint.forbids(again.changes, told.now)))
+    assert (update is None) == (
+        None not in held or bool(again.restraint.forbids(again.changes, told.now, begun=told.now))
+    )
 
 
 def test_what_was_refused_is_not_sent_again_by_a_daemon_that_is_restarted_twenty_times() -> None:

@@ -6,8 +6,9 @@ when the server stops never does, and the log says so.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from aiohttp import web
@@ -51,19 +52,20 @@ class ReferenceServer:
         log_all: bool = False,
         keep_records: bool = True,
         listen: tuple[str, int] = ("127.0.0.1", 0),
+        wall: Callable[[], float] = time.time,
     ) -> AsyncIterator["ReferenceServer"]:
         """Run a server while the context lasts.
 
         `seed` is not used where the state file exists. `records` grows without bound unless `keep_records`
-        is off.
+        is off. `wall` gives seconds since the epoch, for the log and for `updated`.
 
         Raises:
             FaultsError: the faults are wrong.
             AllocsyncError: the state or the log cannot be used, or the address is taken.
         """
         phases_of({} if faults is None else faults)  # before anything is touched
-        store = Store(seed, state=state)
-        request_log = RequestLog(log, everything=log_all, keep=keep_records, wall=time.time)
+        store = Store(seed, state=state, wall=lambda: datetime.fromtimestamp(wall(), UTC))
+        request_log = RequestLog(log, everything=log_all, keep=keep_records, wall=wall)
         try:
             async with asyncio.TaskGroup() as group:
                 phases = Phases(faults, store=store, log=request_log, group=group)
