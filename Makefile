@@ -23,7 +23,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check check-format check-lint check-architecture check-layers check-types bench soak tables clean
+.PHONY: help demo run test check check-format check-lint check-architecture check-layers check-types bench soak soak-processes bugs tables clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 28
@@ -57,8 +57,14 @@ check-types: $(TOOLS) ## mypy, strict
 bench: $(TOOLS) ## No-op reconciles per second, side by side with the ceiling; then `make tables`
 	@$(PY) -m tests.bench.run
 
-soak: $(TOOLS) ## Everything that goes wrong, for MINUTES=10, between real processes; SEED=n repeats
+soak: $(TOOLS) ## Simulated schedules on all cores, for MINUTES=10; SEED=n begins there; then `make tables`
+	@$(PY) -m tests.simulation.run soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+
+soak-processes: $(TOOLS) ## Everything that goes wrong, for MINUTES=10, between real processes; SEED=n repeats
 	@$(PY) -m tests.soak.run --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+
+bugs: $(TOOLS) ## How soon the simulation finds each planted bug; then `make tables`
+	@$(PY) -m tests.simulation.run bugs
 
 tables: $(TOOLS) ## Write the tables of README.md anew
 	@$(PY) -m tests.architecture.tables

@@ -4,7 +4,8 @@ The words are those of the README's promises. T is the truth: the seed, changed 
 applied, at the time when it was. A needless re-post is a POST whose declared leaves all equalled T when it
 arrived; it was avoidable if they did already when the latest successful read of that allocation was answered,
 or if none preceded it. A duplicate is two executed POSTs with the same declared leaves and no other T in
-between; it was avoidable if the second came without the read that the first one's answer calls for.
+between; it was avoidable if the second came without the read that the first one's answer calls for. What an
+update declares is in its body: the files may have said something else before.
 """
 
 import json
@@ -14,6 +15,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from allocsync.planning.diff import leaf
 
 Record = Mapping[str, Any]
 GRACE_SECONDS = 60.0
@@ -47,7 +50,10 @@ def judge(
     *,
     settle_seconds: float,
 ) -> Finding:
-    """Judge a log; `seed` is the truth at the start, `declared` the leaves by allocation."""
+    """Judge a log; `seed` is the truth at the start, `declared` the leaves by allocation.
+
+    Their values count for updates whose body is not in the log.
+    """
     finding = Finding()
     by_id: dict[str, list[Record]] = defaultdict(list)
     for record in records:
@@ -108,9 +114,15 @@ def _judge_one(
         _judge_pair(finding, (first, second), good, truth, leaves=leaves, settle_seconds=settle_seconds)
 
 
+def _carried(post: Record, leaves: Mapping[str, str]) -> Mapping[str, Any]:
+    body = post.get("body")
+    return leaves if body is None else {name: leaf(body, name) for name in leaves}
+
+
 def _judge_post(
     finding: Finding, post: Record, reads: list[Record], truth: _Truth, leaves: Mapping[str, str]
 ) -> None:
+    leaves = _carried(post, leaves)
     if not truth.equals(leaves, post["received_at"]):
         return
     finding.needless += 1
@@ -138,13 +150,14 @@ def _judge_pair(
     ]
     if not between:
         finding.blind.append(name)
-    if first["applied_at"] is None or second["applied_at"] is None:
+    leaves, later = _carried(first, leaves), _carried(second, leaves)
+    if first["applied_at"] is None or second["applied_at"] is None or leaves != later:
         return
     begin, end = sorted((first["applied_at"], second["applied_at"]))
     if any(not truth.equals(leaves, moment) for moment in truth.moments(begin, end)):
         return
     finding.duplicates += 1
-    if first["answer"] == 200:
+    if first["answer"] in (200, 202):
         within = second["received_at"] < first["answered_at"] + GRACE_SECONDS
         excused = any(not truth.equals(leaves, row["answered_at"]) for row in between)
         avoidable = within and not excused

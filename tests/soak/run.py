@@ -1,4 +1,4 @@
-"""`make soak MINUTES=n`: daemon and reference server as real processes, and everything that goes wrong.
+"""`make soak-processes MINUTES=n`: real daemon, real reference server, and everything that goes wrong.
 
 From one seed, which is printed: faults of every kind come and go, files are edited and broken, the server is
 killed and comes back, the daemon is told to read its files again. At the end the faults stop; then all must

@@ -1,0 +1,184 @@
+"""Bugs of deciding and sending, to be planted, and all bugs together; see `bug`."""
+# ruff: noqa: ANN401 - what is substituted takes what the original takes, and knows its insides
+
+import asyncio
+from contextlib import ExitStack
+from typing import Any
+
+from allocsync.planning.diff import Change
+from allocsync.planning.model import Accepted, OutcomeUnknown
+from allocsync.reconcile import lane, past
+from allocsync.reconcile.cycle import Cycle
+from allocsync.reconcile.decision import State
+from allocsync.reconcile.ghosts import Ghosts, Sighting
+from allocsync.reconcile.lane import Lane
+from allocsync.reconcile.loop import Loop
+from allocsync.reconcile.queue import Queue
+from allocsync.reconcile.restraint import Restraint
+from tests.simulation.bug import Bug, put, swap
+from tests.simulation.bugs_of_the_journal import BUGS_OF_THE_JOURNAL
+
+
+class _Resends:
+    def __init__(self, api: Any) -> None:
+        self.snapshot, self.list, self._update = api.snapshot, api.list, api.update
+
+    async def update(self, allocation_id: Any, body: Any) -> Any:
+        answer = await self._update(allocation_id, body)
+        if isinstance(answer, OutcomeUnknown):
+            answer = await self._update(allocation_id, body)
+        return answer
+
+
+def _resends(stack: ExitStack) -> None:
+    def make(original: Any) -> Any:
+        def init(self: Cycle, *, api: Any, **more: Any) -> None:
+            original(self, api=_Resends(api), **more)
+
+        return init
+
+    swap(stack, Cycle, "__init__", make)
+
+
+def _early(stack: ExitStack) -> None:
+    swap(
+        stack,
+        past,
+        "judge",
+        lambda judge: lambda intent, cloud, *, begun, **more: judge(intent, cloud, begun=begun + 1e9, **more),
+    )
+
+
+def _current(stack: ExitStack) -> None:
+    def make(original: Any) -> Any:
+        def decide(self: Lane, cloud: Any, begun: float, now: float, resync_at: float) -> Any:
+            if self.intent is not None and self.desired is not None:
+                self.intent.changes = tuple(Change(name, None, value) for name, value in self.desired.leaves)
+            return original(self, cloud, begun, now, resync_at)
+
+        return decide
+
+    swap(stack, Lane, "_decide", make)
+
+
+def _stale(stack: ExitStack) -> None:
+    first: dict[str, Any] = {}
+    swap(
+        stack,
+        lane,
+        "update_body",
+        lambda update_body: (
+            lambda desired, cloud: update_body(desired, first.setdefault(f"{desired.id}", cloud))
+        ),
+    )
+
+
+def _drops(stack: ExitStack) -> None:
+    def make(update_body: Any) -> Any:
+        def body(desired: Any, cloud: Any) -> Any:
+            return update_body(desired, {name: value for name, value in cloud.items() if name != "note"})
+
+        return body
+
+    swap(stack, lane, "update_body", make)
+
+
+def _asleep(stack: ExitStack) -> None:
+    def make(adopt: Any) -> Any:
+        def adopts(self: Loop, generation: Any) -> None:
+            changed, self._changed = self._changed, asyncio.Event()
+            adopt(self, generation)
+            self._changed = changed
+
+        return adopts
+
+    swap(stack, Loop, "adopt", make)
+
+
+def _twice(stack: ExitStack) -> None:
+    def make(schedule: Any) -> Any:
+        def schedules(self: Any, key: Any, turn: Any) -> None:
+            taken = self._taken.pop(key, None)
+            schedule(self, key, turn)
+            self._taken[key] = taken
+
+        return schedules
+
+    def begin(self: Lane) -> None:
+        self.state, self.edited, self.suspected = State.LOOKING, False, False
+
+    swap(stack, Queue, "schedule", make)
+    put(stack, Lane, "begin_look", begin)
+    swap(
+        stack,
+        Loop,
+        "_place",
+        lambda _original: lambda self, lane_: self._queue.schedule(lane_.id, lane_.turn()),
+    )
+
+
+def _deaf_at_work(stack: ExitStack) -> None:
+    def make(want: Any) -> Any:
+        def wants(self: Lane, desired: Any, **more: Any) -> None:
+            if self.state not in {State.LOOKING, State.POSTING}:
+                want(self, desired, **more)
+
+        return wants
+
+    swap(stack, Lane, "want", make)
+
+
+def _never_relieved(stack: ExitStack) -> None:
+    def setter(self: Restraint, name: str, value: Any) -> None:
+        if name == "failures" and value == 0 and hasattr(self, "failures"):
+            return
+        object.__setattr__(self, name, value)
+
+    put(stack, Restraint, "__setattr__", setter)
+
+
+def _no_ghosts(stack: ExitStack) -> None:
+    put(stack, Ghosts, "observe", lambda *_, **__: Sighting())
+
+
+def _old_bulk(stack: ExitStack) -> None:
+    def make(listed: Any) -> Any:
+        def lists(self: Lane, cloud: Any, *, begun: float, now: float) -> None:
+            intent = self.intent
+            if intent is not None and intent.unknown_since is not None and self.state is State.SETTLING:
+                intent.unknown_since -= 3600.0
+                intent.settles_at = self.look_at = now
+            listed(self, cloud, begun=begun, now=now)
+
+        return lists
+
+    swap(stack, Lane, "listed", make)
+
+
+def _echo(stack: ExitStack) -> None:
+    def make(posted: Any) -> Any:
+        def posts(self: Lane, answer: Any, **more: Any) -> None:
+            posted(self, answer, **more)
+            if isinstance(answer, Accepted):
+                self.past.leaves.landed([change.field for change in self.changes])
+
+        return posts
+
+    swap(stack, Lane, "posted", make)
+
+
+BUGS = (
+    Bug("an update of unknown outcome is sent again without a read", ("R1",), _resends),
+    Bug("a read before the settle time is taken as not applied", ("R1",), _early),
+    Bug("the verdict compares with what is wanted now", ("R1",), _current),
+    Bug("the update is built on an old snapshot", ("P3",), _stale),
+    Bug("a field that nobody here knows is dropped", ("P3",), _drops),
+    Bug("an edit does not wake the loop", ("P8",), _asleep),
+    Bug("two workers take one allocation", ("P4",), _twice),
+    Bug("an edit in mid-update is lost", ("P8", "P1"), _deaf_at_work),
+    Bug("the backoff is never reset", ("P1",), _never_relieved),
+    Bug("late landings are not remembered, and look like fights", ("R3", "P1"), _no_ghosts),
+    Bug("a bulk read from before the last update ended decides what became of it", ("R1",), _old_bulk),
+    Bug("the echo in an answer is not given time to show", ("P2",), _echo),
+    *BUGS_OF_THE_JOURNAL,
+)

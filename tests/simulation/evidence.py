@@ -1,0 +1,139 @@
+"""What the history alone says of one allocation: what is open, for how long, and where hours are allowed."""
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from math import inf
+
+from allocsync.planning.diff import leaf
+from allocsync.reconcile.rules import Rules
+from tests.simulation.history import Post, Truth
+
+RULES = Rules()
+HAIR = 1e-6  # two readings of one clock
+BASE_SECONDS, MOST_SECONDS = 2.0, 300.0
+FIGHT = 3  # so many changes of one field by others may count as a fight
+
+
+def settle_most_seconds(truths: Iterable[Truth], longest_unknown_seconds: float) -> float:
+    """The most that the settle time can be."""
+    lag = 0.0
+    for truth in truths:
+        if _alike(truth):
+            return RULES.settle_most_seconds
+        for post in truth.posts:
+            if post.applied is not None and post.applied > (post.answered or post.sent):
+                lag = max(lag, post.applied - post.sent)
+    learned = max(longest_unknown_seconds, 2 * (lag + RULES.lag_seen_seconds) if lag > 0 else 0.0)
+    return min(max(RULES.settle_seconds, learned), RULES.settle_most_seconds)
+
+
+def told_settle_seconds(journal: sqlite3.Connection | None) -> float:
+    """The settle time that the journal tells."""
+    found = journal.execute("SELECT value FROM memory WHERE key = 'settle'").fetchone() if journal else None
+    if not found:
+        return RULES.settle_seconds
+    kept = json.loads(found[0].partition(" ")[2])
+    longest: float = max((took for _, took in kept["unknowns"]), default=0.0)
+    learned: float = max(RULES.settle_seconds, 2 * kept["lag_seconds"], longest)
+    return min(learned, RULES.settle_most_seconds)
+
+
+def backoff_most_seconds(failures: int, wish: float | None) -> float:
+    """The longest wait after so many failures in a row, with what the server asked for."""
+    most = min(MOST_SECONDS, BASE_SECONDS * 2.0 ** max(failures - 1, 0))
+    return max(most, min(wish or 0.0, MOST_SECONDS))
+
+
+def unsettled(truth: Truth, gap_at: float) -> bool:
+    """Whether the outcome of an update is open; what was sent before a gap is not remembered as such."""
+    return any(
+        post.unknown_since is not None and not post.settled and post.sent > gap_at for post in truth.posts
+    )
+
+
+def _alike(truth: Truth) -> bool:
+    """Whether a second try was carried out that can be taken for a late landing of the first."""
+    return any(
+        second.applied is not None and second.number > first.number and second.leaves.get(name) == value
+        for first in truth.posts
+        if first.unknown_since is not None
+        for second in truth.posts
+        for name, value in first.leaves.items()
+    )
+
+
+def resting(truth: Truth, deaf: str) -> bool:
+    """Whether the rules allow hours here: refused, or what looks like it; contested; rejected for good."""
+    accepted = [post for post in truth.posts if post.answer == "accepted"]
+    lost = any(
+        post.lands_at is None
+        or post.lands_at - post.sent > RULES.grace_seconds
+        or (post.applied is None and truth.now.at > post.lands_at)
+        for post in accepted
+    )
+    veiled = any(
+        field in post.leaves and post.sent <= at <= _seen_at(field, post, truth)
+        for at, field in truth.foreign
+        for post in truth.posts
+        if post.answer not in {"rejected", "not_sent"}
+    )
+    twice = any(_landed_twice(post, truth) for post in accepted)
+    fields = [field for _, field in truth.foreign]
+    fought = any(fields.count(field) >= FIGHT for field in fields)
+    return bool(deaf) or lost or veiled or twice or fought or any(post.terminal for post in truth.posts)
+
+
+def _landed_twice(post: Post, truth: Truth) -> bool:
+    """Whether older updates with the same values landed more than once: each is taken for one only once."""
+    landed = [
+        tuple(sorted(other.leaves.items()))
+        for other in truth.posts
+        if other.number < post.number and other.applied is not None
+    ]
+    return len(landed) > len(set(landed))
+
+
+def _seen_at(field: str, post: Post, truth: Truth) -> float:
+    """When a read first showed what this update set the field to."""
+    seen = (
+        get.answered
+        for get in truth.gets
+        if get.order > post.order and get.cloud is not None and get.answered is not None
+        if leaf(get.cloud, field) == post.leaves[field]
+    )
+    return next(seen, inf)
+
+
+def reason_again(name: str, post: Post, truth: Truth) -> str | None:
+    """Why this leaf may be sent although the API has accepted the same value; None: there is no reason."""
+    value = post.leaves[name]
+    before = [
+        other
+        for other in truth.posts
+        if other is not post and other.answer == "accepted" and other.changed.get(name) == value
+    ]
+    if not before or before[-1].life != post.life:
+        return "it was not accepted in this life"
+    last = before[-1]
+    if any(order > last.order for _, order in truth.edits):
+        return "the file was edited"
+    if post.sent >= (last.answered or inf) + RULES.refused_seconds:
+        return "hours have passed"
+    for get in truth.gets:
+        if get.order > last.order and get.cloud is not None and get.answered is not None:
+            shown = leaf(get.cloud, name)
+            if shown == value:
+                return "it was seen"
+            if (
+                last.snapshot is None
+                or last.snapshot.cloud is None
+                or shown != leaf(last.snapshot.cloud, name)
+            ):
+                return "it moved"
+            earlier = any(
+                other.number < last.number and other.leaves.get(name) == shown for other in truth.posts
+            )
+            if earlier and get.begun >= (last.answered or inf) + RULES.grace_seconds - HAIR:
+                return "it may be a late landing of an earlier one, for all that anybody can tell"
+    return None

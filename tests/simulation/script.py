@@ -1,0 +1,217 @@
+"""A run that is told as a story: what each request meets, and what happens when, is written down, not drawn.
+
+    run = play(shim, updates={0: [unknown(lands=3.0)]}, until=60.0)
+    (update,) = run.posts()
+
+The n-th request for an allocation meets the n-th line of its script; what no line speaks of goes well, in a
+few hundredths of a second. Each allocation has the region x and shall have the region a.
+
+The rule: a script is used up. A line that no request met, or an event that waits for a seam to the end, fails
+the run, and so does every promise that is broken on the way. The timeline is printed in any case.
+
+Left out: what is drawn (`schedule`, `fates`), and how to ask what came of it (`account`).
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from allocsync.journal import reading
+from allocsync.planning.model import Mode, OutcomeUnknown
+from tests.simulation import virtual_time
+from tests.simulation.account import Run
+from tests.simulation.disk import Disk
+from tests.simulation.fates import ACCEPTED, Ending, Fates, ReadFate, UpdateFate
+from tests.simulation.history import History
+from tests.simulation.machine import WALL
+from tests.simulation.schedule import Action, Allocation, Edit, Event, Schedule, Seam
+from tests.simulation.sqlite_shim import SqliteShim
+from tests.simulation.timeline import timeline
+from tests.simulation.world import World
+
+Line = TypeVar("Line")
+
+SOON, ANSWERED = 0.01, 0.02  # when a request arrives, and when it is answered
+LIVE = (("region", "x"), ("version", "x"), ("urls.vanity.url", "x"))
+GATEWAY_TIMEOUT = OutcomeUnknown("504 Gateway Timeout", 504)
+WRONG_ID = "200 OK, but with the id of another allocation"
+
+
+# What requests meet.
+
+
+def accepted(after: float = ANSWERED, *, lands: float | None = SOON) -> UpdateFate:
+    """A 2xx after so long; it is carried out so long after it was sent, or never."""
+    return UpdateFate(ACCEPTED, SOON, lands, after)
+
+
+def unknown(after: float = 0.1, *, lands: float | None, ending: Ending = GATEWAY_TIMEOUT) -> UpdateFate:
+    """A 504, or what else says nothing, after so long; carried out so long after it was sent, or never."""
+    return UpdateFate(ending, SOON, lands, after)
+
+
+def failed(reason: str, status: int | None = None) -> ReadFate:
+    """A read without a usable answer."""
+    return ReadFate(SOON, ANSWERED, (reason, status, None))
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A bulk read: how long it takes after the truth was read for it, and whom it leaves out."""
+
+    after: float = ANSWERED
+    omits: frozenset[int] = frozenset()
+
+
+WELL = ReadFate(SOON, ANSWERED)
+LISTED_WELL = Listed()
+
+
+# What happens.
+
+
+def allocation(
+    key: int = 0, *, declared: Mapping[str, str] | None = None, deaf: str = "", ticking: bool = False
+) -> Allocation:
+    """One that has the region, the version and the vanity URL x; and shall have the region a."""
+    leaves = tuple((declared or {"region": "a"}).items())
+    return Allocation(key=key, live=LIVE, declared=leaves, deaf=deaf, ticking=ticking)
+
+
+def edit(region: str, key: int = 0, *, mode: Mode = Mode.ENFORCE) -> Edit:
+    """The file declares this region now."""
+    return Edit(key, (("region", region),), mode)
+
+
+def at(seconds: float, action: Action, *, seam: Seam | None = None) -> Event:
+    """It happens then, or when the process comes to that seam the next time."""
+    return Event(seconds, action, seam)
+
+
+class _Listing(random.Random):
+    """In the place of chance: which records a bulk read leaves out."""
+
+    def __init__(self, omits: frozenset[int]) -> None:
+        super().__init__()
+        self._omits, self._number = omits, -1
+
+    def random(self) -> float:
+        self._number += 1
+        return 0.0 if self._number in self._omits else 1.0
+
+
+class ScriptedFates(Fates):
+    """Gives each request what the script has for it. `lists` are the times of the bulk reads."""
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        updates: Mapping[int, Sequence[UpdateFate]],
+        reads: Mapping[int, Sequence[ReadFate]],
+        lists: Sequence[Listed],
+    ) -> None:
+        super().__init__(schedule)
+        self._updates = {key: list(lines) for key, lines in updates.items()}
+        self._reads = {key: list(lines) for key, lines in reads.items()}
+        self._lists = list(lists)
+        self.lists: list[float] = []
+
+    def read(self, key: int, now: float) -> ReadFate:  # noqa: ARG002 - the script knows no weather
+        return _next(self._reads.get(key, []), WELL)
+
+    def update(self, allocation: Allocation, now: float) -> UpdateFate:  # noqa: ARG002 - see above
+        return _next(self._updates.get(allocation.key, []), accepted())
+
+    def bulk(self, now: float) -> tuple[ReadFate, random.Random]:
+        self.lists.append(now)
+        line = _next(self._lists, LISTED_WELL)
+        return ReadFate(SOON, line.after), _Listing(line.omits)
+
+    def unmet(self) -> int:
+        """How many lines no request has met."""
+        updates = sum(len(lines) for lines in self._updates.values())
+        return updates + sum(len(lines) for lines in self._reads.values()) + len(self._lists)
+
+
+def _next(lines: list[Line], otherwise: Line) -> Line:
+    return lines.pop(0) if lines else otherwise
+
+
+class WreckedDisk(Disk):
+    """Its damage is seen whatever the seed: it strikes the first bytes, by which SQLite knows its files."""
+
+    def flip(self, chance: random.Random, name: str = "journal.db", number: int = 16) -> list[int]:  # noqa: ARG002 - nothing is drawn
+        path = self.directory / name
+        content = bytearray(path.read_bytes())
+        content[:number] = bytes(255 - byte for byte in content[:number])
+        path.write_bytes(content)
+        return list(range(number))
+
+
+class _Played(World):
+    """A run with a script in the place of chance."""
+
+    def __init__(self, schedule: Schedule, disk: Disk, fates: ScriptedFates) -> None:
+        super().__init__(schedule, disk)
+        self._server.fates = fates
+
+    @property
+    def history(self) -> History:
+        return self._server.history
+
+    @property
+    def directory(self) -> Path:
+        return self._machine.disk.directory
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+
+def play(
+    shim: SqliteShim,
+    *,
+    until: float,
+    allocations: Sequence[Allocation] = (allocation(),),
+    updates: Mapping[int, Sequence[UpdateFate]] | None = None,
+    reads: Mapping[int, Sequence[ReadFate]] | None = None,
+    lists: Sequence[Listed] = (),
+    events: Sequence[Event] = (),
+    bulk: str = "off",
+    resync_seconds: float = 300.0,
+) -> Run:
+    """Run the script until this time, and on until all that can be in line is so."""
+    schedule = Schedule(
+        seed=1,
+        allocations=tuple(allocations),
+        spells=(),
+        events=tuple(events),
+        calm_at=until,
+        bulk=bulk,
+        resync_seconds=resync_seconds,
+    )
+    fates = ScriptedFates(schedule, updates or {}, reads or {}, lists)
+    with WreckedDisk(shim) as disk:
+        worlds: list[_Played] = []
+
+        async def main() -> None:
+            worlds.append(_Played(schedule, disk, fates))
+            await worlds[0].run()
+
+        try:
+            virtual_time.run(main(), random.Random(schedule.seed))
+        finally:
+            for world in worlds:
+                print(timeline(schedule, world.outcome))  # noqa: T201 - shown where the test fails
+        (world,) = worlds
+        assert not world.outcome.broken
+        assert not fates.unmet(), "no request met some lines of the script"
+        assert not world.waiting, "an event waited for a seam to the end"
+        with reading.opened(world.directory) as connection:
+            assert reading.verify(connection).problems == ()
+            journal = tuple(reading.updates(connection, reading.Query()))
+            gaps = tuple(found - WALL for found, _ in reading.gaps(connection))
+        files = tuple(sorted(each.name for each in world.directory.iterdir()))
+        return Run(world.outcome, world.history, journal, gaps, tuple(fates.lists), files)

@@ -1,0 +1,25 @@
+"""Thousands of schedules: whatever goes wrong, whoever dies and when, no promise is broken."""
+
+from tests.simulation.figures import Figures, run_everywhere
+from tests.simulation.schedule import drawn
+from tests.simulation.sqlite_shim import SqliteShim
+from tests.simulation.timeline import timeline
+from tests.simulation.world import simulate
+
+SCHEDULES = 2_000
+
+
+def test_no_promise_is_broken_in_two_thousand_schedules(shim: SqliteShim) -> None:
+    figures = Figures()
+    for chunk in run_everywhere(range(SCHEDULES)):
+        figures.join(chunk)
+    if figures.broken:
+        seed = min(figures.broken)[0]
+        shown = timeline(drawn(seed), simulate(drawn(seed), shim))
+        raise AssertionError(f"{len(figures.broken)} of {SCHEDULES} schedules break a promise\n{shown}")
+    assert figures.schedules == SCHEDULES
+    # That there was something to break.
+    assert figures.updates > 3 * SCHEDULES
+    assert figures.faults > SCHEDULES
+    assert figures.crashes > SCHEDULES
+    assert figures.disk_faults > SCHEDULES
