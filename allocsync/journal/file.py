@@ -19,6 +19,7 @@ from allocsync.errors import AllocsyncError
 from allocsync.journal.chain import Head, Row, check, link
 from allocsync.journal.entries import Entry, Gap, Intent, Memory, Outcome
 from allocsync.journal.seal import sealed, unsealed
+from allocsync.journal.trouble import is_trouble
 from allocsync.planning.model import AllocationId
 from allocsync.planning.record import OpenIntent, Restored, intent_from
 
@@ -27,15 +28,6 @@ FORMAT = 1
 APPLICATION = 0x616C7379
 BUSY_SECONDS = 5.0
 TAIL = 1000  # rows whose chain is checked at the start; all of them: `history --verify`
-
-# Trouble of the disk or of access. Whatever else SQLite says of a file of ours means that it is damaged.
-_TROUBLE = frozenset(
-    {
-        *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM),
-        *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN),
-        *(sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_INTERRUPT),
-    }
-)
 
 _SCHEMA = """
 CREATE TABLE entries (
@@ -79,7 +71,7 @@ class JournalFile:
         try:
             file, restored = cls._opened(path)
         except (sqlite3.DatabaseError, ValueError, KeyError, TypeError) as error:
-            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF in _TROUBLE:
+            if is_trouble(error, path):
                 raise
             kept = _set_aside(path, wall())
             lost = f"the journal was damaged ({error}); it is kept as {kept.name}, and a new one was begun"

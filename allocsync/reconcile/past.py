@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from allocsync.planning.diff import Change
-from allocsync.planning.model import Cloud
+from allocsync.planning.diff import Change, leaf
+from allocsync.planning.model import Cloud, Json
 from allocsync.planning.record import undeclared_hash
+from allocsync.planning.tagged import tagged, untagged
 from allocsync.reconcile.decision import Finding, Intent, judge
 from allocsync.reconcile.ghosts import Ghost, Ghosts, Sighting
 from allocsync.reconcile.leaves import Leaves
@@ -31,7 +32,9 @@ class Past:
     leaves: Leaves = field(default_factory=Leaves)
     ghosts: Ghosts = field(default_factory=Ghosts)
     landed: frozenset[str] = frozenset()  # the leaves that late landings explain in the latest look
-    meanwhile: frozenset[str] = frozenset()  # and in all looks since the intent is open
+    meanwhile: dict[str, Json] = field(
+        default_factory=dict
+    )  # what they set leaves to since the intent is open
     moved: bool = False  # since then somebody else changed what is not declared
 
     def unknown(self, intent: Intent, now: float) -> None:
@@ -57,7 +60,7 @@ class Past:
 
     def _close(self) -> Intent | None:
         intent, self.intent = self.intent, None
-        self.meanwhile, self.moved = frozenset(), False
+        self.meanwhile, self.moved = {}, False
         return intent
 
     def judge(self, cloud: Cloud, *, begun: float, now: float) -> tuple[Finding, ...]:
@@ -102,8 +105,11 @@ class Past:
         intent.unknown(since, self.settle.seconds(now))
         rest = undeclared_hash(cloud, [name for name, _ in intent.leaves])
         moved = self.moved = self.moved or rest != intent.undeclared
-        self.meanwhile |= self.landed
-        verdict = judge(intent, cloud, begun=begun, landed=self.meanwhile)
+        self.meanwhile.update({name: leaf(cloud, name) for name in self.landed})
+        landed = frozenset(
+            change.field for change in intent.changes if self.meanwhile.get(change.field) == change.desired
+        )
+        verdict = judge(intent, cloud, begun=begun, landed=landed)
         if verdict is None:
             return
         self._close()
@@ -157,7 +163,7 @@ class Past:
         parts: dict[str, Any] = {
             "leaves": self.leaves.dump(offset_seconds),
             "ghosts": self.ghosts.dump(offset_seconds),
-            "meanwhile": sorted(self.meanwhile),
+            "meanwhile": {name: tagged(value) for name, value in self.meanwhile.items()},
             "moved": self.moved,
         }
         return {name: part for name, part in parts.items() if part}
@@ -166,7 +172,8 @@ class Past:
         """Take what `dump` gave."""
         if "leaves" in data:
             self.leaves.load(data["leaves"], offset_seconds, now, self.rules)
-        self.meanwhile, self.moved = frozenset(data.get("meanwhile", ())), data.get("moved", False)
+        self.meanwhile = {name: untagged(value) for name, value in data.get("meanwhile", {}).items()}
+        self.moved = data.get("moved", False)
         if "ghosts" in data:
             self.ghosts.load(data["ghosts"], offset_seconds, now, self.rules)
 

@@ -153,6 +153,7 @@ class Liveness:
             due.forgiven = max(due.forgiven, due.write_failures)
             due.write_failures, due.backoff_until, due.read_failures = 0, -inf, 0
         due.edited = due.under_way
+        due.looked = due.looked and self._history.desired(key) is not None
         if not due.under_way:
             self._edited(key)
 
@@ -198,7 +199,7 @@ class Liveness:
     def read(self, get: Get, answer: Snapshot) -> None:
         """A read is answered."""
         due, now = self._due[get.key], self._server.now()
-        due.under_way, due.looked = False, True
+        due.under_way, due.looked = False, self._history.desired(get.key) is not None
         match answer:
             case Failed():
                 due.read_failures += 1

@@ -1,0 +1,27 @@
+"""What an error of SQLite means for the journal: trouble of the disk or of access, or a damaged file.
+
+The rule: trouble passes and is waited for, so nothing is touched; whatever else is said of a file of ours
+means that it is damaged. That a column cannot be read is an operational error too, and no trouble of a disk.
+"""
+
+import sqlite3
+from pathlib import Path
+
+WRITE_VERSION = 18  # its place in SQLite's header; a number that is not known there makes a file read-only
+KNOWN_VERSIONS = (b"\x01", b"\x02")
+TROUBLE = frozenset(
+    {
+        *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM),
+        *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN),
+        *(sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_INTERRUPT),
+    }
+)
+
+
+def is_trouble(error: Exception, path: Path) -> bool:
+    """Whether this error, met with the file at `path`, is none of the file's own."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
+    if code == sqlite3.SQLITE_READONLY:
+        with path.open("rb") as file:
+            return file.read(WRITE_VERSION + 1)[WRITE_VERSION:] in KNOWN_VERSIONS
+    return code in TROUBLE
