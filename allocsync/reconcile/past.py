@@ -107,23 +107,30 @@ class Past:
         moved = self.moved = self.moved or rest != intent.undeclared
         self.meanwhile.update({name: leaf(cloud, name) for name in self.landed})
         landed = frozenset(
-            change.field for change in intent.changes if self.meanwhile.get(change.field) == change.desired
+            change.field
+            for change in intent.changes
+            if self.meanwhile.get(change.field) == change.desired or self._is_accepted(change)
         )
         verdict = judge(intent, cloud, begun=begun, landed=landed)
         if verdict is None:
             return
         self._close()
         yield self._finding(intent, verdict.outcome, _REASONS[verdict.outcome], now)
+        if moved and rest == intent.undeclared and rest not in told:
+            yield _overwrite(intent.sequence, begun - since)
         if verdict.outcome not in {"applied", "applied_partial"}:
             self.ghosts.add(self._ghost(intent, since, now, accepted=False), cloud, begun=begun)
             return
         # Leaves of it that do not show get grace, as after a 2xx: it ran, nothing is sent again.
         self.leaves.accept(verdict.unshown, at=since)
-        if moved and rest == intent.undeclared and rest not in told:
-            yield _overwrite(intent.sequence, begun - since)
-        elif self.landed:
+        if self.landed and not (moved and rest == intent.undeclared):
             # An older one landed: whether this one ran as well, nobody knows.
             self.ghosts.add(self._ghost(intent, since, now, accepted=False), cloud, begun=begun)
+
+    def _is_accepted(self, change: Change) -> bool:
+        """Whether an older update of the same value was accepted, and may be the one that shows."""
+        accepted = self.leaves.accepted(change.field)
+        return accepted is not None and accepted.value == change.desired
 
     def _refusals(self, refused: frozenset[str], now: float) -> Iterator[Finding]:
         """What an accepted update did not do, where that update is still remembered."""

@@ -19,6 +19,7 @@ from allocsync.journal.file import anchor_of
 from allocsync.planning.diff import leaf
 from allocsync.planning.model import AllocationId
 from allocsync.reconcile.rules import Rules
+from tests.simulation.evidence import Ended
 from tests.simulation.history import Get, History, Post, Truth, Version
 from tests.simulation.landings import untold
 
@@ -31,12 +32,12 @@ class Audit:
     """See the module. Keeps what earlier looks at the file have shown."""
 
     history: History
+    ended: Ended
     broken: Callable[[str, str], None]
     deaf: frozenset[AllocationId] = frozenset()
     known: dict[int, bytes] = field(default_factory=dict)
     lost_before: float = -1.0  # what was sent before is in a journal that was damaged
     forgotten_before: float = -1.0  # what happened before is forgotten: the clock has jumped ahead
-    ended: dict[int, float] = field(default_factory=dict)  # when each life ended
 
     def started(self, journal: sqlite3.Connection, *, gap_at: float | None) -> None:
         """A process has opened the file and done nothing yet."""
@@ -110,7 +111,7 @@ class Audit:
         late = [post for post in kept if "late_applied" in told.get(post.intent or -1, ())]
         for post in late:
             alike = [other for other in truth.posts if _overlap(post, other)]
-            # What is accepted and does not show in time can look like that too.
+            # What is accepted and does not show at once can look like that too.
             unclear = deaf or any(_slow(other) for other in truth.posts)
             if not unclear and all(other.applied is None for other in alike):
                 self.broken(
@@ -120,7 +121,7 @@ class Audit:
 
 def _slow(post: Post) -> bool:
     landed = post.applied if post.applied is not None else inf
-    return post.answer == "accepted" and landed - post.sent > RULES.grace_seconds
+    return post.answer == "accepted" and landed > (post.answered or inf)
 
 
 def _overlap(post: Post, other: Post) -> bool:

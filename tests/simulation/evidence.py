@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from math import inf
 
 from allocsync.planning.diff import leaf
@@ -12,6 +13,7 @@ from tests.simulation.history import Post, Truth
 RULES = Rules()
 HAIR = 1e-6  # two readings of one clock
 BASE_SECONDS, MOST_SECONDS = 2.0, 300.0
+WRITTEN_SECONDS = 10.0  # a process that lives so long after a read has written down what it found
 FIGHT = 3  # so many changes of one field by others may count as a fight
 
 
@@ -26,6 +28,22 @@ def settle_most_seconds(truths: Iterable[Truth], longest_unknown_seconds: float)
                 lag = max(lag, post.applied - post.sent)
     learned = max(longest_unknown_seconds, 2 * (lag + RULES.lag_seen_seconds) if lag > 0 else 0.0)
     return min(max(RULES.settle_seconds, learned), RULES.settle_most_seconds)
+
+
+@dataclass(slots=True)
+class Ended:
+    """When each life ended, and from when to when the disk was in trouble."""
+
+    lives: dict[int, float] = field(default_factory=dict)
+    troubles: list[tuple[float, float]] = field(default_factory=list)
+
+
+def written(life: int, at: float, ended: Ended) -> bool:
+    """Whether a process lived long enough on a disk that works to write down what it learned then."""
+    for begin, end in ended.troubles:
+        if begin - WRITTEN_SECONDS <= at < end:
+            at = end
+    return ended.lives.get(life, inf) >= at + WRITTEN_SECONDS
 
 
 def told_settle_seconds(journal: sqlite3.Connection | None) -> float:
@@ -63,7 +81,7 @@ def _alike(truth: Truth) -> bool:
     )
 
 
-def resting(truth: Truth, deaf: str) -> bool:
+def resting(truth: Truth, deaf: str, ended: Ended) -> bool:
     """Whether the rules allow hours here: refused, or what looks like it; contested; rejected for good."""
     accepted = [post for post in truth.posts if post.answer == "accepted"]
     lost = any(
@@ -73,7 +91,7 @@ def resting(truth: Truth, deaf: str) -> bool:
         for post in accepted
     )
     veiled = any(
-        field in post.leaves and post.sent <= at <= _seen_at(field, post, truth)
+        field in post.leaves and post.sent <= at <= _seen_at(field, post, truth, ended)
         for at, field in truth.foreign
         for post in truth.posts
         if post.answer not in {"rejected", "not_sent"}
@@ -94,13 +112,14 @@ def _landed_twice(post: Post, truth: Truth) -> bool:
     return len(landed) > len(set(landed))
 
 
-def _seen_at(field: str, post: Post, truth: Truth) -> float:
-    """When a read first showed what this update set the field to."""
+def _seen_at(field: str, post: Post, truth: Truth, ended: Ended) -> float:
+    """When a read first showed what this update set the field to, to a process that could write it down."""
     seen = (
         get.answered
         for get in truth.gets
         if get.order > post.order and get.cloud is not None and get.answered is not None
         if leaf(get.cloud, field) == post.leaves[field]
+        if written(get.life, get.answered, ended)
     )
     return next(seen, inf)
 

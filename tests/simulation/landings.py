@@ -2,7 +2,7 @@
 
 A landing must be told when the last read before it saw another value, the first read after it saw its own,
 nothing else happened in between, and the process lived on to write it down. An overwrite of what is not
-declared likewise. What an accepted update explains need not be told.
+declared likewise. What an accepted update explains, or a read has already called applied, need not be told.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,47 +10,51 @@ from collections.abc import Set as AbstractSet
 
 from allocsync.planning.diff import leaf
 from allocsync.reconcile.rules import Rules
+from tests.simulation.evidence import Ended, written
 from tests.simulation.history import Get, Post, Truth, Version
 
 RULES = Rules()
-WRITTEN_SECONDS = 10.0  # a process that lives so long after a read has written down what it found
 
 
 def untold(
-    truth: Truth, told: Mapping[int, AbstractSet[str]], *, ended: Mapping[int, float], since: float
+    truth: Truth, told: Mapping[int, AbstractSet[str]], *, ended: Ended, since: float
 ) -> Iterator[tuple[Post, str]]:
     """What was sent after `since`, landed, was seen and not told; `ended` says when lives did."""
     for index, version in enumerate(truth.versions):
         post = version.post
-        if post is None or post.unknown_since is None or post.sent < since or post.intent is None:
+        if (
+            post is None
+            or post.unknown_since is None
+            or post.sent < since
+            or post.intent is None
+            or post.evident
+        ):
             continue
         following = truth.versions[index + 1] if index + 1 < len(truth.versions) else None
         seen = _seen_after(truth, version, following, ended)
         if seen is None or seen.begun > post.unknown_since + RULES.ghost_seconds:
             continue
-        before = _seen_before(truth, version, post)
+        before = _seen_before(truth, version, post, ended)
         if before is None or before.cloud is None or seen.cloud is None:
             continue
-        if not post.evident and _given_up(post, told) and _landed(post, before, seen, truth, told):
+        if _given_up(post, told) and _landed(post, before, seen, truth, told):
             yield post, "late_applied"
         if _overwrote(post, before, seen) and not _told(truth, post, told, "stale_overwrite"):
             yield post, "stale_overwrite"
 
 
-def _seen_after(
-    truth: Truth, version: Version, following: Version | None, ended: Mapping[int, float]
-) -> Get | None:
+def _seen_after(truth: Truth, version: Version, following: Version | None, ended: Ended) -> Get | None:
     for get in truth.gets:
         if get.served is None or get.served < version.order or get.cloud is None or get.answered is None:
             continue
         if following is not None and get.served >= following.order:
             return None
-        if ended.get(get.life, get.answered) >= get.answered + WRITTEN_SECONDS:
+        if written(get.life, get.answered, ended):
             return get
     return None
 
 
-def _seen_before(truth: Truth, version: Version, post: Post) -> Get | None:
+def _seen_before(truth: Truth, version: Version, post: Post, ended: Ended) -> Get | None:
     """The last read before the landing, if it began after the update had ended."""
     reads = [
         get
@@ -58,11 +62,13 @@ def _seen_before(truth: Truth, version: Version, post: Post) -> Get | None:
         if get.served is not None and get.served < version.order and get.answered is not None
     ]
     last = reads[-1] if reads else None
-    return last if last is not None and last.begun >= (post.unknown_since or 0.0) else None
+    if last is None or last.answered is None or last.begun < (post.unknown_since or 0.0):
+        return None
+    return last if written(last.life, last.answered, ended) else None
 
 
 def _given_up(post: Post, told: Mapping[int, AbstractSet[str]]) -> bool:
-    return bool({"not_applied", "superseded"} & told.get(post.intent or -1, set()))
+    return "not_applied" in told.get(post.intent or -1, set())
 
 
 def _landed(post: Post, before: Get, seen: Get, truth: Truth, told: Mapping[int, AbstractSet[str]]) -> bool:

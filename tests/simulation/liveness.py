@@ -1,10 +1,9 @@
-"""Nothing is forgotten: after each request and after each edit, the next one comes within the time due.
+"""Nothing is forgotten: after each request and edit, the next one comes within the time due.
 
 P1   what differs or is open is looked at again within its backoff, settle time, grace or resync
 P8   an edit is looked at within a second, settling and the server's own Retry-After aside
 
-The times are upper bounds, from what the server's side knows; where the rules allow hours (refused,
-contested, missing) nothing is demanded.
+The times are upper bounds, from what the server's side knows; where rules allow hours nothing is demanded.
 """
 
 import sqlite3
@@ -72,6 +71,7 @@ class Liveness:
         self.forgotten_before = -inf  # a clock that jumped ahead ends what was remembered for minutes
         self._nothing_before = -inf  # after a lost journal
         self.journal: sqlite3.Connection | None = None
+        self.ended_at = evidence.Ended()
         self.trouble_until = -inf  # the disk
         self.slack_seconds = SLACK_SECONDS
         self.longest_unknown_seconds = 0.0
@@ -132,8 +132,7 @@ class Liveness:
 
     def settle_most_seconds(self) -> float:
         """The most that the settle time can be by now."""
-        truths = self._history.truths.values()
-        return evidence.settle_most_seconds(truths, self.longest_unknown_seconds)
+        return evidence.settle_most_seconds(self._history.truths.values(), self.longest_unknown_seconds)
 
     def begins(self, key: AllocationId) -> None:
         """A request leaves."""
@@ -152,7 +151,7 @@ class Liveness:
         if not first:
             due.forgiven = max(due.forgiven, due.write_failures)
             due.write_failures, due.backoff_until, due.read_failures = 0, -inf, 0
-        due.edited = due.under_way
+        due.edited, due.writes = due.under_way, True
         due.looked = due.looked and self._history.desired(key) is not None
         if not due.under_way:
             self._edited(key)
@@ -229,7 +228,7 @@ class Liveness:
         """Whether the rules allow hours for this one."""
         truth = self._history.truths[key]
         forgotten = any(post.sent < self.forgotten_before for post in truth.posts)
-        return forgotten or resting(truth, self._server.allocations[key].deaf)
+        return forgotten or resting(truth, self._server.allocations[key].deaf, self.ended_at)
 
     def _settled_at(self, key: AllocationId, settle_seconds: float) -> float:
         """When what no read has shown yet is settled at the latest, with this settle time."""
@@ -274,8 +273,9 @@ class Liveness:
             self._expect(post.key, now + 2.0, "P1", "an update was accepted")
         else:
             due.write_failures += 1
-            # What a slow disk has held back twice counts too, and nobody outside sees it.
-            hidden = 3 if self.slack_seconds > SLACK_SECONDS else 0
+            # What a slow disk or edits have held back twice counts too, and nobody outside sees it.
+            edits = sum(at > now - 20.0 for at, _ in self._history.truths[post.key].edits)
+            hidden = 3 if self.slack_seconds > SLACK_SECONDS else int(edits > 1)
             until = due.backoff_until = now + backoff_most_seconds(due.write_failures + hidden, wish)
             if wish:
                 due.held_until = max(due.held_until, until)

@@ -195,7 +195,9 @@ class Machine:
         """The disk does this for so long."""
         self._outcome.note("world", None, f"the disk {trouble.value}")
         self.disk.fault = FAULTS[trouble]
-        self._promises.liveness.trouble_until = self._server.now() + seconds
+        now, liveness = self._server.now(), self._promises.liveness
+        liveness.trouble_until = now + seconds
+        liveness.ended_at.troubles.append((now, now + seconds))
         asyncio.get_running_loop().call_later(seconds, self._healed)
 
     def _healed(self) -> None:

@@ -65,7 +65,7 @@ class Promises:
         self.commit_seconds = 0.0
         self.liveness = Liveness(server, resync_seconds=resync_seconds, bulk=bulk, broken=broken)
         deaf = frozenset(key for key, each in server.allocations.items() if each.deaf)
-        self.audit = Audit(self._history, broken, deaf)
+        self.audit = Audit(self._history, self.liveness.ended_at, broken, deaf)
 
     # Lives.
 
@@ -113,7 +113,7 @@ class Promises:
     def ended(self) -> None:
         """No process runs."""
         self._under_way.clear()
-        self.audit.ended.setdefault(self._life, self._server.now())
+        self.liveness.ended_at.lives.setdefault(self._life, self._server.now())
         self.liveness.ended()
         if self.journal is not None:
             self.journal.close()
