@@ -107,7 +107,8 @@ class Promises:
         """Intents of updates that never left, which no process can know: they are open like others."""
         for left in restored.open_intents:
             truth = self._history.truths[left.allocation]
-            if all(post.intent != left.sequence for post in truth.posts):
+            known = (post.intent for post in truth.posts if post.sent >= self._history.gap_at)
+            if left.sequence not in known:
                 self._history.recorded(life - 1, left, self._server.now())
 
     def ended(self) -> None:
