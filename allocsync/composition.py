@@ -19,7 +19,7 @@ from allocsync.journal.file import JournalFile
 from allocsync.journal.writer import Journal
 from allocsync.planning.record import Restored
 from allocsync.reconcile.events import Observer
-from allocsync.reconcile.limiter import Slot
+from allocsync.reconcile.limiter import MOST, Slot
 from allocsync.reconcile.loop import Loop
 from allocsync.reconcile.ports import Api
 from allocsync.reconcile.resync import BulkPolicy
@@ -27,7 +27,7 @@ from allocsync.reconcile.rules import Rules
 from allocsync.settings import Settings
 
 T = TypeVar("T")
-READS, WRITES = 64, 32
+READS = MOST[Slot.READ]
 
 
 @asynccontextmanager
@@ -89,10 +89,7 @@ def build_loop(
         restored=restored,
         observer=observer,
         rules=rules,
-        limits={
-            Slot.READ: settings.concurrency_max or READS,
-            Slot.WRITE: settings.concurrency_max or WRITES,
-        },
+        limits={slot: settings.concurrency_max or MOST[slot] for slot in Slot},
         backoff=FullJitter(uniform=clock.uniform).delay_seconds,
         bulk=BulkPolicy(settings.bulk),
     )

@@ -80,6 +80,8 @@ def _line(event: Event) -> tuple[str, str]:
         "update_intended": "debug",
         "resync_started": "debug",
         "resync_finished": "info" if fields.get("differ") else "debug",
+        "breaker_opened": "warning",
+        "probe_started": "debug",
         "bulk_unavailable": "warning" if fields.get("supported") else "info",
         "stopped": "warning" if fields.get("open_intents") else "info",
     }

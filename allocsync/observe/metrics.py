@@ -68,6 +68,8 @@ class Metrics:
             "resync_started": self._resync_started,
             "resync_finished": self._resync_finished,
             "bulk_unavailable": self._bulk_unavailable,
+            "breaker_opened": self._breaker_opened,
+            "probe_started": self._probe_started,
         }
 
     def __call__(self, event: Event) -> None:
@@ -159,6 +161,12 @@ class Metrics:
         self._count("bulk_unavailable_total")
         self._count("api_requests_total", "list", _code(event.fields.get("status")))
 
+    def _breaker_opened(self, event: Event) -> None:
+        self._count("breaker_openings_total", str(event.fields.get("lane")))
+
+    def _probe_started(self, event: Event) -> None:
+        self._count("breaker_probes_total", str(event.fields.get("lane")))
+
 
 class _StatusCollector(Collector):
     """Asks the loop at each scrape."""
@@ -192,7 +200,10 @@ def _read(status: LoopStatus) -> dict[str, dict[tuple[str, ...], float]]:
         "allocations": status.conditions,
         "queue_depth": status.queued,
         "in_flight": status.in_flight,
+        "slow_in_flight": status.slow,
         "concurrency_limit": status.limits,
+        "concurrency_max": status.most,
+        "breaker_open": status.breakers_open,
     }
     values: dict[str, dict[tuple[str, ...], float]]
     values = {name: {(): float(value)} for name, value in alone.items()}

@@ -15,6 +15,9 @@ condition_changed    before, after, reason
 resync_started       how (bulk get), allocations
 resync_finished      how, allocations, differ, elapsed_seconds
 bulk_unavailable     reason, supported
+breaker_opened       lane (read write), reason: nothing succeeds, one probe an interval goes from now on
+breaker_closed       lane, open_seconds, probes
+probe_started        lane
 all_in_sync          allocations
 stopping             in_flight
 stopped              open_intents
@@ -36,6 +39,9 @@ KINDS = (
     "resync_started",
     "resync_finished",
     "bulk_unavailable",
+    "breaker_opened",
+    "breaker_closed",
+    "probe_started",
     "all_in_sync",
     "stopping",
     "stopped",

@@ -18,6 +18,7 @@ from math import inf
 from allocsync.planning.model import AllocationId, Desired, Generation
 from allocsync.planning.record import NOTHING_RESTORED, Restored
 from allocsync.reconcile import report
+from allocsync.reconcile.admission import Admission
 from allocsync.reconcile.board import Board
 from allocsync.reconcile.cycle import Cycle
 from allocsync.reconcile.decision import State
@@ -54,8 +55,9 @@ class Loop:
         restored: Restored = NOTHING_RESTORED,
         drain_seconds: float = 20.0,
     ) -> None:
-        """`backoff(failures, retry_after_seconds)` gives the seconds to wait after that many failures.
+        """`limits` are the hard maxima of requests in flight; the limits adapt below them.
 
+        `backoff(failures, retry_after_seconds)` gives the seconds to wait after that many failures.
         `restored` is what an earlier process left: its open intents are unknown from now on, and read back.
         """
         self._clock = clock
@@ -66,7 +68,8 @@ class Loop:
         self._board = Board(self._tell, clock)
         self._keeper = Keeper(journal, clock, rules, restored)
         self._queue: Queue[AllocationId] = Queue()
-        self._limiter = Limiter(limits)
+        self._limiter: Limiter[AllocationId] = Limiter(limits)
+        self._admission = Admission(self._queue, self._limiter, self._lanes)
         self._working: dict[AllocationId, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         self._stopping = False
@@ -83,7 +86,7 @@ class Loop:
             journal=journal,
             tell=self._tell,
             rules=rules,
-            limiter=self._limiter,
+            admission=self._admission,
             backoff=backoff,
             keeper=self._keeper,
             resync_seconds=self._resync.next_look_seconds,
@@ -162,19 +165,14 @@ class Loop:
         self._changed.clear()
         if self._resync.due(now) and self._generation is not None:
             self._resync.start(group, self._lanes, place=self._place, finished=self._changed.set)
-        for slot in Slot:
-            while self._limiter.admit(slot, now) is None:
-                key = self._queue.take(slot, now)
-                if key is None:
-                    self._limiter.release(slot)
-                    break
-                self._working[key] = group.create_task(
-                    self._work(self._lanes[key], slot), name=f"{slot} {key}"
-                )
+        for lane, slot, probe in self._admission.admit(now, self._clock.uniform):
+            self._working[lane.id] = group.create_task(self._work(lane, slot), name=f"{slot} {lane.id}")
+            if probe:
+                self._tell("probe_started", lane.id, lane=slot.value)
 
     async def _wait(self) -> None:
         now = self._clock.now()
-        due_at = min(self._queue.next_at(now), self._resync.at, self._limiter.opens_at(now))
+        due_at = min(self._admission.next_at(now), self._resync.at)
         try:
             async with asyncio.timeout(max(TICK_SECONDS, min(due_at - now, IDLE_SECONDS))):
                 await self._changed.wait()
@@ -273,8 +271,11 @@ class Loop:
             open_intents=sum(lane.intent is not None for lane in self._lanes.values()),
             settle_seconds=self._keeper.settle.seconds(now),
             queued={slot.value: self._queue.due(slot, now) for slot in Slot},
-            in_flight={slot.value: self._limiter.in_flight[slot] for slot in Slot},
-            limits={slot.value: self._limiter.limits[slot] for slot in Slot},
+            in_flight={slot.value: slots.in_flight for slot, slots in self._limiter.slots.items()},
+            slow={slot.value: len(slots.slow) for slot, slots in self._limiter.slots.items()},
+            limits={slot.value: int(slots.limit) for slot, slots in self._limiter.slots.items()},
+            most={slot.value: slots.most for slot, slots in self._limiter.slots.items()},
+            breakers_open={slot.value: slots.breaker.open for slot, slots in self._limiter.slots.items()},
             last_full_look=self._last_full_look(now),
             first_answer_seen=self._answered or self._resync.answered,
             stalled=self._stalled(now),

@@ -37,6 +37,12 @@ class Restraint:
         if retry_after_seconds is not None:
             self.until[RETRY_AFTER] = until
 
+    def forgive(self, failures: int, until: float) -> None:
+        """So many failures were the API's, not this allocation's: a backoff ends then at the latest."""
+        self.failures = max(0, self.failures - failures)
+        if BACKOFF in self.until:
+            self.until[BACKOFF] = min(self.until[BACKOFF], until)
+
     def refuse(self, changes: tuple[Change, ...], reason: str, until: float) -> None:
         """These changes cannot be sent as they are: not before an edit, a live change or this time."""
         self.terminal, self.error, self.terminal_until = changes, reason, until

@@ -38,7 +38,10 @@ class AllocationStatus:
 
 @dataclass(frozen=True, slots=True)
 class LoopStatus:
-    """The whole loop. `lanes` has an entry for `read` and for `write`."""
+    """The whole loop. What is counted by lane has an entry for `read` and one for `write`.
+
+    `slow` are those in flight that no longer count against the limit, `most` the hard maximum.
+    """
 
     generation: str | None
     generation_since: float | None
@@ -47,7 +50,10 @@ class LoopStatus:
     settle_seconds: float
     queued: Mapping[str, int]
     in_flight: Mapping[str, int]
+    slow: Mapping[str, int]
     limits: Mapping[str, int]
+    most: Mapping[str, int]
+    breakers_open: Mapping[str, bool]
     last_full_look: float | None
     first_answer_seen: bool
     stalled: str | None  # what stalls it, or None: an outage is not a stall
