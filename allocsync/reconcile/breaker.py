@@ -20,6 +20,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 SILENT_SECONDS = 10.0  # nothing succeeded for so long ...
 FAILURES = 10  # ... while so many failed
+USUAL_OF = 8  # successes
 KEYS = 5  # of so many allocations, or of all where there are fewer
 PROBE_FIRST_SECONDS = 1.0  # until the first probe; doubles
 PROBE_MOST_SECONDS = 30.0
@@ -38,6 +39,7 @@ class Breaker(Generic[Key]):
         self._interval_seconds = PROBE_FIRST_SECONDS
         self._failed: dict[Key, int] = {}  # since something succeeded
         self._failures = self._shut = 0
+        self._usual = 0.0  # failures between two successes
         self._served_at = self._silent_since = -inf
 
     def wait(self, now: float) -> float | None:
@@ -63,6 +65,8 @@ class Breaker(Generic[Key]):
         """Something succeeded; returns whether that closed it."""
         closed, self.open = self.open, False
         self._served_at = now
+        if not closed:
+            self._usual += (self._failures - self._usual) / USUAL_OF
         self._failed.clear()
         self._failures = self._shut = 0
         return closed
@@ -86,5 +90,6 @@ class Breaker(Generic[Key]):
     def _serves_nobody(self, now: float, enough: int) -> bool:
         if len(self._failed) < enough:
             return False
-        shut = self._shut >= FAILURES * enough / KEYS
-        return shut or (self._failures >= FAILURES and self.silent(now))
+        unusual = max(1.0, self._usual)
+        shut = self._shut >= unusual * FAILURES * enough / KEYS
+        return shut or (self._failures >= unusual * FAILURES and self.silent(now))

@@ -38,7 +38,14 @@ SHARE = 0.1  # so many may fail without the limit shrinking
 CALM, PRESSED, EASED = 3.0, 5.0, 0.9  # times the smallest: grows up to, shrinks above, to this
 SMALLEST_SECONDS = 0.01  # below this slowness says more of this process than of the API
 FORGETS = 1.001  # what is the smallest rises so much a window: the way to the API may have become longer
-SLOW_SECONDS = 5.0  # older ones do not count against the limit
+SLOW_SECONDS, SLOW_LEAST_SECONDS = 5.0, 1.0  # older ones do not count against the limit: within these ...
+SLOW = 10.0  # ... so many times the smallest, and while that is not known:
+SLOW_AT_FIRST_SECONDS = 2.0
+
+
+def shrinks_to(share: float) -> float:
+    """What is left of a limit when so large a share of a window failed."""
+    return 1 - share / 2 if share > SHARE else 1.0
 
 
 class Slots(Generic[Key]):
@@ -94,7 +101,7 @@ class Slots(Generic[Key]):
         self._age(now)
         oldest = next(iter(self._fresh.values()), inf)
         until = self.shut(now)
-        return min(oldest + SLOW_SECONDS, inf if until is None else until)
+        return min(oldest + self._slow_seconds(), inf if until is None else until)
 
     def served(self, seconds: float, now: float) -> bool:
         """A request succeeded; returns whether that closed the breaker."""
@@ -130,7 +137,7 @@ class Slots(Generic[Key]):
         if results < WINDOW_RESULTS or now - self._window_began < WINDOW_SECONDS:
             return
         share = self._failed / results
-        factor = 1 - share / 2 if share > SHARE else 1.0
+        factor = shrinks_to(share)
         factor *= EASED if 2 * self._pressed > self._served else 1.0
         if factor < 1:
             floor = 1 if self.breaker.silent(now) else self._floor
@@ -138,11 +145,16 @@ class Slots(Generic[Key]):
         self._smallest_seconds *= FORGETS
         self._served = self._failed = self._pressed = 0
 
+    def _slow_seconds(self) -> float:
+        if self._smallest_seconds == inf:
+            return SLOW_AT_FIRST_SECONDS
+        return min(max(SLOW * self._smallest_seconds, SLOW_LEAST_SECONDS), SLOW_SECONDS)
+
     def _age(self, now: float) -> None:
         """Move those that have become slow among the slow."""
         while self._fresh:
             key, began = next(iter(self._fresh.items()))
-            if now < began + SLOW_SECONDS:
+            if now < began + self._slow_seconds():
                 return
             del self._fresh[key]
             self.slow.add(key)

@@ -64,6 +64,27 @@ def test_one_success_now_and_then_keeps_it_closed() -> None:
         assert not breaker.open
 
 
+@pytest.mark.parametrize("result", [Result.OVERLOADED, Result.SHUT])
+def test_where_most_fail_it_takes_as_many_more_to_open_it(result: Result) -> None:
+    breaker: Breaker[int] = Breaker()
+
+    def fail_until(number: int, end: int) -> None:
+        for each in range(number, end):
+            breaker.failed(each, result, begun=float(each), now=float(each), keys=10_000)
+
+    for number in range(0, 500, 10):  # nine of ten
+        fail_until(number, number + 9)
+        assert not breaker.served(number + 9.0)
+    fail_until(500, 570)
+    as_usual = breaker.open
+    fail_until(570, 600)
+    assert (as_usual, breaker.open) == (False, True)
+    for now in range(700, 740):
+        breaker.served(float(now))
+    fail_until(800, 801 + FAILURES)
+    assert breaker.opened_at in {800 + FAILURES - 1, 800 + FAILURES}
+
+
 @pytest.mark.parametrize(("keys", "failures"), [(1, 2), (3, 6), (5, 10), (10_000, 10)])
 def test_a_fault_of_the_whole_api_is_not_waited_for(keys: int, failures: int) -> None:
     breaker: Breaker[int] = Breaker()
