@@ -17,6 +17,7 @@ from allocsync.api.retry import FullJitter
 from allocsync.clock import SystemClock
 from allocsync.journal.file import JournalFile
 from allocsync.journal.writer import Journal
+from allocsync.planning.guard import Limit
 from allocsync.planning.record import Restored
 from allocsync.reconcile.events import Observer
 from allocsync.reconcile.limiter import Slot
@@ -89,6 +90,7 @@ def build_loop(
         restored=restored,
         observer=observer,
         rules=rules,
+        rail=Limit(percent=settings.max_changes_percent),
         limits={
             Slot.READ: settings.concurrency_max or READS,
             Slot.WRITE: settings.concurrency_max or WRITES,

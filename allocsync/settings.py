@@ -81,6 +81,12 @@ class Settings(BaseSettings):
         default=Mode.ENFORCE,
         description="What to do about a difference: enforce, observe (report only) or suspend.",
     )
+    max_changes_percent: Annotated[
+        float, Field(ge=0, le=100, allow_inf_nan=False), Expects("a number of percent from 0 to 100", "30")
+    ] = Field(
+        default=30.0,
+        description="Most of 10 or more allocations that new files may change at once; 100 holds nothing.",
+    )
     resync_seconds: Annotated[
         float | None,
         Field(gt=0, le=_SECONDS_PER_WEEK, allow_inf_nan=False),

@@ -18,6 +18,7 @@ from allocsync.settings import Settings
     "state_dir",
     "listen",
     "mode",
+    "max_changes_percent",
     "resync_seconds",
     "concurrency_max",
     "bulk",

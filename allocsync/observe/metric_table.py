@@ -125,6 +125,12 @@ METRICS = (
     _gauge("desired_quarantined", "Allocations whose entry in the desired state has errors."),
     _state("generation_info", "Always 1; the label names the generation in force.", generation=()),
     _state("generation_timestamp_seconds", "When the generation in force was adopted; 0: there is none."),
+    _state("generation_held", "1 if a rail holds the newest generation until it is approved."),
+    _state("generation_held_timestamp_seconds", "Since when it is held; 0: it is not."),
+    _state(
+        "generation_changed_allocations",
+        "Allocations that the newest generation declares otherwise than the baseline does.",
+    ),
     _state(
         "allocations",
         "Allocations by condition.",

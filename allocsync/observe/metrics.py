@@ -181,6 +181,9 @@ def _read(status: LoopStatus) -> dict[str, dict[tuple[str, ...], float]]:
     """The values of all `from_status` rows, by name and then by label values."""
     alone: dict[str, float] = {
         "generation_timestamp_seconds": status.generation_since or 0.0,
+        "generation_held": bool(status.held_reason),
+        "generation_held_timestamp_seconds": status.held_since or 0.0,
+        "generation_changed_allocations": status.changes,
         "open_intents": status.open_intents,
         "settle_seconds": status.settle_seconds,
         "last_full_look_timestamp_seconds": status.last_full_look or 0.0,

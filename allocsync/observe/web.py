@@ -136,6 +136,7 @@ async def _status_json(pages: Pages) -> AsyncIterator[bytes]:
     status = pages.status()
     head = {
         "generation": status.generation,
+        "held": page_json.held(status),
         "conditions": {condition.value: status.conditions.get(condition, 0) for condition in Condition},
     }
     yield json.dumps(head)[:-1].encode() + b', "allocations": ['

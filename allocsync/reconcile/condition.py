@@ -29,12 +29,21 @@ def project(lane: Lane, now: float, resync_seconds: float) -> tuple[Condition, s
     known = lane.compared is not None and lane.compared == lane.desired
     if known and not lane.changes and now - lane.observed_at <= BELIEVED_RESYNCS * resync_seconds:
         return Condition.IN_SYNC, ""
+    if held := _held(lane, known=known):
+        return Condition.HELD, held
+    return _out_of_sync(lane, now, known=known)
+
+
+def _held(lane: Lane, *, known: bool) -> str:
+    """What holds it; empty where nothing does."""
     if lane.desired is None:
-        return Condition.HELD, "; ".join(lane.problems) or "not declared any more"
+        return "; ".join(lane.problems) or "not declared any more"
+    if held := lane.stops.why(lane.id):
+        return held
     if known and lane.changes and lane.restraint.journal_problem:
         why = lane.restraint.journal_problem
-        return Condition.HELD, f"the journal cannot be written ({why}), and nothing is sent without it"
-    return _out_of_sync(lane, now, known=known)
+        return f"the journal cannot be written ({why}), and nothing is sent without it"
+    return ""
 
 
 def _out_of_sync(lane: Lane, now: float, *, known: bool) -> tuple[Condition, str]:

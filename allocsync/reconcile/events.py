@@ -4,6 +4,8 @@ Logs, metrics and the terminal all read the same event, so that they cannot disa
 fields that each carries:
 
 generation_adopted   generation, allocations, changed, removed, quarantined, files
+generation_held      generation, reason, changed, added, removed, allocations, limit_percent
+generation_approved  generation, changes
 look_finished        source (get), answer (live missing failed), status, reason, elapsed_seconds, differs
 update_intended      fields, sequence
 update_finished      outcome (accepted rejected unknown not_sent), status, reason, elapsed_seconds,
@@ -28,6 +30,8 @@ from allocsync.planning.model import AllocationId
 
 KINDS = (
     "generation_adopted",
+    "generation_held",
+    "generation_approved",
     "look_finished",
     "update_intended",
     "update_finished",

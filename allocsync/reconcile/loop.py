@@ -15,9 +15,11 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from math import inf
 
-from allocsync.planning.model import AllocationId, Desired, Generation
+from allocsync.planning.guard import Limit
+from allocsync.planning.model import AllocationId, Generation
 from allocsync.planning.record import NOTHING_RESTORED, Restored
 from allocsync.reconcile import report
+from allocsync.reconcile.adoption import Adoption
 from allocsync.reconcile.board import Board
 from allocsync.reconcile.cycle import Cycle
 from allocsync.reconcile.decision import State
@@ -28,6 +30,7 @@ from allocsync.reconcile.lane import Lane
 from allocsync.reconcile.limiter import Limiter, Slot
 from allocsync.reconcile.ports import Api, Clock, Journal
 from allocsync.reconcile.queue import Queue
+from allocsync.reconcile.rails import Rails
 from allocsync.reconcile.resync import BulkPolicy, Resync
 from allocsync.reconcile.rules import Rules
 from allocsync.reconcile.status import AllocationStatus, Condition, LoopStatus
@@ -53,6 +56,7 @@ class Loop:
         bulk: BulkPolicy,
         restored: Restored = NOTHING_RESTORED,
         drain_seconds: float = 20.0,
+        rail: Limit | None = None,
     ) -> None:
         """`backoff(failures, retry_after_seconds)` gives the seconds to wait after that many failures.
 
@@ -70,12 +74,20 @@ class Loop:
         self._working: dict[AllocationId, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         self._stopping = False
-        self._generation: Generation | None = None
-        self._generation_since: float | None = None
         self._turned_at = clock.now()
         self._answered = False
         self._resync = Resync(
             api=api, clock=clock, tell=self._tell, rules=rules, backoff=backoff, policy=bulk
+        )
+        stops = self._keeper.stops
+        self._adoption = Adoption(
+            clock=clock,
+            tell=self._tell,
+            keeper=self._keeper,
+            rails=Rails(keeper=self._keeper, limit=rail or Limit(), rules=rules, stops=stops),
+            lanes=self._lanes,
+            first_look_at=self._resync.first_look_at,
+            place=self._place,
         )
         self._cycle = Cycle(
             api=api,
@@ -87,7 +99,7 @@ class Loop:
             backoff=backoff,
             keeper=self._keeper,
             resync_seconds=self._resync.next_look_seconds,
-            generation=lambda: self._generation.digest if self._generation else "",
+            generation=lambda: self._adoption.digest,
             stopping=lambda: self._stopping,
         )
         for lane in self._keeper.left_open():
@@ -103,42 +115,20 @@ class Loop:
 
     # What is wanted.
 
-    def adopt(self, generation: Generation) -> None:
-        """Put a generation in force at once; what it does not name any more is disowned."""
-        now = self._clock.now()
-        before = self._generation
-        changed = removed = 0
-        for key in [*generation.allocations, *generation.quarantined]:
-            lane = self._lanes.get(key)
-            if lane is None:
-                lane = self._lanes[key] = self._keeper.lane(key)
-            changed += self._want(lane, generation.allocations.get(key), generation, now)
-        for key in [key for key in self._lanes if key not in generation.allocations]:
-            if key not in generation.quarantined:
-                removed += self._want(self._lanes[key], None, generation, now)
-        self._generation, self._generation_since = generation, self._clock.wall()
-        if before is None or before.digest != generation.digest:
-            self._tell(
-                "generation_adopted",
-                generation=generation.digest,
-                allocations=len(generation.allocations),
-                changed=changed,
-                removed=removed,
-                quarantined=len(generation.quarantined),
-                files=generation.files,
-            )
+    def adopt(self, generation: Generation, *, approved: bool = False, whole: bool = True) -> None:
+        """Put a generation in force at once, as far as the rail lets it; see `Adoption.adopt`."""
+        self._adoption.adopt(generation, approved=approved, whole=whole)
         self._changed.set()
 
-    def _want(self, lane: Lane, desired: Desired | None, generation: Generation, now: float) -> bool:
-        problems = generation.quarantined.get(lane.id, ())
-        if problems and lane.desired is not None:
-            return False  # its last good version stays in force
-        differs = lane.desired != desired
-        lane.want(desired, now=now, problems=problems)
-        if lane.compared is None and not lane.missing and lane.intent is None:
-            lane.look_at = self._resync.first_look_at(now)
-        self._place(lane)
-        return differs
+    def approve(self, digest: str) -> int:
+        """Let the generation that is held through; see `Adoption.approve`."""
+        changes = self._adoption.approve(digest)
+        self._changed.set()
+        return changes
+
+    def conclude(self) -> None:
+        """Nothing more comes: if all is settled now, it is what the next generation is compared with."""
+        self._adoption.tend(settled=self._board.nothing_to_do(), least_seconds=0.0)
 
     # Running.
 
@@ -160,7 +150,8 @@ class Loop:
     def _dispatch(self, group: asyncio.TaskGroup) -> None:
         now = self._turned_at = self._clock.now()
         self._changed.clear()
-        if self._resync.due(now) and self._generation is not None:
+        self._adoption.tend(settled=self._board.nothing_to_do())
+        if self._resync.due(now) and self._adoption.generation is not None:
             self._resync.start(group, self._lanes, place=self._place, finished=self._changed.set)
         for slot in Slot:
             while self._limiter.admit(slot, now) is None:
@@ -265,10 +256,10 @@ class Loop:
 
     def status(self) -> LoopStatus:
         """The loop as it is now."""
-        now = self._clock.now()
+        now, ruling = self._clock.now(), self._adoption.ruling
         return LoopStatus(
-            generation=self._generation.digest if self._generation else None,
-            generation_since=self._generation_since,
+            generation=self._adoption.digest or None,
+            generation_since=self._adoption.since,
             conditions=dict(self._board.counts),
             open_intents=sum(lane.intent is not None for lane in self._lanes.values()),
             settle_seconds=self._keeper.settle.seconds(now),
@@ -279,6 +270,9 @@ class Loop:
             first_answer_seen=self._answered or self._resync.answered,
             stalled=self._stalled(now),
             stopping=self._stopping,
+            changes=ruling.changes if ruling else 0,
+            held_reason=ruling.reason if ruling else "",
+            held_since=self._adoption.held_since,
         )
 
     def _last_full_look(self, now: float) -> float | None:

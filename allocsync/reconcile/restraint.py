@@ -50,9 +50,11 @@ class Restraint:
         """There is nothing to send any more."""
         self.failures, self.error, self.terminal, self.journal_problem = 0, "", (), ""
 
-    def forbids(self, changes: tuple[Change, ...], now: float) -> float | None:
-        """None when these changes may be sent now, else until when not."""
-        until = max(self.until.values(), default=-inf)
+    def forbids(
+        self, changes: tuple[Change, ...], now: float, *, stopped_until: float = -inf
+    ) -> float | None:
+        """None when these changes may be sent now, else until when not, at least as long as stopped."""
+        until = max(stopped_until, max(self.until.values(), default=-inf))
         if self.terminal == changes:
             until = max(until, self.terminal_until)
         return until if until > now else None

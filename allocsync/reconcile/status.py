@@ -52,3 +52,6 @@ class LoopStatus:
     first_answer_seen: bool
     stalled: str | None  # what stalls it, or None: an outage is not a stall
     stopping: bool
+    changes: int = 0  # how many allocations the newest generation declares otherwise than the baseline
+    held_reason: str = ""  # why the newest generation is held; empty: it is not
+    held_since: float | None = None

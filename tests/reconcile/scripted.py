@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Self
 
 from allocsync.errors import BulkUnavailable
+from allocsync.planning.guard import NO_LIMIT, Limit
 from allocsync.planning.model import (
     Accepted,
     AllocationId,
@@ -21,7 +22,7 @@ from allocsync.planning.model import (
     Snapshot,
     UpdateAnswer,
 )
-from allocsync.planning.record import OUTCOMES, IntentRecord
+from allocsync.planning.record import OUTCOMES, IntentRecord, Restored
 from allocsync.reconcile.events import KINDS, Event
 from allocsync.reconcile.limiter import Slot
 from allocsync.reconcile.loop import Loop
@@ -139,11 +140,21 @@ def generation(region: str = "wanted", keys: tuple[AllocationId, ...] = KEYS, **
 
 
 class Run:
-    """A loop that runs until the context ends, and what it has told."""
+    """A loop that runs until the context ends, and what it has told; `before` ran on the same state."""
 
-    def __init__(self, api: Api, *, bulk: BulkPolicy = BulkPolicy.AUTO, limit: int = 8) -> None:
+    def __init__(
+        self,
+        api: Api,
+        *,
+        bulk: BulkPolicy = BulkPolicy.AUTO,
+        limit: int = 8,
+        rail: Limit = NO_LIMIT,
+        before: "Run | None" = None,
+    ) -> None:
         self.told: list[Event] = []
         self.journal = ListJournal()
+        if before is not None:
+            self.journal.memories = dict(before.journal.memories)
         self.loop = Loop(
             api=api,
             clock=VirtualClock(),
@@ -153,6 +164,8 @@ class Run:
             limits=dict.fromkeys(Slot, limit),
             backoff=lambda failures, after: max(float(failures), after or 0.0),
             bulk=bulk,
+            rail=rail,
+            restored=Restored(memories=self.journal.memories),
         )
 
     async def __aenter__(self) -> Self:

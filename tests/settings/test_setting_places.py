@@ -30,6 +30,7 @@ BAD = {
     "state_dir": "a\0b",
     "listen": "nowhere",
     "mode": "enforced",
+    "max_changes_percent": "101",
     "resync_seconds": "1min",
     "concurrency_max": "many",
     "bulk": "yes",
