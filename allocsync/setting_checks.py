@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 _HIGHEST_PORT = 65535
+TOKEN_LENGTH = 16  # what can be guessed is as good as open
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +74,10 @@ def check_secret(secret: SecretStr) -> SecretStr:
     if not text or not all("!" <= c <= "~" for c in text):
         raise ValueError("not a header value")
     return secret
+
+
+def check_token(token: SecretStr) -> SecretStr:
+    """Accept what can travel in a header and cannot be guessed."""
+    if len(check_secret(token).get_secret_value()) < TOKEN_LENGTH:
+        raise ValueError("too short")
+    return token

@@ -22,7 +22,15 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from allocsync.errors import SettingsError
 from allocsync.planning.model import Mode
-from allocsync.setting_checks import Expects, check_listen, check_path, check_secret, check_url
+from allocsync.setting_checks import (
+    TOKEN_LENGTH,
+    Expects,
+    check_listen,
+    check_path,
+    check_secret,
+    check_token,
+    check_url,
+)
 from allocsync.setting_sources import (
     Given,
     flag_name,
@@ -36,7 +44,7 @@ from allocsync.setting_sources import (
 
 CONFIG_VARIABLE = "ALLOCSYNC_CONFIG"
 CREDENTIALS = frozenset(
-    {"api_token", "application_id", "api_ca_file", "api_certificate_file", "api_key_file"}
+    {"api_token", "application_id", "api_ca_file", "api_certificate_file", "api_key_file", "listen_token"}
 )
 SECRETS_DIRECTORY = Path("/run/secrets")
 _SECONDS_PER_WEEK = 604_800
@@ -76,6 +84,16 @@ class Settings(BaseSettings):
     listen: Annotated[str, AfterValidator(check_listen), Expects("HOST:PORT", "127.0.0.1:9847")] = Field(
         default="127.0.0.1:9847",
         description="HOST:PORT of metrics, health and status; port 0 lets the system choose.",
+    )
+    listen_token: Annotated[
+        Annotated[SecretStr, AfterValidator(check_token)] | None,
+        Expects(
+            f"one word of {TOKEN_LENGTH} or more visible ASCII characters",
+            "the secret without spaces or quotes",
+        ),
+    ] = Field(
+        default=None,
+        description="Bearer token for orders to the daemon. Unset: one is made, for this user, in state_dir.",
     )
     mode: Annotated[Mode, Expects("one of enforce, observe, suspend", "enforce")] = Field(
         default=Mode.ENFORCE,

@@ -24,6 +24,7 @@ COMMANDS = (
     "validate",
     "status",
     "explain",
+    "approve",
     "history",
     "export",
     "schema",

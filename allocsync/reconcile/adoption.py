@@ -116,7 +116,7 @@ class Adoption:
         self._place(lane)
         return differs
 
-    def approve(self, digest: str) -> int:
+    def approve(self, digest: str, by: str) -> int:
         """Let the generation that is held through, named by its digest or the beginning; how much it changes.
 
         Raises:
@@ -131,7 +131,7 @@ class Adoption:
                 f"the generation that is held is {name}, not {digest}: the files have changed since, or it "
                 f"is a slip. Read `allocsync plan`, then `allocsync approve {name}`"
             )
-        self._tell("generation_approved", generation=generation.digest, changes=ruling.changes)
+        self._tell("generation_approved", generation=generation.digest, changes=ruling.changes, by=by)
         self.adopt(generation, approved=True)
         return ruling.changes
 

@@ -120,9 +120,9 @@ class Loop:
         self._adoption.adopt(generation, approved=approved, whole=whole)
         self._changed.set()
 
-    def approve(self, digest: str) -> int:
+    def approve(self, digest: str, by: str = "") -> int:
         """Let the generation that is held through; see `Adoption.approve`."""
-        changes = self._adoption.approve(digest)
+        changes = self._adoption.approve(digest, by)
         self._changed.set()
         return changes
 

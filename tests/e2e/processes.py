@@ -82,6 +82,15 @@ class Daemon:
         async with aiohttp.ClientSession() as http, http.get(self.url + path) as answer:
             return answer.status, await answer.text()
 
+    async def order(self, path: str, token: str | None = None) -> tuple[int, str]:
+        """Status and text of what it answers to an order."""
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        async with (
+            aiohttp.ClientSession(headers=headers) as http,
+            http.post(self.url + path) as answer,
+        ):
+            return answer.status, await answer.text()
+
     async def in_sync(self, number: int, seconds: float = 30.0) -> None:
         """Wait until it says that so many are in sync."""
         async with asyncio.timeout(seconds):

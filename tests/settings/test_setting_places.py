@@ -29,6 +29,7 @@ BAD = {
     "desired": "a\0b",
     "state_dir": "a\0b",
     "listen": "nowhere",
+    "listen_token": "hunter2hunter2",
     "mode": "enforced",
     "max_changes_percent": "101",
     "resync_seconds": "1min",
