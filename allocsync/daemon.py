@@ -129,7 +129,13 @@ class Daemon:
             ready=lambda: health.ready(loop.status(), up_seconds=self._clock.now() - self._started_at),
         )
         self._token = listen_token.held(self.settings.state_dir, self.settings.listen_token)
-        orders = Orders(token=lambda: self._token, sync=loop.sync, reload=self.reload, approve=loop.approve)
+        orders = Orders(
+            token=lambda: self._token,
+            sync=loop.sync,
+            reload=self.reload,
+            approve=loop.adoption.approve,
+            pauses=loop.pauses,
+        )
         async with serve_web(self.settings.listen, make_app(pages, orders)) as self.address:
             self.bound.set()
             host, port = self.address

@@ -25,6 +25,8 @@ COMMANDS = (
     "status",
     "explain",
     "approve",
+    "pause",
+    "resume",
     "history",
     "export",
     "schema",

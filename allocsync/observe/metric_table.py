@@ -23,6 +23,7 @@ CODES = (
 )
 _LANES = ("read", "write")
 _WAYS = ("bulk", "get")
+_SCOPES = ("all", "one")
 _REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 75, 120)
 _WAIT_BUCKETS = (5, 10, 15, 20, 30, 60, 90, 120, 180, 300, 900, 3600)
 
@@ -127,6 +128,8 @@ METRICS = (
     _state("generation_timestamp_seconds", "When the generation in force was adopted; 0: there is none."),
     _state("generation_held", "1 if a rail holds the newest generation until it is approved."),
     _state("generation_held_timestamp_seconds", "Since when it is held; 0: it is not."),
+    _state("pauses", "Pauses in force, by what they are of: everything, or one allocation.", scope=_SCOPES),
+    _state("pause_end_timestamp_seconds", "When the last of them ends; 0: there is none.", scope=_SCOPES),
     _state(
         "generation_changed_allocations",
         "Allocations that the newest generation declares otherwise than the baseline does.",

@@ -193,6 +193,8 @@ def _read(status: LoopStatus) -> dict[str, dict[tuple[str, ...], float]]:
     labelled: dict[str, Mapping[str, float] | Mapping[Condition, int]] = {
         "generation_info": {status.generation: 1.0} if status.generation else {},
         "allocations": status.conditions,
+        "pauses": {scope: number for scope, (number, _) in status.pauses.items()},
+        "pause_end_timestamp_seconds": {scope: end for scope, (_, end) in status.pauses.items()},
         "queue_depth": status.queued,
         "in_flight": status.in_flight,
         "concurrency_limit": status.limits,

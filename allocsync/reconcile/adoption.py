@@ -32,8 +32,9 @@ class Adoption:
         lanes: dict[AllocationId, Lane],
         first_look_at: Callable[[float], float],
         place: Callable[[Lane], None],
+        wake: Callable[[], None],
     ) -> None:
-        """`lanes` are the loop's own; `place` puts one where it belongs in the queue."""
+        """`lanes` are the loop's; `place` puts one where it belongs in the queue, `wake` has that read."""
         self._clock = clock
         self._tell = tell
         self._keeper = keeper
@@ -41,6 +42,7 @@ class Adoption:
         self._lanes = lanes
         self._first_look_at = first_look_at
         self._place = place
+        self._wake = wake
         self.generation: Generation | None = None
         self.since: float | None = None
         self.held_since: float | None = None
@@ -75,6 +77,7 @@ class Adoption:
                 removed += self._want(self._lanes[key], None, generation, now)
         anew = self.digest != generation.digest
         self.generation, self.since = generation, self._clock.wall()
+        self._wake()
         if ruling.held:
             self._held(ruling, anew=anew)
             return
@@ -116,7 +119,7 @@ class Adoption:
         self._place(lane)
         return differs
 
-    def approve(self, digest: str, by: str) -> int:
+    def approve(self, digest: str, by: str = "") -> int:
         """Let the generation that is held through, named by its digest or the beginning; how much it changes.
 
         Raises:

@@ -26,6 +26,8 @@ def project(lane: Lane, now: float, resync_seconds: float) -> tuple[Condition, s
         return Condition.MISSING, "the API answers 410 Cloud not found; nothing is sent"
     if lane.desired is not None and lane.desired.mode is Mode.SUSPEND:
         return Condition.SUSPENDED, "mode suspend"
+    if (pause := lane.stops.paused(lane.id, now)) is not None:
+        return Condition.SUSPENDED, str(pause)
     known = lane.compared is not None and lane.compared == lane.desired
     if known and not lane.changes and now - lane.observed_at <= BELIEVED_RESYNCS * resync_seconds:
         return Condition.IN_SYNC, ""
@@ -38,8 +40,8 @@ def _held(lane: Lane, *, known: bool) -> str:
     """What holds it; empty where nothing does."""
     if lane.desired is None:
         return "; ".join(lane.problems) or "not declared any more"
-    if held := lane.stops.why(lane.id):
-        return held
+    if lane.id in lane.stops.held:
+        return lane.stops.held_reason
     if known and lane.changes and lane.restraint.journal_problem:
         why = lane.restraint.journal_problem
         return f"the journal cannot be written ({why}), and nothing is sent without it"

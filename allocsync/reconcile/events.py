@@ -14,6 +14,9 @@ update_settled       what was found out after it was sent: outcome (applied appl
                      not_applied superseded void stale_overwrite), reason, sequence (its row in the
                      journal), waited_seconds (since it became unknown or was accepted), fields
 condition_changed    before, after, reason
+pause_begun          scope (all one), ends, reason, owner
+pause_lifted         scope, by
+pause_ended          scope
 resync_started       how (bulk get), allocations
 resync_finished      how, allocations, differ, elapsed_seconds
 bulk_unavailable     reason, supported
@@ -37,6 +40,9 @@ KINDS = (
     "update_finished",
     "update_settled",
     "condition_changed",
+    "pause_begun",
+    "pause_lifted",
+    "pause_ended",
     "resync_started",
     "resync_finished",
     "bulk_unavailable",

@@ -79,7 +79,7 @@ class Lane:
             return Turn(self.look_at, Slot.READ, Priority.READ_BACK)
         if self.desired is None or self.desired.mode is model.Mode.SUSPEND:
             return Turn(inf, Slot.READ, Priority.RESYNC)
-        enforced = self.desired.mode is model.Mode.ENFORCE and not self.stops.why(self.id)
+        enforced = self.desired.mode is model.Mode.ENFORCE and self.stops.until(self.id) == -inf
         if self.read_failures:
             return Turn(self.look_at, Slot.READ, Priority.RETRY)
         if self.desired != self.compared:
@@ -209,7 +209,7 @@ class Lane:
         """
         if self.desired != update.desired:
             return "the desired state changed"
-        if why := self.stops.why(self.id):
+        if why := self.stops.why(self.id, now):
             return why
         fresh = self.rules.fresh_seconds + (commit_seconds if self.rebuilt else 0.0)
         if now - update.snapshot_ended > fresh:

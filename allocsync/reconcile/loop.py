@@ -28,6 +28,7 @@ from allocsync.reconcile.explain import Explanation, NotFound, explain
 from allocsync.reconcile.keeper import Keeper
 from allocsync.reconcile.lane import Lane
 from allocsync.reconcile.limiter import Limiter, Slot
+from allocsync.reconcile.pauses import Pauses
 from allocsync.reconcile.ports import Api, Clock, Journal
 from allocsync.reconcile.queue import Queue
 from allocsync.reconcile.rails import Rails
@@ -80,7 +81,7 @@ class Loop:
             api=api, clock=clock, tell=self._tell, rules=rules, backoff=backoff, policy=bulk
         )
         stops = self._keeper.stops
-        self._adoption = Adoption(
+        self.adoption = Adoption(
             clock=clock,
             tell=self._tell,
             keeper=self._keeper,
@@ -88,6 +89,7 @@ class Loop:
             lanes=self._lanes,
             first_look_at=self._resync.first_look_at,
             place=self._place,
+            wake=self._changed.set,
         )
         self._cycle = Cycle(
             api=api,
@@ -99,8 +101,16 @@ class Loop:
             backoff=backoff,
             keeper=self._keeper,
             resync_seconds=self._resync.next_look_seconds,
-            generation=lambda: self._adoption.digest,
+            generation=lambda: self.adoption.digest,
             stopping=lambda: self._stopping,
+        )
+        self.pauses = Pauses(
+            keeper=self._keeper,
+            clock=clock,
+            tell=self._tell,
+            lanes=self._lanes,
+            place=self._place,
+            wake=self._changed.set,
         )
         for lane in self._keeper.left_open():
             self._lanes[lane.id] = lane
@@ -117,18 +127,11 @@ class Loop:
 
     def adopt(self, generation: Generation, *, approved: bool = False, whole: bool = True) -> None:
         """Put a generation in force at once, as far as the rail lets it; see `Adoption.adopt`."""
-        self._adoption.adopt(generation, approved=approved, whole=whole)
-        self._changed.set()
-
-    def approve(self, digest: str, by: str = "") -> int:
-        """Let the generation that is held through; see `Adoption.approve`."""
-        changes = self._adoption.approve(digest, by)
-        self._changed.set()
-        return changes
+        self.adoption.adopt(generation, approved=approved, whole=whole)
 
     def conclude(self) -> None:
         """Nothing more comes: if all is settled now, it is what the next generation is compared with."""
-        self._adoption.tend(settled=self._board.nothing_to_do(), least_seconds=0.0)
+        self.adoption.tend(settled=self._board.nothing_to_do(), least_seconds=0.0)
 
     # Running.
 
@@ -150,8 +153,9 @@ class Loop:
     def _dispatch(self, group: asyncio.TaskGroup) -> None:
         now = self._turned_at = self._clock.now()
         self._changed.clear()
-        self._adoption.tend(settled=self._board.nothing_to_do())
-        if self._resync.due(now) and self._adoption.generation is not None:
+        self.pauses.tend()
+        self.adoption.tend(settled=self._board.nothing_to_do())
+        if self._resync.due(now) and self.adoption.generation is not None:
             self._resync.start(group, self._lanes, place=self._place, finished=self._changed.set)
         for slot in Slot:
             while self._limiter.admit(slot, now) is None:
@@ -256,10 +260,10 @@ class Loop:
 
     def status(self) -> LoopStatus:
         """The loop as it is now."""
-        now, ruling = self._clock.now(), self._adoption.ruling
+        now, ruling = self._clock.now(), self.adoption.ruling
         return LoopStatus(
-            generation=self._adoption.digest or None,
-            generation_since=self._adoption.since,
+            generation=self.adoption.digest or None,
+            generation_since=self.adoption.since,
             conditions=dict(self._board.counts),
             open_intents=sum(lane.intent is not None for lane in self._lanes.values()),
             settle_seconds=self._keeper.settle.seconds(now),
@@ -272,7 +276,8 @@ class Loop:
             stopping=self._stopping,
             changes=ruling.changes if ruling else 0,
             held_reason=ruling.reason if ruling else "",
-            held_since=self._adoption.held_since,
+            held_since=self.adoption.held_since,
+            pauses=self.pauses.ends(),
         )
 
     def _last_full_look(self, now: float) -> float | None:

@@ -50,8 +50,9 @@ class Rails:
 
     def tend(self, now: float, *, settled: bool, least_seconds: float | None = None) -> None:
         """Move the baseline if it is time; `settled`: nothing of what is in force is still to be done."""
-        if self._current is None or self._waiting is None:
-            return
+        if self._current is None or self._waiting is None or self._stops.everything is not None:
+            return  # what nothing is sent of shows nothing
+        settled = settled and not self._stops.pauses
         since, current = self._current
         first_since, first = self._waiting
         least = self._rules.rail_settled_seconds if least_seconds is None else least_seconds

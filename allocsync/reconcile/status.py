@@ -4,7 +4,7 @@ Times are seconds since the epoch, for people; the deciders never see them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from allocsync.planning.model import AllocationId
@@ -55,3 +55,4 @@ class LoopStatus:
     changes: int = 0  # how many allocations the newest generation declares otherwise than the baseline
     held_reason: str = ""  # why the newest generation is held; empty: it is not
     held_since: float | None = None
+    pauses: Mapping[str, tuple[int, float]] = field(default_factory=dict)  # by scope: number, last end

@@ -1,29 +1,61 @@
-"""Who forbids updates from outside: a rail that holds a generation. Shared by all lanes. Pure.
+"""Who forbids updates from outside: a rail that holds a generation, and pauses. Shared by all lanes. Pure.
 
 The rule: a stop forbids updates and never looks, so that what is open is still read back and what differs is
-still said. It is asked for when an update is planned and again just before it is sent.
+still said. It is asked for when an update is planned and again just before it is sent. A pause has an end.
 
-Left out: what the API's answers forbid (`restraint`), and who sets a stop (`rails`).
+Left out: what the API's answers forbid (`restraint`), and who sets a stop (`rails`, `pauses`).
 """
 
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 
 from allocsync.planning.model import AllocationId
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """No updates before `until`; `ends_at` is the same moment on the wall clock, `ends` for people."""
+
+    until: float
+    ends_at: float
+    ends: str
+    reason: str
+    owner: str
+
+    def __str__(self) -> str:
+        """When it ends, whose it is and why."""
+        return f"paused until {self.ends} by {self.owner}: {self.reason}"
+
+
 @dataclass(slots=True)
 class Stops:
-    """`held` are the allocations that a rail holds, for the one reason `held_reason`."""
+    """`held` are the allocations that a rail holds, for the one reason `held_reason`.
+
+    `everything` is the pause of all, `pauses` are those of single ones; one that is over means nothing.
+    """
 
     held: AbstractSet[AllocationId] = frozenset()
     held_reason: str = ""
+    everything: Pause | None = None
+    pauses: dict[AllocationId, Pause] = field(default_factory=dict)
 
     def until(self, key: AllocationId) -> float:
         """Until when this allocation may not be updated; infinity: until that is lifted."""
-        return inf if key in self.held else -inf
+        if key in self.held:
+            return inf
+        pauses = (self.everything, self.pauses.get(key))
+        return max((pause.until for pause in pauses if pause is not None), default=-inf)
 
-    def why(self, key: AllocationId) -> str:
+    def paused(self, key: AllocationId, now: float) -> Pause | None:
+        """The pause that it is in, the one that ends last; None where there is none."""
+        own, found = self.pauses.get(key), self.everything
+        if own is not None and (found is None or own.until > found.until):
+            found = own
+        return found if found is not None and found.until > now else None
+
+    def why(self, key: AllocationId, now: float) -> str:
         """Why it may not be updated; empty where it may."""
-        return self.held_reason if key in self.held else ""
+        if key in self.held:
+            return self.held_reason
+        return str(self.paused(key, now) or "")

@@ -117,7 +117,7 @@ async def test_what_is_the_same_goes_on_and_what_is_removed_stays_in_force_over_
         await asyncio.sleep(120)
         assert sorted({key for _, key in api.posts}) == [KEYS[15], KEYS[30]]
         assert {*held(again)} == {*KEYS[:10]}
-        assert again.loop.approve(cut.digest[:8]) == 30
+        assert again.loop.adoption.approve(cut.digest[:8]) == 30
         await asyncio.sleep(120)
         assert not held(again)
         assert {key for key, region in regions(api).items() if region == "edited"} == {*KEYS[:10]}
@@ -150,15 +150,15 @@ async def test_taking_the_edit_back_opens_it_and_an_approval_lets_it_through_onc
         assert run.count(Condition.IN_SYNC) == len(KEYS)
         assert run.loop.status().held_since is None
         with pytest.raises(NotHeldError, match="no generation is held"):
-            run.loop.approve(edited(20).digest)
+            run.loop.adoption.approve(edited(20).digest)
         run.loop.adopt(edited(20))
         for wrong in ("", "0020", edited(30).digest):
             with pytest.raises(NotHeldError, match=f"the generation that is held is 0020edit, not {wrong}"):
-                run.loop.approve(wrong)
+                run.loop.adoption.approve(wrong)
         await asyncio.sleep(5)
         assert not api.posts
         assert run.loop.status().held_since is not None
-        assert run.loop.approve("0020edit") == 20
+        assert run.loop.adoption.approve("0020edit") == 20
         await asyncio.sleep(5)
         assert len(api.posts) == 20
         assert run.count(Condition.IN_SYNC) == len(KEYS)
