@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ from allocsync.journal.file import JournalFile
 from allocsync.journal.writer import Journal
 from allocsync.planning.guard import Limit
 from allocsync.planning.record import Restored
+from allocsync.planning.windows import Windows, parse_windows
 from allocsync.reconcile.events import Observer
 from allocsync.reconcile.limiter import Slot
 from allocsync.reconcile.loop import Loop
@@ -76,13 +78,14 @@ def build_loop(
     restored: Restored,
 ) -> Loop:
     """The loop that the settings describe."""
-    rules = Rules(settle_seconds=settings.settle_seconds)
+    rules = Rules(
+        settle_seconds=settings.settle_seconds,
+        writes_per_hour=settings.max_writes_per_hour,
+        windows=parse_windows(settings.write_windows) if settings.write_windows else Windows(),
+    )
     if settings.resync_seconds is not None:
-        rules = Rules(
-            settle_seconds=settings.settle_seconds,
-            resync_bulk_seconds=settings.resync_seconds,
-            resync_each_seconds=settings.resync_seconds,
-        )
+        seconds = settings.resync_seconds
+        rules = replace(rules, resync_bulk_seconds=seconds, resync_each_seconds=seconds)
     return Loop(
         api=api,
         clock=clock,

@@ -19,6 +19,8 @@ from allocsync.settings import Settings
     "listen",
     "mode",
     "max_changes_percent",
+    "max_writes_per_hour",
+    "write_windows",
     "resync_seconds",
     "concurrency_max",
     "bulk",

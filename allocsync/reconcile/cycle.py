@@ -160,6 +160,7 @@ class Cycle:
             lane.withdraw(held_back, now=self._clock.now(), delay_seconds=delay)
             self._finished(lane, update, name, NotSent(held_back), 0.0)
             return
+        self._keeper.spend(lane.id)
         begun = self._clock.now()
         self._deadlines[lane.id] = begun + self._rules.post_deadline_seconds
         answer = await self._api.update(lane.id, update.body)

@@ -86,7 +86,7 @@ def find(name: str, lanes: Mapping[AllocationId, Lane]) -> AllocationId | NotFou
 
 def _explanation(lane: Lane, status: AllocationStatus, moment: Moment) -> Explanation:
     current = lane.desired is not None and lane.compared == lane.desired
-    held_until = max([moment.now, lane.stops.until(lane.id), *lane.restraint.until.values()])
+    held_until = max([moment.now, lane.stops.ordered_until(lane.id), *lane.restraint.until.values()])
     if lane.restraint.terminal and lane.restraint.terminal == lane.changes:
         held_until = max(held_until, lane.restraint.terminal_until)
     return Explanation(

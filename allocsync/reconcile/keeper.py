@@ -12,6 +12,7 @@ from typing import Any
 from allocsync.planning.model import AllocationId
 from allocsync.planning.record import Restored
 from allocsync.reconcile import memory
+from allocsync.reconcile.budget import Budget
 from allocsync.reconcile.lane import Lane
 from allocsync.reconcile.past import Past
 from allocsync.reconcile.ports import Clock, Journal
@@ -19,7 +20,7 @@ from allocsync.reconcile.rules import Rules
 from allocsync.reconcile.settle import Settle
 from allocsync.reconcile.stops import Stops
 
-ALLOCATION, SETTLE = "allocation/", "settle"  # the keys of what is kept
+ALLOCATION, SETTLE, WRITES = "allocation/", "settle", "writes"  # the keys of what is kept
 FORGOTTEN_SECONDS = 86_400.0  # older than anything that is slowed down; also of what nobody declares any more
 
 
@@ -36,7 +37,10 @@ class Keeper:
         self._offset_seconds = clock.wall() - clock.now()
         now = clock.now()
         self.settle = Settle(rules)
-        self.stops = Stops()
+        self.stops = Stops(budget=Budget(rules.writes_per_hour), windows=rules.windows)
+        self.stops.offset_seconds = self._offset_seconds
+        if WRITES in self._kept:
+            self.stops.budget.load(self._kept[WRITES], self._offset_seconds, now)
         if SETTLE in self._kept:
             self.settle.load(self._kept[SETTLE], self._offset_seconds, now)
         for name in [name for name in self._kept if name.startswith(ALLOCATION)]:
@@ -68,6 +72,11 @@ class Keeper:
         """Have what must survive a restart kept, where it changed."""
         self.keep_value(f"{ALLOCATION}{lane.id}", memory.dump(lane, self._offset_seconds))
         self.keep_value(SETTLE, self.settle.dump(self._offset_seconds))
+
+    def spend(self, key: AllocationId) -> None:
+        """An update leaves: it counts for the hour."""
+        self.stops.budget.spend(key, self._clock.now())
+        self.keep_value(WRITES, self.stops.budget.dump(self._offset_seconds))
 
     def recalled(self, prefix: str) -> Mapping[str, Any]:
         """All that is kept under names that begin so, by the rest of the name."""

@@ -79,7 +79,7 @@ class Lane:
             return Turn(self.look_at, Slot.READ, Priority.READ_BACK)
         if self.desired is None or self.desired.mode is model.Mode.SUSPEND:
             return Turn(inf, Slot.READ, Priority.RESYNC)
-        enforced = self.desired.mode is model.Mode.ENFORCE and self.stops.until(self.id) == -inf
+        enforced = self.desired.mode is model.Mode.ENFORCE and self.stops.ordered_until(self.id) == -inf
         if self.read_failures:
             return Turn(self.look_at, Slot.READ, Priority.RETRY)
         if self.desired != self.compared:
@@ -177,7 +177,7 @@ class Lane:
         body, problems = update_body(desired, cloud)
         if problems:
             self.restraint.refuse(self.changes, "; ".join(problems), now + self.rules.terminal_seconds)
-        until = self.restraint.forbids(self.changes, now, stopped_until=self.stops.until(self.id))
+        until = self.restraint.forbids(self.changes, now, stopped_until=self.stops.until(self.id, now))
         if until is not None:
             self.look_at = min(resync, until)
             return None

@@ -95,6 +95,7 @@ class Pauses:
     def tend(self) -> None:
         """End those that are over."""
         now, stops = self._clock.now(), self._stops
+        stops.offset_seconds = self._clock.wall() - now  # wall clocks are set now and then
         over: list[AllocationId | None] = [key for key, pause in stops.pauses.items() if pause.until <= now]
         if stops.everything is not None and stops.everything.until <= now:
             over.append(None)

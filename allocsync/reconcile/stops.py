@@ -1,4 +1,4 @@
-"""Who forbids updates from outside: a rail that holds a generation, and pauses. Shared by all lanes. Pure.
+"""Who forbids updates from outside: a rail, a pause, the clock, a budget. Shared by all lanes. Pure.
 
 The rule: a stop forbids updates and never looks, so that what is open is still read back and what differs is
 still said. It is asked for when an update is planned and again just before it is sent. A pause has an end.
@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from math import inf
 
 from allocsync.planning.model import AllocationId
+from allocsync.planning.windows import Windows
+from allocsync.reconcile.budget import Budget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,16 +34,25 @@ class Pause:
 class Stops:
     """`held` are the allocations that a rail holds, for the one reason `held_reason`.
 
-    `everything` is the pause of all, `pauses` are those of single ones; one that is over means nothing.
+    `windows` and `budget` limit all updates together. `everything` is the pause of all, `pauses` are those of
+    single ones; one that is over means nothing.
     """
 
+    windows: Windows = field(default_factory=Windows)
+    budget: Budget = field(default_factory=Budget)
+    offset_seconds: float = 0.0  # from the lanes' clock to the wall clock
     held: AbstractSet[AllocationId] = frozenset()
     held_reason: str = ""
     everything: Pause | None = None
     pauses: dict[AllocationId, Pause] = field(default_factory=dict)
 
-    def until(self, key: AllocationId) -> float:
+    def until(self, key: AllocationId, now: float) -> float:
         """Until when this allocation may not be updated; infinity: until that is lifted."""
+        closed = self.windows.closed_seconds(now + self.offset_seconds)
+        return max(self.ordered_until(key), now + closed if closed else -inf, self.budget.turn(key, now))
+
+    def ordered_until(self, key: AllocationId) -> float:
+        """Likewise, as far as it is held or paused."""
         if key in self.held:
             return inf
         pauses = (self.everything, self.pauses.get(key))
@@ -58,4 +69,16 @@ class Stops:
         """Why it may not be updated; empty where it may."""
         if key in self.held:
             return self.held_reason
-        return str(self.paused(key, now) or "")
+        return str(self.paused(key, now) or self.limit(now))
+
+    def limit(self, now: float) -> str:
+        """Which limit to all updates is reached; empty: none."""
+        if self.windows.closed_seconds(now + self.offset_seconds):
+            return (
+                f"updates are sent in the windows of ALLOCSYNC_WRITE_WINDOWS alone: {self.windows.text} UTC"
+            )
+        if self.budget.empty(now):
+            return (
+                f"{self.budget.most:,} updates in an hour are all that ALLOCSYNC_MAX_WRITES_PER_HOUR allows"
+            )
+        return ""

@@ -36,7 +36,7 @@ REACHES_THROUGH = frozenset(
 
 DECIDERS = (
     *("queue", "lane", "limiter", "decision", "leaves", "rules", "condition", "report", "explain"),
-    *("settle", "ghosts", "restraint", "past", "keeping", "memory", "stops"),
+    *("settle", "ghosts", "restraint", "past", "keeping", "memory", "stops", "budget"),
 )
 
 

@@ -149,6 +149,7 @@ class Run:
         bulk: BulkPolicy = BulkPolicy.AUTO,
         limit: int = 8,
         rail: Limit = NO_LIMIT,
+        rules: Rules = Rules(),  # noqa: B008 - a value
         before: "Run | None" = None,
     ) -> None:
         self.told: list[Event] = []
@@ -160,7 +161,7 @@ class Run:
             clock=VirtualClock(),
             journal=self.journal,
             observer=self.told.append,
-            rules=Rules(),
+            rules=rules,
             limits=dict.fromkeys(Slot, limit),
             backoff=lambda failures, after: max(float(failures), after or 0.0),
             bulk=bulk,
