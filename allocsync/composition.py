@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,9 +18,11 @@ from allocsync.api.retry import FullJitter
 from allocsync.clock import SystemClock
 from allocsync.journal.file import JournalFile
 from allocsync.journal.writer import Journal
+from allocsync.planning.guard import Limit
 from allocsync.planning.record import Restored
+from allocsync.planning.windows import Windows, parse_windows
 from allocsync.reconcile.events import Observer
-from allocsync.reconcile.limiter import Slot
+from allocsync.reconcile.limiter import MOST, Slot
 from allocsync.reconcile.loop import Loop
 from allocsync.reconcile.ports import Api, Clock
 from allocsync.reconcile.resync import BulkPolicy
@@ -27,7 +30,7 @@ from allocsync.reconcile.rules import Rules
 from allocsync.settings import Settings
 
 T = TypeVar("T")
-READS, WRITES = 64, 32
+READS = MOST[Slot.READ]
 
 
 @asynccontextmanager
@@ -75,13 +78,14 @@ def build_loop(
     restored: Restored,
 ) -> Loop:
     """The loop that the settings describe."""
-    rules = Rules(settle_seconds=settings.settle_seconds)
+    rules = Rules(
+        settle_seconds=settings.settle_seconds,
+        writes_per_hour=settings.max_writes_per_hour,
+        windows=parse_windows(settings.write_windows) if settings.write_windows else Windows(),
+    )
     if settings.resync_seconds is not None:
-        rules = Rules(
-            settle_seconds=settings.settle_seconds,
-            resync_bulk_seconds=settings.resync_seconds,
-            resync_each_seconds=settings.resync_seconds,
-        )
+        seconds = settings.resync_seconds
+        rules = replace(rules, resync_bulk_seconds=seconds, resync_each_seconds=seconds)
     return Loop(
         api=api,
         clock=clock,
@@ -89,10 +93,8 @@ def build_loop(
         restored=restored,
         observer=observer,
         rules=rules,
-        limits={
-            Slot.READ: settings.concurrency_max or READS,
-            Slot.WRITE: settings.concurrency_max or WRITES,
-        },
+        rail=Limit(percent=settings.max_changes_percent),
+        limits={slot: settings.concurrency_max or MOST[slot] for slot in Slot},
         backoff=FullJitter(uniform=clock.uniform).delay_seconds,
         bulk=BulkPolicy(settings.bulk),
     )

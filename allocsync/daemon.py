@@ -19,7 +19,7 @@ from typing import TextIO
 from prometheus_client import CollectorRegistry
 from structlog.typing import FilteringBoundLogger
 
-from allocsync import state_directory
+from allocsync import listen_token, state_directory
 from allocsync.api.client import AllocationClient
 from allocsync.api.location import AUTO
 from allocsync.clock import SystemClock
@@ -31,6 +31,7 @@ from allocsync.journal.writer import Journal
 from allocsync.observe import health, logs
 from allocsync.observe.log_events import LogObserver
 from allocsync.observe.metrics import Metrics
+from allocsync.observe.orders import Orders
 from allocsync.observe.web import Pages, make_app, serve_web
 from allocsync.planning.record import Restored
 from allocsync.reconcile.events import Observer, tell_all
@@ -93,7 +94,7 @@ class Daemon:
         """Run until `stop` or a signal.
 
         Raises:
-            SettingsError: the listener cannot be bound, or the state directory cannot be used.
+            SettingsError: the listener cannot be bound, or the state directory cannot be used or written to.
             AllocsyncError: somebody else holds the state directory.
         """
         lock = state_directory.held(self.settings.state_dir, command="run")
@@ -124,11 +125,18 @@ class Daemon:
             status=loop.status,
             allocations=loop.allocations,
             explain=loop.explain,
-            sync=loop.sync,
             live=lambda: health.live(loop.status()),
             ready=lambda: health.ready(loop.status(), up_seconds=self._clock.now() - self._started_at),
         )
-        async with serve_web(self.settings.listen, make_app(pages)) as self.address:
+        self._token = listen_token.held(self.settings.state_dir, self.settings.listen_token)
+        orders = Orders(
+            token=lambda: self._token,
+            sync=loop.sync,
+            reload=self.reload,
+            approve=loop.adoption.approve,
+            pauses=loop.pauses,
+        )
+        async with serve_web(self.settings.listen, make_app(pages, orders)) as self.address:
             self.bound.set()
             host, port = self.address
             self._sign(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
@@ -189,6 +197,7 @@ class Daemon:
         try:
             settings = self._reread()
             credentials = credentials_of(settings)
+            token = listen_token.held(self.settings.state_dir, settings.listen_token)
         except SettingsError as error:
             for line in str(error).splitlines():
                 self._say("settings_rejected", level="error", problem=line, note="what was read before stays")
@@ -200,6 +209,9 @@ class Daemon:
                 self._say(
                     "settings_changed", level="warning", settings=sorted(changed), note="restart to use them"
                 )
+        if token != self._token:
+            self._token = token
+            self._say("listen_token_renewed")
         if credentials != self._credentials:
             self._credentials = credentials
             self._api.use(credentials)

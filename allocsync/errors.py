@@ -5,6 +5,7 @@ AllocsyncError                  1
 ├── ApiError                    1    the Allocation API gave no usable answer to a command that needs one
 │   └── BulkUnavailable         1    `GET /allocations` cannot be used; reads go one by one
 ├── JournalUnavailable          1    the journal cannot be written for now, so nothing may be sent
+├── NotHeldError                1    no such generation is held, so that it cannot be approved
 ├── DaemonError                 1    the running daemon cannot say, or is not where it was waited for
 ├── SettingsError              78    the settings are wrong: name, value, where it came from, a hint
 └── UsageError                 64    the command line is wrong
@@ -66,6 +67,10 @@ class BulkUnavailable(ApiError):  # noqa: N818 - a finding that the loop acts on
 
 class JournalUnavailable(AllocsyncError):  # noqa: N818 - a finding that the loop acts on, not an accident
     """The journal cannot be written for now; `str()` is why."""
+
+
+class NotHeldError(AllocsyncError):
+    """No such generation is held: `str()` says which one is."""
 
 
 class DaemonError(AllocsyncError):

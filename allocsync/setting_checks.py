@@ -4,11 +4,15 @@ Left out: how a wrong one is told (`settings`).
 """
 
 from dataclasses import dataclass
+from typing import Annotated, TypeAlias
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
+from pydantic import AfterValidator, SecretStr
+
+from allocsync.planning.windows import parse_windows
 
 _HIGHEST_PORT = 65535
+TOKEN_LENGTH = 16  # what can be guessed is as good as open
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,12 @@ def parse_listen(text: str) -> tuple[str, int]:
 def check_listen(text: str) -> str:
     """Accept HOST:PORT."""
     parse_listen(text)
+    return text
+
+
+def check_windows(text: str) -> str:
+    """Accept times of the week."""
+    parse_windows(text)
     return text
 
 
@@ -73,3 +83,19 @@ def check_secret(secret: SecretStr) -> SecretStr:
     if not text or not all("!" <= c <= "~" for c in text):
         raise ValueError("not a header value")
     return secret
+
+
+def check_token(token: SecretStr) -> SecretStr:
+    """Accept what can travel in a header and cannot be guessed."""
+    if len(check_secret(token).get_secret_value()) < TOKEN_LENGTH:
+        raise ValueError("too short")
+    return token
+
+
+Secret: TypeAlias = Annotated[SecretStr, AfterValidator(check_secret)]
+IS_SECRET = Expects("one word of visible ASCII characters", "the secret without spaces or quotes")
+Token: TypeAlias = Annotated[SecretStr, AfterValidator(check_token)]
+IS_TOKEN = Expects(
+    f"one word of {TOKEN_LENGTH} or more visible ASCII characters", "the secret without spaces or quotes"
+)
+Times: TypeAlias = Annotated[str, AfterValidator(check_windows)]

@@ -22,7 +22,17 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from allocsync.errors import SettingsError
 from allocsync.planning.model import Mode
-from allocsync.setting_checks import Expects, check_listen, check_path, check_secret, check_url
+from allocsync.setting_checks import (
+    IS_SECRET,
+    IS_TOKEN,
+    Expects,
+    Secret,
+    Times,
+    Token,
+    check_listen,
+    check_path,
+    check_url,
+)
 from allocsync.setting_sources import (
     Given,
     flag_name,
@@ -36,7 +46,7 @@ from allocsync.setting_sources import (
 
 CONFIG_VARIABLE = "ALLOCSYNC_CONFIG"
 CREDENTIALS = frozenset(
-    {"api_token", "application_id", "api_ca_file", "api_certificate_file", "api_key_file"}
+    {"api_token", "application_id", "api_ca_file", "api_certificate_file", "api_key_file", "listen_token"}
 )
 SECRETS_DIRECTORY = Path("/run/secrets")
 _SECONDS_PER_WEEK = 604_800
@@ -44,10 +54,6 @@ _SECONDS_PER_WEEK = 604_800
 Bulk: TypeAlias = Literal["auto", "on", "off"]
 LogFormat: TypeAlias = Literal["auto", "console", "json"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
-
-
-_Secret = Annotated[SecretStr, AfterValidator(check_secret)]
-_IS_SECRET = Expects("one word of visible ASCII characters", "the secret without spaces or quotes")
 
 
 class Settings(BaseSettings):
@@ -77,9 +83,28 @@ class Settings(BaseSettings):
         default="127.0.0.1:9847",
         description="HOST:PORT of metrics, health and status; port 0 lets the system choose.",
     )
+    listen_token: Annotated[Token | None, IS_TOKEN] = Field(
+        default=None,
+        description="Bearer token for orders to the daemon. Unset: one is made, for this user, in state_dir.",
+    )
     mode: Annotated[Mode, Expects("one of enforce, observe, suspend", "enforce")] = Field(
         default=Mode.ENFORCE,
         description="What to do about a difference: enforce, observe (report only) or suspend.",
+    )
+    max_changes_percent: Annotated[
+        float, Field(ge=0, le=100, allow_inf_nan=False), Expects("a number of percent from 0 to 100", "30")
+    ] = Field(
+        default=30.0,
+        description="Most of 10 or more allocations that new files may change at once; 100 holds nothing.",
+    )
+    max_writes_per_hour: Annotated[
+        int | None, Field(ge=1, le=10**6), Expects("a whole number from 1 to 1000000", "500")
+    ] = Field(default=None, description="Most updates in any hour, restarts included. Unset: no limit.")
+    write_windows: Annotated[Times | None, Expects("times of the week in UTC", "Mon-Fri 22:00-06:00")] = (
+        Field(
+            default=None,
+            description="When updates may be sent, such as `Mon-Fri 22:00-06:00` (UTC). Unset: always.",
+        )
     )
     resync_seconds: Annotated[
         float | None,
@@ -112,11 +137,11 @@ class Settings(BaseSettings):
     log_level: Annotated[LogLevel, Expects("one of debug, info, warning, error", "info")] = Field(
         default="info", description="Least severe level that is logged: debug, info, warning or error."
     )
-    api_token: Annotated[_Secret | None, _IS_SECRET] = Field(
+    api_token: Annotated[Secret | None, IS_SECRET] = Field(
         default=None,
         description="Bearer token that every request to the API carries. Best given as a secret file.",
     )
-    application_id: Annotated[_Secret | None, _IS_SECRET] = Field(
+    application_id: Annotated[Secret | None, IS_SECRET] = Field(
         default=None,
         description="Application id that every request to the API carries. Best given as a secret file.",
     )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from allocsync import listen_token
 from allocsync.errors import AllocsyncError, SettingsError
 
 _LOCK = "lock"
@@ -59,7 +60,10 @@ def _somebody(lock: int, directory: Path) -> str:
         who, url = f"allocsync {holder['command']} (pid {holder['pid']})", holder["url"]
     except (ValueError, KeyError, TypeError):
         who, url = "another allocsync", ""  # it has the lock and has not written its name yet
-    leave = f"let it look at everything now: curl -X POST {url}/-/sync" if url else "leave the work to it."
+    token = directory / listen_token.NAME
+    shown = f"$(cat {token})" if token.exists() else "$ALLOCSYNC_LISTEN_TOKEN"
+    order = f'curl -X POST -H "Authorization: Bearer {shown}" {url}/-/sync'
+    leave = f"let it look at everything now: {order}" if url else "leave the work to it."
     return (
         f"{who} works with {directory}, and two writers would undo each other's work. Nothing was sent. "
         f"Stop it first, or {leave}"

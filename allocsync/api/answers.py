@@ -77,7 +77,7 @@ class NoAnswer:
 def snapshot_from(answer: Answer | NoAnswer, allocation_id: AllocationId) -> Snapshot:
     """What a read of this allocation found."""
     if isinstance(answer, NoAnswer):
-        return Failed(answer.reason)
+        return Failed(answer.reason, unreachable=not answer.sent)
     if answer.status == HTTPStatus.GONE:
         return Missing()
     cloud: Cloud | str = "" if answer.status != HTTPStatus.OK else _cloud(answer, allocation_id)
@@ -89,7 +89,7 @@ def snapshot_from(answer: Answer | NoAnswer, allocation_id: AllocationId) -> Sna
 def update_from(answer: Answer | NoAnswer, allocation_id: AllocationId) -> UpdateAnswer:
     """What became of an update of this allocation."""
     if isinstance(answer, NoAnswer):
-        return OutcomeUnknown(answer.reason) if answer.sent else NotSent(answer.reason)
+        return OutcomeUnknown(answer.reason) if answer.sent else NotSent(answer.reason, unreachable=True)
     status, after = answer.status, answer.retry_after_seconds
     if status == HTTPStatus.ACCEPTED:
         return Accepted(status, None)

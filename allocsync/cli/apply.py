@@ -49,6 +49,15 @@ class Tally:
             self.confirmed.add(event.allocation)
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be applied: whether somebody has approved it, and whether it is all that is declared."""
+
+    generation: Generation
+    approved: bool
+    whole: bool
+
+
 @click.command()
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -68,7 +77,10 @@ class Tally:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Apply only if what would be sent is what `plan --out FILE` wrote.",
 )
-@setting_options("api_url", "desired", "mode", "concurrency_max", "bulk", "settle_seconds", "state_dir")
+@setting_options(
+    *("api_url", "desired", "mode", "max_changes_percent", "concurrency_max", "bulk", "settle_seconds"),
+    "state_dir",
+)
 @click.pass_context
 def apply(
     context: click.Context,
@@ -79,7 +91,11 @@ def apply(
     digest: str | None,
     plan_file: Path | None,
 ) -> int:
-    """Bring live state in line once, and say exactly what was and was not applied."""
+    """Bring live state in line once, and say exactly what was and was not applied.
+
+    Files that change too much at once are held as the daemon holds them. A digest or a plan file is an
+    approval, and so is naming the allocations.
+    """
     reviewed = review.review_of(digest, plan_file)
     settings = settings_from(context, flags, existing=("desired",))
     loaded = load(settings.desired, default_mode=settings.mode)
@@ -88,23 +104,28 @@ def apply(
         settings = settings.model_copy(update={"bulk": "off"})
     tally = Tally()
     with state_directory.held(settings.state_dir, command="apply"):
-        rows = asyncio.run(_apply(settings, generation, tally, deadline_seconds, reviewed))
+        wish = Wish(generation, approved=bool(reviewed or ids), whole=not ids)
+        rows, held = asyncio.run(_apply(settings, wish, tally, deadline_seconds, reviewed))
     if as_json:
-        output.write_json(_as_json(rows, tally))
+        output.write_json({**_as_json(rows, tally), "rail": held or None})
     else:
         output.write_lines(_report(rows, tally))
+    if held:
+        raise errors.AllocsyncError(
+            f"{held}.\nTo apply it from here: read `allocsync plan`, then `allocsync apply --digest DIGEST`."
+        )
     in_sync = all(row.condition is Condition.IN_SYNC for row in rows)
     return errors.EXIT_FINE if in_sync else errors.EXIT_ERROR
 
 
 async def _apply(
     settings: Settings,
-    generation: Generation,
+    wish: Wish,
     tally: Tally,
     deadline_seconds: float,
     reviewed: review.Review | None,
-) -> list[AllocationStatus]:
-    clock = SystemClock()
+) -> tuple[list[AllocationStatus], str]:
+    clock, generation = SystemClock(), wish.generation
     async with open_journal(settings, clock) as (journal, restored), open_api(settings) as client:
         if restored.gap:
             click.echo(f"{visible(restored.gap)}; nothing is sent for a while", err=True)
@@ -116,7 +137,7 @@ async def _apply(
             api = review.Reviewed(client, generation, plan)
         loop = build_loop(settings, api=api, clock=clock, observer=tally, journal=journal, restored=restored)
         journal.on_change = lambda problem: _journal_changed(loop, problem)
-        return await _run(loop, generation, tally, deadline_seconds)
+        return await _run(loop, wish, tally, deadline_seconds)
 
 
 def _journal_changed(loop: Loop, problem: str | None) -> None:
@@ -128,12 +149,12 @@ def _journal_changed(loop: Loop, problem: str | None) -> None:
 
 
 async def _run(
-    loop: Loop, generation: Generation, tally: Tally, deadline_seconds: float
-) -> list[AllocationStatus]:
+    loop: Loop, wish: Wish, tally: Tally, deadline_seconds: float
+) -> tuple[list[AllocationStatus], str]:
     async with asyncio.TaskGroup() as group:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, _interrupted, loop)
-        loop.adopt(generation)
+        loop.adopt(wish.generation, approved=wish.approved, whole=wish.whole)
         running = group.create_task(loop.run())
         try:
             async with asyncio.timeout(deadline_seconds):
@@ -142,7 +163,8 @@ async def _run(
             pass  # the report says what is not settled
         loop.stop()
         await running
-        return list(loop.allocations())
+        loop.conclude()
+        return list(loop.allocations()), loop.status().held_reason
 
 
 def _interrupted(loop: Loop) -> None:

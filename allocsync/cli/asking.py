@@ -1,21 +1,24 @@
-"""Ask the running daemon over its listener, for the commands that say what it knows.
+"""Ask the running daemon over its listener, for the commands that say what it knows or give it an order.
 
 The rule: whatever goes wrong is one error that names the address and what to do next. What answers there may
 be anything, so an answer counts only when it has the shape that allocsync gives it.
 
-Left out: what is asked for and how it is shown (`status`, `explain`).
+Left out: what is asked for and how it is shown (`status`, `explain`, `approve`).
 """
 
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
 
+from allocsync import listen_token
 from allocsync.errors import DaemonError, UsageError
+from allocsync.planning.render import visible
 from allocsync.setting_checks import parse_listen
 from allocsync.settings import Settings
 
@@ -48,18 +51,69 @@ def daemon_url(given: str | None, settings: Settings) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def ask(url: str, path: str) -> Answer:
-    """GET a page of the daemon; `path` is percent-encoded. The HTTP status and the JSON object.
+def token_of(settings: Settings) -> str:
+    """The token that an order needs.
+
+    Raises:
+        DaemonError: this user knows none.
+    """
+    token = listen_token.found(settings.state_dir, settings.listen_token)
+    if token is None:
+        raise DaemonError(
+            f"orders need the daemon's token, and {settings.state_dir / listen_token.NAME} cannot be read. "
+            "Nothing was changed. Run this as the daemon's user with its ALLOCSYNC_STATE_DIR, or give "
+            "ALLOCSYNC_LISTEN_TOKEN"
+        )
+    return token
+
+
+async def order(url: str, path: str, body: Mapping[str, object], *, token: str) -> Mapping[str, Any]:
+    """POST an order to the daemon and give what it answers.
+
+    Raises:
+        NoAnswerError: nothing listens there, or no whole answer came in time.
+        DaemonError: the daemon refuses, and says why, or the answer is not one of allocsync's.
+    """
+    code, answer = await ask(url, path, order=body, token=token)
+    if code == HTTPStatus.UNAUTHORIZED:
+        raise DaemonError(
+            f"the daemon at {url} does not know this token, and nothing was changed. Is it another daemon, "
+            "or another ALLOCSYNC_STATE_DIR or ALLOCSYNC_LISTEN_TOKEN?"
+        )
+    if "error" in answer:
+        said = [
+            visible(str(answer["error"])),
+            *(f"  {visible(str(each))}" for each in answer.get("suggestions", ())),
+        ]
+        raise DaemonError("\n".join(said))
+    if code not in {HTTPStatus.OK, HTTPStatus.ACCEPTED}:
+        raise stranger(url, code)
+    return answer
+
+
+async def ask(
+    url: str, path: str, *, order: Mapping[str, object] | None = None, token: str | None = None
+) -> Answer:
+    """GET a page of the daemon, or POST an order. The HTTP status and the JSON object.
+
+    `path` is percent-encoded.
 
     Raises:
         NoAnswerError: nothing listens there, or no whole answer came in time.
         DaemonError: the answer is not one of allocsync's.
     """
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS, connect=5)
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout) as http,
-            http.get(URL(url + path, encoded=True), allow_redirects=False) as answer,
+            http.request(
+                "GET" if order is None else "POST",
+                URL(url + path, encoded=True),
+                json=order,
+                headers=headers,
+                allow_redirects=False,
+            ) as answer,
         ):
             body = await answer.read()
             code = answer.status

@@ -186,6 +186,7 @@ class _Story:
         """Tell one event, if it is worth telling."""
         tell = {
             "generation_adopted": self._adopted,
+            "generation_held": self._held,
             "resync_finished": self._resynced,
             "update_finished": self._finished,
             "update_settled": self._settled,
@@ -205,6 +206,9 @@ class _Story:
         self._line(
             "desired state", f"generation {generation}: {changed} allocations are new or changed", Tone.PLAIN
         )
+
+    def _held(self, event: Event) -> None:
+        self._line("held", str(event.fields["reason"]), Tone.BAD)
 
     def _resynced(self, event: Event) -> None:
         differ = int(str(event.fields["differ"]))

@@ -26,8 +26,8 @@ _ADVICE: Mapping[str, str] = {
     Condition.MISSING: "remove it from the files if it is gone for good; it is looked for from time to time",
     Condition.REFUSED: "take it out of the file if the API owns it, or ask its operator why it is ignored",
     Condition.CONTESTED: "find out who else sets the field; let only one of you declare it",
-    Condition.HELD: "correct the file; `allocsync validate` shows every mistake and its place",
-    Condition.SUSPENDED: "set its mode to enforce or observe when it is to be looked after again",
+    Condition.HELD: "see why; for a mistake in the files, `allocsync validate` shows every one and its place",
+    Condition.SUSPENDED: "see why: lift a pause with `allocsync resume`, change a mode in the files",
     Condition.DRIFTED: "set its mode to enforce to have it corrected, or declare what is live",
     Condition.FAILING: "see the last error; it is tried again by itself, and at once after an edit",
 }

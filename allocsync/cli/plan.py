@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from allocsync import errors
-from allocsync.cli import live, output, review
+from allocsync.cli import live, output, rail, review
 from allocsync.cli.options import Flags, setting_options, settings_from
 from allocsync.cli.selection import select
 from allocsync.composition import open_api
@@ -25,7 +25,7 @@ from allocsync.settings import Settings
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the plan to a file, too, for `apply --plan`.",
 )
-@setting_options("api_url", "desired", "mode", "concurrency_max", "bulk")
+@setting_options("api_url", "desired", "mode", "max_changes_percent", "concurrency_max", "bulk", "state_dir")
 @click.pass_context
 def plan(
     context: click.Context,
@@ -35,19 +35,26 @@ def plan(
     detailed_exitcode: bool,
     out: Path | None,
 ) -> int:
-    """Compare what is live with what is desired and show what an apply would send."""
+    """Compare what is live with what is desired and show what an apply would send.
+
+    Where the daemon would hold the files because they change too much, the plan says so.
+    """
     settings = settings_from(context, flags, existing=("desired",))
     loaded = load(settings.desired, default_mode=settings.mode)
     made, how = asyncio.run(_plan(settings, loaded, ids))
     if out is not None:
         output.write_file(out, render.as_json(made))
+    ruling = None if ids else rail.ruling_of(settings, loaded.generation)
+    held = ruling.reason if ruling else ""
     if as_json:
-        output.write_json(render.as_json(made))
+        output.write_json({**render.as_json(made), "rail": held or None})
     else:
         output.write_lines(render.text(made, read_how=how, files=loaded.generation.files))
         if made.updates:
             words = ["allocsync apply --digest", made.digest[: review.LEAST_DIGITS], *ids]
             output.write_lines([render.Line(f"Apply exactly this with: {' '.join(words)}")])
+        if held:
+            output.write_lines([render.Line(f"The daemon would wait: {held}.", render.Tone.BAD)])
     counts = made.counts
     if counts[planning.Verdict.FAILING] or loaded.problems:
         return errors.EXIT_ERROR

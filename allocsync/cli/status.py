@@ -41,11 +41,12 @@ TONES: Mapping[str, Tone] = {  # worst first: this is also the order in which th
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The daemon's answer."""
+    """The daemon's answer; `held` is why a rail holds the newest generation, empty where none does."""
 
     generation: str | None
     conditions: Mapping[str, int]
     allocations: Sequence[Mapping[str, str | None]]
+    held: str = ""
 
     @property
     def out_of_sync(self) -> list[Mapping[str, str | None]]:
@@ -57,7 +58,7 @@ class Status:
     @property
     def all_in_sync(self) -> bool:
         """Whether there is nothing left to wait for."""
-        return self.generation is not None and not self.out_of_sync
+        return self.generation is not None and not self.out_of_sync and not self.held
 
 
 @click.command()
@@ -127,7 +128,8 @@ def read(answer: Mapping[str, Any]) -> Status:
     """
     rows = [{name: row[name] for name in _ROW} for row in answer["allocations"]]
     conditions = {str(name): int(number) for name, number in answer["conditions"].items()}
-    return Status(answer["generation"], conditions, rows)
+    held = answer.get("held")
+    return Status(answer["generation"], conditions, rows, str(held["reason"]) if held else "")
 
 
 async def _wait(url: str, limit_seconds: float) -> Status:
@@ -153,6 +155,8 @@ def lines(found: Status, now: datetime) -> list[Line]:
     counts = [f"{number:,} {visible(name)}" for name, number in found.conditions.items() if number]
     head = f"{', '.join(counts) or 'nothing is declared'}   of {total:,} · {generation}"
     shown = [Line(head, Tone.GOOD if found.all_in_sync else Tone.WAIT)]
+    if found.held:
+        shown.append(Line(f"  {visible(found.held)}", Tone.BAD))
     for row in found.out_of_sync:
         condition = str(row["condition"])
         shown.append(
@@ -180,4 +184,4 @@ def _not_in_time(found: Status, limit_seconds: float) -> str:
     if len(names) > NAMED:
         names[NAMED:] = [f"and {len(names) - NAMED:,} more; `allocsync status` lists them all"]
     what = f"{len(rows):,} of {len(found.allocations):,} not in sync after {limit_seconds:g} s:"
-    return "\n".join([what, *names])
+    return "\n".join([what, *([visible(found.held)] if found.held else []), *names])

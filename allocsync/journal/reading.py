@@ -10,11 +10,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from allocsync.errors import AllocsyncError
 from allocsync.journal.chain import Checked, check
 from allocsync.journal.file import APPLICATION, NAME, anchor_of, rows_of
+from allocsync.journal.seal import unsealed
 from allocsync.planning.diff import Change
 from allocsync.planning.record import intent_from
 
@@ -86,6 +88,18 @@ def opened(directory: Path) -> Iterator[sqlite3.Connection]:
 def verify(connection: sqlite3.Connection) -> Checked:
     """Follow the whole chain."""
     return check(anchor_of(connection), rows_of(connection))
+
+
+def memories(connection: sqlite3.Connection, prefix: str) -> dict[str, Any]:
+    """What is kept over restarts under keys that begin so, by the rest of the key.
+
+    Raises:
+        ValueError: it is not what was written.
+    """
+    found = connection.execute(
+        "SELECT key, value FROM memory WHERE key >= ? AND key < ?", (prefix, prefix + "\U0010ffff")
+    )
+    return {key.removeprefix(prefix): unsealed(key, value) for key, value in found}
 
 
 def updates(connection: sqlite3.Connection, query: Query) -> Iterator[Past]:

@@ -50,7 +50,7 @@ class LogObserver:
     def __call__(self, event: Event) -> None:
         """Log one event."""
         fields = {key: value for key, value in event.fields.items() if value not in (None, "")}
-        if event.kind == "generation_adopted":
+        if event.kind in {"generation_adopted", "generation_held"}:
             self._generation = str(fields["generation"])[:_SHORT_DIGEST]
         if event.reconcile is not None or "generation" in fields:
             fields["generation"] = self._generation
@@ -77,9 +77,12 @@ def _line(event: Event) -> tuple[str, str]:
         return ways[event.kind](event)
     fields = event.fields
     levels = {
+        "generation_held": "warning",
         "update_intended": "debug",
         "resync_started": "debug",
         "resync_finished": "info" if fields.get("differ") else "debug",
+        "breaker_opened": "warning",
+        "probe_started": "debug",
         "bulk_unavailable": "warning" if fields.get("supported") else "info",
         "stopped": "warning" if fields.get("open_intents") else "info",
     }

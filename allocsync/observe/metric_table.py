@@ -23,6 +23,7 @@ CODES = (
 )
 _LANES = ("read", "write")
 _WAYS = ("bulk", "get")
+_SCOPES = ("all", "one")
 _REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 75, 120)
 _WAIT_BUCKETS = (5, 10, 15, 20, 30, 60, 90, 120, 180, 300, 900, 3600)
 
@@ -125,6 +126,14 @@ METRICS = (
     _gauge("desired_quarantined", "Allocations whose entry in the desired state has errors."),
     _state("generation_info", "Always 1; the label names the generation in force.", generation=()),
     _state("generation_timestamp_seconds", "When the generation in force was adopted; 0: there is none."),
+    _state("generation_held", "1 if a rail holds the newest generation until it is approved."),
+    _state("generation_held_timestamp_seconds", "Since when it is held; 0: it is not."),
+    _state("pauses", "Pauses in force, by what they are of: everything, or one allocation.", scope=_SCOPES),
+    _state("pause_end_timestamp_seconds", "When the last of them ends; 0: there is none.", scope=_SCOPES),
+    _state(
+        "generation_changed_allocations",
+        "Allocations that the newest generation declares otherwise than the baseline does.",
+    ),
     _state(
         "allocations",
         "Allocations by condition.",
@@ -136,7 +145,12 @@ METRICS = (
     _state("open_intents", "Updates whose outcome is not known yet."),
     _state("queue_depth", "Allocations that are due and wait for a slot.", lane=_LANES),
     _state("in_flight", "Slots taken by requests under way.", lane=_LANES),
+    _state("slow_in_flight", "Of these, those that take long and no longer count.", lane=_LANES),
     _state("concurrency_limit", "Slots that there are now.", lane=_LANES),
+    _state("concurrency_max", "Most requests in flight, slow ones included.", lane=_LANES),
+    _state("breaker_open", "1 while nothing succeeds and only probes go.", lane=_LANES),
+    _counter("breaker_openings_total", "Times at which a breaker opened.", lane=_LANES),
+    _counter("breaker_probes_total", "Probes while a breaker was open, by the slot they took.", lane=_LANES),
     _state("last_full_look_timestamp_seconds", "Since when everything has been looked at; 0: not yet."),
     _state("stalled", "1 if the loop makes no progress; an outage of the API is no stall."),
     _state("stopping", "1 if the daemon is shutting down."),

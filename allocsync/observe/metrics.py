@@ -68,6 +68,8 @@ class Metrics:
             "resync_started": self._resync_started,
             "resync_finished": self._resync_finished,
             "bulk_unavailable": self._bulk_unavailable,
+            "breaker_opened": self._breaker_opened,
+            "probe_started": self._probe_started,
         }
 
     def __call__(self, event: Event) -> None:
@@ -159,6 +161,12 @@ class Metrics:
         self._count("bulk_unavailable_total")
         self._count("api_requests_total", "list", _code(event.fields.get("status")))
 
+    def _breaker_opened(self, event: Event) -> None:
+        self._count("breaker_openings_total", str(event.fields.get("lane")))
+
+    def _probe_started(self, event: Event) -> None:
+        self._count("breaker_probes_total", str(event.fields.get("lane")))
+
 
 class _StatusCollector(Collector):
     """Asks the loop at each scrape."""
@@ -181,6 +189,9 @@ def _read(status: LoopStatus) -> dict[str, dict[tuple[str, ...], float]]:
     """The values of all `from_status` rows, by name and then by label values."""
     alone: dict[str, float] = {
         "generation_timestamp_seconds": status.generation_since or 0.0,
+        "generation_held": bool(status.held_reason),
+        "generation_held_timestamp_seconds": status.held_since or 0.0,
+        "generation_changed_allocations": status.changes,
         "open_intents": status.open_intents,
         "settle_seconds": status.settle_seconds,
         "last_full_look_timestamp_seconds": status.last_full_look or 0.0,
@@ -190,9 +201,14 @@ def _read(status: LoopStatus) -> dict[str, dict[tuple[str, ...], float]]:
     labelled: dict[str, Mapping[str, float] | Mapping[Condition, int]] = {
         "generation_info": {status.generation: 1.0} if status.generation else {},
         "allocations": status.conditions,
+        "pauses": {scope: number for scope, (number, _) in status.pauses.items()},
+        "pause_end_timestamp_seconds": {scope: end for scope, (_, end) in status.pauses.items()},
         "queue_depth": status.queued,
         "in_flight": status.in_flight,
+        "slow_in_flight": status.slow,
         "concurrency_limit": status.limits,
+        "concurrency_max": status.most,
+        "breaker_open": status.breakers_open,
     }
     values: dict[str, dict[tuple[str, ...], float]]
     values = {name: {(): float(value)} for name, value in alone.items()}

@@ -12,7 +12,7 @@ from allocsync.observe.logs import rfc3339
 from allocsync.planning.diff import Change
 from allocsync.planning.render import as_text
 from allocsync.reconcile.explain import Explanation, NotFound
-from allocsync.reconcile.status import AllocationStatus
+from allocsync.reconcile.status import AllocationStatus, LoopStatus
 
 Object: TypeAlias = Mapping[str, object]
 
@@ -26,6 +26,13 @@ def status_row(row: AllocationStatus) -> Object:
         "since": rfc3339(row.since),
         "next_look_at": _time(row.next_look_at),
     }
+
+
+def held(status: LoopStatus) -> Object | None:
+    """Why the newest generation is held by a rail, and since when; null where it is not."""
+    if not status.held_reason:
+        return None
+    return {"reason": status.held_reason, "since": _time(status.held_since)}
 
 
 def explanation(found: Explanation) -> Object:

@@ -1,11 +1,10 @@
-"""The HTTP listener: /metrics, /livez, /readyz, what is under /api/v1, and POST /-/sync.
+"""The HTTP listener: /metrics, /livez, /readyz, what is under /api/v1, and the orders.
 
 The rules: answers are made of what the loop says of itself at that moment; nothing here waits for the API.
 A status of 100,000 allocations goes out in slices with the loop running in between, so that looking at the
-daemon does not hold it up. Nobody can change anything here: /-/sync asks for a look at everything and no
-more, so the listener may be on any address.
+daemon does not hold it up. Looking changes nothing and needs no token.
 
-Left out: what healthy means (`health`), and what is counted (`metrics`).
+Left out: what healthy means (`health`), what is counted (`metrics`), what may be ordered (`orders`).
 """
 
 import asyncio
@@ -24,6 +23,7 @@ from prometheus_client.exposition import choose_encoder
 from allocsync.errors import SettingsError
 from allocsync.observe import page_json
 from allocsync.observe.health import Verdict
+from allocsync.observe.orders import MOST_BYTES, Orders, add_orders
 from allocsync.reconcile.explain import Explanation, NotFound
 from allocsync.reconcile.status import AllocationStatus, Condition, LoopStatus
 from allocsync.setting_checks import parse_listen
@@ -48,14 +48,13 @@ class Pages:
     status: Callable[[], LoopStatus]
     allocations: Callable[[], Iterable[AllocationStatus]]
     explain: Callable[[str], Explanation | NotFound]
-    sync: Callable[[], int]
     live: Callable[[], Verdict]
     ready: Callable[[], Verdict]
 
 
-def make_app(pages: Pages) -> web.Application:
+def make_app(pages: Pages, orders: Orders) -> web.Application:
     """Build the application; HEAD comes with every GET."""
-    app = web.Application()
+    app = web.Application(client_max_size=MOST_BYTES)
 
     async def metrics(request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
@@ -82,15 +81,12 @@ def make_app(pages: Pages) -> web.Application:
             return web.json_response(page_json.not_found(found), status=404)
         return web.json_response(page_json.explanation(found))
 
-    async def sync(_request: web.Request) -> web.Response:
-        return web.json_response({"allocations": pages.sync()}, status=202)
-
     app.router.add_get("/metrics", metrics)
-    app.router.add_post("/-/sync", sync)
     app.router.add_get("/livez", livez)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/api/v1/status", status)
     app.router.add_get("/api/v1/allocations/{id:.+}", explain)
+    add_orders(app, orders)
     app.on_response_prepare.append(_common_headers)
     return app
 
@@ -136,6 +132,7 @@ async def _status_json(pages: Pages) -> AsyncIterator[bytes]:
     status = pages.status()
     head = {
         "generation": status.generation,
+        "held": page_json.held(status),
         "conditions": {condition.value: status.conditions.get(condition, 0) for condition in Condition},
     }
     yield json.dumps(head)[:-1].encode() + b', "allocations": ['

@@ -97,12 +97,14 @@ class Missing:
 class Failed:
     """A read without a usable answer: nothing was learned of the allocation.
 
-    `status` is the HTTP status or None; `retry_after_seconds` is what the server asked for, not yet clamped.
+    `status` is the HTTP status or None; `retry_after_seconds` is what the server asked for, not yet clamped;
+    `unreachable`: no connection came about.
     """
 
     reason: str
     status: int | None = None
     retry_after_seconds: float | None = None
+    unreachable: bool = False
 
 
 Snapshot: TypeAlias = Live | Missing | Failed
@@ -139,11 +141,12 @@ class OutcomeUnknown:
 class NotSent:
     """The update never reached the API: DNS, connection refused, TLS, or a check just before sending.
 
-    `terminal`: there is no sense in trying it again as it is.
+    `terminal`: there is no sense in trying it again as it is; `unreachable`: no connection came about.
     """
 
     reason: str
     terminal: bool = False
+    unreachable: bool = False
 
 
 UpdateAnswer: TypeAlias = Accepted | Rejected | OutcomeUnknown | NotSent

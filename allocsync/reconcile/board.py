@@ -46,6 +46,11 @@ class Board:
         if shown is not None:
             self.counts[shown.condition] -= 1
 
+    def nothing_to_do(self) -> bool:
+        """Whether nothing that is wanted is still to be done, as far as it can be."""
+        undone = (Condition.PENDING, Condition.UNKNOWN, Condition.HELD, Condition.FAILING)
+        return not any(self.counts[condition] for condition in undone)
+
     def unsettled(self) -> int:
         """How many are Pending or Unknown."""
         return self.counts[Condition.PENDING] + self.counts[Condition.UNKNOWN]

@@ -26,15 +26,28 @@ def project(lane: Lane, now: float, resync_seconds: float) -> tuple[Condition, s
         return Condition.MISSING, "the API answers 410 Cloud not found; nothing is sent"
     if lane.desired is not None and lane.desired.mode is Mode.SUSPEND:
         return Condition.SUSPENDED, "mode suspend"
+    if (pause := lane.stops.paused(lane.id, now)) is not None:
+        return Condition.SUSPENDED, str(pause)
     known = lane.compared is not None and lane.compared == lane.desired
     if known and not lane.changes and now - lane.observed_at <= BELIEVED_RESYNCS * resync_seconds:
         return Condition.IN_SYNC, ""
+    if held := _held(lane, now, known=known):
+        return Condition.HELD, held
+    return _out_of_sync(lane, now, known=known)
+
+
+def _held(lane: Lane, now: float, *, known: bool) -> str:
+    """What holds it; empty where nothing does."""
     if lane.desired is None:
-        return Condition.HELD, "; ".join(lane.problems) or "not declared any more"
+        return "; ".join(lane.problems) or "not declared any more"
+    if lane.id in lane.stops.held:
+        return lane.stops.held_reason
+    if known and lane.changes and lane.desired.mode is Mode.ENFORCE and (why := lane.stops.limit(now)):
+        return why
     if known and lane.changes and lane.restraint.journal_problem:
         why = lane.restraint.journal_problem
-        return Condition.HELD, f"the journal cannot be written ({why}), and nothing is sent without it"
-    return _out_of_sync(lane, now, known=known)
+        return f"the journal cannot be written ({why}), and nothing is sent without it"
+    return ""
 
 
 def _out_of_sync(lane: Lane, now: float, *, known: bool) -> tuple[Condition, str]:

@@ -23,14 +23,14 @@ from allocsync.planning.model import (
     Snapshot,
     UpdateAnswer,
 )
+from allocsync.reconcile.admission import Admission
 from allocsync.reconcile.decision import Intent, Update
 from allocsync.reconcile.keeper import Keeper
 from allocsync.reconcile.lane import Lane
-from allocsync.reconcile.limiter import Limiter, Slot
+from allocsync.reconcile.limiter import Slot
 from allocsync.reconcile.ports import Api, Clock, Journal
 from allocsync.reconcile.rules import Rules
 
-TOO_MANY_REQUESTS = 429
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -58,7 +58,7 @@ class Cycle:
         journal: Journal,
         tell: Tell,
         rules: Rules,
-        limiter: Limiter,
+        admission: Admission,
         backoff: Callable[[int, float | None], float],
         keeper: Keeper,
         resync_seconds: Callable[[], float],
@@ -70,7 +70,7 @@ class Cycle:
         self._journal = journal
         self._tell = tell
         self._rules = rules
-        self._limiter = limiter
+        self._admission = admission
         self._backoff = backoff
         self._resync_seconds = resync_seconds
         self._generation = generation
@@ -89,21 +89,20 @@ class Cycle:
         name = _name(self._passes)
         held = slot
         try:
-            update = await self._look(lane, name)
+            update = await self._look(lane, name, held)
             if update is None:
                 return
             if held is Slot.READ:
-                if self._limiter.admit(Slot.WRITE, self._clock.now()) is not None:
+                if not self._admission.promote(lane, self._clock.now()):
                     lane.look_at = self._clock.now()  # again as soon as there is a write slot
                     return
-                self._limiter.release(Slot.READ)
                 held = Slot.WRITE
             await self._send(lane, update, name)
         finally:
             self._deadlines.pop(lane.id, None)
-            self._limiter.release(held)
+            self._admission.release(lane, held)
 
-    async def _look(self, lane: Lane, name: str) -> Update | None:
+    async def _look(self, lane: Lane, name: str, held: Slot) -> Update | None:
         lane.begin_look()
         begun = self._clock.now()
         self._deadlines[lane.id] = begun + self._rules.get_deadline_seconds
@@ -116,6 +115,7 @@ class Cycle:
             delay_seconds=self._backoff(lane.read_failures + 1, _retry_after(snapshot)),
             resync_seconds=self._resync_seconds(),
         )
+        self._hear(lane, held, snapshot, begun)
         self._tell(
             "look_finished",
             lane.id,
@@ -159,6 +159,7 @@ class Cycle:
             lane.withdraw(held_back, now=self._clock.now(), delay_seconds=delay)
             self._finished(lane, update, name, NotSent(held_back), 0.0)
             return
+        self._keeper.spend(lane.id)
         begun = self._clock.now()
         self._deadlines[lane.id] = begun + self._rules.post_deadline_seconds
         answer = await self._api.update(lane.id, update.body)
@@ -182,8 +183,7 @@ class Cycle:
             confirm_seconds=self._clock.uniform(1, 2) * self._rules.confirm_seconds,
             resync_seconds=self._resync_seconds(),
         )
-        if isinstance(answer, Rejected) and answer.status == TOO_MANY_REQUESTS:
-            self._limiter.close(Slot.WRITE, now + delay)
+        self._hear(lane, Slot.WRITE, answer, begun)
         match answer:
             case Accepted():
                 self._journal.outcome(lane.id, intent.sequence, "applied", f"accepted: {answer.status}")
@@ -192,6 +192,26 @@ class Cycle:
             case OutcomeUnknown():
                 pass  # the open intent says so
         self._keeper.keep(lane)
+
+    def _hear(self, lane: Lane, held: Slot, answer: Snapshot | UpdateAnswer, begun: float) -> None:
+        """The one place where an answer counts for everybody, and not for its allocation."""
+        now, after = self._clock.now(), _retry_after(answer)
+        match answer:
+            # The wish is for everybody; how often this one allocation has failed is not.
+            case Rejected(status=429):
+                self._admission.close(Slot.WRITE, now + self._backoff(1, after))
+            case Failed(status=429) if after is not None:
+                self._admission.close(Slot.READ, now + self._backoff(1, after))
+            case _:
+                pass
+        turned = self._admission.hear(lane, held, answer, begun=begun, now=now, uniform=self._clock.uniform)
+        if turned is None:
+            return
+        where = turned.slot.value
+        if turned.opened:
+            self._tell("breaker_opened", lane=where, reason=getattr(answer, "reason", ""))
+        else:
+            self._tell("breaker_closed", lane=where, open_seconds=turned.open_seconds, probes=turned.probes)
 
     def _finished(
         self, lane: Lane, update: Update, name: str, answer: UpdateAnswer, elapsed_seconds: float

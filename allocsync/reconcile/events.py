@@ -4,6 +4,8 @@ Logs, metrics and the terminal all read the same event, so that they cannot disa
 fields that each carries:
 
 generation_adopted   generation, allocations, changed, removed, quarantined, files
+generation_held      generation, reason, changed, added, removed, allocations, limit_percent
+generation_approved  generation, changes, by
 look_finished        source (get), answer (live missing failed), status, reason, elapsed_seconds, differs
 update_intended      fields, sequence
 update_finished      outcome (accepted rejected unknown not_sent), status, reason, elapsed_seconds,
@@ -12,9 +14,15 @@ update_settled       what was found out after it was sent: outcome (applied appl
                      not_applied superseded void stale_overwrite), reason, sequence (its row in the
                      journal), waited_seconds (since it became unknown or was accepted), fields
 condition_changed    before, after, reason
+pause_begun          scope (all one), ends, reason, owner
+pause_lifted         scope, by
+pause_ended          scope
 resync_started       how (bulk get), allocations
 resync_finished      how, allocations, differ, elapsed_seconds
 bulk_unavailable     reason, supported
+breaker_opened       lane (read write), reason: nothing succeeds, one probe an interval goes from now on
+breaker_closed       lane, open_seconds, probes
+probe_started        lane
 all_in_sync          allocations
 stopping             in_flight
 stopped              open_intents
@@ -28,14 +36,22 @@ from allocsync.planning.model import AllocationId
 
 KINDS = (
     "generation_adopted",
+    "generation_held",
+    "generation_approved",
     "look_finished",
     "update_intended",
     "update_finished",
     "update_settled",
     "condition_changed",
+    "pause_begun",
+    "pause_lifted",
+    "pause_ended",
     "resync_started",
     "resync_finished",
     "bulk_unavailable",
+    "breaker_opened",
+    "breaker_closed",
+    "probe_started",
     "all_in_sync",
     "stopping",
     "stopped",

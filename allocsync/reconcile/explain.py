@@ -66,20 +66,27 @@ def explain(
     name: str, lanes: Mapping[AllocationId, Lane], shown: Mapping[AllocationId, Shown], moment: Moment
 ) -> Explanation | NotFound:
     """The allocation with this id, or the only one whose id begins with these 8 or more characters."""
-    key = AllocationId(name)
-    if key not in lanes:
-        fitting = _beginning(name, lanes)
-        if len(fitting) != 1 or len(name) < PREFIX_MIN:
-            return _not_found(name, fitting, lanes)
-        (key,) = fitting
+    key = find(name, lanes)
+    if isinstance(key, NotFound):
+        return key
     if key not in shown:
         return NotFound(f"{name} is new; ask again", ())
     return _explanation(lanes[key], allocation(lanes[key], shown[key], moment), moment)
 
 
+def find(name: str, lanes: Mapping[AllocationId, Lane]) -> AllocationId | NotFound:
+    """Which allocation has this id, or alone an id that begins with these 8 or more characters."""
+    if (key := AllocationId(name)) in lanes:
+        return key
+    fitting = _beginning(name, lanes)
+    if len(fitting) != 1 or len(name) < PREFIX_MIN:
+        return _not_found(name, fitting, lanes)
+    return fitting[0]
+
+
 def _explanation(lane: Lane, status: AllocationStatus, moment: Moment) -> Explanation:
     current = lane.desired is not None and lane.compared == lane.desired
-    held_until = max(lane.restraint.until.values(), default=moment.now)
+    held_until = max([moment.now, lane.stops.ordered_until(lane.id), *lane.restraint.until.values()])
     if lane.restraint.terminal and lane.restraint.terminal == lane.changes:
         held_until = max(held_until, lane.restraint.terminal_until)
     return Explanation(

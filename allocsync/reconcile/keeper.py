@@ -6,25 +6,27 @@ on the disk before the next intent. A lane is born with what an earlier one knew
 Left out: what is remembered (`memory`, `past`, `restraint`) and how it is stored (the journal).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from allocsync.planning.model import AllocationId
 from allocsync.planning.record import Restored
 from allocsync.reconcile import memory
+from allocsync.reconcile.budget import Budget
 from allocsync.reconcile.keeping import restored as restored_time
 from allocsync.reconcile.lane import Lane
 from allocsync.reconcile.past import Past
 from allocsync.reconcile.ports import Clock, Journal
 from allocsync.reconcile.rules import Rules
 from allocsync.reconcile.settle import Settle
+from allocsync.reconcile.stops import Stops
 
-ALLOCATION, SETTLE = "allocation/", "settle"  # the keys of what is kept
+ALLOCATION, SETTLE, WRITES = "allocation/", "settle", "writes"  # the keys of what is kept
 FORGOTTEN_SECONDS = 86_400.0  # older than anything that is slowed down; also of what nobody declares any more
 
 
 class Keeper:
-    """Makes lanes, and keeps what must outlive them."""
+    """Makes lanes, and keeps what must outlive them. `settle` and `stops` are shared by all lanes."""
 
     def __init__(self, journal: Journal, clock: Clock, rules: Rules, restored: Restored) -> None:
         self._journal = journal
@@ -36,11 +38,15 @@ class Keeper:
         self._offset_seconds = clock.wall() - clock.now()
         now = clock.now()
         self.settle = Settle(rules)
+        self.stops = Stops(budget=Budget(rules.writes_per_hour), windows=rules.windows)
+        self.stops.offset_seconds = self._offset_seconds
+        if WRITES in self._kept:
+            self.stops.budget.load(self._kept[WRITES], self._offset_seconds, now)
         if SETTLE in self._kept:
             self.settle.load(self._kept[SETTLE], self._offset_seconds, now)
         for name in [name for name in self._kept if name.startswith(ALLOCATION)]:
             if self._kept[name]["at"] < clock.wall() - FORGOTTEN_SECONDS:
-                self._keep(name, None)
+                self.keep_value(name, None)
         # What was sent before a gap may still land: nothing is sent before that time is over, whoever runs.
         self._nothing_before = None
         if restored.gap_at is not None:
@@ -57,7 +63,8 @@ class Keeper:
     def lane(self, key: AllocationId) -> Lane:
         """A new lane, with what is remembered of its allocation."""
         now = self._clock.now()
-        lane = Lane(id=key, rules=self._rules, past=Past(rules=self._rules, settle=self.settle), look_at=now)
+        past = Past(rules=self._rules, settle=self.settle)
+        lane = Lane(id=key, rules=self._rules, past=past, look_at=now, stops=self.stops)
         name = f"{ALLOCATION}{key}"
         if name in self._kept:
             memory.load(lane, self._kept[name], self._offset_seconds, now)
@@ -67,10 +74,22 @@ class Keeper:
 
     def keep(self, lane: Lane) -> None:
         """Have what must survive a restart kept, where it changed."""
-        self._keep(f"{ALLOCATION}{lane.id}", memory.dump(lane, self._offset_seconds))
-        self._keep(SETTLE, self.settle.dump(self._offset_seconds))
+        self.keep_value(f"{ALLOCATION}{lane.id}", memory.dump(lane, self._offset_seconds))
+        self.keep_value(SETTLE, self.settle.dump(self._offset_seconds))
 
-    def _keep(self, name: str, value: dict[str, Any] | None) -> None:
+    def spend(self, key: AllocationId) -> None:
+        """An update leaves: it counts for the hour."""
+        self.stops.budget.spend(key, self._clock.now())
+        self.keep_value(WRITES, self.stops.budget.dump(self._offset_seconds))
+
+    def recalled(self, prefix: str) -> Mapping[str, Any]:
+        """All that is kept under names that begin so, by the rest of the name."""
+        return {
+            name.removeprefix(prefix): value for name, value in self._kept.items() if name.startswith(prefix)
+        }
+
+    def keep_value(self, name: str, value: dict[str, Any] | None) -> None:
+        """Have this kept under the name, where it changed; None forgets it."""
         before = self._kept.get(name)
         if value is None and before is None:
             return

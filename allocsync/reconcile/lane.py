@@ -1,18 +1,16 @@
 """One allocation's life: what is known of it, what happens next, and what may be sent. Pure.
 
-Four states and two kinds of time. Idle waits for `look_at`; Looking has a snapshot under way; Posting has an
-update under way; Settling has an update whose outcome nobody knows. `look_at` says when to look,
-`no_post_before` who forbids an update until when.
+Four states: Idle waits for `look_at`; Looking has a snapshot under way; Posting has an update under way;
+Settling has an update whose outcome nobody knows.
 
     Idle ──begin_look──▶ Looking ──looked──▶ Idle | Settling | an Update to send
     an Update ──intend──▶ Posting ──posted──▶ Idle | Settling
     Settling ──begin_look, at the settle time──▶ Looking
 
-The rules: until the outcome of an update is known nothing is sent, whatever changes meanwhile. The verdict
-compares with what was sent (`past`), the next plan with what is wanted now. A lane never acts: it returns a
-Decision, and `now` and the delays are arguments.
+The rules: until the outcome of an update is known nothing is sent, whatever changes. The verdict compares
+with what was sent (`past`), the next plan with what is wanted now. A lane returns Decisions and never acts.
 
-Left out: requests and waiting (`loop`), who forbids an update (`restraint`), what to call it (`condition`).
+Left out: requests (`loop`), who forbids an update (`restraint`, `stops`), what to call it (`condition`).
 """
 
 from dataclasses import dataclass, field
@@ -27,6 +25,7 @@ from allocsync.reconcile.past import Past
 from allocsync.reconcile.queue import Priority, Turn
 from allocsync.reconcile.restraint import JOURNAL, RETRY_AFTER, Restraint
 from allocsync.reconcile.rules import Rules
+from allocsync.reconcile.stops import Stops
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,6 +38,7 @@ class Lane:
     look_at: float
     state: State = State.IDLE
     restraint: Restraint = field(default_factory=Restraint)
+    stops: Stops = field(default_factory=Stops)  # of all lanes
     desired: model.Desired | None = None
     problems: tuple[str, ...] = ()  # what is wrong in the file, while there is no good version
     changes: tuple[Change, ...] = ()  # the differences that the latest look showed
@@ -79,7 +79,7 @@ class Lane:
             return Turn(self.look_at, Slot.READ, Priority.READ_BACK)
         if self.desired is None or self.desired.mode is model.Mode.SUSPEND:
             return Turn(inf, Slot.READ, Priority.RESYNC)
-        enforced = self.desired.mode is model.Mode.ENFORCE
+        enforced = self.desired.mode is model.Mode.ENFORCE and self.stops.ordered_until(self.id) == -inf
         if self.read_failures:
             return Turn(self.look_at, Slot.READ, Priority.RETRY)
         if self.desired != self.compared:
@@ -179,7 +179,8 @@ class Lane:
         body, problems = update_body(desired, cloud)
         if problems:
             self.restraint.refuse(self.changes, "; ".join(problems), now + self.rules.terminal_seconds)
-        until = self.restraint.forbids(self.changes, now, begun=self.observed_at)
+        stop = self.stops.until(self.id, now)
+        until = self.restraint.forbids(self.changes, now, begun=self.observed_at, stopped_until=stop)
         if until is not None:
             self.look_at = min(resync, until)
             return None
@@ -206,8 +207,9 @@ class Lane:
 
     def recheck(self, update: Update, now: float, *, commit_seconds: float) -> str | None:
         """Just before sending: why it must not leave, or None. Once rebuilt, a slow disk is allowed for."""
-        if self.desired != update.desired:
-            return "the desired state changed"
+        edited = self.desired != update.desired
+        if why := "the desired state changed" if edited else self.stops.why(self.id, now):
+            return why
         fresh = self.rules.fresh_seconds + (commit_seconds if self.rebuilt else 0.0)
         if now - update.snapshot_ended > fresh:
             return f"the snapshot is older than {fresh:.1f} s"
@@ -272,8 +274,6 @@ class Lane:
                 wish = answer.retry_after_seconds if isinstance(answer, model.Rejected) else None
                 self.restraint.fail(answer.reason, until, wish)
                 self._rest(until, now)
-
-    # Seen in bulk.
 
     def listed(self, cloud: model.Cloud | None, *, begun: float, now: float) -> None:
         """A bulk answer that began at `begun` shows this, or None: it lacks the allocation.

@@ -15,9 +15,12 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from math import inf
 
-from allocsync.planning.model import AllocationId, Desired, Generation
+from allocsync.planning.guard import Limit
+from allocsync.planning.model import AllocationId, Generation
 from allocsync.planning.record import NOTHING_RESTORED, Restored
 from allocsync.reconcile import report
+from allocsync.reconcile.admission import Admission
+from allocsync.reconcile.adoption import Adoption
 from allocsync.reconcile.board import Board
 from allocsync.reconcile.cycle import Cycle
 from allocsync.reconcile.decision import State
@@ -26,8 +29,10 @@ from allocsync.reconcile.explain import Explanation, NotFound, explain
 from allocsync.reconcile.keeper import Keeper
 from allocsync.reconcile.lane import Lane
 from allocsync.reconcile.limiter import Limiter, Slot
+from allocsync.reconcile.pauses import Pauses
 from allocsync.reconcile.ports import Api, Clock, Journal
 from allocsync.reconcile.queue import Queue
+from allocsync.reconcile.rails import Rails
 from allocsync.reconcile.resync import BulkPolicy, Resync
 from allocsync.reconcile.rules import Rules
 from allocsync.reconcile.status import AllocationStatus, Condition, LoopStatus
@@ -53,9 +58,11 @@ class Loop:
         bulk: BulkPolicy,
         restored: Restored = NOTHING_RESTORED,
         drain_seconds: float = 20.0,
+        rail: Limit | None = None,
     ) -> None:
-        """`backoff(failures, retry_after_seconds)` gives the seconds to wait after that many failures.
+        """`limits` are the hard maxima of requests in flight; the limits adapt below them.
 
+        `backoff(failures, retry_after_seconds)` gives the seconds to wait after that many failures.
         `restored` is what an earlier process left: its open intents are unknown from now on, and read back.
         """
         self._clock = clock
@@ -66,16 +73,26 @@ class Loop:
         self._board = Board(self._tell, clock)
         self._keeper = Keeper(journal, clock, rules, restored)
         self._queue: Queue[AllocationId] = Queue()
-        self._limiter = Limiter(limits)
+        self._limiter: Limiter[AllocationId] = Limiter(limits)
+        self._admission = Admission(self._queue, self._limiter, self._lanes)
         self._working: dict[AllocationId, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         self._stopping = False
-        self._generation: Generation | None = None
-        self._generation_since: float | None = None
         self._turned_at = clock.now()
         self._answered = False
         self._resync = Resync(
             api=api, clock=clock, tell=self._tell, rules=rules, backoff=backoff, policy=bulk
+        )
+        stops = self._keeper.stops
+        self.adoption = Adoption(
+            clock=clock,
+            tell=self._tell,
+            keeper=self._keeper,
+            rails=Rails(keeper=self._keeper, limit=rail or Limit(), rules=rules, stops=stops),
+            lanes=self._lanes,
+            first_look_at=self._resync.first_look_at,
+            place=self._place,
+            wake=self._changed.set,
         )
         self._cycle = Cycle(
             api=api,
@@ -83,12 +100,20 @@ class Loop:
             journal=journal,
             tell=self._tell,
             rules=rules,
-            limiter=self._limiter,
+            admission=self._admission,
             backoff=backoff,
             keeper=self._keeper,
             resync_seconds=self._resync.next_look_seconds,
-            generation=lambda: self._generation.digest if self._generation else "",
+            generation=lambda: self.adoption.digest,
             stopping=lambda: self._stopping,
+        )
+        self.pauses = Pauses(
+            keeper=self._keeper,
+            clock=clock,
+            tell=self._tell,
+            lanes=self._lanes,
+            place=self._place,
+            wake=self._changed.set,
         )
         for lane in self._keeper.left_open():
             self._lanes[lane.id] = lane
@@ -103,42 +128,13 @@ class Loop:
 
     # What is wanted.
 
-    def adopt(self, generation: Generation) -> None:
-        """Put a generation in force at once; what it does not name any more is disowned."""
-        now = self._clock.now()
-        before = self._generation
-        changed = removed = 0
-        for key in [*generation.allocations, *generation.quarantined]:
-            lane = self._lanes.get(key)
-            if lane is None:
-                lane = self._lanes[key] = self._keeper.lane(key)
-            changed += self._want(lane, generation.allocations.get(key), generation, now)
-        for key in [key for key in self._lanes if key not in generation.allocations]:
-            if key not in generation.quarantined:
-                removed += self._want(self._lanes[key], None, generation, now)
-        self._generation, self._generation_since = generation, self._clock.wall()
-        if before is None or before.digest != generation.digest:
-            self._tell(
-                "generation_adopted",
-                generation=generation.digest,
-                allocations=len(generation.allocations),
-                changed=changed,
-                removed=removed,
-                quarantined=len(generation.quarantined),
-                files=generation.files,
-            )
-        self._changed.set()
+    def adopt(self, generation: Generation, *, approved: bool = False, whole: bool = True) -> None:
+        """Put a generation in force at once, as far as the rail lets it; see `Adoption.adopt`."""
+        self.adoption.adopt(generation, approved=approved, whole=whole)
 
-    def _want(self, lane: Lane, desired: Desired | None, generation: Generation, now: float) -> bool:
-        problems = generation.quarantined.get(lane.id, ())
-        if problems and lane.desired is not None:
-            return False  # its last good version stays in force
-        differs = lane.desired != desired
-        lane.want(desired, now=now, problems=problems)
-        if lane.compared is None and not lane.missing and lane.intent is None:
-            lane.look_at = self._resync.first_look_at(now)
-        self._place(lane)
-        return differs
+    def conclude(self) -> None:
+        """Nothing more comes: if all is settled now, it is what the next generation is compared with."""
+        self.adoption.tend(settled=self._board.nothing_to_do(), least_seconds=0.0)
 
     # Running.
 
@@ -160,21 +156,18 @@ class Loop:
     def _dispatch(self, group: asyncio.TaskGroup) -> None:
         now = self._turned_at = self._clock.now()
         self._changed.clear()
-        if self._resync.due(now) and self._generation is not None:
+        self.pauses.tend()
+        self.adoption.tend(settled=self._board.nothing_to_do())
+        if self._resync.due(now) and self.adoption.generation is not None:
             self._resync.start(group, self._lanes, place=self._place, finished=self._changed.set)
-        for slot in Slot:
-            while self._limiter.admit(slot, now) is None:
-                key = self._queue.take(slot, now)
-                if key is None:
-                    self._limiter.release(slot)
-                    break
-                self._working[key] = group.create_task(
-                    self._work(self._lanes[key], slot), name=f"{slot} {key}"
-                )
+        for lane, slot, probe in self._admission.admit(now, self._clock.uniform):
+            self._working[lane.id] = group.create_task(self._work(lane, slot), name=f"{slot} {lane.id}")
+            if probe:
+                self._tell("probe_started", lane.id, lane=slot.value)
 
     async def _wait(self) -> None:
         now = self._clock.now()
-        due_at = min(self._queue.next_at(now), self._resync.at, self._limiter.opens_at(now))
+        due_at = min(self._admission.next_at(now), self._resync.at)
         try:
             async with asyncio.timeout(max(TICK_SECONDS, min(due_at - now, IDLE_SECONDS))):
                 await self._changed.wait()
@@ -265,20 +258,27 @@ class Loop:
 
     def status(self) -> LoopStatus:
         """The loop as it is now."""
-        now = self._clock.now()
+        now, ruling = self._clock.now(), self.adoption.ruling
         return LoopStatus(
-            generation=self._generation.digest if self._generation else None,
-            generation_since=self._generation_since,
+            generation=self.adoption.digest or None,
+            generation_since=self.adoption.since,
             conditions=dict(self._board.counts),
             open_intents=sum(lane.intent is not None for lane in self._lanes.values()),
             settle_seconds=self._keeper.settle.seconds(now),
             queued={slot.value: self._queue.due(slot, now) for slot in Slot},
-            in_flight={slot.value: self._limiter.in_flight[slot] for slot in Slot},
-            limits={slot.value: self._limiter.limits[slot] for slot in Slot},
+            in_flight={slot.value: slots.in_flight for slot, slots in self._limiter.slots.items()},
+            slow={slot.value: len(slots.slow) for slot, slots in self._limiter.slots.items()},
+            limits={slot.value: int(slots.limit) for slot, slots in self._limiter.slots.items()},
+            most={slot.value: slots.most for slot, slots in self._limiter.slots.items()},
+            breakers_open={slot.value: slots.breaker.open for slot, slots in self._limiter.slots.items()},
             last_full_look=self._last_full_look(now),
             first_answer_seen=self._answered or self._resync.answered,
             stalled=self._stalled(now),
             stopping=self._stopping,
+            changes=ruling.changes if ruling else 0,
+            held_reason=ruling.reason if ruling else "",
+            held_since=self.adoption.held_since,
+            pauses=self.pauses.ends(),
         )
 
     def _last_full_look(self, now: float) -> float | None:

@@ -9,7 +9,7 @@ Left out: why something is due (`lane`) and whether there is room for it (`limit
 """
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from enum import IntEnum
 from heapq import heapify, heappop, heappush
@@ -80,20 +80,35 @@ class Queue(Generic[Key]):
         if key in self._taken:
             self._taken[key] = None
 
-    def take(self, slot: Slot, now: float) -> Key | None:
-        """Hand out the most urgent key that is due for this kind of slot, or None."""
+    def take(self, slot: Slot, now: float, *, fewest: Callable[[Key], int] | None = None) -> Key | None:
+        """Hand out the most urgent key that is due for this kind of slot, or None.
+
+        Where `fewest` is given, one for which it gives the smallest number goes: a probe.
+        """
         self._mature(now)
+        return self._turn(slot) if fewest is None else self._probe(slot, fewest)
+
+    def _turn(self, slot: Slot) -> Key | None:
         due = self._due[slot]
         turn = self._turns[slot] + 1
         for priority in _LEAST_URGENT_FIRST if turn % RESYNC_TURN == 0 else _URGENT_FIRST:
             while due[priority]:
                 number, key = due[priority].popleft()
                 if self._alive(number, key):
-                    del self._entries[key]
-                    self._taken[key] = None
                     self._turns[slot] = turn
-                    return key
+                    return self._hand_out(key)
         return None
+
+    def _probe(self, slot: Slot, fewest: Callable[[Key], int]) -> Key | None:
+        """Of all that is due; the entry that stays behind is dead, and skipped."""
+        due = (entry for entries in self._due[slot].values() for entry in entries)
+        keys = [key for number, key in due if self._alive(number, key)]
+        return self._hand_out(min(keys, key=fewest)) if keys else None
+
+    def _hand_out(self, key: Key) -> Key:
+        del self._entries[key]
+        self._taken[key] = None
+        return key
 
     def done(self, key: Key) -> None:
         """The key comes back; what was scheduled meanwhile takes effect.

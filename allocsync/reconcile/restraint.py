@@ -37,6 +37,12 @@ class Restraint:
         if retry_after_seconds is not None:
             self.until[RETRY_AFTER] = until
 
+    def forgive(self, failures: int, until: float) -> None:
+        """So many failures were the API's, not this allocation's: a backoff ends then at the latest."""
+        self.failures = max(0, self.failures - failures)
+        if BACKOFF in self.until:
+            self.until[BACKOFF] = min(self.until[BACKOFF], until)
+
     def refuse(self, changes: tuple[Change, ...], reason: str, until: float) -> None:
         """These changes cannot be sent as they are: not before an edit, a live change or this time."""
         self.terminal, self.error, self.terminal_until = changes, reason, until
@@ -50,12 +56,17 @@ class Restraint:
         """There is nothing to send any more."""
         self.failures, self.error, self.terminal, self.journal_problem = 0, "", (), ""
 
-    def forbids(self, changes: tuple[Change, ...], now: float, *, begun: float) -> float | None:
-        """None when these changes may be sent now, else until when not; the look for it began at `begun`."""
+    def forbids(
+        self, changes: tuple[Change, ...], now: float, *, begun: float, stopped_until: float = -inf
+    ) -> float | None:
+        """None when these changes may be sent now, else until when not, at least as long as stopped.
+
+        The look for it began at `begun`.
+        """
         takeover = self.until.get(TAKEOVER, -inf)
         if begun < takeover:
             return max(takeover, now)  # what lands until then is not in this look, however long it took
-        until = max(self.until.values(), default=-inf)
+        until = max(stopped_until, max(self.until.values(), default=-inf))
         if self.terminal == changes:
             until = max(until, self.terminal_until)
         return until if until > now else None

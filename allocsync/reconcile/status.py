@@ -4,7 +4,7 @@ Times are seconds since the epoch, for people; the deciders never see them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from allocsync.planning.model import AllocationId
@@ -38,7 +38,10 @@ class AllocationStatus:
 
 @dataclass(frozen=True, slots=True)
 class LoopStatus:
-    """The whole loop. `lanes` has an entry for `read` and for `write`."""
+    """The whole loop. What is counted by lane has an entry for `read` and one for `write`.
+
+    `slow` are those in flight that no longer count against the limit, `most` the hard maximum.
+    """
 
     generation: str | None
     generation_since: float | None
@@ -47,8 +50,15 @@ class LoopStatus:
     settle_seconds: float
     queued: Mapping[str, int]
     in_flight: Mapping[str, int]
+    slow: Mapping[str, int]
     limits: Mapping[str, int]
+    most: Mapping[str, int]
+    breakers_open: Mapping[str, bool]
     last_full_look: float | None
     first_answer_seen: bool
     stalled: str | None  # what stalls it, or None: an outage is not a stall
     stopping: bool
+    changes: int = 0  # how many allocations the newest generation declares otherwise than the baseline
+    held_reason: str = ""  # why the newest generation is held; empty: it is not
+    held_since: float | None = None
+    pauses: Mapping[str, tuple[int, float]] = field(default_factory=dict)  # by scope: number, last end

@@ -37,6 +37,7 @@ async def test_a_refused_connection_is_not_sent() -> None:
         answer = await update(f"http://127.0.0.1:{port}")
     assert isinstance(answer, NotSent)
     assert answer.reason.startswith(f"no connection to 127.0.0.1:{port}")
+    assert answer.unreachable
 
 
 async def test_a_name_that_does_not_resolve_is_not_sent() -> None:
@@ -88,6 +89,7 @@ async def test_a_body_that_must_not_go_is_not_sent(body: Cloud) -> None:
         answer = await update(server, body)
         assert server.connections == 0
     assert isinstance(answer, NotSent)
+    assert not answer.unreachable
 
 
 async def test_the_id_dot_is_not_sent() -> None:

@@ -284,5 +284,7 @@ async def test_a_refused_port_and_a_name_that_does_not_resolve_are_failures() ->
         unknown = await client.snapshot(A)
     assert isinstance(refused, Failed)
     assert "no connection to 127.0.0.1:" in refused.reason
+    assert refused.unreachable
     assert isinstance(unknown, Failed)
+    assert unknown.unreachable
     assert unknown.status is None

@@ -36,7 +36,8 @@ REACHES_THROUGH = frozenset(
 
 DECIDERS = (
     *("queue", "lane", "limiter", "decision", "leaves", "rules", "condition", "report", "explain"),
-    *("settle", "ghosts", "restraint", "past", "keeping", "memory"),
+    *("settle", "ghosts", "restraint", "past", "keeping", "memory", "result", "breaker", "admission"),
+    *("stops", "budget"),
 )
 
 

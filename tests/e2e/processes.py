@@ -49,8 +49,14 @@ async def start(
     stdout: Any = None,  # noqa: ANN401 - what subprocesses take
     stderr: Any = None,  # noqa: ANN401 - likewise
 ) -> Process:
-    """Start allocsync, with a state directory of its own unless it is given one."""
-    own = {"ALLOCSYNC_STATE_DIR": str(Path(tempfile.mkdtemp()) / "state")}
+    """Start allocsync, with a state directory of its own unless it is given one.
+
+    Most tests edit all of a few allocations at once, so nothing is held unless a test sets that to ''.
+    """
+    own = {
+        "ALLOCSYNC_STATE_DIR": str(Path(tempfile.mkdtemp()) / "state"),
+        "ALLOCSYNC_MAX_CHANGES_PERCENT": "100",
+    }
     line = (sys.executable, "-m", "allocsync", *arguments)
     return await asyncio.create_subprocess_exec(
         *line, env={**CLEAN, **own, **(environ or {})}, stdout=stdout, stderr=stderr
@@ -74,6 +80,15 @@ class Daemon:
     async def get(self, path: str) -> tuple[int, str]:
         """Status and text of one of its pages."""
         async with aiohttp.ClientSession() as http, http.get(self.url + path) as answer:
+            return answer.status, await answer.text()
+
+    async def order(self, path: str, token: str | None = None) -> tuple[int, str]:
+        """Status and text of what it answers to an order."""
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        async with (
+            aiohttp.ClientSession(headers=headers) as http,
+            http.post(self.url + path) as answer,
+        ):
             return answer.status, await answer.text()
 
     async def in_sync(self, number: int, seconds: float = 30.0) -> None:

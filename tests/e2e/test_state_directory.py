@@ -3,7 +3,6 @@
 import signal
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from allocsync.api.server import ReferenceServer
@@ -27,13 +26,17 @@ async def test_a_second_writer_is_kept_out_and_sends_nothing(tmp_path: Path, sec
             status, text, stderr = await command(second, *where, environ=environ)
             assert (status, text) == (1, "")
             assert f"allocsync run (pid {running.process.pid}) works with {state}" in stderr
-            assert f"curl -X POST {running.url}/-/sync" in stderr
+            order = (
+                f'curl -X POST -H "Authorization: Bearer $(cat {state}/listen_token)" {running.url}/-/sync'
+            )
+            assert order in stderr
             assert len(stderr.splitlines()) == 1
             assert len(server.records) == asked
             assert (await command("plan", *where, environ=environ))[0] == 0, "reading needs no lock"
             server.set_leaf(str(CLOUDS[0]["id"]), "region", "drift")
-            async with aiohttp.ClientSession() as http, http.post(f"{running.url}/-/sync") as answer:
-                assert answer.status == 202
+            assert (await running.order("/-/sync", token=(state / "listen_token").read_text().strip()))[
+                0
+            ] == 202
             await eventually(lambda: server.clouds[str(CLOUDS[0]["id"])]["region"] == "mars")
             running.process.send_signal(signal.SIGKILL)
             await running.process.wait()

@@ -30,7 +30,10 @@ STATUS = LoopStatus(
     settle_seconds=10.0,
     queued={"read": 4, "write": 5},
     in_flight={"read": 6, "write": 7},
+    slow={"read": 1, "write": 2},
     limits={"read": 8, "write": 9},
+    most={"read": 64, "write": 32},
+    breakers_open={"read": False, "write": True},
     last_full_look=1_700_000_001.0,
     first_answer_seen=True,
     stalled="the dispatcher has not turned",
@@ -95,7 +98,7 @@ def test_every_series_is_there_from_the_start(registry: CollectorRegistry, metri
 
     for kind in KINDS:
         for outcome in ("accepted", "rejected", "unknown", "not_sent"):
-            fields = {"outcome": outcome, "status": 504, "how": "bulk", "answer": "failed"}
+            fields = {"outcome": outcome, "status": 504, "how": "bulk", "answer": "failed", "lane": "read"}
             metrics(Event(kind, ID, "r-1", fields if kind != "update_settled" else {"outcome": "applied"}))
     metrics.desired_loaded(at=1.0, quarantined=0)
     metrics.desired_rejected()
@@ -264,12 +267,13 @@ def test_states_are_asked_for_at_the_scrape(registry: CollectorRegistry, metrics
     assert first["allocsync_allocations[('condition', 'Failing')]"] == 2
     assert first["allocsync_allocations[('condition', 'Held')]"] == 0
     assert first["allocsync_open_intents"] == 1
-    assert first["allocsync_queue_depth[('lane', 'read')]"] == 4
     assert first["allocsync_queue_depth[('lane', 'write')]"] == 5
-    assert first["allocsync_in_flight[('lane', 'read')]"] == 6
     assert first["allocsync_in_flight[('lane', 'write')]"] == 7
     assert first["allocsync_concurrency_limit[('lane', 'read')]"] == 8
     assert first["allocsync_concurrency_limit[('lane', 'write')]"] == 9
+    assert first["allocsync_slow_in_flight[('lane', 'write')]"] == 2
+    assert first["allocsync_concurrency_max[('lane', 'write')]"] == 32
+    assert first["allocsync_breaker_open[('lane', 'write')]"] == 1
     assert first["allocsync_last_full_look_timestamp_seconds"] == 1_700_000_001
     assert first["allocsync_stalled"] == 1
     assert first["allocsync_stopping"] == 1
@@ -288,7 +292,7 @@ def test_states_are_asked_for_at_the_scrape(registry: CollectorRegistry, metrics
 def test_no_event_breaks_it_nor_makes_a_series_without_bound(kind: str, fields: dict[str, object]) -> None:
     registry = CollectorRegistry()
     metrics = Metrics(registry)
-    known = {"outcome": "applied" if kind == "update_settled" else "accepted", "how": "bulk"}
+    known = {"outcome": "applied" if kind == "update_settled" else "accepted", "how": "bulk", "lane": "read"}
     before = set(series(registry))
 
     metrics(Event(kind, ID, "r-1", fields | known))

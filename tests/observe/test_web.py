@@ -21,6 +21,7 @@ from allocsync.planning.model import AllocationId
 from allocsync.reconcile.events import Event
 from allocsync.reconcile.explain import NotFound
 from allocsync.reconcile.status import AllocationStatus, Condition, LoopStatus
+from tests.observe.ordered import Ordered
 
 SINCE = 1_795_435_450.218  # 2026-11-23T12:04:10.218Z
 WELL = Verdict(holds=True, reason="well")
@@ -46,7 +47,10 @@ class Daemon:
             settle_seconds=10.0,
             queued={},
             in_flight={},
+            slow={},
             limits={},
+            most={},
+            breakers_open={},
             last_full_look=None,
             first_answer_seen=True,
             stalled=None,
@@ -62,7 +66,6 @@ class Daemon:
             status=self.status,
             allocations=self.allocations,
             explain=lambda name: NotFound(name, ()),
-            sync=lambda: 3,
             live=lambda: self.live,
             ready=lambda: self.ready,
         )
@@ -76,7 +79,7 @@ def _daemon() -> Daemon:
 @pytest.fixture(name="client")
 async def _client(daemon: Daemon) -> AsyncIterator[aiohttp.ClientSession]:
     async with (
-        serve_web("127.0.0.1:0", make_app(daemon.pages())) as (host, port),
+        serve_web("127.0.0.1:0", make_app(daemon.pages(), Ordered().orders())) as (host, port),
         aiohttp.ClientSession(f"http://{host}:{port}", timeout=aiohttp.ClientTimeout(30)) as session,
     ):
         yield session
@@ -207,15 +210,8 @@ async def test_head_has_the_headers_and_no_body(daemon: Daemon, client: aiohttp.
             assert answer.headers["Server"] == "allocsync"
 
 
-async def test_a_look_at_everything_is_asked_for_by_post_alone(client: aiohttp.ClientSession) -> None:
-    async with client.post("/-/sync") as answer:
-        assert (answer.status, await answer.json()) == (202, {"allocations": 3})
-    async with client.get("/-/sync") as answer:
-        assert answer.status == 405
-
-
 async def test_there_is_nothing_else_and_nothing_to_write(client: aiohttp.ClientSession) -> None:
-    for path in ("/", "/status", "/metrics/", "/api/v1", "/-/reload"):
+    for path in ("/", "/status", "/metrics/", "/api/v1", "/-/"):
         async with client.get(path) as answer:
             assert answer.status == 404
     for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
@@ -239,7 +235,7 @@ async def test_a_port_in_use_is_an_error_in_the_settings(daemon: Daemon) -> None
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(SettingsError) as caught:
-            async with serve_web(listen, make_app(daemon.pages())):
+            async with serve_web(listen, make_app(daemon.pages(), Ordered().orders())):
                 raise AssertionError("bound")
 
     assert str(caught.value) == (
@@ -257,13 +253,13 @@ async def test_a_port_in_use_is_an_error_in_the_settings(daemon: Daemon) -> None
 )
 async def test_an_address_that_cannot_be_bound_says_why(daemon: Daemon, listen: str, said: str) -> None:
     with pytest.raises(SettingsError, match=f"ALLOCSYNC_LISTEN={listen}: .*{said}"):
-        async with serve_web(listen, make_app(daemon.pages())):
+        async with serve_web(listen, make_app(daemon.pages(), Ordered().orders())):
             raise AssertionError("bound")
 
 
 async def test_the_listener_closes_at_once_when_a_reader_hangs(daemon: Daemon) -> None:
     daemon.rows = [row(number) for number in range(100_000)]
-    async with serve_web("127.0.0.1:0", make_app(daemon.pages())) as (host, port):
+    async with serve_web("127.0.0.1:0", make_app(daemon.pages(), Ordered().orders())) as (host, port):
         reader, writer = await asyncio.open_connection(host, port)
         writer.write(b"GET /api/v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
         assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"  # and then reads no more

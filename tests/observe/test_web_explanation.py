@@ -15,6 +15,7 @@ from allocsync.planning.diff import Change
 from allocsync.planning.model import AllocationId, Mode, NumberLiteral
 from allocsync.reconcile.explain import Explanation, NotFound, OpenUpdate
 from allocsync.reconcile.status import AllocationStatus, Condition, LoopStatus
+from tests.observe.ordered import Ordered
 
 SINCE = 1_795_435_450.218  # 2026-11-23T12:04:10.218Z
 WELL = Verdict(holds=True, reason="well")
@@ -48,12 +49,11 @@ async def _client(daemon: Daemon) -> AsyncIterator[aiohttp.ClientSession]:
         status=nothing,
         allocations=tuple,
         explain=daemon.explain,
-        sync=lambda: 3,
         live=lambda: WELL,
         ready=lambda: WELL,
     )
     async with (
-        serve_web("127.0.0.1:0", make_app(pages)) as (host, port),
+        serve_web("127.0.0.1:0", make_app(pages, Ordered().orders())) as (host, port),
         aiohttp.ClientSession(f"http://{host}:{port}", timeout=aiohttp.ClientTimeout(30)) as session,
     ):
         yield session

@@ -6,10 +6,11 @@ What real servers do is tested elsewhere over sockets; with this, hours pass in 
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Self
 
 from allocsync.errors import BulkUnavailable
+from allocsync.planning.guard import NO_LIMIT, Limit
 from allocsync.planning.model import (
     Accepted,
     AllocationId,
@@ -21,7 +22,7 @@ from allocsync.planning.model import (
     Snapshot,
     UpdateAnswer,
 )
-from allocsync.planning.record import OUTCOMES, IntentRecord
+from allocsync.planning.record import OUTCOMES, IntentRecord, Restored
 from allocsync.reconcile.events import KINDS, Event
 from allocsync.reconcile.limiter import Slot
 from allocsync.reconcile.loop import Loop
@@ -53,8 +54,8 @@ class VirtualClock:
 class ScriptedApi:
     """Answers from a truth; `on_update` and `on_snapshot` may answer otherwise."""
 
-    def __init__(self, *, bulk: bool = True) -> None:
-        self.truth: dict[str, Cloud] = {key: {**cloud(region="live"), "id": key} for key in KEYS}
+    def __init__(self, *, bulk: bool = True, keys: tuple[AllocationId, ...] = KEYS) -> None:
+        self.truth: dict[str, Cloud] = {key: {**cloud(region="live"), "id": key} for key in keys}
         self.bulk = bulk
         self.lists = 0
         self.bulk_error: BulkUnavailable | None = None
@@ -64,27 +65,29 @@ class ScriptedApi:
         self.under_way: set[str] = set()
         self.most = 0
         self.seconds = 0.01
+        self.look_seconds: Callable[[str], float] = lambda _key: self.seconds
+        self.post_seconds: Callable[[str], float] = lambda _key: self.seconds
         self.on_update: Callable[[str, Cloud], UpdateAnswer | None] = lambda _key, _body: None
         self.on_snapshot: Callable[[str], Snapshot | None] = lambda _key: None
 
-    async def _flight(self, key: str) -> None:
+    async def _flight(self, key: str, seconds: Callable[[str], float]) -> None:
         assert key not in self.under_way, "two requests for one allocation at once"
         self.under_way.add(key)
         self.most = max(self.most, len(self.under_way))
         try:
-            await asyncio.sleep(self.seconds)
+            await asyncio.sleep(seconds(key))
         finally:
             self.under_way.discard(key)
 
     async def snapshot(self, allocation_id: AllocationId) -> Snapshot:
         self.looks.append((asyncio.get_running_loop().time(), allocation_id))
-        await self._flight(allocation_id)
+        await self._flight(allocation_id, self.look_seconds)
         found = self.truth.get(allocation_id)
         return self.on_snapshot(allocation_id) or (Live(found) if found else Missing())
 
     async def update(self, allocation_id: AllocationId, body: Cloud) -> UpdateAnswer:
         self.posts.append((asyncio.get_running_loop().time(), allocation_id))
-        await self._flight(allocation_id)
+        await self._flight(allocation_id, self.post_seconds)
         answer = self.on_update(allocation_id, body)
         if answer is None:
             self.truth[allocation_id] = body
@@ -139,20 +142,34 @@ def generation(region: str = "wanted", keys: tuple[AllocationId, ...] = KEYS, **
 
 
 class Run:
-    """A loop that runs until the context ends, and what it has told."""
+    """A loop that runs until the context ends, and what it has told; `before` ran on the same state."""
 
-    def __init__(self, api: Api, *, bulk: BulkPolicy = BulkPolicy.AUTO, limit: int = 8) -> None:
+    def __init__(
+        self,
+        api: Api,
+        *,
+        bulk: BulkPolicy = BulkPolicy.AUTO,
+        limits: Mapping[Slot, int] | None = None,
+        backoff: Callable[[int, float | None], float] | None = None,
+        rail: Limit = NO_LIMIT,
+        rules: Rules = Rules(),  # noqa: B008 - a value
+        before: "Run | None" = None,
+    ) -> None:
         self.told: list[Event] = []
         self.journal = ListJournal()
+        if before is not None:
+            self.journal.memories = dict(before.journal.memories)
         self.loop = Loop(
             api=api,
             clock=VirtualClock(),
             journal=self.journal,
             observer=self.told.append,
-            rules=Rules(),
-            limits=dict.fromkeys(Slot, limit),
-            backoff=lambda failures, after: max(float(failures), after or 0.0),
+            rules=rules,
+            limits=limits or dict.fromkeys(Slot, 8),
+            backoff=backoff or (lambda failures, after: max(float(failures), after or 0.0)),
             bulk=bulk,
+            rail=rail,
+            restored=Restored(memories=self.journal.memories),
         )
 
     async def __aenter__(self) -> Self:

@@ -31,6 +31,7 @@ from allocsync.reconcile.past import Past
 from allocsync.reconcile.rules import Rules
 from allocsync.reconcile.settle import Settle
 from allocsync.reconcile.status import Condition
+from allocsync.reconcile.stops import Pause, Stops
 
 ID = AllocationId("7b0c4c5e-1f0e-4c53-9a3b-0a4b8f2f7d11")
 RULES = Rules()
@@ -73,7 +74,9 @@ class LaneMachine(RuleBasedStateMachine):
         self.truth = cloud("a", "a")
         self.landings: list[Landing] = []
         self.settle = Settle(RULES)
-        self.lane = Lane(id=ID, rules=RULES, past=Past(rules=RULES, settle=self.settle), look_at=0.0)
+        self.stops = Stops()
+        past = Past(rules=RULES, settle=self.settle)
+        self.lane = Lane(id=ID, rules=RULES, past=past, look_at=0.0, stops=self.stops)
         self.unknown_since: float | None = None
         self.accepted: dict[str, tuple[str, float]] = {}
         self.last_read: dict[str, Any] | None = None
@@ -129,6 +132,7 @@ class LaneMachine(RuleBasedStateMachine):
             assert self.unknown_since is None, "an update while an outcome is unknown"
             assert snapshot == Live(dict(self.truth)), "an update that no read preceded"
             assert decision.update.changes, "an update where nothing differs"
+            assert not self.stops.why(ID, self.now), "an update of what is held or paused"
             assert not all(self.in_grace(change) for change in decision.update.changes), "sent twice in grace"
         return decision.update
 
@@ -144,6 +148,18 @@ class LaneMachine(RuleBasedStateMachine):
     @rule(region=st.sampled_from(VALUES), version=st.sampled_from(VALUES))
     def edit(self, region: str, version: str) -> None:
         self.want(desired(region, version))
+
+    @rule(held=st.booleans())
+    def a_rail(self, *, held: bool) -> None:
+        self.stops.held, self.stops.held_reason = (frozenset([ID]) if held else frozenset()), "held"
+
+    @rule(seconds=st.sampled_from([0.0, 5.0, 60.0, 1000.0]), everything=st.booleans())
+    def a_pause(self, *, seconds: float, everything: bool) -> None:
+        pause = Pause(until=self.now + seconds, ends_at=0.0, ends="later", reason="why", owner="who")
+        if everything:
+            self.stops.everything = pause
+        else:
+            self.stops.pauses[ID] = pause
 
     @rule(field=st.sampled_from(["region", "version"]), value=st.sampled_from(VALUES))
     def another_writer(self, field: str, value: str) -> None:
@@ -161,10 +177,18 @@ class LaneMachine(RuleBasedStateMachine):
         late=st.floats(0.1, 40.0),
         edit=st.one_of(st.none(), st.none(), states),
         edit_later=st.one_of(st.none(), st.none(), states),
+        held_later=st.booleans(),
         early=st.booleans(),
     )
     def work(
-        self, *, answer: str, late: float, edit: Desired | None, edit_later: Desired | None, early: bool
+        self,
+        *,
+        answer: str,
+        late: float,
+        edit: Desired | None,
+        edit_later: Desired | None,
+        held_later: bool,
+        early: bool,
     ) -> None:
         update = self.read(edit=edit, early=early)
         if update is None:
@@ -172,8 +196,10 @@ class LaneMachine(RuleBasedStateMachine):
         self.intend(update)
         if edit_later is not None:
             self.want(edit_later)
+        if held_later:
+            self.a_rail(held=True)
         held_back = self.lane.recheck(update, self.now, commit_seconds=0.0)
-        assert (held_back is None) == (self.lane.desired == update.desired)
+        assert (held_back is None) == (self.lane.desired == update.desired and not held_later)
         if held_back is not None:
             self.lane.withdraw(held_back, now=self.now, delay_seconds=1.0)
             return
@@ -233,6 +259,7 @@ class LaneMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """The faults stop: within bounded time the truth is what is desired, and stays untouched."""
         self.now += 50.0  # whatever still lands has landed
+        self.stops.held = frozenset()
         self.land()
         for _ in range(200):
             update = self.read()

@@ -58,6 +58,19 @@ class QueueMachine(RuleBasedStateMachine):
         del self.waiting[key]
         self.out[key] = None
 
+    @rule(slot=st.sampled_from(Slot), failures=st.lists(st.integers(0, 3), min_size=3, max_size=3))
+    def probe(self, slot: Slot, failures: list[int]) -> None:
+        count = dict(zip("abc", failures, strict=True))
+        key = self.queue.take(slot, self.now, fewest=count.__getitem__)
+        due = [k for k, t in self.waiting.items() if t.slot is slot and t.at <= self.now]
+        if key is None:
+            assert not due
+            return
+        assert key in due
+        assert count[key] == min(count[each] for each in due)
+        del self.waiting[key]
+        self.out[key] = None
+
     @precondition(lambda self: self.out)
     @rule(data=st.data())
     def done(self, data: st.DataObject) -> None:
@@ -114,6 +127,19 @@ def test_every_tenth_turn_goes_to_the_resync() -> None:
     queue = scheduled(*((f"edit {n}", Priority.EDIT) for n in range(40)), ("resync", Priority.RESYNC))
     taken = [queue.take(Slot.READ, 0.0) for _ in range(RESYNC_TURN)]
     assert taken.index("resync") == RESYNC_TURN - 1
+
+
+def test_a_probe_is_the_one_with_the_smallest_number_whatever_its_urgency() -> None:
+    queue = scheduled(*((key, Priority.EDIT) for key in "abcd"), ("e", Priority.RESYNC))
+    failures = {"a": 3, "b": 1, "c": 2, "d": 1, "e": 0}
+    probes = [queue.take(Slot.READ, 0.0, fewest=failures.__getitem__) for _ in range(3)]
+    assert probes == ["e", "b", "d"]
+    assert [queue.take(Slot.READ, 0.0) for _ in range(3)] == ["a", "c", None]
+
+
+def test_of_equal_probes_the_more_urgent_goes_first_and_then_the_one_that_waits_longer() -> None:
+    queue = scheduled(("resync", Priority.RESYNC), ("first", Priority.EDIT), ("second", Priority.EDIT))
+    assert [queue.take(Slot.READ, 0.0, fewest=lambda _: 1) for _ in range(3)] == ["first", "second", "resync"]
 
 
 def test_a_key_that_was_not_handed_out_cannot_come_back() -> None:

@@ -185,7 +185,11 @@ def test_a_secret_is_in_no_error_and_no_repr(problems: Problems, load: Load) -> 
 
 
 def test_only_the_secrets_are_secrets() -> None:
-    assert [name for name in Settings.model_fields if is_secret(name)] == ["api_token", "application_id"]
+    assert [name for name in Settings.model_fields if is_secret(name)] == [
+        "listen_token",
+        "api_token",
+        "application_id",
+    ]
 
 
 def test_a_secret_that_cannot_be_read_is_an_error(problems: Problems, tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
 """Bugs of deciding and sending, to be planted, and all bugs together; see `bug`."""
 # ruff: noqa: ANN401 - what is substituted takes what the original takes, and knows its insides
 
-import asyncio
 from contextlib import ExitStack
 from typing import Any
 
 from allocsync.planning.diff import Change
 from allocsync.planning.model import Accepted, OutcomeUnknown
 from allocsync.reconcile import lane, past
+from allocsync.reconcile.adoption import Adoption
 from allocsync.reconcile.cycle import Cycle
 from allocsync.reconcile.decision import State
 from allocsync.reconcile.ghosts import Ghosts, Sighting
@@ -85,22 +85,23 @@ def _drops(stack: ExitStack) -> None:
 
 def _asleep(stack: ExitStack) -> None:
     def make(adopt: Any) -> Any:
-        def adopts(self: Loop, generation: Any) -> None:
-            changed, self._changed = self._changed, asyncio.Event()
-            adopt(self, generation)
-            self._changed = changed
+        def adopts(self: Adoption, generation: Any, **more: Any) -> None:
+            wake, self._wake = self._wake, lambda: None
+            adopt(self, generation, **more)
+            self._wake = wake
 
         return adopts
 
-    swap(stack, Loop, "adopt", make)
+    swap(stack, Adoption, "adopt", make)
 
 
 def _twice(stack: ExitStack) -> None:
     def make(schedule: Any) -> Any:
         def schedules(self: Any, key: Any, turn: Any) -> None:
-            taken = self._taken.pop(key, None)
+            was_taken = self._taken.pop(key, self) is not self
             schedule(self, key, turn)
-            self._taken[key] = taken
+            if was_taken:
+                self._taken[key] = None
 
         return schedules
 
@@ -130,8 +131,8 @@ def _deaf_at_work(stack: ExitStack) -> None:
 
 def _never_relieved(stack: ExitStack) -> None:
     def setter(self: Restraint, name: str, value: Any) -> None:
-        if name == "failures" and value == 0 and hasattr(self, "failures"):
-            return
+        if name == "failures" and hasattr(self, "failures"):
+            value = self.failures + 3 * (value > self.failures)
         object.__setattr__(self, name, value)
 
     put(stack, Restraint, "__setattr__", setter)
@@ -174,9 +175,9 @@ BUGS = (
     Bug("the update is built on an old snapshot", ("P3",), _stale),
     Bug("a field that nobody here knows is dropped", ("P3",), _drops),
     Bug("an edit does not wake the loop", ("P8",), _asleep),
-    Bug("two workers take one allocation", ("P4",), _twice),
+    Bug("two workers take one allocation", ("P4", "P10"), _twice),
     Bug("an edit in mid-update is lost", ("P8", "P1"), _deaf_at_work),
-    Bug("the backoff is never reset", ("P1",), _never_relieved),
+    Bug("the backoff grows too fast and is never reset", ("P1",), _never_relieved),
     Bug("late landings are not remembered, and look like fights", ("R3", "P1"), _no_ghosts),
     Bug("a bulk read from before the last update ended decides what became of it", ("R1",), _old_bulk),
     Bug("the echo in an answer is not given time to show", ("P2",), _echo),

@@ -8,7 +8,6 @@ The times are upper bounds, from what the server's side knows; where rules allow
 
 import sqlite3
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from math import inf
 
 from allocsync.planning.diff import compare, pending
@@ -25,33 +24,17 @@ from allocsync.planning.model import (
 )
 from allocsync.reconcile.rules import Rules
 from tests.simulation import evidence
+from tests.simulation.due import Due
 from tests.simulation.evidence import backoff_most_seconds, resting, unsettled
 from tests.simulation.history import Get, Post
 from tests.simulation.server import Server
 
 RULES = Rules()
 SLACK_SECONDS = 1.5
+BREAKER_SECONDS = 45.0  # between two probes at the most, and until all have come back after the last
+FEWEST_SLOTS, SLOW_SECONDS = 4, 6.0  # so many updates can fill the slots, until they count as slow
 FIRST_PASS_SECONDS = 90.0  # three bulk reads that fail slowly come first
 TOO_MANY_REQUESTS = 429
-
-
-@dataclass(slots=True)
-class Due:
-    """What is known of the next request for one allocation."""
-
-    by: float = inf
-    promise: str = ""
-    why: str = ""
-    writes: bool = False  # it needs a slot for writes
-    read_failures: int = 0
-    write_failures: int = 0
-    forgiven: int = 0  # by an edit, which a process that dies before it is on the disk has not kept
-    held_until: float = -inf  # the server's own wish
-    backoff_until: float = -inf
-    accepted_at: float = -inf
-    under_way: bool = False
-    looked: bool = False
-    edited: bool = False
 
 
 class Liveness:
@@ -68,6 +51,7 @@ class Liveness:
         self._lives = 0
         self._alive = self._passed = False
         self._writes_closed_until = -inf
+        self._failed_at = -inf  # when a request last failed: from then on a breaker may be open
         self.forgotten_before = -inf  # a clock that jumped ahead ends what was remembered for minutes
         self._nothing_before = -inf  # after a lost journal
         self.journal: sqlite3.Connection | None = None
@@ -121,7 +105,9 @@ class Liveness:
         by = inf
         if due.by < inf:
             closed = self._writes_closed_until if due.writes else -inf
-            by = max(due.by, self.trouble_until, closed) + self.slack_seconds
+            crowded = sum(each.under_way for each in self._due.values()) >= FEWEST_SLOTS
+            held = max(self.trouble_until, closed, self._failed_at + BREAKER_SECONDS)
+            by = max(due.by, held) + self.slack_seconds + crowded * SLOW_SECONDS
             if self._alive and now > by:
                 by = max(
                     by, self._settled_at(key, evidence.told_settle_seconds(self.journal)) + self.slack_seconds
@@ -201,6 +187,7 @@ class Liveness:
         due.under_way, due.looked = False, self._history.desired(get.key) is not None
         match answer:
             case Failed():
+                self._failed_at = now
                 due.read_failures += 1
                 if answer.retry_after_seconds:
                     due.held_until = max(
@@ -272,6 +259,7 @@ class Liveness:
             due.write_failures, due.accepted_at = 0, now
             self._expect(post.key, now + 2.0, "P1", "an update was accepted")
         else:
+            self._failed_at = now
             due.write_failures += 1
             # What a slow disk or edits have held back twice counts too, and nobody outside sees it.
             edits = sum(at > now - 20.0 for at, _ in self._history.truths[post.key].edits)

@@ -109,11 +109,11 @@ def test_a_stop_with_eight_slow_updates_under_way_ends_in_time_and_leaves_eight_
         shim,
         allocations=[allocation(key) for key in eight],
         updates={key: [accepted(60.0)] for key in eight},
-        events=[at(5.0, Ends(How.STOP, 100.0))],
+        events=[at(15.0, Ends(How.STOP, 100.0))],
         until=200.0,
     )
     (ended, _), (_, start) = run.told("stopped"), run.starts()
-    assert (ended.at, ended.fields["open_intents"]) == (near(25.0), 8)
+    assert (ended.at, ended.fields["open_intents"]) == (near(35.0), 8)
     for key in eight:
         (cut_off,) = run.posts(key)
         assert (cut_off.life, cut_off.answer) == (1, None)

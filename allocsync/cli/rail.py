@@ -1,0 +1,22 @@
+"""Would the daemon hold this generation? Asked by `plan` and `apply`, answered from the journal beside it.
+
+The rule: it is the same comparison with the same baseline as the daemon's own, so a plan without a word of it
+is one that goes through. Where no journal can be read, or what it says makes no sense, nothing is known.
+"""
+
+from allocsync.errors import AllocsyncError
+from allocsync.journal import reading
+from allocsync.planning.guard import Limit, Ruling, rule
+from allocsync.planning.model import Generation
+from allocsync.reconcile.rails import BASELINE, baseline_from
+from allocsync.settings import Settings
+
+
+def ruling_of(settings: Settings, generation: Generation) -> Ruling | None:
+    """What the rail says of it; None where what it would be compared with cannot be read."""
+    try:
+        with reading.opened(settings.state_dir) as connection:
+            baseline = baseline_from(reading.memories(connection, BASELINE))
+    except (AllocsyncError, OSError, ValueError):
+        return None
+    return rule(baseline, generation, Limit(percent=settings.max_changes_percent))

@@ -1,0 +1,115 @@
+"""The rail: how much a new generation may change at once, against the last one that is known to be good.
+
+The rule: what counts is every allocation that the new generation declares otherwise (its mode included), for
+the first time, or not any more, against the *baseline* and never against the edit before. Beyond the limit it
+is held: what is the same in both goes on, what is changed or new is not written at all, what is removed stays
+in force. Taking the edit back opens it. Without a baseline there is nothing to compare with, so a first start
+is not held; drift is not seen here at all. Pure.
+
+Left out: what becomes a baseline and where it is kept (`reconcile.rails`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from allocsync.planning.model import AllocationId, Desired, Generation
+
+Baseline: TypeAlias = Mapping[AllocationId, Desired]
+
+SETTING = "ALLOCSYNC_MAX_CHANGES_PERCENT"
+EVERYTHING_PERCENT = 100.0
+DIGITS = 8  # of a generation's digest, wherever it is shown
+NOT_DECLARED = "not declared any more; in force until that is approved"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """So many percent may change, in a set of at least so many; 100 percent hold nothing."""
+
+    percent: float = 30.0
+    least: int = 10
+
+
+NO_LIMIT = Limit(percent=EVERYTHING_PERCENT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruling:
+    """What a generation would change, and whether it is held for it. `total` is of both sets together."""
+
+    generation: str
+    changed: frozenset[AllocationId] = frozenset()
+    added: frozenset[AllocationId] = frozenset()
+    removed: frozenset[AllocationId] = frozenset()
+    total: int = 0
+    limit_percent: float = EVERYTHING_PERCENT
+    empty: bool = False
+    held: bool = False
+
+    @property
+    def changes(self) -> int:
+        """How many allocations are declared otherwise than in the baseline."""
+        return len(self.changed) + len(self.added) + len(self.removed)
+
+    @property
+    def withheld(self) -> frozenset[AllocationId]:
+        """What must not be written."""
+        return self.changed | self.added if self.held else frozenset()
+
+    @property
+    def reason(self) -> str:
+        """Which rail holds it, its numbers, its setting and what lifts it; empty where nothing is held."""
+        if not self.held:
+            return ""
+        name = self.generation[:DIGITS]
+        share = EVERYTHING_PERCENT * self.changes / self.total
+        parts = ((self.changed, "changed"), (self.added, "new"), (self.removed, "removed"))
+        what = ", ".join(f"{len(ids):,} {word}" for ids, word in parts if ids)
+        rail = (
+            f"it declares nothing any more ({what}), which {SETTING} below 100 does not allow"
+            if self.empty
+            else f"it changes {self.changes:,} of {self.total:,} allocations ({share:.3g} %: {what}), "
+            f"and {SETTING} allows {self.limit_percent:g} %"
+        )
+        return f"generation {name} is held: {rail}; `allocsync approve {name}` lets it through"
+
+
+def rule(baseline: Baseline, generation: Generation, limit: Limit) -> Ruling:
+    """Compare a generation with the baseline.
+
+    An allocation in quarantine is neither changed nor removed: its last good version stays in force.
+    """
+    wanted = generation.allocations
+    changed = {key for key, desired in wanted.items() if key in baseline and baseline[key] != desired}
+    added = wanted.keys() - baseline.keys()
+    removed = baseline.keys() - wanted.keys() - generation.quarantined.keys()
+    total = len(baseline.keys() | wanted.keys())
+    touched = len(changed) + len(added) + len(removed)
+    empty = not wanted and not generation.quarantined
+    over = total >= limit.least and EVERYTHING_PERCENT * touched > limit.percent * total
+    emptied = empty and limit.percent < EVERYTHING_PERCENT
+    return Ruling(
+        generation=generation.digest,
+        changed=frozenset(changed),
+        added=frozenset(added),
+        removed=frozenset(removed),
+        total=total,
+        limit_percent=limit.percent,
+        empty=empty,
+        held=bool(baseline) and (over or emptied),
+    )
+
+
+def in_force(baseline: Baseline, generation: Generation, ruling: Ruling) -> Mapping[AllocationId, Desired]:
+    """What is declared as things stand: the generation, and of one that is held also what it removed."""
+    if not ruling.held or not ruling.removed:
+        return generation.allocations
+    kept = {key: replace(baseline[key], source=NOT_DECLARED) for key in ruling.removed}
+    return {**generation.allocations, **kept}
+
+
+def settled_on(baseline: Baseline, generation: Generation) -> Baseline:
+    """The baseline that this generation makes: itself, and what it was of those in quarantine."""
+    known = {key: baseline[key] for key in generation.quarantined if key in baseline}
+    return {**known, **generation.allocations}

@@ -1,0 +1,122 @@
+"""Who goes next: what is due (`queue`) meets what there is room for (`limiter`). Pure.
+
+The rules: which allocation goes and in which slot is one synchronous step. A probe is the due allocation that
+has failed least often, so never one that keeps failing while there is another. What failed because the API
+served nobody is forgiven: it counts for no backoff, and comes back within ten seconds, not all at once.
+
+Left out: the requests themselves (`loop`, `cycle`).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from math import inf
+
+from allocsync.planning.model import AllocationId, Failed, Live, Missing, Snapshot, UpdateAnswer
+from allocsync.reconcile.decision import State
+from allocsync.reconcile.lane import Lane
+from allocsync.reconcile.limiter import Limiter, Slot
+from allocsync.reconcile.queue import Queue
+from allocsync.reconcile.restraint import BACKOFF, RETRY_AFTER
+from allocsync.reconcile.result import result_of
+
+SPREAD_SECONDS = 10.0
+
+Uniform = Callable[[float, float], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """A breaker has opened, or has closed after so long and so many probes."""
+
+    slot: Slot
+    opened: bool
+    open_seconds: float
+    probes: int
+
+
+class Admission:
+    """See the module. It shares the queue, the limiter and the lanes with the loop."""
+
+    def __init__(
+        self,
+        queue: Queue[AllocationId],
+        limiter: Limiter[AllocationId],
+        lanes: Mapping[AllocationId, Lane],
+    ) -> None:
+        self._queue = queue
+        self._limiter = limiter
+        self._lanes = lanes
+
+    def admit(self, now: float, uniform: Uniform) -> Iterator[tuple[Lane, Slot, bool]]:
+        """Give slots to what is due while there is any of both: which lane goes, in which, as a probe?"""
+        for slot in Slot:
+            while self._limiter.waits(slot, now) is None:
+                probe = self._limiter.probing(slot)
+                key = self._queue.take(slot, now, fewest=self._failures_in(slot) if probe else None)
+                if key is None:
+                    break
+                lane = self._lanes[key]
+                failures = _failures(lane)
+                self._limiter.admit(slot, key, now, failures=failures, chance=uniform(0, 1) if probe else 0.0)
+                yield lane, slot, probe
+
+    def _failures_in(self, slot: Slot) -> Callable[[AllocationId], int]:
+        return lambda key: _failures(self._lanes[key]) + self._limiter.failures(slot, key)
+
+    def next_at(self, now: float) -> float:
+        """When more may go by the passing of time alone."""
+        return min(self._queue.next_at(now), self._limiter.opens_at(now))
+
+    def promote(self, lane: Lane, now: float) -> bool:
+        """Have a write slot take the place of the lane's read slot, if there is one."""
+        return self._limiter.promote(lane.id, now)
+
+    def release(self, lane: Lane, slot: Slot) -> None:
+        """Give the lane's slot back."""
+        self._limiter.release(slot, lane.id)
+
+    def close(self, slot: Slot, until: float) -> None:
+        """The server wants no such request before then, whatever it is for."""
+        self._limiter.close(slot, until)
+
+    def hear(
+        self,
+        lane: Lane,
+        held: Slot,
+        answer: Snapshot | UpdateAnswer,
+        *,
+        begun: float,
+        now: float,
+        uniform: Uniform,
+    ) -> Turned | None:
+        """A request of the lane was answered, and the lane knows; what it says of the API counts for all."""
+        asked = Slot.READ if isinstance(answer, Live | Missing | Failed) else Slot.WRITE
+        result = result_of(answer)
+        if result is None:
+            return None
+        heard = self._limiter.hear(asked, held, lane.id, result, begun=begun, now=now, keys=len(self._lanes))
+        for key, failures in heard.forgiven.items():
+            if key in self._lanes:
+                _forgive(self._lanes[key], asked, failures, until=now + uniform(0, SPREAD_SECONDS))
+                self._queue.schedule(key, self._lanes[key].turn())
+        if not heard.turned:
+            return None
+        breaker = self._limiter.slots[asked].breaker
+        return Turned(asked, breaker.open, now - breaker.opened_at, breaker.probes)
+
+
+def _failures(lane: Lane) -> int:
+    return lane.read_failures + lane.restraint.failures
+
+
+def _forgive(lane: Lane, asked: Slot, failures: int, *, until: float) -> None:
+    """These failures were the API's: what waits for a backoff of theirs waits until then at most."""
+    if asked is Slot.READ:
+        backing_off = lane.read_failures > 0
+        lane.read_failures = max(0, lane.read_failures - failures)
+    else:
+        backing_off = lane.look_at == lane.restraint.until.get(BACKOFF)
+        lane.restraint.forgive(failures, until)
+    if backing_off and lane.state in {State.IDLE, State.SETTLING}:
+        wished = lane.restraint.until.get(RETRY_AFTER, -inf)
+        lane.look_at = max(min(lane.look_at, until), wished)

@@ -1,0 +1,143 @@
+"""What is wanted: puts generations in force, as far as the rail lets them, and tells the lanes.
+
+The rules: the newest generation counts at once, whatever is under way; what it does not name any more is
+disowned. Of one that the rail holds, what it would change is looked at and not written.
+
+Left out: when a generation is held (`planning.guard`, `rails`) and what a lane makes of a wish (`lane`).
+"""
+
+from collections.abc import Callable
+
+from allocsync.errors import NotHeldError
+from allocsync.planning.guard import DIGITS, Ruling, in_force
+from allocsync.planning.model import AllocationId, Desired, Generation
+from allocsync.reconcile.cycle import Tell
+from allocsync.reconcile.decision import State
+from allocsync.reconcile.keeper import Keeper
+from allocsync.reconcile.lane import Lane
+from allocsync.reconcile.ports import Clock
+from allocsync.reconcile.rails import Rails
+
+
+class Adoption:
+    """`generation` is the newest one, `since` (wall clock) when it came; `held_since` while it is held."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        tell: Tell,
+        keeper: Keeper,
+        rails: Rails,
+        lanes: dict[AllocationId, Lane],
+        first_look_at: Callable[[float], float],
+        place: Callable[[Lane], None],
+        wake: Callable[[], None],
+    ) -> None:
+        """`lanes` are the loop's; `place` puts one where it belongs in the queue, `wake` has that read."""
+        self._clock = clock
+        self._tell = tell
+        self._keeper = keeper
+        self._rails = rails
+        self._lanes = lanes
+        self._first_look_at = first_look_at
+        self._place = place
+        self._wake = wake
+        self.generation: Generation | None = None
+        self.since: float | None = None
+        self.held_since: float | None = None
+
+    @property
+    def digest(self) -> str:
+        """Of the newest generation; empty before the first."""
+        return self.generation.digest if self.generation else ""
+
+    @property
+    def ruling(self) -> Ruling | None:
+        """What the rail says of it."""
+        return self._rails.ruling
+
+    def adopt(self, generation: Generation, *, approved: bool = False, whole: bool = True) -> None:
+        """Put a generation in force at once; see `Rails.judge`."""
+        now = self._clock.now()
+        before = self.ruling
+        ruling = self._rails.judge(generation, now, approved=approved, whole=whole)
+        freed = (before.withheld if before else frozenset()) - ruling.withheld
+        wanted = in_force(self._rails.baseline, generation, ruling)
+        changed = removed = 0
+        for key in [*wanted, *generation.quarantined]:
+            lane = self._lanes.get(key)
+            if lane is None:
+                lane = self._lanes[key] = self._keeper.lane(key)
+            if key in freed and lane.state is State.IDLE and lane.changes:
+                lane.look_at = now
+            changed += self._want(lane, wanted.get(key), generation, now)
+        for key in [key for key in self._lanes if key not in wanted]:
+            if key not in generation.quarantined:
+                removed += self._want(self._lanes[key], None, generation, now)
+        anew = self.digest != generation.digest
+        self.generation, self.since = generation, self._clock.wall()
+        self._wake()
+        if ruling.held:
+            self._held(ruling, anew=anew)
+            return
+        self.held_since = None
+        if anew or (before is not None and before.held):
+            self._tell(
+                "generation_adopted",
+                generation=generation.digest,
+                allocations=len(generation.allocations),
+                changed=changed,
+                removed=removed,
+                quarantined=len(generation.quarantined),
+                files=generation.files,
+            )
+
+    def _held(self, ruling: Ruling, *, anew: bool) -> None:
+        if not anew:
+            return
+        self.held_since = self._clock.wall()
+        self._tell(
+            "generation_held",
+            generation=ruling.generation,
+            reason=ruling.reason,
+            changed=len(ruling.changed),
+            added=len(ruling.added),
+            removed=len(ruling.removed),
+            allocations=ruling.total,
+            limit_percent=ruling.limit_percent,
+        )
+
+    def _want(self, lane: Lane, desired: Desired | None, generation: Generation, now: float) -> bool:
+        problems = generation.quarantined.get(lane.id, ())
+        if problems and lane.desired is not None:
+            return False  # its last good version stays in force
+        differs = lane.desired != desired
+        lane.want(desired, now=now, problems=problems)
+        if lane.compared is None and not lane.missing and lane.intent is None:
+            lane.look_at = self._first_look_at(now)
+        self._place(lane)
+        return differs
+
+    def approve(self, digest: str, by: str = "") -> int:
+        """Let the generation that is held through, named by its digest or the beginning; how much it changes.
+
+        Raises:
+            NotHeldError: no such generation is held.
+        """
+        generation, ruling = self.generation, self.ruling
+        if generation is None or ruling is None or not ruling.held:
+            raise NotHeldError("no generation is held: there is nothing to approve")
+        name = generation.digest[:DIGITS]
+        if len(digest) < DIGITS or not generation.digest.startswith(digest):
+            raise NotHeldError(
+                f"the generation that is held is {name}, not {digest}: the files have changed since, or it "
+                f"is a slip. Read `allocsync plan`, then `allocsync approve {name}`"
+            )
+        self._tell("generation_approved", generation=generation.digest, changes=ruling.changes, by=by)
+        self.adopt(generation, approved=True)
+        return ruling.changes
+
+    def tend(self, *, settled: bool, least_seconds: float | None = None) -> None:
+        """Move the baseline if it is time; see `Rails.tend`."""
+        self._rails.tend(self._clock.now(), settled=settled, least_seconds=least_seconds)

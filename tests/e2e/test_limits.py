@@ -1,0 +1,51 @@
+"""What limits all updates together, with a real daemon; judged by the server's log."""
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from allocsync.api.server import ReferenceServer
+from allocsync.api.server.sample import sample_clouds
+from tests.e2e.processes import Daemon, daemon, declare
+
+CLOUDS = sample_clouds(6, 21)
+
+
+async def held(running: Daemon, number: int) -> str:
+    """Wait until so many are held, and give the reason."""
+    async with asyncio.timeout(30):
+        while True:
+            rows = json.loads((await running.get("/api/v1/status"))[1])["allocations"]
+            reasons = [row["reason"] for row in rows if row["condition"] == "Held"]
+            if len(reasons) == number:
+                return str(reasons[0])
+            await asyncio.sleep(0.05)
+
+
+async def test_the_hours_updates_are_spent_over_a_restart_too(tmp_path: Path) -> None:
+    file = tmp_path / "desired.yaml"
+    declare(file, CLOUDS, region="a")
+    environ = {"ALLOCSYNC_STATE_DIR": str(tmp_path / "state"), "ALLOCSYNC_MAX_WRITES_PER_HOUR": "2"}
+    async with ReferenceServer.start(CLOUDS) as server:
+        for log in ("first", "second"):
+            async with daemon(server.url, file, tmp_path / log, environ=environ) as running:
+                reason = await held(running, len(CLOUDS) - 2)
+                assert reason == "2 updates in an hour are all that ALLOCSYNC_MAX_WRITES_PER_HOUR allows"
+                await running.in_sync(2)
+        assert len(server.records) == 2
+
+
+async def test_nothing_is_sent_outside_the_windows(tmp_path: Path) -> None:
+    file = tmp_path / "desired.yaml"
+    declare(file, CLOUDS, region="a")
+    days = [(datetime.now(UTC) + timedelta(days=days)).strftime("%a") for days in (0, 3)]
+    async with ReferenceServer.start(CLOUDS, log_all=True) as server:
+        windows = ("--write-windows", f"{days[1]} 00:00-24:00")
+        async with daemon(server.url, file, tmp_path / "closed", *windows) as running:
+            assert "ALLOCSYNC_WRITE_WINDOWS" in await held(running, len(CLOUDS))
+        assert server.records
+        assert {record["op"] for record in server.records} <= {"list", "snapshot"}
+        windows = ("--write-windows", f"{days[0]}-{days[1]} 00:00-24:00")
+        async with daemon(server.url, file, tmp_path / "open", *windows) as running:
+            await running.in_sync(len(CLOUDS))

@@ -1,0 +1,139 @@
+"""The rail in real processes: edits, restarts, modes, `plan` and `apply`; judged by the server's log."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from allocsync.api.server import ReferenceServer
+from allocsync.api.server.sample import sample_clouds
+from allocsync.planning.model import Cloud
+from tests.e2e.processes import Daemon, command, daemon, declare, eventually
+
+CLOUDS = sample_clouds(12, 21)
+RAIL = {"ALLOCSYNC_MAX_CHANGES_PERCENT": ""}  # the default: 30
+
+
+def declare_regions(file: Path, changed: int, clouds: list[Cloud] = CLOUDS, mode: str = "enforce") -> None:
+    """Declare region b for the first so many, and a for the others."""
+    rows = [f"  {cloud['id']}: {{region: {'b' if n < changed else 'a'}}}\n" for n, cloud in enumerate(clouds)]
+    beside = file.with_name("." + file.name)
+    beside.write_text(
+        f"apiVersion: allocsync/v1\ndefaults: {{mode: {mode}}}\nallocations:\n{''.join(rows) or '  {}'}"
+    )
+    beside.replace(file)
+
+
+async def conditions(running: Daemon, **wanted: int) -> None:
+    """Wait until these are the conditions of all."""
+    async with asyncio.timeout(30):
+        while True:
+            found: dict[str, int] = json.loads((await running.get("/api/v1/status"))[1])["conditions"]
+            if {name: number for name, number in found.items() if number} == wanted:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_an_edit_that_changes_too_much_is_held_through_a_restart_until_it_is_taken_back(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "desired.yaml"
+    declare_regions(file, 0)
+    environ = {**RAIL, "ALLOCSYNC_STATE_DIR": str(tmp_path / "state"), "ALLOCSYNC_RESYNC_SECONDS": "1"}
+    async with ReferenceServer.start(CLOUDS) as server:
+        async with daemon(server.url, file, tmp_path / "first", environ=environ) as running:
+            await running.in_sync(len(CLOUDS))
+            assert await running.metric("allocsync_generation_held") == 0
+            sent = len(server.records)
+            declare_regions(file, 6)
+            (told,) = await eventually(lambda: running.events("generation_held"))
+            assert (told["changed"], told["added"], told["removed"], told["allocations"]) == (6, 0, 0, 12)
+            assert told["level"] == "warning"
+            assert await running.metric("allocsync_generation_held") == 1
+            assert await running.metric("allocsync_generation_changed_allocations") == 6
+            assert await running.metric("allocsync_generation_held_timestamp_seconds") > 0
+        async with daemon(server.url, file, tmp_path / "second", environ=environ) as again:
+            await eventually(lambda: again.events("generation_held"))
+            await conditions(again, InSync=6, Held=6)
+            assert len(server.records) == sent
+            server.set_leaf(str(CLOUDS[9]["id"]), "region", "drift")
+            await eventually(lambda: len(server.records) > sent)
+            assert [record["id"] for record in server.records[sent:]] == [CLOUDS[9]["id"]]
+            code, text, _ = await command("status", "--url", again.url)
+            assert code == 0
+            assert f"generation {told['generation']} is held: it changes 6 of 12 allocations (50 %" in text
+            declare_regions(file, 0)
+            await again.in_sync(len(CLOUDS))
+            assert await again.metric("allocsync_generation_held") == 0
+        assert len(server.records) == sent + 1
+
+
+async def test_from_observe_to_enforce_for_all_is_held_by_setting_and_by_file(tmp_path: Path) -> None:
+    file = tmp_path / "desired.yaml"
+    declare(file, CLOUDS, region="b")
+    environ = {**RAIL, "ALLOCSYNC_STATE_DIR": str(tmp_path / "state")}
+    async with ReferenceServer.start(CLOUDS, log_all=True) as server:
+        async with daemon(server.url, file, tmp_path / "a", "--mode", "observe", environ=environ) as running:
+            await conditions(running, Drifted=12)
+        async with daemon(server.url, file, tmp_path / "b", environ=environ) as running:
+            await eventually(lambda: running.events("generation_held"))
+            await conditions(running, Held=12)
+        async with daemon(server.url, file, tmp_path / "c", "--mode", "observe", environ=environ) as running:
+            await conditions(running, Drifted=12)
+            declare(file, CLOUDS, region="b", mode="enforce")
+            await eventually(lambda: running.events("generation_held"))
+            await conditions(running, Held=12)
+        assert {record["op"] for record in server.records} <= {"snapshot", "list"}
+
+
+async def test_plan_says_that_it_would_be_held_and_apply_needs_a_review(tmp_path: Path) -> None:
+    file = tmp_path / "desired.yaml"
+    declare_regions(file, 0)
+    environ = {**RAIL, "ALLOCSYNC_STATE_DIR": str(tmp_path / "state")}
+    async with ReferenceServer.start(CLOUDS) as server:
+        where = ("--api-url", server.url, "--desired", str(file))
+        assert (await command("apply", *where, environ=environ))[0] == 0, "a first start is not held"
+        sent = len(server.records)
+        declare_regions(file, 3)
+        code, text, _ = await command("plan", *where, environ=environ)
+        assert (code, "would wait" in text) == (0, False)
+        declare_regions(file, 6)
+        code, text, _ = await command("plan", *where, environ=environ)
+        assert code == 0
+        assert "The daemon would wait: generation " in text
+        found = json.loads((await command("plan", *where, "--json", environ=environ))[1])
+        assert found["rail"].startswith("generation ")
+        assert found["counts"]["update"] == 6
+        code, text, stderr = await command("apply", *where, environ=environ)
+        assert code == 1
+        assert "6 in sync (0 updated), 6 held" in text
+        assert "it changes 6 of 12 allocations (50 %: 6 changed)" in stderr
+        assert "allocsync apply --digest DIGEST" in stderr
+        assert "Traceback" not in stderr
+        assert len(server.records) == sent
+        code, text, _ = await command("apply", *where, "--digest", found["digest"], environ=environ)
+        assert code == 0
+        assert len(server.records) == sent + 6
+        async with daemon(server.url, file, tmp_path / "log", environ=environ) as running:
+            await running.in_sync(len(CLOUDS))
+            assert not running.events("generation_held"), "the review was the approval"
+
+
+@pytest.mark.parametrize("named", [1, 12])
+async def test_naming_the_allocations_is_an_approval_of_these(tmp_path: Path, named: int) -> None:
+    file = tmp_path / "desired.yaml"
+    declare_regions(file, 0)
+    environ = {**RAIL, "ALLOCSYNC_STATE_DIR": str(tmp_path / "state")}
+    async with ReferenceServer.start(CLOUDS) as server:
+        where = ("--api-url", server.url, "--desired", str(file))
+        await command("apply", *where, environ=environ)
+        sent = len(server.records)
+        declare_regions(file, 12)
+        ids = [str(cloud["id"]) for cloud in CLOUDS[:named]]
+        code, _, stderr = await command("apply", *where, *ids, environ=environ)
+        assert (code, stderr) == (0, "")
+        assert len(server.records) == sent + named
+        found = json.loads((await command("plan", *where, "--json", environ=environ))[1])
+        assert (found["rail"] is None) == (named == 12)
+        assert named == 12 or "it changes 11 of 12" in found["rail"]
