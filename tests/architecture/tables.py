@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -27,6 +28,11 @@ from allocsync.setting_sources import flag_name, variable_name
 README = Path(__file__).resolve().parents[2] / "README.md"
 RESULTS = README.parent / "tests" / "bench" / "results.json"
 SOAKS = README.parent / "tests" / "soak" / "results.jsonl"
+SIMULATED = README.parent / "tests" / "simulation" / "results.jsonl"
+PLANTED = README.parent / "tests" / "simulation" / "bugs.jsonl"
+SIMULATED_COLUMNS = (
+    *("schedules", "virtual_hours", "updates", "faults", "crashes", "disk_faults", "violations"),
+)
 
 MEANINGS: Mapping[str, str] = {
     "EXIT_FINE": "fine",
@@ -119,8 +125,8 @@ def _range(ends: tuple[int, int]) -> str:
 
 
 def soaks() -> str:
-    """The latest runs of `make soak`, the newest first."""
-    runs = [json.loads(line) for line in SOAKS.read_text(encoding="utf-8").splitlines()]
+    """The latest runs of `make soak-processes`, the newest first."""
+    runs = _lines(SOAKS)
     rows = (
         (
             f"{run['date']}, commit {run['commit']}, seed {run['seed']}",
@@ -145,6 +151,33 @@ def soaks() -> str:
         "broken promises",
     )
     return _table(head, rows)
+
+
+def simulated() -> str:
+    """The runs of `make soak`: all of the newest commit, and the sum of those before."""
+    runs = _lines(SIMULATED)
+    newest = runs[-1]["commit"] if runs else ""
+    rows = [
+        (f"{run['date']}, commit {run['commit']}", *(f"{run[name]:,}" for name in SIMULATED_COLUMNS))
+        for run in [run for run in runs if run["commit"] == newest]
+    ]
+    if len(runs) > len(rows):
+        before = [run for run in runs if run["commit"] != newest]
+        sums = (sum(run[name] for run in before) for name in SIMULATED_COLUMNS)
+        rows.append((f"{len(before)} runs of earlier commits", *(f"{number:,}" for number in sums)))
+    return _table(("run", *(name.replace("_", " ") for name in SIMULATED_COLUMNS)), rows)
+
+
+def planted() -> str:
+    """What each planted bug took to be found."""
+    found = _lines(PLANTED)
+    rows = ((run["bug"], f"{run['schedules']:,}", run["breaks"] or "not found") for run in found)
+    table = _table(("planted bug", "schedules until found", "breaks"), rows)
+    return f"{table}\n\n{found[0]['date']}, commit {found[0]['commit']}."
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def faults() -> str:
@@ -187,6 +220,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "settings": setting_table,
     "metrics": metrics,
     "speed": speed,
+    "simulation": simulated,
+    "planted bugs": planted,
     "soaks": soaks,
     "faults": faults,
     "knobs": knobs,
