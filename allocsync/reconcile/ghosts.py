@@ -176,9 +176,8 @@ class Ghosts:
                 yield Landing(ghost.sequence, fields, begun - ghost.since, lag_is_known=near, alone=alone)
 
     def _overwritten(self, cloud: Cloud) -> Iterator[Ghost]:
-        told = set[
-            str
-        ]()  # one landing cannot be told from another with the same rest: the oldest stands for it
+        # One landing cannot be told from another with the same rest: the oldest stands for it.
+        told = set[str]()
         for ghost, rest in self._rests(cloud):
             before, ghost.rest = ghost.rest, rest
             if rest == ghost.undeclared != before and rest not in told:

@@ -48,10 +48,11 @@ class Keeper:
             if self._kept[name]["at"] < clock.wall() - FORGOTTEN_SECONDS:
                 self.keep_value(name, None)
         # What was sent before a gap may still land: nothing is sent before that time is over, whoever runs.
+        # One that is over is no restraint, and would only be kept for every lane.
         self._nothing_before = None
         if restored.gap_at is not None:
-            settle = self.settle.seconds(now)
-            self._nothing_before = restored_time(restored.gap_at, self._offset_seconds, now) + settle
+            until = restored_time(restored.gap_at, self._offset_seconds, now) + self.settle.seconds(now)
+            self._nothing_before = until if until > now else None
 
     def left_open(self) -> Iterator[Lane]:
         """A lane for each update whose outcome an earlier process did not learn: unknown from now on."""

@@ -32,9 +32,8 @@ class Past:
     leaves: Leaves = field(default_factory=Leaves)
     ghosts: Ghosts = field(default_factory=Ghosts)
     landed: frozenset[str] = frozenset()  # the leaves that late landings explain in the latest look
-    meanwhile: dict[str, Json] = field(
-        default_factory=dict
-    )  # what they set leaves to since the intent is open
+    # What they set leaves to, since the intent is open.
+    meanwhile: dict[str, Json] = field(default_factory=dict)
     moved: bool = False  # since then somebody else changed what is not declared
 
     def unknown(self, intent: Intent, now: float) -> None:
@@ -116,14 +115,15 @@ class Past:
             return
         self._close()
         yield self._finding(intent, verdict.outcome, _REASONS[verdict.outcome], now)
-        if moved and rest == intent.undeclared and rest not in told:
+        came_back = moved and rest == intent.undeclared
+        if came_back and rest not in told:
             yield _overwrite(intent.sequence, begun - since)
         if verdict.outcome not in {"applied", "applied_partial"}:
             self.ghosts.add(self._ghost(intent, since, now, accepted=False), cloud, begun=begun)
             return
         # Leaves of it that do not show get grace, as after a 2xx: it ran, nothing is sent again.
         self.leaves.accept(verdict.unshown, at=since)
-        if self.landed and not (moved and rest == intent.undeclared):
+        if self.landed and not came_back:
             # An older one landed: whether this one ran as well, nobody knows.
             self.ghosts.add(self._ghost(intent, since, now, accepted=False), cloud, begun=begun)
 
