@@ -1,8 +1,9 @@
 """P1: once nothing goes wrong any more, everything that can be comes into line, within a stated time.
 
-The time, after the last thing that went wrong: the settle time, the longest backoff or wish of the server
-that is running, a grace, two resyncs and half a minute. Not for what is missing, refused, contested or
-rejected for good: there the rules allow hours.
+The time, after the last thing that went wrong: the settle time (the one that the journal tells, where a second
+try was taken for a late landing of the first and taught a longer one), the longest backoff or wish of the server
+that is running, a grace, two resyncs and half a minute. Not for what is missing, refused, contested or rejected
+for good: there the rules allow hours.
 """
 
 import sqlite3
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from allocsync.planning.diff import compare
 from allocsync.planning.model import AllocationId, Desired, Mode
 from allocsync.reconcile.rules import Rules
-from tests.simulation.evidence import unsettled
+from tests.simulation.evidence import told_settle_seconds, unsettled
 from tests.simulation.history import History
 from tests.simulation.liveness import Liveness
 from tests.simulation.server import Server
@@ -25,7 +26,7 @@ def in_line_within_seconds(history: History, liveness: Liveness, resync_seconds:
     """The stated time, from now."""
     gone = any(version.cloud is None for truth in history.truths.values() for version in truth.versions)
     return (
-        liveness.settle_most_seconds()
+        max(liveness.settle_most_seconds(), told_settle_seconds(liveness.journal))
         + liveness.longest_wait_seconds()
         + RULES.grace_seconds
         + 2.2 * resync_seconds

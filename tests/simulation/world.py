@@ -91,8 +91,13 @@ class World:
         while self._server.now() < self._server.calm_from:
             await asyncio.sleep(self._server.calm_from - self._server.now())
         begun, liveness = self._server.now(), self._promises.liveness
-        within = calm.in_line_within_seconds(self._server.history, liveness, self._schedule.resync_seconds)
+        within = 0.0
         while True:
+            # Anew each time: what has landed late teaches a longer settle time once it is seen.
+            allowed = calm.in_line_within_seconds(
+                self._server.history, liveness, self._schedule.resync_seconds
+            )
+            within = max(within, allowed)
             await asyncio.sleep(QUIET_SECONDS)
             left = calm.out_of_line(self._server, liveness, self._files.wanted, self._promises.journal)
             if not left:
