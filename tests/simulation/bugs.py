@@ -138,6 +138,29 @@ def _never_relieved(stack: ExitStack) -> None:
     put(stack, Restraint, "__setattr__", setter)
 
 
+def _at_once(stack: ExitStack) -> None:
+    def make(original: Any) -> Any:
+        def init(self: Cycle, **more: Any) -> None:
+            original(self, **{**more, "backoff": lambda _failures, _after: 0.1})
+
+        return init
+
+    swap(stack, Cycle, "__init__", make)
+
+
+def _restless(stack: ExitStack) -> None:
+    def make(original: Any) -> Any:
+        def decide(self: Lane, cloud: Any, begun: float, now: float, resync_at: float) -> Any:
+            decision = original(self, cloud, begun, now, resync_at)
+            if decision.update is None and self.changes:
+                self.look_at = min(self.look_at, now + 2.0)
+            return decision
+
+        return decide
+
+    swap(stack, Lane, "_decide", make)
+
+
 def _no_ghosts(stack: ExitStack) -> None:
     put(stack, Ghosts, "observe", lambda *_, **__: Sighting())
 
@@ -178,6 +201,8 @@ BUGS = (
     Bug("two workers take one allocation", ("P4", "P10"), _twice),
     Bug("an edit in mid-update is lost", ("P8", "P1"), _deaf_at_work),
     Bug("the backoff grows too fast and is never reset", ("P1",), _never_relieved),
+    Bug("what failed is tried again at once", ("P5",), _at_once),
+    Bug("what differs is looked at every other second, come what may", ("P5",), _restless),
     Bug("late landings are not remembered, and look like fights", ("R3", "P1"), _no_ghosts),
     Bug("a bulk read from before the last update ended decides what became of it", ("R1",), _old_bulk),
     Bug("the echo in an answer is not given time to show", ("P2",), _echo),

@@ -1,9 +1,9 @@
 """P1: once nothing goes wrong any more, everything that can be comes into line, within a stated time.
 
-The time, after the last thing that went wrong: the settle time (the one that the journal tells, where a second
-try was taken for a late landing of the first and taught a longer one), the longest backoff or wish of the server
-that is running, a grace, two resyncs and half a minute. Not for what is missing, refused, contested or rejected
-for good: there the rules allow hours.
+The time, after the last thing that went wrong: the settle time (what the journal tells, where a second try
+was taken for a late landing of the first and taught a longer one), the longest backoff or wish of the server
+that is running, a grace, two resyncs and half a minute. Not for what is missing, refused, contested or
+rejected for good: there the rules allow hours.
 """
 
 import sqlite3

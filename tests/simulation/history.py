@@ -78,6 +78,11 @@ class Get:
     cloud: Cloud | None = None
     gone: bool = False
 
+    @property
+    def ok(self) -> bool:
+        """Whether it was answered as it should be."""
+        return self.gone or self.cloud is not None
+
 
 @dataclass(slots=True)
 class Version:
@@ -123,11 +128,24 @@ class History:
         self.wanted: dict[AllocationId, Desired] = {}  # what the files say now
         self.adopted: Generation | None = None  # what the living process has in force
         self.gap_at = -1.0  # when a journal was lost, if ever
-        self.requests = 0
+        self.requests = 0  # for one allocation each
+        self.lists = 0  # for all of them
+        self.listed: list[float] = []  # when these ended, well or not
+        self.asked: list[float] = []  # when somebody wanted a look at everything
+        self.lives: list[tuple[float, float]] = []  # when each process began and ended
 
     def order(self) -> int:
         """The next number."""
         return next(self._orders)
+
+    def begins(self, now: float) -> None:
+        """A process begins."""
+        self.lives.append((now, NEVER))
+
+    def ends(self, now: float) -> None:
+        """The last process has ended, if it had not before."""
+        if self.lives and self.lives[-1][1] == NEVER:
+            self.lives[-1] = (self.lives[-1][0], now)
 
     def got(self, life: int, key: AllocationId, now: float) -> Get:
         """A read begins."""
@@ -166,3 +184,8 @@ class History:
     def desired(self, key: AllocationId) -> Desired | None:
         """What the living process has been told of an allocation."""
         return None if self.adopted is None else self.adopted.allocations.get(key)
+
+    @property
+    def declared(self) -> int:
+        """How many allocations the living process has been told of."""
+        return 0 if self.adopted is None else len(self.adopted.allocations)

@@ -27,12 +27,13 @@ from tests.simulation import evidence
 from tests.simulation.due import Due
 from tests.simulation.evidence import backoff_most_seconds, resting, unsettled
 from tests.simulation.history import Get, Post
+from tests.simulation.outage import Outage
 from tests.simulation.server import Server
 
 RULES = Rules()
 SLACK_SECONDS = 1.5
-BREAKER_SECONDS = 45.0  # between two probes at the most, and until all have come back after the last
-FEWEST_SLOTS, SLOW_SECONDS = 4, 6.0  # so many updates can fill the slots, until they count as slow
+FEWEST_SLOTS, SLOW_SECONDS = 4, 6.0  # so many updates can fill the slots, until they count as slow; one
+# where nothing succeeds
 FIRST_PASS_SECONDS = 90.0  # three bulk reads that fail slowly come first
 TOO_MANY_REQUESTS = 429
 
@@ -50,8 +51,8 @@ class Liveness:
         self._due = {key: Due() for key in self._history.truths}
         self._lives = 0
         self._alive = self._passed = False
-        self._writes_closed_until = -inf
-        self._failed_at = -inf  # when a request last failed: from then on a breaker may be open
+        self._reads_closed_until = self._writes_closed_until = -inf
+        self._reads, self._writes = Outage(), Outage()
         self.forgotten_before = -inf  # a clock that jumped ahead ends what was remembered for minutes
         self._nothing_before = -inf  # after a lost journal
         self.journal: sqlite3.Connection | None = None
@@ -65,6 +66,7 @@ class Liveness:
         now = self._server.now()
         self._lives += 1
         self._alive, self._passed = True, False
+        self._reads, self._writes = Outage(), Outage()
         for key, due in self._due.items():
             # One more than was seen: a process can die before it has told, or right after an edit.
             failures = 0 if gap or self._lives == 1 else max(due.write_failures, due.forgiven) + 1
@@ -94,6 +96,7 @@ class Liveness:
         if self._alive:
             self.check()
         self._alive = False
+        self.journal = None
 
     def check(self) -> None:
         """See whether anything is overdue now."""
@@ -104,10 +107,11 @@ class Liveness:
         due, now = self._due[key], self._server.now()
         by = inf
         if due.by < inf:
-            closed = self._writes_closed_until if due.writes else -inf
-            crowded = sum(each.under_way for each in self._due.values()) >= FEWEST_SLOTS
-            held = max(self.trouble_until, closed, self._failed_at + BREAKER_SECONDS)
-            by = max(due.by, held) + self.slack_seconds + crowded * SLOW_SECONDS
+            closed = max(self._writes_closed_until, self._writes.until) if due.writes else -inf
+            fewest = 1 if self._reads.failing or self._writes.failing else FEWEST_SLOTS
+            crowd = sum(each.under_way or each.by < now for each in self._due.values() if each is not due)
+            held = max(self.trouble_until, closed, self._reads_closed_until, self._reads.until)
+            by = max(due.by, held) + self.slack_seconds + crowd // fewest * SLOW_SECONDS
             if self._alive and now > by:
                 by = max(
                     by, self._settled_at(key, evidence.told_settle_seconds(self.journal)) + self.slack_seconds
@@ -185,10 +189,13 @@ class Liveness:
         """A read is answered."""
         due, now = self._due[get.key], self._server.now()
         due.under_way, due.looked = False, self._history.desired(get.key) is not None
+        self._reads.hears(get.key, answer, now, declared=self._history.declared)
         match answer:
             case Failed():
-                self._failed_at = now
                 due.read_failures += 1
+                if answer.status == TOO_MANY_REQUESTS:
+                    until = now + backoff_most_seconds(1, answer.retry_after_seconds)
+                    self._reads_closed_until = max(self._reads_closed_until, until)
                 if answer.retry_after_seconds:
                     due.held_until = max(
                         due.held_until,
@@ -254,12 +261,12 @@ class Liveness:
         """An update is answered."""
         due, now = self._due[post.key], self._server.now()
         due.under_way = False
+        self._writes.hears(post.key, answer, now, declared=self._history.declared)
         wish = answer.retry_after_seconds if isinstance(answer, Rejected | OutcomeUnknown) else None
         if post.answer == "accepted":
             due.write_failures, due.accepted_at = 0, now
             self._expect(post.key, now + 2.0, "P1", "an update was accepted")
         else:
-            self._failed_at = now
             due.write_failures += 1
             # What a slow disk or edits have held back twice counts too, and nobody outside sees it.
             edits = sum(at > now - 20.0 for at, _ in self._history.truths[post.key].edits)

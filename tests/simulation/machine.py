@@ -121,6 +121,7 @@ class Machine:
         """Somebody asks the process for a look at everything."""
         if self.life is not None and self.life.alive and self.life.loop is not None:
             self._outcome.note("world", None, "a look at everything is asked for")
+            self._server.history.asked.append(self._server.now())
             self.life.loop.sync()
 
     def switch_off(self) -> None:

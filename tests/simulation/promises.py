@@ -73,6 +73,7 @@ class Promises:
         """A process has started with what its journal gave; `wall` is what it takes for the time."""
         now = self._server.now()
         self._life = life
+        self._history.begins(now)
         self._under_way.clear()
         self._longest_unknown.clear()
         self._history.adopted = None
@@ -115,6 +116,7 @@ class Promises:
         """No process runs."""
         self._under_way.clear()
         self.liveness.ended_at.lives.setdefault(self._life, self._server.now())
+        self._history.ends(self._server.now())
         self.liveness.ended()
         if self.journal is not None:
             self.journal.close()

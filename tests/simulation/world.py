@@ -14,6 +14,7 @@ from tests.simulation.disk import Disk
 from tests.simulation.evidence import unsettled
 from tests.simulation.files import Files
 from tests.simulation.machine import Machine
+from tests.simulation.needed import load
 from tests.simulation.outcome import Outcome
 from tests.simulation.process import rows_of
 from tests.simulation.promises import Promises
@@ -70,16 +71,28 @@ class World:
         for event in self._schedule.events:
             running.call_at(event.at, self._happens, event)
         tasks = {running.create_task(each) for each in (self._ended.wait(), self._lives(), self._calm())}
-        await self._ended.wait()
+        while not self._ended.is_set():
+            done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()  # an error of the judge's own ends the run
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if not self.outcome.broken:
+            self._is_no_more_than_needed()
         if not self.outcome.broken:
             with closing(rows_of(self._machine.disk.directory / NAME)) as journal:
                 self._promises.audit.over(
                     journal, settled=lambda truth: not unsettled(truth, self._server.history.gap_at)
                 )
         return self._figures()
+
+    def _is_no_more_than_needed(self) -> None:
+        sent = load(
+            self._server.history, now=self._server.now(), resync_seconds=self._schedule.resync_seconds
+        )
+        if sent.is_too_much:
+            self.outcome.broke("P5", str(sent))
 
     async def _lives(self) -> None:
         await self._machine.run()

@@ -1,0 +1,135 @@
+"""P5: how many requests a run needed, from its history alone; it may send a fifth more, and twenty.
+
+A read is needed
+
+    when it is the first of a process, or the file was edited or a look was asked for since the last one
+    a resync after the last one, or when a bulk read has ended meanwhile
+    when an update follows: as its snapshot
+    once per update of unknown outcome, to read it back, and twice per accepted one: to confirm it, and at the
+    end of its grace
+
+as long as it is answered, or is the first that is not. An update is needed when what it declares was not
+there as it left. Of bulk reads there is one per resync and process, and one when a look is asked for. While a
+process gets no answer at all, it may find that out by ten failures, and send the probes of a breaker.
+
+The rule: whatever else is sent is load that the API did not need: a wait that is too short, a look at what
+nobody asked about, a second try where one was enough.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import inf
+from typing import TypeAlias
+
+from allocsync.planning.diff import leaf
+from allocsync.reconcile import breaker
+from tests.simulation.history import Get, History, Post, Truth
+
+Request: TypeAlias = tuple[int, float, bool, float]  # whose life, when it began, how it went, when it ended
+
+SHARE, MORE = 1.2, 20
+SCHEDULED = 0.85  # of a resync, which is spread by a tenth
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What was sent, and how much of it was needed, by reason."""
+
+    sent: int
+    reasons: tuple[tuple[str, int], ...]
+
+    @property
+    def needed(self) -> int:
+        """All reasons together."""
+        return sum(number for _, number in self.reasons)
+
+    @property
+    def is_too_much(self) -> bool:
+        """Whether P5 is broken."""
+        return self.sent > SHARE * self.needed + MORE
+
+    def __str__(self) -> str:
+        told = ", ".join(f"{number} {reason}" for reason, number in self.reasons if number)
+        return f"{self.sent} requests were sent, and {self.needed} were needed ({told})"
+
+
+def load(history: History, *, now: float, resync_seconds: float) -> Load:
+    """What this run sent, up to now."""
+    truths = list(history.truths.values())
+    scheduled_seconds = SCHEDULED * resync_seconds
+    passes = sum(1 + int((min(end, now) - begin) / scheduled_seconds) for begin, end in history.lives)
+    posts = [post for truth in truths for post in truth.posts if post.answer != "never left"]
+    gets = [get for truth in truths for get in truth.gets]
+    return Load(
+        history.requests + history.lists,
+        (
+            ("reads", sum(_reads(truth, history, scheduled_seconds) for truth in truths)),
+            ("bulk reads", min(history.lists, passes + len(history.asked))),
+            ("updates", sum(_changes(post, history.truths[post.key]) for post in posts)),
+            ("reads while nobody is served", _in_silence([_read(get, now) for get in gets])),
+            ("updates while nobody is served", _in_silence([_update(post, now) for post in posts])),
+        ),
+    )
+
+
+def _reads(truth: Truth, history: History, scheduled_seconds: float) -> int:
+    needed = beside = 0
+    last: Get | None = None  # that was answered
+    failing = 0  # in which life the last one failed
+    followed = {post.snapshot.order for post in truth.posts if post.snapshot is not None}
+    for get in truth.gets:
+        due = get.order in followed or _is_due(get, last, truth, history, scheduled_seconds)
+        needed += due and (get.ok or failing != get.life)
+        beside += get.ok and not due
+        failing = 0 if get.ok else get.life
+        last = get if get.ok else last
+    unknown = sum(post.unknown_since is not None for post in truth.posts)
+    accepted = sum(post.answer == "accepted" for post in truth.posts)
+    return needed + min(beside, unknown + 2 * accepted)
+
+
+def _is_due(get: Get, last: Get | None, truth: Truth, history: History, scheduled_seconds: float) -> bool:
+    if last is None or last.answered is None or last.life != get.life:
+        return True
+    return (
+        get.begun >= last.answered + scheduled_seconds
+        or any(last.order < order < get.order for _, order in truth.edits)
+        or any(last.begun < at <= get.begun for at in (*history.asked, *history.listed))
+    )
+
+
+def _changes(post: Post, truth: Truth) -> bool:
+    cloud = truth.at(post.order).cloud
+    return cloud is None or any(leaf(cloud, name) != value for name, value in post.leaves.items())
+
+
+def _read(get: Get, now: float) -> Request:
+    return get.life, get.begun, get.ok, get.answered or now
+
+
+def _update(post: Post, now: float) -> Request:
+    return post.life, post.sent, post.answer == "accepted", post.answered or now
+
+
+def _in_silence(requests: Iterable[Request]) -> int:
+    """How many requests it takes to find out that nobody is served, and to see when that is over."""
+    number, since, last, lives = 0, inf, -inf, 0
+    for life, begun, ok, ended in sorted(requests, key=lambda request: (request[0], request[3])):
+        if life != lives or ok:
+            number += _probes((ended if life == lives else last) - since)
+            lives, since = life, inf
+        if not ok:
+            since = min(since, begun)
+        last = ended
+    return number + _probes(last - since)
+
+
+def _probes(silent_seconds: float) -> int:
+    if silent_seconds <= breaker.SILENT_SECONDS:
+        return 0
+    left, interval, number = silent_seconds - breaker.SILENT_SECONDS, breaker.PROBE_FIRST_SECONDS, 0
+    while left > 0:
+        number += 1
+        left -= interval * (1 - breaker.PROBE_JITTER)
+        interval = min(2 * interval, breaker.PROBE_MOST_SECONDS)
+    return breaker.FAILURES + number

@@ -1,0 +1,45 @@
+"""When a breaker may be open, seen from outside: the API has served nobody for a while, though it was asked.
+
+An upper bound: the ten seconds of silence that it takes besides are not asked for.
+"""
+
+from collections import Counter
+from math import inf
+
+from allocsync.planning.model import AllocationId, Snapshot, UpdateAnswer
+from allocsync.reconcile.admission import SPREAD_SECONDS
+from allocsync.reconcile.breaker import FAILURES, KEYS, PROBE_MOST_SECONDS
+from allocsync.reconcile.result import Result, result_of
+
+MARGIN_SECONDS = 5.0
+
+
+class Outage:
+    """Of one kind of request; `until` is when the last of all will have gone again, should it be open."""
+
+    def __init__(self) -> None:
+        self.until = -inf
+        self._failed: Counter[AllocationId] = Counter()
+        self._shut = 0
+        self._may_be_open = False
+
+    @property
+    def failing(self) -> bool:
+        """Whether nothing has succeeded since something failed."""
+        return bool(self._failed)
+
+    def hears(self, key: AllocationId, answer: Snapshot | UpdateAnswer, now: float, *, declared: int) -> None:
+        """A request was answered, while so many allocations are declared."""
+        result = result_of(answer)
+        if result is Result.SERVED:
+            self._failed.clear()
+            self._shut, self._may_be_open = 0, False
+            self.until = min(self.until, now + SPREAD_SECONDS + MARGIN_SECONDS)
+        elif result is not None:
+            self._failed[key] += 1
+            self._shut += result is Result.SHUT
+            enough = min(KEYS, declared)
+            nobody = self._failed.total() >= FAILURES or self._shut >= FAILURES * enough / KEYS
+            self._may_be_open |= nobody and len(self._failed) >= enough
+            if self._may_be_open:
+                self.until = now + PROBE_MOST_SECONDS + SPREAD_SECONDS + MARGIN_SECONDS
