@@ -68,6 +68,11 @@ def credentials_of(settings: Settings) -> Credentials:
     )
 
 
+def limit_of(settings: Settings) -> Limit:
+    """How much new files may change at once."""
+    return Limit(percent=settings.max_changes_percent, canary=settings.canary)
+
+
 def build_loop(
     settings: Settings,
     *,
@@ -93,7 +98,7 @@ def build_loop(
         restored=restored,
         observer=observer,
         rules=rules,
-        rail=Limit(percent=settings.max_changes_percent),
+        rail=limit_of(settings),
         limits={slot: settings.concurrency_max or MOST[slot] for slot in Slot},
         backoff=FullJitter(uniform=clock.uniform).delay_seconds,
         bulk=BulkPolicy(settings.bulk),

@@ -97,6 +97,10 @@ class Settings(BaseSettings):
         default=30.0,
         description="Most of 10 or more allocations that new files may change at once; 100 holds nothing.",
     )
+    canary: Annotated[int, Field(ge=0, le=1000), Expects("a whole number from 0 to 1000", "3")] = Field(
+        default=0,
+        description="How many of what is held go first; the rest follows when these are in sync. 0: none.",
+    )
     max_writes_per_hour: Annotated[
         int | None, Field(ge=1, le=10**6), Expects("a whole number from 1 to 1000000", "500")
     ] = Field(default=None, description="Most updates in any hour, restarts included. Unset: no limit.")

@@ -93,11 +93,11 @@ def apply(
 ) -> int:
     """Bring live state in line once, and say exactly what was and was not applied.
 
-    Files that change too much at once are held as the daemon holds them. A digest or a plan file is an
-    approval, and so is naming the allocations.
+    Files that change too much at once are held as the daemon holds them, and no canary goes first here. A
+    digest or a plan file is an approval, and so is naming the allocations.
     """
     reviewed = review.review_of(digest, plan_file)
-    settings = settings_from(context, flags, existing=("desired",))
+    settings = settings_from(context, flags, existing=("desired",)).model_copy(update={"canary": 0})
     loaded = load(settings.desired, default_mode=settings.mode)
     generation = select(loaded.generation, ids)
     if len(generation.allocations) <= FEW and settings.bulk == "auto":

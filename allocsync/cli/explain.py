@@ -85,6 +85,8 @@ def lines(answer: Mapping[str, Any], now: datetime) -> Iterator[Line]:
         yield _row("declared", f"{answer['source']}   mode {answer['mode']}")
     for problem in answer["problems"]:
         yield _row("problem", problem, Tone.BAD)
+    if answer.get("canary"):
+        yield _row("canary", "it goes first: the rest of the generation that is held waits for it", Tone.WAIT)
     yield from _fields(answer)
     if answer["open_update"] is not None:
         yield from _open_update(answer["open_update"], now)

@@ -25,7 +25,9 @@ from allocsync.settings import Settings
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the plan to a file, too, for `apply --plan`.",
 )
-@setting_options("api_url", "desired", "mode", "max_changes_percent", "concurrency_max", "bulk", "state_dir")
+@setting_options(
+    "api_url", "desired", "mode", "max_changes_percent", "canary", "concurrency_max", "bulk", "state_dir"
+)
 @click.pass_context
 def plan(
     context: click.Context,

@@ -4,9 +4,10 @@ The rule: it is the same comparison with the same baseline as the daemon's own, 
 is one that goes through. Where no journal can be read, or what it says makes no sense, nothing is known.
 """
 
+from allocsync.composition import limit_of
 from allocsync.errors import AllocsyncError
 from allocsync.journal import reading
-from allocsync.planning.guard import Limit, Ruling, rule
+from allocsync.planning.guard import Ruling, rule
 from allocsync.planning.model import Generation
 from allocsync.reconcile.rails import BASELINE, baseline_from
 from allocsync.settings import Settings
@@ -19,4 +20,4 @@ def ruling_of(settings: Settings, generation: Generation) -> Ruling | None:
             baseline = baseline_from(reading.memories(connection, BASELINE))
     except (AllocsyncError, OSError, ValueError):
         return None
-    return rule(baseline, generation, Limit(percent=settings.max_changes_percent))
+    return rule(baseline, generation, limit_of(settings))

@@ -19,6 +19,7 @@ from allocsync.settings import Settings
     "listen",
     "mode",
     "max_changes_percent",
+    "canary",
     "max_writes_per_hour",
     "write_windows",
     "resync_seconds",

@@ -8,8 +8,9 @@ for that.
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import click
@@ -22,7 +23,7 @@ from allocsync.reconcile.status import Condition
 
 PATH = "/api/v1/status"
 POLL_SECONDS = 0.5
-NAMED = 20  # so many are named when a wait has failed
+NAMED = 20  # so many are named when a wait has failed, and so many canaries
 _ROW = ("id", "condition", "reason", "since", "next_look_at")
 IN_SYNC = Condition.IN_SYNC.value
 TONES: Mapping[str, Tone] = {  # worst first: this is also the order in which they are listed
@@ -41,12 +42,16 @@ TONES: Mapping[str, Tone] = {  # worst first: this is also the order in which th
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The daemon's answer; `held` is why a rail holds the newest generation, empty where none does."""
+    """The daemon's answer; `held` is why a rail holds the newest generation, empty where none does.
+
+    `canaries` are those of it that go first, and whether each is verified.
+    """
 
     generation: str | None
     conditions: Mapping[str, int]
     allocations: Sequence[Mapping[str, str | None]]
     held: str = ""
+    canaries: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def out_of_sync(self) -> list[Mapping[str, str | None]]:
@@ -129,7 +134,9 @@ def read(answer: Mapping[str, Any]) -> Status:
     rows = [{name: row[name] for name in _ROW} for row in answer["allocations"]]
     conditions = {str(name): int(number) for name, number in answer["conditions"].items()}
     held = answer.get("held")
-    return Status(answer["generation"], conditions, rows, str(held["reason"]) if held else "")
+    first = held["canaries"] if held and "canaries" in held else ()
+    canaries = {str(each["id"]): bool(each["verified"]) for each in first}
+    return Status(answer["generation"], conditions, rows, str(held["reason"]) if held else "", canaries)
 
 
 async def _wait(url: str, limit_seconds: float) -> Status:
@@ -157,6 +164,9 @@ def lines(found: Status, now: datetime) -> list[Line]:
     shown = [Line(head, Tone.GOOD if found.all_in_sync else Tone.WAIT)]
     if found.held:
         shown.append(Line(f"  {visible(found.held)}", Tone.BAD))
+    for key, verified in islice(found.canaries.items(), NAMED):
+        tone, word = (Tone.GOOD, "verified") if verified else (Tone.WAIT, "not yet")
+        shown.append(Line(f"  canary {visible(key)}   {word}", tone))
     for row in found.out_of_sync:
         condition = str(row["condition"])
         shown.append(

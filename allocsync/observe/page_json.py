@@ -32,7 +32,11 @@ def held(status: LoopStatus) -> Object | None:
     """Why the newest generation is held by a rail, and since when; null where it is not."""
     if not status.held_reason:
         return None
-    return {"reason": status.held_reason, "since": _time(status.held_since)}
+    return {
+        "reason": status.held_reason,
+        "since": _time(status.held_since),
+        "canaries": [{"id": key, "verified": verified} for key, verified in status.canaries.items()],
+    }
 
 
 def explanation(found: Explanation) -> Object:
@@ -45,6 +49,7 @@ def explanation(found: Explanation) -> Object:
         "problems": list(found.problems),
         "desired": dict(found.desired),
         "differences": None if found.differences is None else _changes(found.differences),
+        "canary": found.canary,
         "observed_at": _time(found.observed_at),
         "missing": found.missing,
         "last_error": found.last_error,

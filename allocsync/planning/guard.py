@@ -6,18 +6,26 @@ is held: what is the same in both goes on, what is changed or new is not written
 in force. Taking the edit back opens it. Without a baseline there is nothing to compare with, so a first start
 is not held; drift is not seen here at all. Pure.
 
-Left out: what becomes a baseline and where it is kept (`reconcile.rails`).
+*Canaries* are the few of a held generation that are written all the same, where the limit says so. Which ones
+follows from the baseline and the generation alone, so that a restart picks the same: the first by id, those
+that are changed before those that are new. What is not enforced cannot show anything and is none; nor has a
+generation any that would be held for what no canary can show alone, such as what it removes.
+
+Left out: what becomes a baseline and where it is kept (`reconcile.rails`), and when canaries have shown that
+the rest may follow (`reconcile.canaries`).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TypeAlias
 
-from allocsync.planning.model import AllocationId, Desired, Generation
+from allocsync.planning.model import AllocationId, Desired, Generation, Mode
 
 Baseline: TypeAlias = Mapping[AllocationId, Desired]
 
 SETTING = "ALLOCSYNC_MAX_CHANGES_PERCENT"
+CANARY_SETTING = "ALLOCSYNC_CANARY"
 EVERYTHING_PERCENT = 100.0
 DIGITS = 8  # of a generation's digest, wherever it is shown
 NOT_DECLARED = "not declared any more; in force until that is approved"
@@ -25,10 +33,14 @@ NOT_DECLARED = "not declared any more; in force until that is approved"
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """So many percent may change, in a set of at least so many; 100 percent hold nothing."""
+    """So many percent may change, in a set of at least so many; 100 percent hold nothing.
+
+    Of what is held, the first `canary` allocations are written all the same.
+    """
 
     percent: float = 30.0
     least: int = 10
+    canary: int = 0
 
 
 NO_LIMIT = Limit(percent=EVERYTHING_PERCENT)
@@ -36,7 +48,10 @@ NO_LIMIT = Limit(percent=EVERYTHING_PERCENT)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
-    """What a generation would change, and whether it is held for it. `total` is of both sets together."""
+    """What a generation would change, and whether it is held for it. `total` is of both sets together.
+
+    `progress` says to people how far its canaries are.
+    """
 
     generation: str
     changed: frozenset[AllocationId] = frozenset()
@@ -46,6 +61,8 @@ class Ruling:
     limit_percent: float = EVERYTHING_PERCENT
     empty: bool = False
     held: bool = False
+    canaries: frozenset[AllocationId] = frozenset()
+    progress: str = ""
 
     @property
     def changes(self) -> int:
@@ -55,7 +72,7 @@ class Ruling:
     @property
     def withheld(self) -> frozenset[AllocationId]:
         """What must not be written."""
-        return self.changed | self.added if self.held else frozenset()
+        return (self.changed | self.added) - self.canaries if self.held else frozenset()
 
     @property
     def reason(self) -> str:
@@ -72,7 +89,15 @@ class Ruling:
             else f"it changes {self.changes:,} of {self.total:,} allocations ({share:.3g} %: {what}), "
             f"and {SETTING} allows {self.limit_percent:g} %"
         )
-        return f"generation {name} is held: {rail}; `allocsync approve {name}` lets it through"
+        lifts = f"`allocsync approve {name}` lets it through"
+        if self.canaries:
+            so_far = f" ({self.progress})" if self.progress else ""
+            rail += (
+                f"; {CANARY_SETTING} lets {len(self.canaries):,} go first, and the rest follows when a GET "
+                f"has shown each of these in sync{so_far}"
+            )
+            lifts += " at once"
+        return f"generation {name} is held: {rail}; {lifts}"
 
 
 def rule(baseline: Baseline, generation: Generation, limit: Limit) -> Ruling:
@@ -89,6 +114,9 @@ def rule(baseline: Baseline, generation: Generation, limit: Limit) -> Ruling:
     empty = not wanted and not generation.quarantined
     over = total >= limit.least and EVERYTHING_PERCENT * touched > limit.percent * total
     emptied = empty and limit.percent < EVERYTHING_PERCENT
+    held = bool(baseline) and (over or emptied)
+    able = [key for ids in (changed, added) for key in sorted(ids) if wanted[key].mode is Mode.ENFORCE]
+    unshown = EVERYTHING_PERCENT * (touched - len(able)) > limit.percent * total
     return Ruling(
         generation=generation.digest,
         changed=frozenset(changed),
@@ -97,7 +125,8 @@ def rule(baseline: Baseline, generation: Generation, limit: Limit) -> Ruling:
         total=total,
         limit_percent=limit.percent,
         empty=empty,
-        held=bool(baseline) and (over or emptied),
+        held=held,
+        canaries=frozenset(islice(able, limit.canary if held and not unshown else 0)),
     )
 
 

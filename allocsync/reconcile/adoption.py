@@ -1,22 +1,27 @@
 """What is wanted: puts generations in force, as far as the rail lets them, and tells the lanes.
 
 The rules: the newest generation counts at once, whatever is under way; what it does not name any more is
-disowned. Of one that the rail holds, what it would change is looked at and not written.
+disowned. Of one that the rail holds, what it would change is looked at and not written, its canaries aside;
+once these are verified it is let through as if somebody had approved it.
 
 Left out: when a generation is held (`planning.guard`, `rails`) and what a lane makes of a wish (`lane`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from allocsync.errors import NotHeldError
 from allocsync.planning.guard import DIGITS, Ruling, in_force
 from allocsync.planning.model import AllocationId, Desired, Generation
+from allocsync.reconcile.canaries import Canaries
 from allocsync.reconcile.cycle import Tell
 from allocsync.reconcile.decision import State
 from allocsync.reconcile.keeper import Keeper
 from allocsync.reconcile.lane import Lane
 from allocsync.reconcile.ports import Clock
 from allocsync.reconcile.rails import Rails
+from allocsync.reconcile.report import Shown
+
+BY_CANARY = "canary"  # stands where an approval names a person
 
 
 class Adoption:
@@ -30,6 +35,7 @@ class Adoption:
         keeper: Keeper,
         rails: Rails,
         lanes: dict[AllocationId, Lane],
+        shown: Mapping[AllocationId, Shown],
         first_look_at: Callable[[float], float],
         place: Callable[[Lane], None],
         wake: Callable[[], None],
@@ -43,6 +49,7 @@ class Adoption:
         self._first_look_at = first_look_at
         self._place = place
         self._wake = wake
+        self.canaries = Canaries(lanes=lanes, shown=shown, place=place)
         self.generation: Generation | None = None
         self.since: float | None = None
         self.held_since: float | None = None
@@ -62,6 +69,7 @@ class Adoption:
         now = self._clock.now()
         before = self.ruling
         ruling = self._rails.judge(generation, now, approved=approved, whole=whole)
+        self.canaries.watch(ruling.canaries)
         freed = (before.withheld if before else frozenset()) - ruling.withheld
         wanted = in_force(self._rails.baseline, generation, ruling)
         changed = removed = 0
@@ -134,10 +142,19 @@ class Adoption:
                 f"the generation that is held is {name}, not {digest}: the files have changed since, or it "
                 f"is a slip. Read `allocsync plan`, then `allocsync approve {name}`"
             )
-        self._tell("generation_approved", generation=generation.digest, changes=ruling.changes, by=by)
-        self.adopt(generation, approved=True)
+        self._let_through(generation, ruling, by)
         return ruling.changes
 
+    def _let_through(self, generation: Generation, ruling: Ruling, by: str) -> None:
+        self._tell("generation_approved", generation=generation.digest, changes=ruling.changes, by=by)
+        self.adopt(generation, approved=True)
+
     def tend(self, *, settled: bool, least_seconds: float | None = None) -> None:
-        """Move the baseline if it is time; see `Rails.tend`."""
+        """Let the rest follow the canaries, and move the baseline, if it is time; see `Rails.tend`."""
+        progress = self.canaries.tend(self._clock.now())
+        if progress is not None and self.generation is not None and self.ruling is not None:
+            if progress.done:
+                self._let_through(self.generation, self.ruling, BY_CANARY)
+            else:
+                self._rails.progressed(self.ruling, progress.text)
         self._rails.tend(self._clock.now(), settled=settled, least_seconds=least_seconds)

@@ -5,7 +5,7 @@ fields that each carries:
 
 generation_adopted   generation, allocations, changed, removed, quarantined, files
 generation_held      generation, reason, changed, added, removed, allocations, limit_percent
-generation_approved  generation, changes, by
+generation_approved  generation, changes, by (`canary` where no person did)
 look_finished        source (get), answer (live missing failed), status, reason, elapsed_seconds, differs
 update_intended      fields, sequence
 update_finished      outcome (accepted rejected unknown not_sent), status, reason, elapsed_seconds,

@@ -52,6 +52,7 @@ class Explanation:
     write_failures: int
     no_update_before: float | None
     open_update: OpenUpdate | None
+    canary: bool = False  # it goes first, and the rest of a held generation waits for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,7 @@ def _explanation(lane: Lane, status: AllocationStatus, moment: Moment) -> Explan
         write_failures=lane.restraint.failures,
         no_update_before=moment.at(held_until) if held_until > moment.now else None,
         open_update=_open_update(lane, moment),
+        canary=lane.id in lane.stops.canaries,
     )
 
 

@@ -90,6 +90,7 @@ class Loop:
             keeper=self._keeper,
             rails=Rails(keeper=self._keeper, limit=rail or Limit(), rules=rules, stops=stops),
             lanes=self._lanes,
+            shown=self._board.shown,
             first_look_at=self._resync.first_look_at,
             place=self._place,
             wake=self._changed.set,
@@ -178,6 +179,7 @@ class Loop:
         try:
             await self._cycle.run(lane, slot)
             self._resync.looked(lane)
+            self.adoption.canaries.looked(lane)
             self._answered = True
         finally:
             del self._working[lane.id]
@@ -204,15 +206,13 @@ class Loop:
                 self._drop(lane)
                 return
             self._queue.schedule(lane.id, lane.turn())
-        self._show(lane)
+        self._board.show(lane, resync_seconds=self._resync.interval_seconds, lanes=len(self._lanes))
+        self.adoption.canaries.placed(lane.id)
 
     def _drop(self, lane: Lane) -> None:
         self._queue.forget(lane.id)
         self._lanes.pop(lane.id, None)
         self._board.drop(lane.id)
-
-    def _show(self, lane: Lane) -> None:
-        self._board.show(lane, resync_seconds=self._resync.interval_seconds, lanes=len(self._lanes))
 
     def _tell(
         self,
@@ -278,6 +278,7 @@ class Loop:
             changes=ruling.changes if ruling else 0,
             held_reason=ruling.reason if ruling else "",
             held_since=self.adoption.held_since,
+            canaries=self.adoption.canaries.verified(),
             pauses=self.pauses.ends(),
         )
 

@@ -5,10 +5,12 @@ has been in force for `rail_settled_seconds` and all that it wants is settled, o
 than `rail_age_seconds` ago; one that is held never does by itself. The baseline is in the journal, so that an
 edit and a restart do not pass the rail by.
 
-Left out: the comparison itself (`planning.guard`), and what becomes of the lanes (`adoption`).
+Left out: the comparison itself (`planning.guard`), what canaries show (`canaries`), and what becomes of the
+lanes (`adoption`).
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from allocsync.planning.guard import NO_LIMIT, Baseline, Limit, Ruling, rule, settled_on
@@ -46,7 +48,13 @@ class Rails:
         self._waiting = (self._waiting or self._current) if in_force else None
         self.ruling = ruling
         self._stops.held, self._stops.held_reason = ruling.withheld, ruling.reason
+        self._stops.canaries = ruling.canaries
         return ruling
+
+    def progressed(self, ruling: Ruling, text: str) -> None:
+        """The canaries of the generation that is held are as far as this text says."""
+        self.ruling = replace(ruling, progress=text)
+        self._stops.held_reason = self.ruling.reason
 
     def tend(self, now: float, *, settled: bool, least_seconds: float | None = None) -> None:
         """Move the baseline if it is time; `settled`: nothing of what is in force is still to be done."""

@@ -61,4 +61,5 @@ class LoopStatus:
     changes: int = 0  # how many allocations the newest generation declares otherwise than the baseline
     held_reason: str = ""  # why the newest generation is held; empty: it is not
     held_since: float | None = None
+    canaries: Mapping[AllocationId, bool] = field(default_factory=dict)  # is it verified?
     pauses: Mapping[str, tuple[int, float]] = field(default_factory=dict)  # by scope: number, last end

@@ -32,7 +32,7 @@ class Pause:
 
 @dataclass(slots=True)
 class Stops:
-    """`held` are the allocations that a rail holds, for the one reason `held_reason`.
+    """`held` are the allocations that a rail holds, for the one reason `held_reason`; `canaries` go first.
 
     `windows` and `budget` limit all updates together. `everything` is the pause of all, `pauses` are those of
     single ones; one that is over means nothing.
@@ -43,6 +43,7 @@ class Stops:
     offset_seconds: float = 0.0  # from the lanes' clock to the wall clock
     held: AbstractSet[AllocationId] = frozenset()
     held_reason: str = ""
+    canaries: AbstractSet[AllocationId] = frozenset()
     everything: Pause | None = None
     pauses: dict[AllocationId, Pause] = field(default_factory=dict)
 

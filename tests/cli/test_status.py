@@ -150,3 +150,18 @@ def test_a_span_keeps_two_digits_at_least(seconds: float) -> None:
 def test_a_time_of_another_day_has_its_date() -> None:
     earlier = (NOW - timedelta(days=3)).isoformat()
     assert asking.ago(earlier, NOW) == "2026-11-20 12:09:11Z (3 d ago)"
+
+
+def test_canaries_of_what_is_held_are_named_with_what_they_have_shown() -> None:
+    canaries = [{"id": "a", "verified": True}, {"id": "b", "verified": False}]
+    rows = (row("a", Condition.IN_SYNC), row("b", Condition.IN_SYNC))
+    said = {**answer(*rows), "held": {"reason": "it is held", "since": None, "canaries": canaries}}
+    lines = status.lines(status.read(said), NOW)
+    assert [(line.text, line.tone) for line in lines[1:]] == [
+        ("  it is held", Tone.BAD),
+        ("  canary a   verified", Tone.GOOD),
+        ("  canary b   not yet", Tone.WAIT),
+    ]
+    assert not status.read(said).all_in_sync
+    older = {**said, "held": {"reason": "it is held", "since": None}}
+    assert not status.read(older).canaries, "a daemon that knows no canaries can be asked, too"

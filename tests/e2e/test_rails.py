@@ -137,3 +137,48 @@ async def test_naming_the_allocations_is_an_approval_of_these(tmp_path: Path, na
         found = json.loads((await command("plan", *where, "--json", environ=environ))[1])
         assert (found["rail"] is None) == (named == 12)
         assert named == 12 or "it changes 11 of 12" in found["rail"]
+
+
+async def test_canaries_go_first_over_a_crash_and_the_rest_follows_when_they_are_seen_in_sync(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "desired.yaml"
+    declare_regions(file, 0)
+    environ = {
+        **RAIL,
+        "ALLOCSYNC_CANARY": "2",
+        "ALLOCSYNC_SETTLE_SECONDS": "5",
+        "ALLOCSYNC_STATE_DIR": str(tmp_path / "state"),
+    }
+    first = {str(id_) for id_ in sorted(str(cloud["id"]) for cloud in CLOUDS[:6])[:2]}
+    async with ReferenceServer.start(CLOUDS) as server:
+        where = ("--api-url", server.url, "--desired", str(file))
+        async with daemon(server.url, file, tmp_path / "a", environ=environ) as running:
+            await running.in_sync(len(CLOUDS))
+            sent = len(server.records)
+            server.set_faults({"update": {"timeout_before": 1, "timeout_seconds": 0.1}})
+            declare_regions(file, 6)
+            await conditions(running, InSync=6, Unknown=2, Held=4)
+            text = (await command("status", "--url", running.url))[1]
+            assert "each of these in sync (0 so far, 2 Unknown); `allocsync approve " in text
+            assert all(f"canary {id_}   not yet" in text for id_ in first)
+            text = (await command("explain", min(first), "--url", running.url))[1]
+            assert "canary      it goes first" in text
+            running.process.kill()
+            await running.process.wait()
+        assert {record["id"] for record in server.records[sent:]} == first, "the fault fired"
+        assert "ALLOCSYNC_CANARY lets 2 go first" in (await command("plan", *where, environ=environ))[1]
+        code, _, stderr = await command("apply", *where, "--deadline", "1", environ=environ)
+        assert (code, "ALLOCSYNC_CANARY" in stderr) == (1, False)
+        async with daemon(server.url, file, tmp_path / "b", environ=environ) as again:
+            (told,) = await eventually(lambda: again.events("generation_held"))
+            assert {record["id"] for record in server.records[sent:]} == first
+            server.set_faults({})
+            await again.in_sync(len(CLOUDS))
+            (approved,) = again.events("generation_approved")
+            assert (approved["by"], approved["changes"]) == ("canary", told["changed"])
+            assert await again.metric("allocsync_generation_held") == 0
+        ids = [str(record["id"]) for record in server.records[sent:]]
+        rest = {str(cloud["id"]) for cloud in CLOUDS[:6]} - first
+        assert {*ids[-4:]} == rest
+        assert {*ids[:-4]} == first

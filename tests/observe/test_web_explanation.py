@@ -95,6 +95,7 @@ async def test_an_explanation_is_what_the_contract_says(
             "problems": [],
             "desired": {"region": "b", "version": "2"},
             "differences": shown,
+            "canary": False,
             "observed_at": "2026-11-23T12:04:09.218Z",
             "missing": False,
             "last_error": "504",

@@ -1,6 +1,7 @@
 """The rail by itself: what a generation would change against the baseline, and when it is held."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -128,3 +129,77 @@ def test_the_reason_names_the_numbers_the_setting_and_the_command() -> None:
         "generation 01234567 is held: it changes 8 of 20 allocations (40 %: 7 changed, 1 removed), and "
         "ALLOCSYNC_MAX_CHANGES_PERCENT allows 30 %; `allocsync approve 01234567` lets it through"
     )
+
+
+canaries = st.builds(Limit, percent=st.floats(0, 100), least=st.integers(1, 20), canary=st.integers(0, 25))
+
+
+@given(sets, sets, lost, canaries)
+def test_canaries_are_the_first_few_that_can_show_something_and_all_else_stays_held(
+    baseline: Baseline, wanted: Baseline, quarantined: tuple[AllocationId, ...], limit: Limit
+) -> None:
+    new = generation({key: wanted[key] for key in wanted if key not in quarantined}, quarantined)
+    ruling, without = rule(baseline, new, limit), rule(baseline, new, replace(limit, canary=0))
+    assert (ruling.held, ruling.changes, without.canaries) == (without.held, without.changes, frozenset())
+    assert ruling.withheld == without.withheld - ruling.canaries
+    able = {key for key in without.withheld if new.allocations[key].mode is Mode.ENFORCE}
+    assert ruling.canaries <= able
+    unshown = 100 * (ruling.changes - len(able)) > limit.percent * ruling.total
+    assert len(ruling.canaries) == min(limit.canary, 0 if unshown else len(able))
+    # A restart reads the same in another order, and from other places in the files.
+    again = {key: baseline[key] for key in sorted(baseline, reverse=True)}
+    moved = {
+        key: replace(new.allocations[key], source="moved") for key in sorted(new.allocations, reverse=True)
+    }
+    assert rule(again, replace(new, allocations=moved), limit) == ruling
+
+
+@given(sets, sets, canaries)
+def test_one_canary_more_adds_one_and_swaps_none(baseline: Baseline, wanted: Baseline, limit: Limit) -> None:
+    more = replace(limit, canary=limit.canary + 1)
+    few, many = (rule(baseline, generation(wanted), each).canaries for each in (limit, more))
+    assert few <= many
+    assert len(many) <= len(few) + 1
+
+
+def test_canaries_are_the_first_by_id_and_the_changed_before_the_new() -> None:
+    before = {key: desired(key) for key in KEYS[5:]}
+    wanted = {key: desired(key, "b" if key in KEYS[15:] else "a") for key in KEYS}
+    assert rule(before, generation(wanted), Limit(canary=2)).canaries == {*KEYS[15:17]}
+    assert rule(before, generation(wanted), Limit(canary=7)).canaries == {*KEYS[15:], *KEYS[:2]}
+
+
+def test_what_is_only_removed_or_not_enforced_has_no_canaries() -> None:
+    limit = Limit(canary=3)
+    for wanted in ({}, declared(number=5), {key: desired(key, "b", Mode.OBSERVE) for key in KEYS}):
+        ruling = rule(declared(), generation(wanted), limit)
+        assert ruling.held
+        assert not ruling.canaries
+        assert ruling.reason.endswith("; `allocsync approve 01234567` lets it through")
+        assert "ALLOCSYNC_CANARY" not in ruling.reason
+
+
+@pytest.mark.parametrize(("removed", "observed", "shown"), [(6, 0, True), (7, 0, False), (3, 4, False)])
+def test_canaries_do_not_speak_for_more_than_the_limit_of_what_they_cannot_show(
+    removed: int,
+    observed: int,
+    shown: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    wanted = declared(10, number=len(KEYS) - removed)
+    for key in KEYS[:observed]:
+        wanted[key] = desired(key, mode=Mode.OBSERVE)
+    ruling = rule(declared(), generation(wanted), Limit(canary=1))
+    assert ruling.held
+    assert bool(ruling.canaries) == shown
+
+
+def test_the_reason_says_how_many_go_first_by_which_setting_and_how_far_they_are() -> None:
+    ruling = rule(declared(), generation(declared(8)), Limit(canary=3))
+    first = (
+        "generation 01234567 is held: it changes 8 of 20 allocations (40 %: 8 changed), and "
+        "ALLOCSYNC_MAX_CHANGES_PERCENT allows 30 %; ALLOCSYNC_CANARY lets 3 go first, and the rest follows "
+        "when a GET has shown each of these in sync"
+    )
+    last = "; `allocsync approve 01234567` lets it through at once"
+    assert ruling.reason == first + last
+    assert replace(ruling, progress="2 so far").reason == f"{first} (2 so far){last}"

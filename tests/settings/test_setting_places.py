@@ -32,6 +32,7 @@ BAD = {
     "listen_token": "hunter2hunter2",
     "mode": "enforced",
     "max_changes_percent": "101",
+    "canary": "-1",
     "max_writes_per_hour": "0",
     "write_windows": "Mon-Fri",
     "resync_seconds": "1min",

@@ -1,0 +1,144 @@
+"""What proves that a canary is in sync, on virtual time: the latest GET, while nothing doubts it."""
+
+import asyncio
+from math import inf
+
+import pytest
+
+from allocsync.planning.guard import Limit
+from allocsync.planning.model import (
+    Accepted,
+    Cloud,
+    Failed,
+    OutcomeUnknown,
+    Snapshot,
+    UpdateAnswer,
+)
+from allocsync.reconcile.canaries import Canaries, Progress
+from allocsync.reconcile.decision import Intent
+from allocsync.reconcile.lane import Lane
+from allocsync.reconcile.limiter import Slot
+from allocsync.reconcile.report import Shown
+from allocsync.reconcile.resync import BulkPolicy
+from allocsync.reconcile.rules import Rules
+from allocsync.reconcile.status import Condition
+from tests.reconcile.scripted import KEYS, Run, ScriptedApi
+from tests.reconcile.test_canaries import FIRST, HOUR, RAIL, begun, written
+from tests.reconcile.test_rails import edited
+from tests.reconcile.told import ID, A, Told, wanted
+
+pytestmark = pytest.mark.looptime
+
+
+async def test_a_bulk_answer_verifies_nothing() -> None:
+    api = ScriptedApi()
+    api.on_list = lambda row: {**row, "region": "edited"}
+    api.on_update = lambda _key, body: Accepted(200, body)
+    async with Run(api, rail=RAIL, bulk=BulkPolicy.ON) as run:
+        await begun(run, edited(20))
+        await asyncio.sleep(HOUR)
+        assert api.lists > 50, "it said again and again that all is well"
+        assert written(api) == {*FIRST}
+        assert not run.kinds("generation_approved")
+
+
+async def test_a_canary_that_drifts_before_the_last_one_is_verified_is_verified_anew() -> None:
+    api = ScriptedApi()
+    answers = True
+
+    def answer(key: str) -> Snapshot | None:
+        return None if answers or key != FIRST[0] else Failed("503", 503)
+
+    api.on_snapshot = answer
+    async with Run(api, rail=RAIL, bulk=BulkPolicy.OFF) as run:
+        run.loop.adopt(edited(0))
+        await asyncio.sleep(5)
+        api.on_update = lambda key, body: Accepted(200, body) if key == FIRST[1] else None
+        run.loop.adopt(edited(20))
+        await asyncio.sleep(30)
+        assert [*run.loop.status().canaries.values()] == [True, False, True]
+        answers = False
+        run.loop.sync()
+        await asyncio.sleep(10)
+        assert [*run.loop.status().canaries.values()] == [False, False, True], (
+            "its latest pass showed nothing"
+        )
+        api.truth[FIRST[1]] = {**api.truth[FIRST[1]], "region": "edited"}
+        run.loop.sync()
+        await asyncio.sleep(600)
+        assert [*run.loop.status().canaries.values()] == [False, True, True]
+        assert written(api) == {*FIRST}
+        answers = True
+        await asyncio.sleep(600)
+        assert written(api) == {*KEYS[:20]}
+
+
+async def test_what_a_bulk_answer_alone_calls_in_sync_is_looked_at_for_a_proof() -> None:
+    api = ScriptedApi()
+    async with Run(api, rail=Limit(), bulk=BulkPolicy.ON) as run:
+        await begun(run, edited(20))
+        await asyncio.sleep(5)
+    for key in FIRST:
+        api.truth[key] = {**api.truth[key], "region": "edited"}
+    api.looks.clear()
+    async with Run(api, rail=RAIL, bulk=BulkPolicy.ON, before=run) as again:
+        again.loop.adopt(edited(20))
+        await asyncio.sleep(30)
+        assert {*FIRST} <= {key for _, key in api.looks}
+        assert written(api) == {*KEYS[3:20]}
+
+
+async def test_a_canary_that_a_bulk_answer_calls_different_is_in_doubt_until_it_is_looked_at() -> None:
+    api = ScriptedApi()
+
+    def lost(key: str, body: Cloud) -> UpdateAnswer | None:
+        if key != FIRST[1]:
+            return None
+        api.truth[key] = body
+        return OutcomeUnknown("504", 504)
+
+    api.on_update = lost
+    limits, rules = {Slot.READ: 8, Slot.WRITE: 1}, Rules(settle_seconds=130)
+    async with Run(api, rail=RAIL, bulk=BulkPolicy.ON, limits=limits, rules=rules) as run:
+        await begun(run, edited(20))
+        await asyncio.sleep(30)
+        assert "2 so far, 1 Unknown" in run.loop.status().held_reason
+        api.post_seconds = lambda _key: 100
+        api.truth[KEYS[30]] = {**api.truth[KEYS[30]], "region": "drift"}
+        await asyncio.sleep(40)
+        assert api.under_way == {KEYS[30]}, "the only place for a write is taken"
+        api.truth[FIRST[0]] = {**api.truth[FIRST[0]], "region": "drift"}
+        api.post_seconds = lambda _key: 0.01
+        await asyncio.sleep(75)
+        assert [*run.loop.status().canaries.values()] == [False, True, True]
+        assert "2 so far, 1 InSync" in run.loop.status().held_reason
+        assert not run.kinds("generation_approved")
+        await asyncio.sleep(60)
+        assert written(api) == {*KEYS[:20], KEYS[30]}
+
+
+@pytest.mark.parametrize("fault", ["none", "differs", "failed", "unknown", "edited"])
+def test_a_pass_that_did_not_see_what_is_declared_now_proves_nothing(fault: str) -> None:
+    told = Told(wanted(**A))
+    told.look(A)
+    lane, shown = told.lane, {ID: Shown(Condition.IN_SYNC, "", 0.0)}
+    placed: list[Lane] = []
+    canaries = Canaries(lanes={ID: lane}, shown=shown, place=placed.append)
+    canaries.watch({ID})
+    if fault == "differs":
+        told.look({**A, "region": "b"})
+    elif fault == "failed":
+        told.look(Failed("503", 503))
+    elif fault == "unknown":
+        lane.past.intent = Intent(changes=(), leaves=(), undeclared="")
+    elif fault == "edited":
+        lane.desired = wanted(region="b", version="1")
+    canaries.looked(lane)
+    lane.look_at = inf
+    progress = canaries.tend(1.0)
+    seen = fault == "none"
+    assert progress == Progress(done=seen, text="1 so far" if seen else "0 so far, 1 InSync")
+    assert placed == ([] if fault in {"none", "failed"} else [lane]), "a backoff after a failed read is kept"
+    assert canaries.tend(2.0) is None, "nothing is new"
+    canaries.watch({ID})
+    assert canaries.verified() == {ID: False}, "of what is declared from now on nothing has been seen"
