@@ -23,7 +23,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check check-format check-lint check-architecture check-layers check-types bench soak soak-processes bugs tables clean
+.PHONY: help demo run test coverage check check-format check-lint check-architecture check-layers check-types bench soak soak-processes bugs tables clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 28
@@ -36,6 +36,14 @@ run: $(RUNTIME) ## The daemon, with settings from ALLOCSYNC_* and ARGS="--config
 
 test: $(TOOLS) ## All tests; ARGS="-k journal" picks some
 	@$(PY) -m pytest $(ARGS)
+
+# The seed is fixed: the same code has the same coverage.
+COVERED := tests/planning tests/journal tests/simulation/test_replay.py \
+	$(filter-out %/test_load.py,$(wildcard tests/reconcile/test_*.py tests/simulation/test_scenarios_*.py)) \
+	tests/reconcile/test_load.py::test_429_to_a_look_holds_all_looks_up_as_long_as_it_says
+coverage: $(TOOLS) ## Every branch of planning and reconcile is taken by their own tests
+	@$(PY) -m pytest -q --hypothesis-seed=0 $(COVERED) --cov=allocsync.planning --cov=allocsync.reconcile \
+		--cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
 check: check-architecture check-format check-lint check-layers check-types ## Everything that is checked without running
 

@@ -13,7 +13,10 @@ from allocsync.reconcile.status import Condition
 
 
 class Board:
-    """The conditions as they were told. `shown` and `counts` are for reading."""
+    """The conditions as they were told. `shown` and `counts` are for reading.
+
+    Every allocation that is followed is in `shown`, from the same step on in which it came until it goes.
+    """
 
     def __init__(self, tell: Tell, clock: Clock) -> None:
         self._tell = tell
@@ -42,9 +45,7 @@ class Board:
 
     def drop(self, key: AllocationId) -> None:
         """The allocation is not followed any more."""
-        shown = self.shown.pop(key, None)
-        if shown is not None:
-            self.counts[shown.condition] -= 1
+        self.counts[self.shown.pop(key).condition] -= 1
 
     def nothing_to_do(self) -> bool:
         """Whether nothing that is wanted is still to be done, as far as it can be."""

@@ -184,13 +184,10 @@ class Cycle:
             resync_seconds=self._resync_seconds(),
         )
         self._hear(lane, Slot.WRITE, answer, begun)
-        match answer:
-            case Accepted():
-                self._journal.outcome(lane.id, intent.sequence, "applied", f"accepted: {answer.status}")
-            case Rejected() | NotSent():
-                self._journal.outcome(lane.id, intent.sequence, _ANSWERS[type(answer)], answer.reason)
-            case OutcomeUnknown():
-                pass  # the open intent says so
+        if isinstance(answer, Accepted):
+            self._journal.outcome(lane.id, intent.sequence, "applied", f"accepted: {answer.status}")
+        elif not isinstance(answer, OutcomeUnknown):  # of that one the open intent says so
+            self._journal.outcome(lane.id, intent.sequence, _ANSWERS[type(answer)], answer.reason)
         self._keeper.keep(lane)
 
     def _hear(self, lane: Lane, held: Slot, answer: Snapshot | UpdateAnswer, begun: float) -> None:

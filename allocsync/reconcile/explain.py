@@ -66,12 +66,13 @@ class NotFound:
 def explain(
     name: str, lanes: Mapping[AllocationId, Lane], shown: Mapping[AllocationId, Shown], moment: Moment
 ) -> Explanation | NotFound:
-    """The allocation with this id, or the only one whose id begins with these 8 or more characters."""
+    """The allocation with this id, or the only one whose id begins with these 8 or more characters.
+
+    `shown` has whatever is in `lanes`, as `Board` keeps it.
+    """
     key = find(name, lanes)
     if isinstance(key, NotFound):
         return key
-    if key not in shown:
-        return NotFound(f"{name} is new; ask again", ())
     return _explanation(lanes[key], allocation(lanes[key], shown[key], moment), moment)
 
 

@@ -270,7 +270,7 @@ class Lane:
                 self.restraint.failures += 1
                 self.restraint.refuse(self.changes, answer.reason, now + self.rules.terminal_seconds)
                 self._rest(now + min(resync_seconds, self.rules.terminal_seconds), now)
-            case model.Rejected() | model.NotSent():
+            case _:
                 wish = answer.retry_after_seconds if isinstance(answer, model.Rejected) else None
                 self.restraint.fail(answer.reason, until, wish)
                 self._rest(until, now)

@@ -211,7 +211,7 @@ class Loop:
 
     def _drop(self, lane: Lane) -> None:
         self._queue.forget(lane.id)
-        self._lanes.pop(lane.id, None)
+        del self._lanes[lane.id]
         self._board.drop(lane.id)
 
     def _tell(

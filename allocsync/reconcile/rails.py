@@ -65,18 +65,17 @@ class Rails:
         first_since, first = self._waiting
         least = self._rules.rail_settled_seconds if least_seconds is None else least_seconds
         if settled and now - since >= least:
-            self._move(current)
+            self._move(current, current)
         elif now - first_since >= self._rules.rail_age_seconds:
             # What is in force now must not be held after a restart: then its own turn is waited for.
             if not rule(settled_on(self.baseline, first), current, self._limit).held:
-                self._move(first)
+                self._move(first, current)
             self._waiting = self._current
 
-    def _move(self, to: Generation) -> None:
+    def _move(self, to: Generation, current: Generation) -> None:
         self._settle(settled_on(self.baseline, to))
-        if self._current is not None:
-            self.ruling = rule(self.baseline, self._current[1], NO_LIMIT)
-        if self.ruling is not None and not self.ruling.changes:
+        self.ruling = rule(self.baseline, current, NO_LIMIT)
+        if not self.ruling.changes:
             self._current = self._waiting = None
 
     def _settle(self, baseline: Baseline) -> None:

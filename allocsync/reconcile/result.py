@@ -40,7 +40,7 @@ def result_of(answer: model.Snapshot | model.UpdateAnswer) -> Result | None:
             return Result.SHUT if answer.unreachable else None
         case model.Failed(unreachable=True):
             return Result.SHUT
-        case model.Failed() | model.OutcomeUnknown() | model.Rejected():
+        case _:
             return _of_status(answer.status)
 
 

@@ -10,7 +10,7 @@ Left out: what a record means for one allocation (`lane`).
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from enum import StrEnum
 from math import inf
 
@@ -157,12 +157,10 @@ class Resync:
             await self._failed(error, lanes, place)
             return
         self._failures = 0
-        for index, lane in enumerate(list(lanes.values())):
+        async for lane in _each(lanes):
             if lane.id not in seen:
                 lane.listed(None, begun=begun, now=self._clock.now())
                 place(lane)
-            if index % YIELD_EVERY == YIELD_EVERY - 1:
-                await asyncio.sleep(0)
         self._check(lanes, begun, place)
         now = self._clock.now()
         self.answered, self.finished_at = True, self._clock.wall()
@@ -178,13 +176,17 @@ class Resync:
         self._checks, self._disagreed = {}, None
         if self._policy is not BulkPolicy.AUTO:
             return
-        equal = [lane for lane in lanes.values() if lane.observed_at == begun and not lane.changes]
+        # Equal to what they are compared with; they may have been edited since.
+        equal = [
+            (lane, lane.compared)
+            for lane in lanes.values()
+            if lane.observed_at == begun and not lane.changes and lane.compared is not None
+        ]
         for _ in range(min(CHECKED, len(equal))):
-            lane = equal.pop(min(int(self._clock.uniform(0, len(equal))), len(equal) - 1))
-            if lane.desired is not None and lane.state is State.IDLE:
-                self._checks[lane.id] = lane.desired
-                lane.look_at = self._clock.now()
-                place(lane)
+            lane, desired = equal.pop(min(int(self._clock.uniform(0, len(equal))), len(equal) - 1))
+            self._checks[lane.id] = desired
+            lane.look_at = self._clock.now()
+            place(lane)
 
     async def _failed(
         self, error: BulkUnavailable, lanes: Mapping[AllocationId, Lane], place: Callable[[Lane], None]
@@ -198,13 +200,20 @@ class Resync:
             self.at = now + self._backoff(self._failures, None)
         if self.bulk and self._failures % FALL_BACK_AFTER:
             return
-        for index, lane in enumerate(list(lanes.values())):
+        async for lane in _each(lanes):
             # What was never seen is looked at now; the rest is spread, so that it is no wave.
             spread = 0.0 if lane.compared is None else self._clock.uniform(0, self._rules.resync_each_seconds)
             lane.look_at = min(lane.look_at, now + spread)
             place(lane)
-            if index % YIELD_EVERY == YIELD_EVERY - 1:
-                await asyncio.sleep(0)
 
     def _jittered(self, seconds: float) -> float:
         return seconds * self._clock.uniform(1 - JITTER, 1 + JITTER)
+
+
+async def _each(lanes: Mapping[AllocationId, Lane]) -> AsyncIterator[Lane]:
+    """Every lane, with turns of the event loop in between: what is let go meanwhile is not given any more."""
+    for index, key in enumerate(list(lanes)):
+        if (lane := lanes.get(key)) is not None:
+            yield lane
+        if index % YIELD_EVERY == YIELD_EVERY - 1:
+            await asyncio.sleep(0)

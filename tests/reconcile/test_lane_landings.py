@@ -87,6 +87,20 @@ def test_a_foreign_change_that_a_late_landing_undoes_is_told_and_not_repaired() 
     assert undone.update is None
 
 
+def test_a_foreign_change_that_the_open_update_itself_undoes_when_it_lands_is_told() -> None:
+    told = Told()
+    told.update(DIFFERENT)
+    told.post(UNKNOWN)
+    assert told.look({**DIFFERENT, "user": "somebody else"}, at=4.0).findings == ()
+    landed = told.look(A, at=7.0)
+    assert [(each.sequence, each.outcome) for each in landed.findings] == [
+        (1, "applied"),
+        (1, "stale_overwrite"),
+    ]
+    assert landed.findings[1].waited_seconds == 7.0
+    assert landed.update is None, "it is not ours to write"
+
+
 def test_what_was_open_when_the_process_ended_waits_a_full_settle_time_from_the_new_start() -> None:
     told = Told()
     record = told.update(DIFFERENT).record("g")

@@ -1,0 +1,65 @@
+"""The pass over everything beside what else goes on: edits in mid-answer, and who keeps their time."""
+
+import asyncio
+
+import pytest
+
+from allocsync.planning.model import Cloud, Failed, OutcomeUnknown
+from allocsync.planning.record import OpenIntent
+from allocsync.reconcile import memory
+from allocsync.reconcile.resync import BulkPolicy, Resync
+from allocsync.reconcile.status import Condition
+from tests.reconcile.scripted import KEYS, Run, ScriptedApi, VirtualClock, generation
+from tests.reconcile.told import DIFFERENT, ID, RULES, Told, new_lane
+from tests.reconcile.troubled import now
+
+pytestmark = pytest.mark.looptime
+
+
+async def test_edits_in_the_middle_of_bulk_answers_are_no_distrust_of_them() -> None:
+    api = ScriptedApi()
+
+    def edit_before_the_last_row(row: Cloud) -> Cloud:
+        if row["id"] == KEYS[-1] and now() < 500:
+            run.loop.adopt(generation(f"edit{api.lists}"))
+        return row
+
+    api.on_list = edit_before_the_last_row
+    async with Run(api) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(600)
+        assert len(run.kinds("generation_adopted")) >= 8, "every answer had an edit in it"
+        assert not run.kinds("bulk_unavailable")
+        assert api.lists >= 9
+        assert run.count(Condition.IN_SYNC) == len(KEYS)
+
+
+async def test_whoever_asks_for_a_look_at_everything_hurries_neither_a_backoff_nor_a_settle_time() -> None:
+    failing, unknown = KEYS[0], KEYS[1]
+    api = ScriptedApi()
+    api.on_snapshot = lambda key: Failed("500", 500) if key == failing else None
+    api.on_update = lambda key, _: OutcomeUnknown("504", 504) if key == unknown else None
+    async with Run(api, bulk=BulkPolicy.OFF, backoff=lambda _failures, _after: 100.0) as run:
+        run.loop.adopt(generation())
+        await asyncio.sleep(5)
+        before = [key for _, key in api.looks]
+        assert before.count(failing) == run.count(Condition.UNKNOWN) == 1
+        run.loop.sync()
+        await asyncio.sleep(4)
+        asked = [key for _, key in api.looks[len(before) :]]
+        assert sorted(asked) == sorted({*KEYS} - {failing, unknown})
+
+
+async def test_nor_does_it_hurry_what_an_earlier_process_left_open() -> None:
+    lane = new_lane()
+    memory.resume(lane, OpenIntent(7, ID, 0.0, Told().update(DIFFERENT).record("g")), now())
+    resync = Resync(
+        api=ScriptedApi(),
+        clock=VirtualClock(),
+        tell=lambda *_, **__: None,
+        rules=RULES,
+        backoff=lambda _failures, _after: 1.0,
+        policy=BulkPolicy.OFF,
+    )
+    resync.hurry({ID: lane}, lambda _: None)
+    assert lane.turn().at == now() + RULES.settle_seconds
