@@ -119,7 +119,7 @@ class Resync:
             return
         for lane in list(lanes.values()):
             if lane.state is State.IDLE and not lane.read_failures and not lane.restraint.failures:
-                lane.look_at = min(lane.look_at, now)
+                lane.look_at = min(lane.look_at, lane.restraint.allowed_at(now))
                 place(lane)
 
     def cancel(self) -> None:
@@ -183,7 +183,7 @@ class Resync:
             lane = equal.pop(min(int(self._clock.uniform(0, len(equal))), len(equal) - 1))
             if lane.desired is not None and lane.state is State.IDLE:
                 self._checks[lane.id] = lane.desired
-                lane.look_at = self._clock.now()
+                lane.look_at = lane.restraint.allowed_at(self._clock.now())
                 place(lane)
 
     async def _failed(
@@ -201,7 +201,7 @@ class Resync:
         for index, lane in enumerate(list(lanes.values())):
             # What was never seen is looked at now; the rest is spread, so that it is no wave.
             spread = 0.0 if lane.compared is None else self._clock.uniform(0, self._rules.resync_each_seconds)
-            lane.look_at = min(lane.look_at, now + spread)
+            lane.look_at = min(lane.look_at, lane.restraint.allowed_at(now + spread))
             place(lane)
             if index % YIELD_EVERY == YIELD_EVERY - 1:
                 await asyncio.sleep(0)
