@@ -29,7 +29,9 @@ class Serving:
 
     def records(self, op: str) -> list[judge.Record]:
         """What was asked for so far."""
-        return [row for row in judge.read_log(self.log) if row["op"] == op]
+        lines = self.log.read_text().splitlines(keepends=True)
+        rows = [json.loads(line) for line in lines if line.endswith("\n")]  # the last one may be half written
+        return [row for row in rows if row["op"] == op]
 
     def updates(self) -> list[judge.Record]:
         """The updates that the daemon has sent and whose fate is known, in the order of their arrival."""
@@ -69,10 +71,10 @@ class Serving:
         ):
             assert answer.status == 200, await answer.text()
 
-    async def listed_again(self, times: int) -> None:
-        """Wait until everything was read so many times more."""
+    async def listed_again(self, times: int, since: int | None = None) -> None:
+        """Wait until everything was read so many times more, than now or than that often."""
+        before = len(self.records("list")) if since is None else since
         async with asyncio.timeout(30):
-            before = len(self.records("list"))
             while len(self.records("list")) < before + times:
                 await asyncio.sleep(0.05)
 
