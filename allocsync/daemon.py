@@ -126,7 +126,11 @@ class Daemon:
             allocations=loop.allocations,
             explain=loop.explain,
             live=lambda: health.live(loop.status()),
-            ready=lambda: health.ready(loop.status(), up_seconds=self._clock.now() - self._started_at),
+            ready=lambda: health.ready(
+                loop.status(),
+                up_seconds=self._clock.now() - self._started_at,
+                journal_problem=journal.problem,
+            ),
         )
         self._token = listen_token.held(self.settings.state_dir, self.settings.listen_token)
         orders = Orders(

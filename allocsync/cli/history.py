@@ -74,13 +74,14 @@ def history(
 ) -> int:
     """Show what was sent, when and why, and how it ended. ID can be the beginning of one."""
     settings = settings_from(context, flags)
+    query = reading.Query(allocation=id, since=since, until=until, outcomes=frozenset(outcomes), last=last)
     with reading.opened(settings.state_dir) as journal:
         if verify:
-            return _verified(reading.verify(journal), list(reading.gaps(journal)), as_json=as_json)
-        query = reading.Query(
-            allocation=id, since=since, until=until, outcomes=frozenset(outcomes), last=last
-        )
-        found = list(reading.updates(journal, query))
+            checked, gaps = reading.verify(journal), list(reading.gaps(journal))
+        else:
+            found = list(reading.updates(journal, query))
+    if verify:
+        return _verified(checked, gaps, as_json=as_json)
     if as_json:
         for each in found:
             click.echo(json.dumps(_as_json(each)))

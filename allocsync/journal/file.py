@@ -19,7 +19,7 @@ from allocsync.errors import AllocsyncError
 from allocsync.journal.chain import Head, Row, check, link
 from allocsync.journal.entries import Entry, Gap, Intent, Memory, Outcome
 from allocsync.journal.seal import sealed, unsealed
-from allocsync.journal.trouble import is_trouble
+from allocsync.journal.trouble import DAMAGE, is_trouble, message
 from allocsync.planning.model import AllocationId
 from allocsync.planning.record import OpenIntent, Restored, intent_from
 
@@ -70,18 +70,22 @@ class JournalFile:
         lost = ""
         try:
             file, restored = cls._opened(path)
-        except (sqlite3.DatabaseError, ValueError, KeyError, TypeError) as error:
+        except DAMAGE as error:
             if is_trouble(error, path):
                 raise
-            kept = _set_aside(path, wall())
-            lost = f"the journal was damaged ({error}); it is kept as {kept.name}, and a new one was begun"
+            why, kept = message(error), _set_aside(path, wall())
+            lost = f"the journal was damaged ({why}); it is kept as {kept.name}, and a new one was begun"
             file, restored = cls._opened(path)
         else:
             if not file.head.sequence and any(path.parent.glob(f"{NAME}.damaged-*")):
                 lost = "a damaged journal was set aside, and the process ended before it had begun a new one"
         if lost:
             at = wall()
-            file.write([Gap(lost)], at)
+            try:
+                file.write([Gap(lost)], at)
+            except BaseException:
+                file.close()
+                raise
             restored = Restored(gap=lost, gap_at=at)
         return file, restored
 

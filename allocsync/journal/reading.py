@@ -17,6 +17,7 @@ from allocsync.errors import AllocsyncError
 from allocsync.journal.chain import Checked, check
 from allocsync.journal.file import APPLICATION, NAME, anchor_of, rows_of
 from allocsync.journal.seal import unsealed
+from allocsync.journal.trouble import DAMAGE, message
 from allocsync.planning.diff import Change
 from allocsync.planning.record import intent_from
 
@@ -64,10 +65,10 @@ class Query:
 
 @contextmanager
 def opened(directory: Path) -> Iterator[sqlite3.Connection]:
-    """The journal in this directory, for reading.
+    """The journal in this directory, for reading and nothing else meanwhile.
 
     Raises:
-        AllocsyncError: there is none, or it cannot be read.
+        AllocsyncError: there is none, or it cannot be read, or what was read in it makes no sense.
     """
     path = directory / NAME
     if not path.exists():
@@ -81,8 +82,8 @@ def opened(directory: Path) -> Iterator[sqlite3.Connection]:
             yield connection
         finally:
             connection.close()
-    except sqlite3.Error as error:
-        raise AllocsyncError(f"{path}: the journal cannot be read: {error}.") from error
+    except (sqlite3.Error, *DAMAGE) as error:
+        raise AllocsyncError(f"{path}: the journal cannot be read: {message(error)}.") from error
 
 
 def verify(connection: sqlite3.Connection) -> Checked:

@@ -1,7 +1,8 @@
-"""What an error of SQLite means for the journal: trouble of the disk or of access, or a damaged file.
+"""What an error met in the journal means: trouble of the disk or of access, or a damaged file.
 
 The rule: trouble passes and is waited for, so nothing is touched; whatever else is said of a file of ours
 means that it is damaged. That a column cannot be read is an operational error too, and no trouble of a disk.
+SQLite quotes damaged text in what it says, and Python cannot even read that: no error of `sqlite3` then.
 """
 
 import sqlite3
@@ -9,6 +10,9 @@ from pathlib import Path
 
 WRITE_VERSION = 18  # its place in SQLite's header; a number that is not known there makes a file read-only
 KNOWN_VERSIONS = (b"\x01", b"\x02")
+ERRORS = (sqlite3.Error, UnicodeDecodeError)  # what a statement can end with
+# What reading a file with damage in it can end with: in a statement, or in making sense of what it gave.
+DAMAGE = (sqlite3.DatabaseError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 TROUBLE = frozenset(
     {
         *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM),
@@ -16,6 +20,13 @@ TROUBLE = frozenset(
         *(sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_INTERRUPT),
     }
 )
+
+
+def message(error: Exception) -> str:
+    """What this error says, for people."""
+    if isinstance(error, UnicodeDecodeError):
+        return error.object.decode(errors="backslashreplace")
+    return str(error)
 
 
 def is_trouble(error: Exception, path: Path) -> bool:

@@ -19,6 +19,7 @@ from allocsync.journal.chain import Head
 from allocsync.journal.entries import Entry, Intent, Memory, Outcome
 from allocsync.journal.file import JournalFile
 from allocsync.journal.pruning import prune
+from allocsync.journal.trouble import ERRORS, message
 from allocsync.planning.model import AllocationId
 from allocsync.planning.record import IntentRecord
 
@@ -103,7 +104,7 @@ class Journal:
         """Cut off what is too old or too much; returns the head, None while that does not work."""
         try:
             return await self._execute(self._tended)
-        except sqlite3.Error:
+        except ERRORS:
             return None  # the next commit tells what is wrong, and it is tried again
 
     def _tended(self) -> Head:
@@ -137,8 +138,8 @@ class Journal:
             numbers = await self._execute(lambda: self._file.write(entries, self._wall()))
         except sqlite3.IntegrityError:
             raise  # two open intents for one allocation: a bug of ours, and no trouble of the disk
-        except sqlite3.Error as error:
-            self._failed(batch, str(error))
+        except ERRORS as error:
+            self._failed(batch, message(error))
             return
         for each, number in zip(batch, numbers, strict=False):
             if each.written is not None and not each.written.done():

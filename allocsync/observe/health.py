@@ -3,7 +3,8 @@
 Three questions, because three askers do different things with the answer. A supervisor kills what is not
 *live*, so only the loop's own progress counts: an outage of the API is not a stall. systemd waits for
 *started* before it starts what comes after, and gives up if that never comes, so ten seconds are enough
-whatever happened. *Ready* is for people and load balancers: it also wants a desired state to work from.
+whatever happened. *Ready* is for people and load balancers: it also wants a desired state to work from, and a
+journal that can be written.
 
 Left out: how progress is watched (`reconcile`), and who asks (`web`, `systemd`).
 """
@@ -42,11 +43,16 @@ def started(status: LoopStatus, *, up_seconds: float) -> Verdict:
     return Verdict(holds=False, reason="starting: waiting for the first answer or failure of the API")
 
 
-def ready(status: LoopStatus, *, up_seconds: float) -> Verdict:
+def ready(status: LoopStatus, *, up_seconds: float, journal_problem: str | None = None) -> Verdict:
     """Whether the daemon does its work: started, not stopping, with a desired state in force."""
     if status.stopping:
         return Verdict(holds=False, reason="stopping")
     if status.generation is None:
         return Verdict(holds=False, reason="no desired state has loaded yet; see `allocsync validate`")
+    if journal_problem is not None:
+        return Verdict(
+            holds=False,
+            reason=f"the journal cannot be written: {journal_problem}; nothing is sent without it",
+        )
     start = started(status, up_seconds=up_seconds)
     return Verdict(holds=True, reason="ready") if start.holds else start

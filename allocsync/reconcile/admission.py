@@ -9,14 +9,13 @@ Left out: the requests themselves (`loop`, `cycle`).
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from math import inf
 
 from allocsync.planning.model import AllocationId, Failed, Live, Missing, Snapshot, UpdateAnswer
 from allocsync.reconcile.decision import State
 from allocsync.reconcile.lane import Lane
 from allocsync.reconcile.limiter import Limiter, Slot
 from allocsync.reconcile.queue import Queue
-from allocsync.reconcile.restraint import BACKOFF, RETRY_AFTER
+from allocsync.reconcile.restraint import BACKOFF
 from allocsync.reconcile.result import result_of
 
 SPREAD_SECONDS = 10.0
@@ -118,5 +117,4 @@ def _forgive(lane: Lane, asked: Slot, failures: int, *, until: float) -> None:
         backing_off = lane.look_at == lane.restraint.until.get(BACKOFF)
         lane.restraint.forgive(failures, until)
     if backing_off and lane.state in {State.IDLE, State.SETTLING}:
-        wished = lane.restraint.until.get(RETRY_AFTER, -inf)
-        lane.look_at = max(min(lane.look_at, until), wished)
+        lane.look_at = lane.restraint.allowed_at(min(lane.look_at, until))

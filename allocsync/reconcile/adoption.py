@@ -78,7 +78,7 @@ class Adoption:
             if lane is None:
                 lane = self._lanes[key] = self._keeper.lane(key)
             if key in freed and lane.state is State.IDLE and lane.changes:
-                lane.look_at = now
+                lane.look_at = min(lane.look_at, lane.restraint.allowed_at(now))
             changed += self._want(lane, wanted.get(key), generation, now)
         for key in [key for key in self._lanes if key not in wanted]:
             if key not in generation.quarantined:
@@ -122,8 +122,8 @@ class Adoption:
             return False  # its last good version stays in force
         differs = lane.desired != desired
         lane.want(desired, now=now, problems=problems)
-        if lane.compared is None and not lane.missing and lane.intent is None:
-            lane.look_at = self._first_look_at(now)
+        if differs and lane.compared is None and not lane.missing and lane.intent is None:
+            lane.look_at = max(self._first_look_at(now), lane.restraint.allowed_at(now))
         self._place(lane)
         return differs
 

@@ -191,7 +191,7 @@ class Lane:
     def _rest(self, look_at: float, now: float) -> None:
         """Until when to rest: an edit is looked at now, but never before the server's own wish."""
         if self.intent is None and (self.edited or look_at <= now):
-            look_at = max(now, self.restraint.until.get(RETRY_AFTER, -inf))
+            look_at = self.restraint.allowed_at(now)
         self.look_at = look_at
 
     # Sending.
@@ -280,11 +280,11 @@ class Lane:
 
         It may confirm InSync or ask for a look. Being left out asks for one too; it does not say Missing.
         """
-        older = begun <= max(self.observed_at, self.written_at)
+        older, soon = begun <= max(self.observed_at, self.written_at), self.restraint.allowed_at(now)
         if self.state is not State.IDLE or self.desired is None or older:
             return
         if cloud is None:
-            self.look_at = self.look_at if self.missing else min(self.look_at, now)
+            self.look_at = self.look_at if self.missing else min(self.look_at, soon)
             return
         changes = compare(self.desired, cloud)
         known = changes == self.changes and self.compared == self.desired
@@ -292,7 +292,7 @@ class Lane:
         if changes and known and not landing and (self.pending_since is None or pending(cloud)):
             self.observed_at = begun  # nothing new: what is known of it still says when to look
         elif changes or self.missing or landing or (judge_at := self.past.leaves.looks_at(self.rules)) <= now:
-            self.suspected, self.look_at = bool(changes), min(self.look_at, now)
+            self.suspected, self.look_at = bool(changes), min(self.look_at, soon)
         else:
             self.changes, self.observed_at = (), begun
             self.compared = self.converged = self.desired

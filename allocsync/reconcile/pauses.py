@@ -138,7 +138,7 @@ class Pauses:
         now = self._clock.now()
         for lane in [each for each in self._lanes.values() if key in {None, each.id}]:
             if lane.state is State.IDLE and lane.changes and not self._stops.paused(lane.id, now):
-                lane.look_at = min(lane.look_at, now)
+                lane.look_at = min(lane.look_at, lane.restraint.allowed_at(now))
             self._place(lane)
         self._wake()
 

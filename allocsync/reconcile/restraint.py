@@ -56,6 +56,10 @@ class Restraint:
         """There is nothing to send any more."""
         self.failures, self.error, self.terminal, self.journal_problem = 0, "", (), ""
 
+    def allowed_at(self, now: float) -> float:
+        """From when on the server lets anything be asked: now, or later where it said so."""
+        return max(now, self.until.get(RETRY_AFTER, -inf))
+
     def forbids(
         self, changes: tuple[Change, ...], now: float, *, begun: float, stopped_until: float = -inf
     ) -> float | None:

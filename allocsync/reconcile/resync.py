@@ -119,7 +119,7 @@ class Resync:
             return
         for lane in list(lanes.values()):
             if lane.state is State.IDLE and not lane.read_failures and not lane.restraint.failures:
-                lane.look_at = min(lane.look_at, now)
+                lane.look_at = min(lane.look_at, lane.restraint.allowed_at(now))
                 place(lane)
 
     def cancel(self) -> None:
@@ -180,12 +180,15 @@ class Resync:
         equal = [
             (lane, lane.compared)
             for lane in lanes.values()
-            if lane.observed_at == begun and not lane.changes and lane.compared is not None
+            if lane.state is State.IDLE
+            and lane.observed_at == begun
+            and not lane.changes
+            and lane.compared is not None
         ]
         for _ in range(min(CHECKED, len(equal))):
             lane, desired = equal.pop(min(int(self._clock.uniform(0, len(equal))), len(equal) - 1))
             self._checks[lane.id] = desired
-            lane.look_at = self._clock.now()
+            lane.look_at = lane.restraint.allowed_at(self._clock.now())
             place(lane)
 
     async def _failed(
@@ -203,7 +206,7 @@ class Resync:
         async for lane in _each(lanes):
             # What was never seen is looked at now; the rest is spread, so that it is no wave.
             spread = 0.0 if lane.compared is None else self._clock.uniform(0, self._rules.resync_each_seconds)
-            lane.look_at = min(lane.look_at, now + spread)
+            lane.look_at = min(lane.look_at, lane.restraint.allowed_at(now + spread))
             place(lane)
 
     def _jittered(self, seconds: float) -> float:

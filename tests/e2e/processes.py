@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from allocsync.api import wire
 from allocsync.planning.model import Cloud
 
 T = TypeVar("T")
+PROGRAM = (sys.executable, "-m", "allocsync")
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("ALLOCSYNC_")}
 
 
@@ -30,9 +31,11 @@ async def eventually(look: Callable[[], T], seconds: float = 20.0) -> T:
         return found
 
 
-async def command(*arguments: str, environ: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+async def command(
+    *arguments: str, environ: Mapping[str, str] | None = None, within: Sequence[str] = ()
+) -> tuple[int, str, str]:
     """Run allocsync to its end: exit code, standard output, standard error."""
-    process = await start(*arguments, environ=environ, stdout=PIPE, stderr=PIPE)
+    process = await start(*arguments, environ=environ, within=within, stdout=PIPE, stderr=PIPE)
     try:
         stdout, stderr = await asyncio.wait_for(process.communicate(), 60)
     finally:
@@ -46,10 +49,14 @@ async def command(*arguments: str, environ: Mapping[str, str] | None = None) -> 
 async def start(
     *arguments: str,
     environ: Mapping[str, str] | None = None,
+    within: Sequence[str] = (),
+    program: Sequence[str] = PROGRAM,
     stdout: Any = None,  # noqa: ANN401 - what subprocesses take
     stderr: Any = None,  # noqa: ANN401 - likewise
 ) -> Process:
     """Start allocsync, with a state directory of its own unless it is given one.
+
+    `within` is a command line that runs another one; `program` may take the place of allocsync.
 
     Most tests edit all of a few allocations at once, so nothing is held unless a test sets that to ''.
     """
@@ -57,7 +64,7 @@ async def start(
         "ALLOCSYNC_STATE_DIR": str(Path(tempfile.mkdtemp()) / "state"),
         "ALLOCSYNC_MAX_CHANGES_PERCENT": "100",
     }
-    line = (sys.executable, "-m", "allocsync", *arguments)
+    line = (*within, *program, *arguments)
     return await asyncio.create_subprocess_exec(
         *line, env={**CLEAN, **own, **(environ or {})}, stdout=stdout, stderr=stderr
     )
@@ -106,12 +113,24 @@ class Daemon:
 
 @asynccontextmanager
 async def daemon(
-    api_url: str, desired: Path, log: Path, *more: str, environ: Mapping[str, str] | None = None
+    api_url: str,
+    desired: Path,
+    log: Path,
+    *more: str,
+    environ: Mapping[str, str] | None = None,
+    within: Sequence[str] = (),
+    program: Sequence[str] = PROGRAM,
 ) -> AsyncIterator[Daemon]:
     """`allocsync run` until the context ends."""
     settings = ("--api-url", api_url, "--desired", str(desired), "--listen", "127.0.0.1:0")
     with log.open("w") as stderr:
-        process = await start("run", *settings, "--log-format", "json", *more, environ=environ, stderr=stderr)
+        process = await start(
+            *("run", *settings, "--log-format", "json", *more),
+            environ=environ,
+            within=within,
+            program=program,
+            stderr=stderr,
+        )
     running = Daemon(process, log)
     try:
         listening = (await eventually(lambda: running.events("listening")))[0]

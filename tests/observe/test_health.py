@@ -67,6 +67,14 @@ def test_a_daemon_that_stops_is_not_ready() -> None:
     assert (verdict.holds, verdict.reason) == (False, "stopping")
 
 
+def test_a_daemon_that_cannot_write_its_journal_is_not_ready_and_says_why() -> None:
+    verdict = ready(WELL, up_seconds=3600, journal_problem="database or disk is full")
+
+    assert not verdict.holds
+    assert "the journal cannot be written: database or disk is full" in verdict.reason
+    assert live(WELL).holds
+
+
 @given(
     st.builds(
         LoopStatus,

@@ -11,11 +11,13 @@ R3   a late landing that a read shows is told as one, and so is an overwrite of 
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf
 
 from allocsync.journal import reading
 from allocsync.journal.file import anchor_of
+from allocsync.journal.trouble import DAMAGE, message
 from allocsync.planning.diff import leaf
 from allocsync.planning.model import AllocationId
 from allocsync.reconcile.rules import Rules
@@ -41,6 +43,10 @@ class Audit:
 
     def started(self, journal: sqlite3.Connection, *, gap_at: float | None) -> None:
         """A process has opened the file and done nothing yet."""
+        with self._reading():
+            self._started(journal, gap_at)
+
+    def _started(self, journal: sqlite3.Connection, gap_at: float | None) -> None:
         if gap_at is not None:
             self.known.clear()
             self.lost_before = gap_at
@@ -53,6 +59,18 @@ class Audit:
 
     def over(self, journal: sqlite3.Connection, *, settled: Callable[[Truth], bool]) -> None:
         """The run is over; `settled` says of which allocations everything must be known."""
+        with self._reading():
+            self._over(journal, settled)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """A file that cannot be read, though a process has opened it, is a breach."""
+        try:
+            yield
+        except DAMAGE as error:
+            self.broken("P7", f"the journal cannot be read: {message(error)}")
+
+    def _over(self, journal: sqlite3.Connection, settled: Callable[[Truth], bool]) -> None:
         self._rows(journal)
         outcomes: dict[int, list[tuple[str, str]]] = {}
         for intent, data in journal.execute(

@@ -1,0 +1,122 @@
+"""The daemon as a process on a real file system that fills up; judged by the server's log and the journal."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from allocsync.api.server.sample import sample_clouds
+from tests.e2e.processes import Daemon, command, daemon, declare, eventually
+from tests.e2e.serving import serving
+from tests.e2e.small_disk import small_disk
+
+CLOUDS = sample_clouds(4, 41)
+FIRST, SECOND = (str(cloud["id"]) for cloud in CLOUDS[:2])
+MORE = ("--resync-seconds", "1")
+
+
+async def held(running: Daemon, *keys: str) -> str:
+    """Wait until these are Held, and nothing else; give the reason."""
+    async with asyncio.timeout(30):
+        while True:
+            rows = json.loads((await running.get("/api/v1/status"))[1])["allocations"]
+            reasons = {row["id"]: row["reason"] for row in rows if row["condition"] == "Held"}
+            if reasons.keys() == set(keys):
+                return str(reasons[keys[0]])
+            await asyncio.sleep(0.05)
+
+
+async def history(within: tuple[str, ...], environ: dict[str, str]) -> list[dict[str, Any]]:
+    """The updates of the journal."""
+    code, text, stderr = await command("history", "--json", environ=environ, within=within)
+    assert (code, stderr) == (0, "")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+async def verified(within: tuple[str, ...], environ: dict[str, str]) -> list[dict[str, Any]]:
+    """The updates of the journal, whose chain is checked first."""
+    code, text, stderr = await command("history", "--verify", environ=environ, within=within)
+    assert (code, stderr) == (0, "")
+    assert "the chain is whole" in text
+    return await history(within, environ)
+
+
+async def test_on_a_full_disk_nothing_is_sent_the_reason_is_told_and_it_goes_on(tmp_path: Path) -> None:
+    file = tmp_path / "desired.yaml"
+    declare(file, CLOUDS, region="mars")
+    disk = await small_disk(tmp_path / "state")
+    environ = {"ALLOCSYNC_STATE_DIR": str(disk.directory)}
+    async with (
+        serving(tmp_path, CLOUDS, {}) as server,
+        daemon(server.url, file, tmp_path / "log", *MORE, environ=environ, within=disk.within) as running,
+    ):
+        await running.in_sync(len(CLOUDS))
+        sent = len(server.updates())
+        assert sent == len(CLOUDS)
+        ballast = disk.fill(running.process.pid)
+        await server.change(FIRST, region="drift")
+
+        reason = await held(running, FIRST)
+        assert reason.startswith("the journal cannot be written (database or disk is full)")
+        (told,) = running.events("journal_unavailable")
+        assert (told["level"], told["problem"]) == ("error", "database or disk is full")
+        assert await running.metric("allocsync_journal_writable") == 0
+        code, text = await running.get("/readyz")
+        assert (code, "database or disk is full" in text) == (503, True)
+        assert (await running.get("/livez"))[0] == 200
+        await server.listed_again(2)
+        assert len(server.updates()) == sent
+        assert (await server.cloud(FIRST))["region"] == "drift"
+
+        ballast.unlink()
+        await running.in_sync(len(CLOUDS))
+        assert running.events("journal_available")
+        assert await running.metric("allocsync_journal_writable") == 1
+        assert (await running.get("/readyz"))[0] == 200
+        repair = server.updates()[sent:]
+        assert [(row["id"], row["changed"]["region"]) for row in repair] == [(FIRST, ["drift", "mars"])]
+        rows = await verified(disk.follow(running.process.pid), environ)
+        assert [row["outcome"] for row in rows] == ["applied"] * (sent + 1)
+        assert rows[-1]["id"] == FIRST
+
+
+async def test_an_outcome_that_a_full_disk_keeps_back_is_written_before_anything_is_sent_again(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "desired.yaml"
+    declare(file, CLOUDS, region="mars")
+    disk = await small_disk(tmp_path / "state")
+    environ = {"ALLOCSYNC_STATE_DIR": str(disk.directory)}
+    async with (
+        serving(tmp_path, CLOUDS, {}) as server,
+        daemon(server.url, file, tmp_path / "log", *MORE, environ=environ, within=disk.within) as running,
+    ):
+        await running.in_sync(len(CLOUDS))
+        sent = len(server.updates())
+        await server.change(FIRST, region="drift")
+        await server.set_faults({"update": {"latency_seconds": 2.5}})
+        await server.strikes("update.latency_seconds")
+        ballast = disk.fill(running.process.pid)
+        await server.set_faults({})
+        assert len(server.updates()) == sent, "it is under way"
+        await eventually(lambda: len(server.updates()) == sent + 1)
+        assert server.updates()[-1]["answer"] == 200
+        await eventually(lambda: running.events("journal_unavailable"))
+        within = disk.follow(running.process.pid)
+        *_, left = await history(within, environ)
+        assert (left["id"], left["outcome"]) == (FIRST, "unknown"), "its outcome waits"
+
+        await server.change(SECOND, region="drift")
+        await held(running, SECOND)
+        await server.listed_again(2)
+        assert len(server.updates()) == sent + 1
+
+        ballast.unlink()
+        await running.in_sync(len(CLOUDS))
+        *_, first, second = await verified(within, environ)
+        assert [(row["id"], row["outcome"]) for row in (first, second)] == [
+            (FIRST, "applied"),
+            (SECOND, "applied"),
+        ]
+        assert first["endings"][0]["at"] <= second["at"], "it was written first"
+        assert [row["id"] for row in server.updates()[sent:]] == [FIRST, SECOND]

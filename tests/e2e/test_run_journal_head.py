@@ -1,0 +1,69 @@
+"""The head of the journal's chain in the log, from a real process whose hours pass when a test says so."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+from allocsync.api.server.sample import sample_clouds
+from allocsync.journal import reading
+from allocsync.journal.file import rows_of
+from tests.e2e import hurried
+from tests.e2e.processes import Daemon, command, daemon, declare, eventually
+from tests.e2e.serving import Serving, serving
+
+CLOUDS = sample_clouds(3, 41)
+
+
+def hashes(state: Path) -> dict[int, str]:
+    """The hash of each row of the journal."""
+    with reading.opened(state) as connection:
+        return {row.sequence: row.hash.hex() for row in rows_of(connection)}
+
+
+async def logged(running: Daemon, name: str, number: int) -> dict[str, Any]:
+    """Wait until it has logged so many of these events, and give that one."""
+    return (await eventually(lambda: running.events(name)[number - 1 :]))[0]
+
+
+async def half_an_hour(running: Daemon, server: Serving) -> None:
+    """It passes, and is noticed: everything is read again."""
+    before = len(server.records("list"))
+    running.process.send_signal(signal.SIGUSR1)
+    await server.listed_again(1, before)
+
+
+async def test_the_head_is_logged_at_the_start_and_every_hour_and_is_the_hash_of_that_row(
+    tmp_path: Path,
+) -> None:
+    file, state = tmp_path / "desired.yaml", tmp_path / "state"
+    declare(file, CLOUDS, region="mars")
+    environ = {"ALLOCSYNC_STATE_DIR": str(state)}
+
+    def heads() -> list[dict[str, Any]]:
+        return running.events("journal_head")
+
+    async with (
+        serving(tmp_path, CLOUDS, {}) as server,
+        daemon(server.url, file, tmp_path / "log", environ=environ, program=hurried.PROGRAM) as running,
+    ):
+        await running.in_sync(len(CLOUDS))
+        assert [row["sequence"] for row in heads()] == [0], "at the start, when there was nothing"
+        for hours in range(1, 3):
+            declare(file, CLOUDS, region=f"planet {hours}")
+            await logged(running, "generation_adopted", hours + 1)
+            await running.in_sync(len(CLOUDS))
+            rows = hashes(state)
+            await half_an_hour(running, server)
+            assert len(heads()) == hours, "not yet"
+            await half_an_hour(running, server)
+            head = await logged(running, "journal_head", hours + 1)
+            assert head["sequence"] >= max(rows) > hours * len(CLOUDS), "all that was written by then"
+            assert head["hash"] == hashes(state)[head["sequence"]]
+            assert head["level"] == "info"
+
+        assert len({row["hash"] for row in heads()}) == len(heads()) == 3
+        rows = hashes(state)
+        assert all(row["hash"] == rows[row["sequence"]] for row in heads()[1:])
+        code, text, _ = await command("history", "--verify", environ=environ)
+        assert code == 0
+        assert f"It ends with row {max(rows)}, {heads()[-1]['hash']}." in text

@@ -1,0 +1,108 @@
+"""The daemon as a process, and updates that land after they were given up; judged by the server's log."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from allocsync.api.server.sample import sample_clouds
+from tests.e2e.processes import command, daemon, declare, eventually
+from tests.e2e.serving import serving
+
+CLOUDS = sample_clouds(1, 24)
+KEY = str(CLOUDS[0]["id"])
+SETTLE_SECONDS = 5.0
+LATE_SECONDS = 8.0  # the verdict comes at 5
+WISH_SECONDS = 4  # so that the next look, at 9 or later, comes after the landing
+LOST = {"update": {"timeout_late": 1, "late_seconds": LATE_SECONDS}}
+
+
+async def history(environ: dict[str, str]) -> list[dict[str, Any]]:
+    """The updates of the journal with the outcomes that were learned of each."""
+    code, text, stderr = await command("history", "--json", environ=environ)
+    assert code == 0, stderr
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def outcomes(row: dict[str, Any]) -> list[str]:
+    return [ending["outcome"] for ending in row["endings"]]
+
+
+def stamp(row: dict[str, Any]) -> float:
+    return datetime.fromisoformat(row["ts"]).astimezone(UTC).timestamp()
+
+
+async def test_an_update_that_lands_after_it_was_given_up_is_told_as_late_and_not_sent_again(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "desired.yaml"
+    declare(file, CLOUDS, region="mars")
+    environ = {"ALLOCSYNC_STATE_DIR": str(tmp_path / "state"), "ALLOCSYNC_SETTLE_SECONDS": "5"}
+    async with (
+        serving(tmp_path, CLOUDS, LOST) as server,
+        daemon(server.url, file, tmp_path / "log", environ=environ) as running,
+    ):
+        await eventually(lambda: running.events("update_outcome_unknown"))
+        await server.set_faults({"update": {"423": 1, "retry_after": WISH_SECONDS}})
+        (late,) = await eventually(lambda: running.events("update_late_applied"), 30)
+        await running.in_sync(1)
+        assert await server.fired("update.timeout_late") == 1
+
+        first, again = server.updates()
+        assert (first["answer"], again["answer"]) == (504, 423)
+        assert first["applied_at"] >= first["answered_at"] + LATE_SECONDS
+        assert again["applied_at"] is None
+        assert again["received_at"] >= first["answered_at"] + SETTLE_SECONDS
+        assert again["answered_at"] < first["applied_at"] < stamp(late)
+        assert (await server.cloud(KEY))["region"] == "mars"
+
+        assert (late["level"], late["allocation"], late["fields"]) == ("warning", KEY, ["region"])
+        assert late["waited_seconds"] >= LATE_SECONDS
+        series = 'allocsync_outcomes_settled_total{outcome="late_applied"}'
+        assert await running.metric(series) == 1
+        assert await running.metric("allocsync_settle_seconds") >= 2 * LATE_SECONDS, "it has learned"
+        recorded, refused = await history(environ)
+        assert outcomes(recorded) == ["not_applied", "late_applied"]
+        assert recorded["outcome"] == "late_applied"
+        assert outcomes(refused) == ["rejected"]
+        assert not running.events("stale_overwrite")
+
+
+async def test_a_landing_that_takes_somebody_elses_change_back_is_told_and_not_repaired(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "desired.yaml"
+    declare(file, CLOUDS, region="mars")
+    environ = {
+        "ALLOCSYNC_STATE_DIR": str(tmp_path / "state"),
+        "ALLOCSYNC_SETTLE_SECONDS": "5",
+        "ALLOCSYNC_RESYNC_SECONDS": "1",
+    }
+    before = CLOUDS[0]["version"]
+    async with (
+        serving(tmp_path, CLOUDS, LOST) as server,
+        daemon(server.url, file, tmp_path / "log", environ=environ) as running,
+    ):
+        await eventually(lambda: running.events("update_outcome_unknown"))
+        await server.set_faults({})
+        await server.change(KEY, version="theirs")
+        (told,) = await eventually(lambda: running.events("stale_overwrite"), 30)
+        await server.listed_again(2)
+        assert await server.fired("update.timeout_late") == 1
+
+        first, again = server.updates()
+        (foreign,) = [row for row in server.records("update") if row["body_sha256"] in server.foreign]
+        assert first["answered_at"] < foreign["applied_at"] < again["received_at"]
+        assert again["received_at"] >= first["answered_at"] + SETTLE_SECONDS
+        assert (again["answer"], again["body"]["version"]) == (200, "theirs")
+        assert first["applied_at"] > again["applied_at"]
+        assert first["changed"]["version"] == ["theirs", before], "it took the change back"
+        assert (await server.cloud(KEY))["version"] == before, "and nobody repaired it"
+
+        assert (told["level"], told["allocation"]) == ("error", KEY)
+        series = 'allocsync_outcomes_settled_total{outcome="stale_overwrite"}'
+        assert await running.metric(series) == 1
+        recorded, repeated = await history(environ)
+        assert outcomes(recorded) == ["not_applied", "stale_overwrite"]
+        assert outcomes(repeated) == ["applied"]
+        await running.in_sync(1)

@@ -1,0 +1,158 @@
+"""A journal with damage in it: a clear error for whoever reads it, and set aside by whoever writes it."""
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from allocsync.errors import AllocsyncError, JournalUnavailable
+from allocsync.journal import reading
+from allocsync.journal.entries import Intent, Memory, Outcome
+from allocsync.journal.file import NAME, JournalFile
+from tests.journal.test_journal import RECORD, WALL, A, B, opened, running
+
+
+def written(directory: Path) -> bytes:
+    """A journal with something of everything in it, closed."""
+    file, _ = opened(directory)
+    file.write([Intent(A, RECORD), Memory("k", {"n": 1})], WALL)
+    file.write([Outcome(A, 1, "applied", "r"), Intent(B, RECORD)], WALL)
+    file.close()
+    return (directory / NAME).read_bytes()
+
+
+def damage(directory: Path, before: bytes, after: bytes) -> None:
+    path = directory / NAME
+    found = path.read_bytes()
+    assert before in found
+    assert len(before) == len(after)
+    path.write_bytes(found.replace(before, after))
+
+
+def read_all(directory: Path) -> None:
+    with reading.opened(directory) as connection:
+        reading.verify(connection)
+    with reading.opened(directory) as connection:
+        list(reading.updates(connection, reading.Query()))
+    with reading.opened(directory) as connection:
+        list(reading.gaps(connection))
+        reading.memories(connection, "")
+
+
+SCHEMA = (b"CREATE TABLE entries (", b"CREATE\xffTABLE entries (")
+
+
+def test_a_schema_that_is_no_text_any_more_is_told_to_who_reads_it(tmp_path: Path) -> None:
+    written(tmp_path)
+    damage(tmp_path, *SCHEMA)
+    for read in (reading.verify, lambda each: list(reading.updates(each, reading.Query()))):
+        with (
+            pytest.raises(
+                AllocsyncError, match=r"journal\.db: the journal cannot be read: .*malformed"
+            ) as told,
+            reading.opened(tmp_path) as connection,
+        ):
+            read(connection)
+        assert "codec" not in str(told.value)
+
+
+def test_a_schema_that_is_no_text_any_more_is_set_aside_and_the_gap_is_told(tmp_path: Path) -> None:
+    written(tmp_path)
+    damage(tmp_path, *SCHEMA)
+    damaged = (tmp_path / NAME).read_bytes()
+    file, left = opened(tmp_path)
+    file.close()
+    assert left.gap is not None
+    assert "malformed" in left.gap
+    assert (tmp_path / f"{NAME}.damaged-{WALL:.0f}").read_bytes() == damaged
+    with reading.opened(tmp_path) as connection:
+        assert [reason for _, reason in reading.gaps(connection)] == [left.gap]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b'"reason":"drift"', b'"reason":"dri\xfft"'),  # what is no text
+        (b'"changes":[[', b'"changes":[]'),  # no JSON
+        (b'"generation"', b'"generatiom"'),  # JSON that makes no sense
+        (b' {"n":1}', b' {"n":2}'),  # what is remembered is not what was written
+    ],
+)
+def test_a_row_that_makes_no_sense_is_told_and_set_aside(tmp_path: Path, before: bytes, after: bytes) -> None:
+    written(tmp_path)
+    damage(tmp_path, before, after)
+    with pytest.raises(AllocsyncError, match="the journal cannot be read"):
+        read_all(tmp_path)
+    file, left = opened(tmp_path)
+    file.close()
+    assert left.gap is not None
+    assert list(tmp_path.glob(f"{NAME}.damaged-*"))
+
+
+def flipped(data: bytes) -> Iterator[bytes]:
+    """The file with one byte after the other wrong, every so many, and more where the schema is."""
+    begin = data.index(b"CREATE TABLE") - 2000
+    for position in range(len(data)):
+        every = 13 if begin < position < begin + 2200 else 101
+        if data[position] and position % every == 0:
+            yield data[:position] + bytes([data[position] ^ 0x80]) + data[position + 1 :]
+
+
+def test_wherever_a_byte_is_wrong_reading_ends_in_a_clear_error_and_opening_works(tmp_path: Path) -> None:
+    told = set[str]()
+    for data in flipped(written(tmp_path)):
+        for part in tmp_path.iterdir():
+            part.unlink()
+        (tmp_path / NAME).write_bytes(data)
+        try:
+            read_all(tmp_path)
+        except AllocsyncError as error:
+            told.add(re.sub(r"[^a-z ]", "", str(error).partition("the journal cannot be read")[2])[:20])
+        with suppress(AllocsyncError):  # a number of the format that looks newer
+            opened(tmp_path)[0].close()
+    assert len(told) > 3
+
+
+async def test_a_running_writer_tells_damage_that_is_no_text_and_goes_on(tmp_path: Path) -> None:
+    written(tmp_path)
+    file, _ = opened(tmp_path)
+    told = list[str | None]()
+    with closing(sqlite3.connect(tmp_path / NAME)) as other, other:
+        other.execute("PRAGMA writable_schema = ON")
+        other.execute("UPDATE sqlite_master SET name = CAST(x'ff' AS TEXT), sql = '-' WHERE name = 'entries'")
+        other.execute("PRAGMA schema_version = 99")
+    async with running(file) as journal:
+        journal.on_change = told.append
+        with pytest.raises(JournalUnavailable, match="malformed"):
+            await journal.intent(A, RECORD)
+        assert await journal.tend() is None
+    assert told == [r"malformed database schema (\xff)"]
+    file.close()
+
+
+def test_a_file_whose_gap_cannot_be_written_is_closed_and_the_next_attempt_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path)
+    damage(tmp_path, *SCHEMA)
+    begun = list[JournalFile]()
+
+    def full(self: JournalFile, *_: object) -> list[int]:
+        begun.append(self)
+        raise sqlite3.DatabaseError("database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(JournalFile, "write", full)
+        with pytest.raises(AllocsyncError, match="cannot be opened: database or disk is full"):
+            opened(tmp_path)
+    (left_behind,) = begun
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        left_behind.connection.execute("SELECT 1")
+    file, left = opened(tmp_path)
+    file.close()
+    assert left.gap is not None
+    with reading.opened(tmp_path) as connection:
+        assert [reason for _, reason in reading.gaps(connection)] == [left.gap]
