@@ -6,7 +6,7 @@ says when that was; `differences` is None where no look has compared with what i
 An allocation may be named by its id or by the first characters of it, when no other one has the same.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -76,13 +76,13 @@ def explain(
     return _explanation(lanes[key], allocation(lanes[key], shown[key], moment), moment)
 
 
-def find(name: str, lanes: Mapping[AllocationId, Lane]) -> AllocationId | NotFound:
+def find(name: str, ids: Collection[AllocationId]) -> AllocationId | NotFound:
     """Which allocation has this id, or alone an id that begins with these 8 or more characters."""
-    if (key := AllocationId(name)) in lanes:
+    if (key := AllocationId(name)) in ids:
         return key
-    fitting = _beginning(name, lanes)
+    fitting = _beginning(name, ids)
     if len(fitting) != 1 or len(name) < PREFIX_MIN:
-        return _not_found(name, fitting, lanes)
+        return _not_found(name, fitting, ids)
     return fitting[0]
 
 

@@ -81,8 +81,8 @@ class Pauses:
         return Begun(key, pause)
 
     def lift(self, name: str | None, *, by: str) -> Lifted | NotFound:
-        """End a pause before its time; those of another scope stay."""
-        key = None if name is None else find(name, self._lanes)
+        """End a pause before its time, declared still or not; those of another scope stay."""
+        key = None if name is None else find(name, self._lanes.keys() | self._stops.pauses.keys())
         if isinstance(key, NotFound):
             return key
         there = self._take(key) is not None

@@ -195,6 +195,7 @@ class Resync:
         self, error: BulkUnavailable, lanes: Mapping[AllocationId, Lane], place: Callable[[Lane], None]
     ) -> None:
         self._failures += 1
+        self._hurried = False  # the next try begins late enough, and keeps its time
         self._tell("bulk_unavailable", reason=str(error), supported=error.supported)
         now = self._clock.now()
         if not error.supported and self._policy is BulkPolicy.AUTO:

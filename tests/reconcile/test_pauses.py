@@ -203,3 +203,16 @@ async def test_what_was_paused_does_not_count_as_settled_for_the_rail() -> None:
             await asyncio.sleep(7000)
         assert run.loop.status().held_reason, "nothing of the first edit was ever sent"
         assert not api.posts
+
+
+async def test_a_pause_of_what_is_not_declared_any_more_can_be_lifted() -> None:
+    async with Run(ScriptedApi()) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(5)
+        pause(run, ONE, 3600)
+        run.loop.adopt(generation("live", keys=tuple(key for key in KEYS if key != ONE)))
+        await asyncio.sleep(5)
+        assert run.loop.pauses.ends()["one"][0] == 1
+        assert isinstance(run.loop.pauses.begin(ONE, seconds=1, reason="", owner=""), NotFound)
+        assert lift(run, ONE).there
+        assert run.loop.pauses.ends()["one"][0] == 0

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from allocsync.errors import BulkUnavailable
 from allocsync.planning.model import Cloud, Failed, OutcomeUnknown
 from allocsync.planning.record import OpenIntent
 from allocsync.reconcile import memory
@@ -48,6 +49,22 @@ async def test_whoever_asks_for_a_look_at_everything_hurries_neither_a_backoff_n
         await asyncio.sleep(4)
         asked = [key for _, key in api.looks[len(before) :]]
         assert sorted(asked) == sorted({*KEYS} - {failing, unknown})
+
+
+async def test_asking_in_a_pass_that_fails_asks_for_one_more_pass_and_not_for_two() -> None:
+    api = ScriptedApi()
+    async with Run(api) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(5)
+        api.seconds, api.bulk_error = 1.0, BulkUnavailable("504", supported=True)
+        run.loop.sync()
+        await asyncio.sleep(0.5)
+        run.loop.sync()
+        await asyncio.sleep(1)
+        assert run.kinds("bulk_unavailable"), "the pass failed"
+        before, api.bulk_error = api.lists, None
+        await asyncio.sleep(30)
+        assert api.lists == before + 1
 
 
 async def test_nor_does_it_hurry_what_an_earlier_process_left_open() -> None:
