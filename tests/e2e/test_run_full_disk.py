@@ -94,11 +94,11 @@ async def test_an_outcome_that_a_full_disk_keeps_back_is_written_before_anything
         await running.in_sync(len(CLOUDS))
         sent = len(server.updates())
         await server.change(FIRST, region="drift")
-        await server.set_faults({"update": {"latency_seconds": 2.5}})
+        await server.set_faults({"update": {"latency_seconds": 3}})
         await server.strikes("update.latency_seconds")
         ballast = disk.fill(running.process.pid)
-        await server.set_faults({})
         assert len(server.updates()) == sent, "it is under way"
+        await server.set_faults({})
         await eventually(lambda: len(server.updates()) == sent + 1)
         assert server.updates()[-1]["answer"] == 200
         await eventually(lambda: running.events("journal_unavailable"))
