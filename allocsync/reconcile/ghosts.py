@@ -55,7 +55,8 @@ class Landing:
     """A ghost landed: which one, the leaves that show it, and how long after the end of its request.
 
     `lag_is_known`: a look shortly before did not show it, so that it did not land long ago. `alone`: nothing
-    else that may land carries the same values, so that it was this one.
+    else that may land carries the same values, and no accepted update that is not honoured looks like it, so
+    that it was this one.
     """
 
     sequence: int
@@ -172,7 +173,9 @@ class Ghosts:
                 ghost.told = True
                 near = begun - ghost.unseen_at <= rules.lag_seen_seconds
                 others = [opened, *(other.leaves for other in self.ghosts if other is not ghost)]
-                alone = not any(all(leaves.get(name) == live[name] for name in fields) for leaves in others)
+                alone = not fields & unclear and not any(
+                    all(leaves.get(name) == live[name] for name in fields) for leaves in others
+                )
                 yield Landing(ghost.sequence, fields, begun - ghost.since, lag_is_known=near, alone=alone)
 
     def _overwritten(self, cloud: Cloud) -> Iterator[Ghost]:

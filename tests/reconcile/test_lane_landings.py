@@ -87,6 +87,22 @@ def test_a_foreign_change_that_a_late_landing_undoes_is_told_and_not_repaired() 
     assert undone.update is None
 
 
+def test_what_an_update_that_is_not_honoured_explains_as_well_does_not_hide_the_landing_that_comes() -> None:
+    told = Told()
+    theirs, before = {"user": "somebody else"}, {"region": "x", "version": "1"}
+    told.update(before)
+    told.post(UNKNOWN)
+    told.lane.want(wanted(region="c", version="2"), now=1.0)
+    told.update({**before, **theirs}, at=10.0)
+    told.post(Accepted(200, None), at=10.0)
+    told.look({**before, **theirs}, at=11.5)
+    # The version is still what the first update carries too: it may have landed, in part undone by somebody.
+    unclear = told.look({**before, **theirs}, at=10.0 + RULES.grace_seconds)
+    assert "late_applied" in {each.outcome for each in unclear.findings}
+    landed = told.look(A, at=90.0)
+    assert "stale_overwrite" in {each.outcome for each in landed.findings}
+
+
 def test_a_foreign_change_that_the_open_update_itself_undoes_when_it_lands_is_told() -> None:
     told = Told()
     told.update(DIFFERENT)

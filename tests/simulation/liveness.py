@@ -244,7 +244,7 @@ class Liveness:
             due.by = inf
         elif pending(cloud):
             by = max(now + RULES.resync_bulk_seconds, settled_at)
-            self._expect(key, by, "P1", "a read found a status PENDING")
+            self._expect(key, by, "P1", "a read found a status PENDING", writes=True)
         else:
             hidden = now + backoff_most_seconds(3, None) if self.slack_seconds > SLACK_SECONDS else now
             waits = (
