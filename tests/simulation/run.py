@@ -29,16 +29,17 @@ RESULTS = Path(__file__).with_name("results.jsonl")
 FOUND = Path(__file__).with_name("bugs.jsonl")
 SEEDS_PER_BUG = 500
 SEEDS = 2**40
-SHOWN_BROKEN = 20
 
 
 def soak(minutes: float, first: int) -> int:
     """Run schedules for so long, print the figures and keep them."""
     say(f"seeds from {first} on, for {minutes:g} minutes")
-    figures, begun, told = Figures(), time.monotonic(), 0.0
+    stamped, figures, begun, told = stamp(), Figures(), time.monotonic(), 0.0
     chunks = run_everywhere(range(first, first + SEEDS))
     for chunk in chunks:
         figures.join(chunk)
+        for seed, promise, what in chunk.broken:
+            say(f"seed {seed}: {promise}: {what}")
         passed = time.monotonic() - begun
         if passed > told + 60:
             told = passed
@@ -47,7 +48,7 @@ def soak(minutes: float, first: int) -> int:
             chunks.close()  # type: ignore[attr-defined] # it is a generator
             break
     row = {
-        **stamp(),
+        **stamped,
         "first_seed": first,
         "minutes": round((time.monotonic() - begun) / 60, 1),
         **{
@@ -61,8 +62,6 @@ def soak(minutes: float, first: int) -> int:
     say(json.dumps(row, indent=2))
     with RESULTS.open("a") as file:
         file.write(json.dumps(row) + "\n")
-    for seed, promise, what in figures.broken[:SHOWN_BROKEN]:
-        say(f"seed {seed}: {promise}: {what}")
     if figures.broken:
         say("python -m tests.simulation.run replay SEED shows one")
     return 1 if figures.broken else 0
