@@ -72,8 +72,8 @@ class Canaries:
         for key in self._ids - self._verified:
             lane = self._lanes[key]
             waits = self._in_sync(lane) and lane.state is State.IDLE and not lane.read_failures
-            if waits and lane.look_at > now:
-                lane.look_at = now
+            if waits and lane.look_at > (soon := lane.restraint.allowed_at(now)):
+                lane.look_at = soon
                 self._place(lane)
         verified = self.verified()
         others = Counter(self._shown[key].condition for key in verified if not verified[key])

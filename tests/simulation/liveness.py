@@ -32,8 +32,7 @@ from tests.simulation.server import Server
 
 RULES = Rules()
 SLACK_SECONDS = 1.5
-FEWEST_SLOTS, SLOW_SECONDS = 4, 6.0  # so many updates can fill the slots, until they count as slow; one
-# where nothing succeeds
+FEWEST_SLOTS, SLOW_SECONDS = 4, 6.0  # so many updates can fill the slots, until they count as slow
 FIRST_PASS_SECONDS = 90.0  # three bulk reads that fail slowly come first
 TOO_MANY_REQUESTS = 429
 
@@ -108,10 +107,12 @@ class Liveness:
         by = inf
         if due.by < inf:
             closed = max(self._writes_closed_until, self._writes.until) if due.writes else -inf
-            fewest = 1 if self._reads.failing or self._writes.failing else FEWEST_SLOTS
-            crowd = sum(each.under_way or each.by < now for each in self._due.values() if each is not due)
+            # Where nothing succeeds there may be a single slot, and all the others may be before this one.
+            failing = self._reads.failing or self._writes.failing
+            under_way = sum(each.under_way for each in self._due.values())
+            crowd = len(self._due) - 1 if failing else under_way // FEWEST_SLOTS
             held = max(self.trouble_until, closed, self._reads_closed_until, self._reads.until)
-            by = max(due.by, held) + self.slack_seconds + crowd // fewest * SLOW_SECONDS
+            by = max(due.by, held) + self.slack_seconds + crowd * SLOW_SECONDS
             if self._alive and now > by:
                 by = max(
                     by, self._settled_at(key, evidence.told_settle_seconds(self.journal)) + self.slack_seconds
