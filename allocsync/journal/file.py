@@ -45,7 +45,8 @@ CREATE TABLE anchor (
 class JournalFile:
     """The file, open for writing. From `JournalFile.open`. `anchor` and `head` are the ends of the chain."""
 
-    def __init__(self, connection: sqlite3.Connection, head: Head) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, head: Head) -> None:
+        self.path = path
         self.connection = connection
         self.anchor = self.head = head
 
@@ -96,7 +97,7 @@ class JournalFile:
         )
         try:
             _prepare(connection, path)
-            file = cls(connection, anchor_of(connection))
+            file = cls(path, connection, anchor_of(connection))
             return file, file._restore()
         except BaseException:
             connection.close()
@@ -194,6 +195,11 @@ class JournalFile:
     def close(self) -> None:
         """Close the file; what was written is in it."""
         self.connection.close()
+
+    def set_aside(self, at: float) -> Path:
+        """Close the file and keep it under another name: the next process begins a new one."""
+        self.close()
+        return _set_aside(self.path, at)
 
 
 def rows_of(

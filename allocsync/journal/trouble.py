@@ -21,6 +21,8 @@ TROUBLE = frozenset(
     }
 )
 
+DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
 
 def message(error: Exception) -> str:
     """What this error says, for people."""
@@ -36,3 +38,9 @@ def is_trouble(error: Exception, path: Path) -> bool:
         with path.open("rb") as file:
             return file.read(WRITE_VERSION + 1)[WRITE_VERSION:] in KNOWN_VERSIONS
     return code in TROUBLE
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether this error, met while writing, says that the file is damaged and will not mend."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
+    return isinstance(error, UnicodeDecodeError) or code in DAMAGED

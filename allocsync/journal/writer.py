@@ -2,7 +2,9 @@
 
 The rules: `intent` returns when its row is on the disk, and what was queued before it is there too. Whatever
 comes while a commit is under way goes into the next one together. When a commit fails, intents are refused
-(nothing may be sent), outcomes and memories wait, and it is tried again every second until it works.
+(nothing may be sent), outcomes and memories wait, and it is tried again every second until it works. A file
+that turns out to be damaged is set aside and ends the process: nobody can tell what of it is lost, and the
+next process waits as after any gap.
 
 Left out: the file (`file`).
 """
@@ -12,14 +14,14 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import NoReturn, Protocol, TypeVar
 
-from allocsync.errors import JournalUnavailable
+from allocsync.errors import AllocsyncError, JournalUnavailable
 from allocsync.journal.chain import Head
 from allocsync.journal.entries import Entry, Intent, Memory, Outcome
 from allocsync.journal.file import JournalFile
 from allocsync.journal.pruning import prune
-from allocsync.journal.trouble import ERRORS, message
+from allocsync.journal.trouble import ERRORS, is_damage, message
 from allocsync.planning.model import AllocationId
 from allocsync.planning.record import IntentRecord
 
@@ -139,6 +141,8 @@ class Journal:
         except sqlite3.IntegrityError:
             raise  # two open intents for one allocation: a bug of ours, and no trouble of the disk
         except ERRORS as error:
+            if is_damage(error):
+                await self._damaged(message(error))
             self._failed(batch, message(error))
             return
         for each, number in zip(batch, numbers, strict=False):
@@ -147,6 +151,13 @@ class Journal:
         if self.problem is not None:
             self.problem = None
             self.on_change(None)
+
+    async def _damaged(self, reason: str) -> NoReturn:
+        kept = await self._execute(lambda: self._file.set_aside(self._wall()))
+        raise AllocsyncError(
+            f"{self._file.path}: the journal is damaged: {reason}. It is kept as {kept.name}. Started again, "
+            "allocsync begins a new one, and sends nothing for a while"
+        )
 
     def _failed(self, batch: list[_Queued], reason: str) -> None:
         """Refuse the intents; all else waits, of each memory only the newest."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from allocsync.errors import AllocsyncError, JournalUnavailable
+from allocsync.errors import AllocsyncError
 from allocsync.journal import reading
 from allocsync.journal.entries import Intent, Memory, Outcome
 from allocsync.journal.file import NAME, JournalFile
@@ -116,21 +116,40 @@ def test_wherever_a_byte_is_wrong_reading_ends_in_a_clear_error_and_opening_work
     assert len(told) > 3
 
 
-async def test_a_running_writer_tells_damage_that_is_no_text_and_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "UPDATE sqlite_master SET name = CAST(x'ff' AS TEXT), sql = '-' WHERE name = 'entries'",
+        "UPDATE sqlite_master SET rootpage = 99999 WHERE name = 'entries'",
+    ],
+)
+async def test_damage_that_a_running_writer_meets_sets_the_file_aside_and_ends_the_process(
+    tmp_path: Path, spoil: str
+) -> None:
     written(tmp_path)
     file, _ = opened(tmp_path)
     told = list[str | None]()
     with closing(sqlite3.connect(tmp_path / NAME)) as other, other:
         other.execute("PRAGMA writable_schema = ON")
-        other.execute("UPDATE sqlite_master SET name = CAST(x'ff' AS TEXT), sql = '-' WHERE name = 'entries'")
+        other.execute(spoil)
         other.execute("PRAGMA schema_version = 99")
-    async with running(file) as journal:
-        journal.on_change = told.append
-        with pytest.raises(JournalUnavailable, match="malformed"):
+
+    async def run() -> None:
+        async with running(file) as journal:
+            journal.on_change = told.append
+            assert await journal.tend() is None
             await journal.intent(A, RECORD)
-        assert await journal.tend() is None
-    assert told == [r"malformed database schema (\xff)"]
+
+    with pytest.raises(ExceptionGroup) as ended:
+        await run()
+    (error,) = ended.value.exceptions
+    assert isinstance(error, AllocsyncError)
+    assert re.search(r"journal\.db: the journal is damaged: .*malformed.* It is kept as journal", str(error))
+    assert not told, "that is no trouble which passes"
+    file, left = opened(tmp_path)
     file.close()
+    assert left.gap is not None
+    assert left.gap.startswith("a damaged journal was set aside")
 
 
 def test_a_file_whose_gap_cannot_be_written_is_closed_and_the_next_attempt_works(

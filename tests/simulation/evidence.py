@@ -81,8 +81,18 @@ def _alike(truth: Truth) -> bool:
     )
 
 
-def resting(truth: Truth, deaf: str, ended: Ended) -> bool:
-    """Whether the rules allow hours here: refused, or what looks like it; contested; rejected for good."""
+def resting(truth: Truth, deaf: str, ended: Ended, gap_at: float) -> bool:
+    """Whether the rules allow hours here: refused, or what looks like it; contested; rejected for good.
+
+    What lands of before a lost journal is somebody else's.
+    """
+    forgotten = [
+        (version.at, field)
+        for version in truth.versions
+        if version.post is not None and version.post.sent <= gap_at < version.at
+        for field in version.post.leaves
+    ]
+    foreign = [*truth.foreign, *forgotten]
     accepted = [post for post in truth.posts if post.answer == "accepted"]
     lost = any(
         post.lands_at is None
@@ -92,12 +102,12 @@ def resting(truth: Truth, deaf: str, ended: Ended) -> bool:
     )
     veiled = any(
         field in post.leaves and post.sent <= at <= _seen_at(field, post, truth, ended)
-        for at, field in truth.foreign
+        for at, field in foreign
         for post in truth.posts
         if post.answer not in {"rejected", "not_sent"}
     )
     twice = any(_landed_twice(post, truth) for post in accepted)
-    fields = [field for _, field in truth.foreign]
+    fields = [field for _, field in foreign]
     fought = any(fields.count(field) >= FIGHT for field in fields)
     return bool(deaf) or lost or veiled or twice or fought or any(post.terminal for post in truth.posts)
 

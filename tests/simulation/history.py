@@ -37,6 +37,7 @@ class Post:
     answered: float | None = None
     answer: str | None = None  # accepted, rejected, not_sent, unknown
     terminal: bool = False
+    served: bool = False  # answered by an API that works, whatever it thinks of this one
     intent: int | None = None
     unknown_since: float | None = None
     settled: bool = False
@@ -130,7 +131,7 @@ class History:
         self.gap_at = -1.0  # when a journal was lost, if ever
         self.requests = 0  # for one allocation each
         self.lists = 0  # for all of them
-        self.listed: list[float] = []  # when these ended, well or not
+        self.listed: list[tuple[float, bool]] = []  # when these ended, and whether well
         self.asked: list[float] = []  # when somebody wanted a look at everything
         self.lives: list[tuple[float, float]] = []  # when each process began and ended
 

@@ -223,7 +223,9 @@ class Liveness:
         """Whether the rules allow hours for this one."""
         truth = self._history.truths[key]
         forgotten = any(post.sent < self.forgotten_before for post in truth.posts)
-        return forgotten or resting(truth, self._server.allocations[key].deaf, self.ended_at)
+        return forgotten or resting(
+            truth, self._server.allocations[key].deaf, self.ended_at, self._history.gap_at
+        )
 
     def _settled_at(self, key: AllocationId, settle_seconds: float) -> float:
         """When what no read has shown yet is settled at the latest, with this settle time."""
@@ -262,11 +264,11 @@ class Liveness:
         """An update is answered."""
         due, now = self._due[post.key], self._server.now()
         due.under_way = False
-        self._writes.hears(post.key, answer, now, declared=self._history.declared)
+        post.served = self._writes.hears(post.key, answer, now, declared=self._history.declared)
         wish = answer.retry_after_seconds if isinstance(answer, Rejected | OutcomeUnknown) else None
         if post.answer == "accepted":
             due.write_failures, due.accepted_at = 0, now
-            self._expect(post.key, now + 2.0, "P1", "an update was accepted")
+            self._expect(post.key, now + 2.0, "P1", "an update was accepted", writes=due.edited)
         else:
             due.write_failures += 1
             # What a slow disk or edits have held back twice counts too, and nobody outside sees it.

@@ -9,6 +9,7 @@ import random
 import traceback
 from collections.abc import Callable
 
+from allocsync.errors import AllocsyncError
 from allocsync.journal.file import NAME
 from tests.simulation.disk import Disk, Fault
 from tests.simulation.files import Files
@@ -57,6 +58,7 @@ class Machine:
         self._chance = random.Random(schedule.seed + 1)
         self._wall_offset, self._wall_jump = WALL, 0.0
         self._commit_seconds = 0.0
+        self._damaged = False  # the journal, ever
         self._next_start = 0.0
         self._lives = 0
         self._off = False
@@ -101,6 +103,9 @@ class Machine:
     def _see_how_it_ended(self, life: Life, task: "asyncio.Task[None]") -> None:
         """Whatever ends a process that nobody has ended is a breach."""
         error = None if task.cancelled() else task.exception()
+        if isinstance(error, BaseExceptionGroup) and self._damaged and not error.split(AllocsyncError)[1]:
+            self._outcome.note("process", None, f"ends by itself: {error.exceptions[0]}")
+            return
         if life.alive and (error is not None or task.cancelled()):
             said = "it was cancelled" if error is None else "".join(traceback.format_exception(error))
             self._outcome.broke("P10", f"the process ended: {said[-1500:]}")
@@ -185,6 +190,7 @@ class Machine:
     def _damage(self) -> None:
         """Anything but the format's number: one that looks newer is refused, as it should be."""
         self._outcome.note("world", None, "the journal is damaged")
+        self._damaged = True
         path = self.disk.directory / NAME
         number = path.read_bytes()[FORMAT_NUMBER]
         self.disk.flip(self._chance, number=FLIPS)

@@ -3,29 +3,32 @@
 A read is needed
 
     when it is the first of a process, or the file was edited or a look was asked for since the last one
-    a resync after the last one, or when a bulk read has ended meanwhile
+    a resync after the last one
     when an update follows: as its snapshot
     once per update of unknown outcome, to read it back, and twice per accepted one: to confirm it, and at the
     end of its grace
 
 as long as it is answered, or is the first that is not. An update is needed when what it declares was not
-there as it left. Of bulk reads there is one per resync and process, and one when a look is asked for. While a
-process gets no answer at all, it may find that out by ten failures, and send the probes of a breaker.
+there as it left. Of bulk reads there is one per resync and process, and one when a look is asked for; with
+each go three reads that check it, and after three that failed one of everything. A process that nobody
+answers may find that out by ten failures, and send the probes of a breaker.
 
 The rule: whatever else is sent is load that the API did not need: a wait that is too short, a look at what
 nobody asked about, a second try where one was enough.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import TypeAlias
 
 from allocsync.planning.diff import leaf
 from allocsync.reconcile import breaker
+from allocsync.reconcile.resync import CHECKED, FALL_BACK_AFTER
 from tests.simulation.history import Get, History, Post, Truth
 
-Request: TypeAlias = tuple[int, float, bool, float]  # whose life, when it began, how it went, when it ended
+# In which life, when it began, whether it was served, and when it ended.
+Request: TypeAlias = tuple[int, float, bool, float]
 
 SHARE, MORE = 1.2, 20
 SCHEDULED = 0.85  # of a resync, which is spread by a tenth
@@ -60,19 +63,28 @@ def load(history: History, *, now: float, resync_seconds: float) -> Load:
     passes = sum(1 + int((min(end, now) - begin) / scheduled_seconds) for begin, end in history.lives)
     posts = [post for truth in truths for post in truth.posts if post.answer != "never left"]
     gets = [get for truth in truths for get in truth.gets]
+    reads = [_reads(truth, history, scheduled_seconds) for truth in truths]
+    answered = sum(ok for _, ok in history.listed)
+    fallen_back = (len(history.listed) - answered) // FALL_BACK_AFTER
+    beside = answered * CHECKED + fallen_back * len(truths)
     return Load(
         history.requests + history.lists,
         (
-            ("reads", sum(_reads(truth, history, scheduled_seconds) for truth in truths)),
+            ("reads", sum(needed for needed, _ in reads)),
             ("bulk reads", min(history.lists, passes + len(history.asked))),
+            ("reads beside them", min(beside, sum(more for _, more in reads))),
             ("updates", sum(_changes(post, history.truths[post.key]) for post in posts)),
             ("reads while nobody is served", _in_silence([_read(get, now) for get in gets])),
-            ("updates while nobody is served", _in_silence([_update(post, now) for post in posts])),
+            (
+                "updates while nobody is served",
+                _in_silence([_update(post, now) for post in posts]),
+            ),
         ),
     )
 
 
-def _reads(truth: Truth, history: History, scheduled_seconds: float) -> int:
+def _reads(truth: Truth, history: History, scheduled_seconds: float) -> tuple[int, int]:
+    """How many were needed for this one alone, and how many more were answered."""
     needed = beside = 0
     last: Get | None = None  # that was answered
     failing = 0  # in which life the last one failed
@@ -85,7 +97,8 @@ def _reads(truth: Truth, history: History, scheduled_seconds: float) -> int:
         last = get if get.ok else last
     unknown = sum(post.unknown_since is not None for post in truth.posts)
     accepted = sum(post.answer == "accepted" for post in truth.posts)
-    return needed + min(beside, unknown + 2 * accepted)
+    followed_up = min(beside, unknown + 2 * accepted)
+    return needed + followed_up, beside - followed_up
 
 
 def _is_due(get: Get, last: Get | None, truth: Truth, history: History, scheduled_seconds: float) -> bool:
@@ -94,7 +107,7 @@ def _is_due(get: Get, last: Get | None, truth: Truth, history: History, schedule
     return (
         get.begun >= last.answered + scheduled_seconds
         or any(last.order < order < get.order for _, order in truth.edits)
-        or any(last.begun < at <= get.begun for at in (*history.asked, *history.listed))
+        or any(last.begun < at <= get.begun for at in history.asked)
     )
 
 
@@ -108,28 +121,35 @@ def _read(get: Get, now: float) -> Request:
 
 
 def _update(post: Post, now: float) -> Request:
-    return post.life, post.sent, post.answer == "accepted", post.answered or now
+    return post.life, post.sent, post.served, post.answered or now
 
 
-def _in_silence(requests: Iterable[Request]) -> int:
+def _in_silence(requests: Sequence[Request]) -> int:
     """How many requests it takes to find out that nobody is served, and to see when that is over."""
-    number, since, last, lives = 0, inf, -inf, 0
-    for life, begun, ok, ended in sorted(requests, key=lambda request: (request[0], request[3])):
-        if life != lives or ok:
-            number += _probes((ended if life == lives else last) - since)
-            lives, since = life, inf
-        if not ok:
-            since = min(since, begun)
-        last = ended
-    return number + _probes(last - since)
+    number, life = 0, 0
+    failed: list[Request] = []
+    for request in sorted(requests, key=lambda request: (request[0], request[3])):
+        if request[0] != life:
+            number += _found_out(failed, -inf)
+            failed, life = [], request[0]
+        if request[2]:
+            number += _found_out(failed, request[3])
+            failed = []
+        else:
+            failed.append(request)
+    return number + _found_out(failed, -inf)
 
 
-def _probes(silent_seconds: float) -> int:
-    if silent_seconds <= breaker.SILENT_SECONDS:
+def _found_out(failed: Sequence[Request], served_at: float) -> int:
+    """How many of these failures in a row were needed; `served_at` is when the next request was served."""
+    if not failed:
         return 0
-    left, interval, number = silent_seconds - breaker.SILENT_SECONDS, breaker.PROBE_FIRST_SECONDS, 0
+    left = max(served_at, failed[-1][3]) - min(begun for _, begun, *_ in failed)
+    if left <= breaker.SILENT_SECONDS:
+        return 0
+    interval, probes = breaker.PROBE_FIRST_SECONDS, 0
     while left > 0:
-        number += 1
+        probes += 1
         left -= interval * (1 - breaker.PROBE_JITTER)
         interval = min(2 * interval, breaker.PROBE_MOST_SECONDS)
-    return breaker.FAILURES + number
+    return min(len(failed), breaker.FAILURES + probes)

@@ -28,8 +28,8 @@ class Outage:
         """Whether nothing has succeeded since something failed."""
         return bool(self._failed)
 
-    def hears(self, key: AllocationId, answer: Snapshot | UpdateAnswer, now: float, *, declared: int) -> None:
-        """A request was answered, while so many allocations are declared."""
+    def hears(self, key: AllocationId, answer: Snapshot | UpdateAnswer, now: float, *, declared: int) -> bool:
+        """A request was answered, while so many allocations are declared; returns whether it was served."""
         result = result_of(answer)
         if result is Result.SERVED:
             self._failed.clear()
@@ -43,3 +43,4 @@ class Outage:
             self._may_be_open |= nobody and len(self._failed) >= enough
             if self._may_be_open:
                 self.until = now + PROBE_MOST_SECONDS + SPREAD_SECONDS + MARGIN_SECONDS
+        return result is Result.SERVED

@@ -224,13 +224,13 @@ class Life:
         begun = self._server.now()
         if not self._schedule.bulk_route:
             await self._passes(0.01)
-            self._server.history.listed.append(self._server.now())
+            self._server.history.listed.append((self._server.now(), False))
             raise BulkUnavailable("404 Route not found", supported=False)
         fate, chance = self._server.fates.bulk(self._server.now())
         await self._passes(fate.served_seconds)
         served = [self._server.served(key) for key in self._server.allocations]
         await self._passes(fate.answered_seconds - fate.served_seconds)
-        self._server.history.listed.append(self._server.now())
+        self._server.history.listed.append((self._server.now(), fate.fault is None))
         if fate.fault is not None:
             raise BulkUnavailable(fate.fault[0], supported=True)
         self._cross(Seam.LISTED)
