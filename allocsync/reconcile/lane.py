@@ -83,7 +83,7 @@ class Lane:
         if self.read_failures:
             return Turn(self.look_at, Slot.READ, Priority.RETRY)
         if self.desired != self.compared:
-            slot = Slot.WRITE if enforced and self.compared is not None else Slot.READ
+            slot = Slot.WRITE if enforced and (self.suspected or self.compared is not None) else Slot.READ
             return Turn(self.look_at, slot, Priority.EDIT)
         if enforced and (self.changes or self.suspected):
             if self.changes and self.past.leaves.awaited(self.changes):

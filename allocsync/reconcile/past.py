@@ -65,13 +65,17 @@ class Past:
     def judge(self, cloud: Cloud, *, begun: float, now: float) -> tuple[Finding, ...]:
         """What a look that began at `begun` says of what was sent; it closes the open intent if it can."""
         opened = dict(self.intent.leaves) if self.intent is not None else {}
+        again = any(ghost.leaves == opened for ghost in self.ghosts.ghosts)
         sighting = self.ghosts.observe(cloud, self.leaves, opened, begun=begun, now=now, rules=self.rules)
         self.landed = sighting.fields
         self.leaves.landed(self.landed)
         findings = list(self._sighted(sighting, begun))
         if self.intent is not None:
             told = frozenset(ghost.undeclared for ghost in sighting.overwritten)
-            findings.extend(self._verdict(self.intent, cloud, begun, now, told))
+            verdict = tuple(self._verdict(self.intent, cloud, begun, now, told))
+            if verdict:
+                self.settle.tried(again=again, applied=verdict[0].outcome in {"applied", "applied_partial"})
+            findings.extend(verdict)
         return tuple(findings)
 
     def observe(

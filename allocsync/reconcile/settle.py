@@ -4,9 +4,12 @@ S = clamp(max(the first value, 2 x the largest lag seen, the longest unknown of 
 one for the whole API. A read that begins sooner cannot say "not applied".
 
 The rule: only a landing that was seen teaches a lag, never a wait of our own, or S would feed on itself; and
-that nothing landed teaches nothing. Where the first value is below 5 s somebody has asked for that.
+that nothing landed teaches nothing. A second try that is carried out at once looks like a late landing of the
+first. So a landing that may be either is believed while little is known, and later only where second tries
+come true clearly more often than first ones do, which late landings alone explain.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +17,8 @@ from allocsync.reconcile.keeping import kept, restored
 from allocsync.reconcile.rules import Rules
 
 HOUR_SECONDS = 3600.0
+LITTLE, MUCH = 30, 400  # tries: with fewer first ones each landing is believed; of more the older count half
+CLEARLY = 3.0  # standard deviations
 
 
 class Settle:
@@ -22,6 +27,11 @@ class Settle:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self.lag_seconds = 0.0
+        self._tries = {
+            False: 0.0,
+            True: 0.0,
+        }  # unknown outcomes that were settled, of first and of later tries
+        self._applied = {False: 0.0, True: 0.0}  # how many of them were applied
         self._unknowns: list[tuple[float, float]] = []  # when, how long it took: longer ones first
 
     def seconds(self, now: float) -> float:
@@ -33,11 +43,28 @@ class Settle:
     def lagged(self, seconds: float, *, certain: bool) -> None:
         """A late landing was seen this long after its outcome became unknown.
 
-        Not certain: it may have been a later update with the same values. Such a one is believed while
-        nothing was learned yet, and not again: the longer S is, the longer the lag that it seems to show.
+        Not certain: it may have been a later update with the same values. Such a one teaches once at the
+        most: the longer S is, the longer the lag that it seems to show.
         """
-        if certain or not self.lag_seconds:
+        if certain or (not self.lag_seconds and self._is_late()):
             self.lag_seconds = max(self.lag_seconds, seconds)
+
+    def tried(self, *, again: bool, applied: bool) -> None:
+        """An unknown outcome is settled; `again`: an older update of the same values may still land."""
+        self._tries[again] += 1
+        self._applied[again] += applied
+        if self._tries[again] > MUCH:
+            self._tries[again] /= 2
+            self._applied[again] /= 2
+
+    def _is_late(self) -> bool:
+        """Whether second tries, with one more that came true, do so clearly more often than first ones."""
+        first, again = self._tries[False], self._tries[True] + 1
+        if first < LITTLE:
+            return True
+        share = (self._applied[False] + 1) / (first + 2)
+        deviation = math.sqrt(share * (1 - share) * (1 / first + 1 / again))
+        return (self._applied[True] + 1) / again > share + CLEARLY * deviation
 
     def took(self, seconds: float, now: float) -> None:
         """An update of unknown outcome took this long until it was known to be unknown."""
