@@ -1,0 +1,84 @@
+"""How long a fresh edit takes to the wire while everything is looked at, with a hundred thousand declared.
+
+All are in sync, and the looks at them go round without a pause, one by one or in bulk. An edit puts one file
+of twenty anew in which one allocation has another region; what is measured is from there until the server
+has received the POST.
+
+The daemon loads the whole directory at each edit, whichever file it was, so the time of a load in a process
+that does nothing else is told beside it (`load_seconds`).
+"""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from allocsync.desired.load import load
+from allocsync.planning.diff import leaf
+from allocsync.planning.model import Mode
+from tests import judge
+from tests.bench.storm import declare, drifted, reference_server, rewrite
+from tests.e2e.processes import Daemon, daemon, eventually
+
+EDITS, BETWEEN_SECONDS = 7, 3.0
+RESYNC_SECONDS, SENT_SECONDS = 10, 120.0
+FIRST_LOOK_SECONDS = 600.0
+
+
+async def measure(number: int, bulk: Literal["on", "off"], edits: int = EDITS) -> dict[str, object]:
+    """The seconds of each edit, and what the server was asked meanwhile."""
+    clouds, declared = drifted(number)
+    for cloud in clouds:
+        declared[str(cloud["id"])]["region"] = str(leaf(cloud, "region"))
+    with tempfile.TemporaryDirectory() as name:
+        home = Path(name)
+        declare(home / "desired", declared)
+        begun = time.perf_counter()
+        load(home / "desired", default_mode=Mode.ENFORCE)
+        load_seconds = time.perf_counter() - begun
+        options = ("--bulk", bulk, "--resync-seconds", str(RESYNC_SECONDS))
+        edited: dict[str, float] = {}
+        async with (
+            reference_server(home, clouds, {}) as url,
+            daemon(url, home / "desired", home / "daemon.jsonl", *options) as running,
+        ):
+            await _looking(running, bulk)
+            for key in sorted(declared)[:: max(1, number // edits)][:edits]:
+                declared[key]["region"] = "fresh"
+                rewrite(home / "desired", declared, [key])
+                edited[key] = time.time()
+                await eventually(partial(_sent, running, key), SENT_SECONDS)
+                await asyncio.sleep(BETWEEN_SECONDS)
+        records = judge.read_log(home / "log.jsonl")
+    arrived = {row["id"]: row["received_at"] for row in reversed(records) if row["op"] == "update"}
+    seconds = sorted(arrived[key] - at for key, at in edited.items())
+    return {
+        "allocations": number,
+        "bulk": bulk,
+        "load_seconds": round(load_seconds, 2),
+        "to_the_wire_seconds": [round(each, 2) for each in seconds],
+        "lists": sum(row["op"] == "list" for row in records),
+        "looks_per_second": _looks_per_second(records, min(edited.values()), max(arrived.values())),
+    }
+
+
+async def _looking(running: Daemon, bulk: str) -> None:
+    """Until a resync is under way: in bulk once one has passed, one by one a few seconds into the first."""
+    if bulk == "on":
+        await eventually(lambda: running.events("all_in_sync"), FIRST_LOOK_SECONDS)
+    else:
+        await eventually(lambda: running.events("generation_adopted"), FIRST_LOOK_SECONDS)
+        await asyncio.sleep(BETWEEN_SECONDS)
+
+
+def _sent(running: Daemon, key: str) -> bool:
+    return any(row["allocation"] == key for row in running.events("update_accepted"))
+
+
+def _looks_per_second(records: Sequence[judge.Record], begin: float, end: float) -> int:
+    """Those one by one; a list is one request, whatever it holds."""
+    reads = [row for row in records if row["op"] == "snapshot" and begin <= row["received_at"] <= end]
+    return round(len(reads) / max(1e-3, end - begin))
