@@ -4,17 +4,19 @@ All are in sync, and the looks at them go round without a pause, one by one or i
 of twenty anew in which one allocation has another region; what is measured is from there until the server
 has received the POST.
 
-The daemon loads the whole directory at each edit, whichever file it was, so the time of a load in a process
-that does nothing else is told beside it (`load_seconds`).
+The daemon loads the whole directory at each edit, whichever file it was. So two more times are told: of a
+load in a process that does nothing else (`load_seconds`), and from the line that says that the new generation
+is in force until the POST (`from_adoption_seconds`).
 """
 
 import asyncio
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from allocsync.desired.load import load
 from allocsync.planning.diff import leaf
@@ -52,14 +54,17 @@ async def measure(number: int, bulk: Literal["on", "off"], edits: int = EDITS) -
                 edited[key] = time.time()
                 await eventually(partial(_sent, running, key), SENT_SECONDS)
                 await asyncio.sleep(BETWEEN_SECONDS)
+            adopted = [_at(row) for row in running.events("generation_adopted")]
         records = judge.read_log(home / "log.jsonl")
     arrived = {row["id"]: row["received_at"] for row in reversed(records) if row["op"] == "update"}
     seconds = sorted(arrived[key] - at for key, at in edited.items())
+    loop = sorted(arrived[key] - min(each for each in adopted if each >= at) for key, at in edited.items())
     return {
         "allocations": number,
         "bulk": bulk,
         "load_seconds": round(load_seconds, 2),
         "to_the_wire_seconds": [round(each, 2) for each in seconds],
+        "from_adoption_seconds": [round(each, 2) for each in loop],
         "lists": sum(row["op"] == "list" for row in records),
         "looks_per_second": _looks_per_second(records, min(edited.values()), max(arrived.values())),
     }
@@ -72,6 +77,10 @@ async def _looking(running: Daemon, bulk: str) -> None:
     else:
         await eventually(lambda: running.events("generation_adopted"), FIRST_LOOK_SECONDS)
         await asyncio.sleep(BETWEEN_SECONDS)
+
+
+def _at(row: Mapping[str, Any]) -> float:
+    return datetime.fromisoformat(row["ts"]).timestamp()
 
 
 def _sent(running: Daemon, key: str) -> bool:

@@ -45,12 +45,14 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 @asynccontextmanager
-async def poisoned_server(home: Path, clouds: list[Cloud], poison: Sequence[str]) -> AsyncIterator[str]:
+async def poisoned_server(
+    home: Path, clouds: list[Cloud], poison: Sequence[str], hangs_seconds: float
+) -> AsyncIterator[str]:
     """`poisoned` as a process; its URL."""
     (home / "poison").write_text("\n".join(poison))
     command = (sys.executable, "-m", "tests.bench.poisoned", str(seed(home / "seed.json", clouds)))
     process = await asyncio.create_subprocess_exec(
-        *(*command, str(home / "log.jsonl"), str(home / "poison"), str(HANGS_SECONDS)),
+        *(*command, str(home / "log.jsonl"), str(home / "poison"), str(hangs_seconds)),
         env=CLEAN,
         stdout=PIPE,
     )
@@ -62,7 +64,9 @@ async def poisoned_server(home: Path, clouds: list[Cloud], poison: Sequence[str]
         await process.wait()
 
 
-async def latencies(number: int, *, poison: bool, edits: int = EDITS) -> Latencies:
+async def latencies(
+    number: int, *, poison: bool, edits: int = EDITS, hangs_seconds: float = HANGS_SECONDS
+) -> Latencies:
     """Those of one daemon from its start."""
     clouds, declared = drifted(number)
     bad = sorted(declared)[::EVERY] if poison else []
@@ -72,7 +76,7 @@ async def latencies(number: int, *, poison: bool, edits: int = EDITS) -> Latenci
         home = Path(name)
         declare(home / "desired", declared)
         tail = Tail(home / "log.jsonl", [cloud for cloud in clouds if str(cloud["id"]) in healthy], healthy)
-        async with poisoned_server(home, clouds, bad) as url:
+        async with poisoned_server(home, clouds, bad, hangs_seconds) as url:
             begun = time.time()
             async with daemon(url, home / "desired", home / "daemon.jsonl"):
                 await _healthy_applied(tail)

@@ -39,11 +39,9 @@ def poisoned(poison: frozenset[str], seconds: float) -> type[ReferenceServer]:
                 return await handler(request)
             record = self.log.arrived() | {"id": key, "answer": 504}
             self.log.other("fault", at=record["received_at"], kind="poison", id=key, n=record["n"])
-            try:
-                await asyncio.sleep(seconds)
-                return web.Response(status=504, text="Gateway Timeout, request timed out.")
-            finally:
-                self.log.post(record | {"answered_at": self.log.now()})
+            await asyncio.sleep(seconds)
+            self.log.post(record | {"answered_at": self.log.now()})
+            return web.Response(status=504, text="Gateway Timeout, request timed out.")
 
     return Poisoned
 

@@ -9,8 +9,8 @@ needed: what is called for by the answers that there were: the looks that are du
     finds out what became of it. Due are, for who lists, a list a minute; for who does not, a look at each
     allocation every five minutes, the first at once. A POST of what was the truth already is not needed. Who
     posts again without a look sends less than what is needed.
-clairvoyant: a client that knows when the storm is over: a GET and a POST for each that differed, and the
-    looks that are due.
+clairvoyant: a client that knows when the storm is over: a GET and a POST for each that differed, and a list a
+    minute while the storm lasts. It is the same for every contender.
 false failures: reports that an allocation has failed, at a moment when the truth was as declared. Reports
     are lines of the contender's own: of allocsync each condition_changed to Failing, Refused, Contested or
     Missing, for good or not; of a peer each allocation that it gave up.
@@ -93,12 +93,13 @@ def figures(
     arrivals = sorted(record["received_at"] for record in records if record["op"] in REQUESTS)
     lists = sum(record["op"] == "list" for record in records)
     due = looks_due(len(case.declared), lists, arrivals[-1] - arrivals[0] if arrivals else 0.0)
+    differed = sum(not truth.equals(case.declared[key], -inf) for key, truth in truths.items())
     after = Counter(floor(at - case.ended) for at in arrivals if at >= case.ended)
     in_sync = [truth.equal_from(case.declared[key]) for key, truth in truths.items()]
     return Figures(
         sent=len(arrivals),
         needed=due + 3 * (finding.posts - finding.needless),
-        clairvoyant=due + 2 * sum(not truths[key].equals(case.declared[key], -inf) for key in truths),
+        clairvoyant=1 + floor((case.ended - case.begun) / LIST_SECONDS) + 2 * differed,
         reads=finding.reads,
         lists=lists,
         posts=finding.posts,
