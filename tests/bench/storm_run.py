@@ -97,7 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--number", type=int, default=5_000, help="allocations in a storm")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long a storm lasts")
     parser.add_argument("--among", type=int, nargs="+", default=[100_000], help="allocations around an edit")
-    parser.add_argument("--poison", type=int, nargs="+", default=[1_000], help="allocations beside poison")
+    parser.add_argument(
+        "--poison", type=int, nargs="+", default=[1_000, 5_000], help="allocations with poison"
+    )
     parser.add_argument("--results", type=Path, help="where to; default: there, if it is the usual run")
     given = parser.parse_args(arguments)
     measures: Mapping[str, Callable[[], dict[str, object]]] = {

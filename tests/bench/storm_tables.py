@@ -97,6 +97,10 @@ def _scene(name: str) -> str:
     return {"overloaded": "overloaded for 30 s"}.get(name, "10 minutes of 502")
 
 
+def _unfinished(row: Row) -> str:
+    return f" and more: {row['unfinished']:,} were not there yet" if row["unfinished"] else ""
+
+
 def _median(values: Sequence[float]) -> float:
     return values[len(values) // 2]
 
@@ -110,7 +114,7 @@ def edges() -> str:
     rows = [
         (
             f"p99 of healthy ones {what}, {row['poison']} of {row['allocations']:,} poison",
-            f"{row[name]['p99_seconds'][1]:.2f} s",
+            f"{row[name]['p99_seconds'][1]:.2f} s{_unfinished(row)}",
             f"{row[name]['p99_seconds'][0]:.2f} s without poison",
             f"{row[name]['ratio']:.2f} times that",
             "1.5 times",
