@@ -62,8 +62,8 @@ check-layers: $(TOOLS) ## Who may import whom
 check-types: $(TOOLS) ## mypy, strict
 	@$(PY) -m mypy
 
-bench: $(TOOLS) ## No-op reconciles per second, side by side with the ceiling; then `make tables`
-	@$(PY) -m tests.bench.run
+bench: $(TOOLS) ## Speed, and storms beside other clients: an hour, or STORMS=50 for one; then `make tables`
+	@$(if $(STORMS),,$(PY) -m tests.bench.run &&) $(PY) -m tests.bench.storm_run $(if $(STORMS),storms --storms "$(STORMS)")
 
 soak: $(TOOLS) ## Simulated schedules on all cores, for MINUTES=10; SEED=n begins there; then `make tables`
 	@$(PY) -m tests.simulation.run soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))

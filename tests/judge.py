@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,11 @@ def judge(
             by_id[record["id"]].append(record)
     for key, rows in by_id.items():
         if key in declared:
-            _judge_one(finding, rows, _Truth(seed[key], rows), declared[key], settle_seconds)
+            _judge_one(finding, rows, Truth(seed[key], rows), declared[key], settle_seconds)
     return finding
 
 
-class _Truth:
+class Truth:
     """The leaves of one allocation at any time."""
 
     def __init__(self, seed: Mapping[str, Any], rows: list[Record]) -> None:
@@ -79,6 +80,16 @@ class _Truth:
     def equals(self, leaves: Mapping[str, str], at: float) -> bool:
         """Whether all these leaves were the truth at this time."""
         return all(self._leaf(name, at) == value for name, value in leaves.items())
+
+    def equal_from(self, leaves: Mapping[str, str]) -> float | None:
+        """Since when these leaves have been the truth for good: -inf for always, None for not at all."""
+        since = -inf if self.equals(leaves, -inf) else None
+        for at in (row["applied_at"] for row in self._applied):
+            if not self.equals(leaves, at):
+                since = None
+            elif since is None:
+                since = at
+        return since
 
     def moments(self, begin: float, end: float) -> list[float]:
         """When the truth was touched, from just before to the end."""
@@ -97,7 +108,7 @@ class _Truth:
 
 
 def _judge_one(
-    finding: Finding, rows: list[Record], truth: _Truth, leaves: Mapping[str, str], settle_seconds: float
+    finding: Finding, rows: list[Record], truth: Truth, leaves: Mapping[str, str], settle_seconds: float
 ) -> None:
     reads = [row for row in rows if row["op"] == "snapshot"]
     posts = sorted((row for row in rows if row["op"] == "update"), key=lambda row: row["n"])
@@ -120,7 +131,7 @@ def _carried(post: Record, leaves: Mapping[str, str]) -> Mapping[str, Any]:
 
 
 def _judge_post(
-    finding: Finding, post: Record, reads: list[Record], truth: _Truth, leaves: Mapping[str, str]
+    finding: Finding, post: Record, reads: list[Record], truth: Truth, leaves: Mapping[str, str]
 ) -> None:
     leaves = _carried(post, leaves)
     if not truth.equals(leaves, post["received_at"]):
@@ -135,7 +146,7 @@ def _judge_pair(
     finding: Finding,
     pair: tuple[Record, Record],
     reads: list[Record],
-    truth: _Truth,
+    truth: Truth,
     *,
     leaves: Mapping[str, str],
     settle_seconds: float,

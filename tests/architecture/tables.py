@@ -24,6 +24,7 @@ from allocsync.cli import allocsync
 from allocsync.observe.metric_table import METRICS
 from allocsync.planning.model import Accepted, AllocationId, OutcomeUnknown, Rejected
 from allocsync.setting_sources import flag_name, variable_name
+from tests.bench import storm_tables
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 RESULTS = README.parent / "tests" / "bench" / "results.json"
@@ -220,6 +221,10 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "settings": setting_table,
     "metrics": metrics,
     "speed": speed,
+    "storms": storm_tables.storms,
+    "storm charts": storm_tables.charts,
+    "virtual storms": storm_tables.scenes,
+    "edges": storm_tables.edges,
     "simulation": simulated,
     "planted bugs": planted,
     "soaks": soaks,

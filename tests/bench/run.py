@@ -4,7 +4,7 @@ Everything runs against one reference server in a process of its own, over loopb
 turn, so that a machine whose speed drifts treats all alike. What is quoted are ratios of medians. The result
 goes to `tests/bench/results.json` with the commit and the date; README quotes that file.
 
-Left out: storms and outages. Nothing here is a timed test.
+Left out: storms and outages (`storm_run`). Nothing here is a timed test.
 """
 
 import asyncio

@@ -96,36 +96,53 @@ def refusing(percent: int, seconds: float = 0.1) -> Callable[[], Awaitable[str]]
     return storm
 
 
-async def outage() -> str:
-    """Ten minutes of 502 for everything; ten thousand are due, a tenth of them differs."""
-    keys = named(10_000)
+def dead(number: int, seconds: float = 600.0) -> ScriptedApi:
+    """An API that answers everything 502 for so long; a tenth differs."""
+    keys = named(number)
     api = ScriptedApi(keys=keys)
     api.bulk_error = BulkUnavailable("502 Bad Gateway", supported=True)
     api.seconds = 0.05
-    api.on_snapshot = lambda _: DEAD if now() < 600 else None
+    api.on_snapshot = lambda _: DEAD if now() < seconds else None
     for key in keys[::10]:
         api.truth[key] = {**api.truth[key], "region": "drift"}
+    return api
+
+
+async def outage() -> str:
+    """Ten minutes of 502 for everything; ten thousand are due, a tenth of them differs."""
+    api = dead(10_000)
     async with real_run(api, bulk=BulkPolicy.OFF) as run:
-        run.loop.adopt(generation("live", keys))
+        run.loop.adopt(generation("live", named(10_000)))
         await asyncio.sleep(600)
         wasted = len(api.looks)
         return f"{await until_in_sync(run, api, 600.0)}, {wasted:,} in vain"
+
+
+def pressable(number: int, quickest: float) -> Pressed:
+    """An API that does less the more it is asked; a third differs."""
+    keys = named(number)
+    api = Pressed(keys, at_once=8, quickest=quickest)
+    for key in keys[::3]:
+        api.truth[key] = {**api.truth[key], "region": "drift"}
+    return api
+
+
+async def weaken(api: Pressed) -> None:
+    """For half a minute it has a quarter of its strength."""
+    await asyncio.sleep(2)
+    api.at_once = 2
+    await asyncio.sleep(30)
+    api.at_once = 8
 
 
 def pressed(number: int, quickest: float) -> Callable[[], Awaitable[str]]:
     """An API that does less the more it is asked, and for half a minute has a quarter of its strength."""
 
     async def storm() -> str:
-        keys = named(number)
-        api = Pressed(keys, at_once=8, quickest=quickest)
-        for key in keys[::3]:
-            api.truth[key] = {**api.truth[key], "region": "drift"}
+        api = pressable(number, quickest)
         async with real_run(api, bulk=BulkPolicy.OFF) as run:
-            run.loop.adopt(generation("live", keys))
-            await asyncio.sleep(2)
-            api.at_once = 2
-            await asyncio.sleep(30)
-            api.at_once = 8
+            run.loop.adopt(generation("live", named(number)))
+            await weaken(api)
             return f"{await until_in_sync(run, api, 32.0)}, {api.timeouts:,} timed out"
 
     return storm

@@ -1,0 +1,189 @@
+"""The loop that both peers of allocsync in the storm bench share: passes over everything until none differs.
+
+It is what a careful engineer writes without allocsync: asyncio and tenacity, as many requests at once as
+allocsync allows itself (64 reads, 32 writes; nobody holds a place while it waits), tenacity's full jitter,
+and after a pass that found a difference another one. A pass reads each allocation, compares the declared
+leaves, sets those that differ in what it read and posts the whole object. What may pass (5xx, 429, a timeout,
+a reset) is tried again, five times in all; then the allocation is reported as failed, and the next pass looks
+at it again.
+
+What is tried again is a choice. By default it is the request, as tenacity's decorator on an update makes it;
+with `--read-again` it is reading, comparing and posting, so that no update is repeated without a look.
+
+It prints a JSON line for each failure and each pass, and ends with 0 once a pass has found no difference.
+
+Left out: whatever only a daemon has: edits meanwhile, a memory, metrics.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import yaml
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+Leaves = Mapping[str, str]
+Live = TypeVar("Live")
+READS, WRITES, ATTEMPTS, MAX_SECONDS, PAUSE_SECONDS = 64, 32, 5, 60.0, 1.0
+CONNECT_SECONDS, GET_SECONDS, POST_SECONDS = 3.0, 10.0, 75.0
+
+
+class TransientError(Exception):
+    """Another attempt may help: 5xx, 408, 429, a timeout, a reset."""
+
+
+class FinalError(Exception):
+    """No attempt helps: another 4xx, or an answer that makes no sense."""
+
+
+class Api(Protocol[Live]):
+    """The two operations, and the live object in whatever form the peer has it."""
+
+    async def read(self, key: str) -> Live:
+        """The live object, or one of the errors above."""
+
+    async def update(self, live: Live) -> None:
+        """Send the whole object, or one of the errors above."""
+
+    def leaf(self, live: Live, path: str) -> str | None:
+        """The value at a dotted path."""
+
+    def put(self, live: Live, path: str, value: str) -> None:
+        """Set the value at a dotted path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """Passes over everything that is declared, by one api."""
+
+    api: Api[Any]
+    desired: Mapping[str, Leaves]
+    read_again: bool
+    say: Callable[..., None]
+    reads: asyncio.Semaphore
+    writes: asyncio.Semaphore
+
+    async def run(self) -> None:
+        """Pass after pass, until one finds no difference."""
+        number = 0
+        while True:
+            number += 1
+            found = await asyncio.gather(*(self._one(key, number) for key in self.desired))
+            self.say("pass", number=number, checked=len(found), differed=sum(found))
+            if not any(found):
+                return
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _one(self, key: str, number: int) -> bool:
+        """Bring one in line; whether it differed, or nobody knows."""
+        try:
+            return await self._aligned(key)
+        except (TransientError, FinalError) as error:
+            self.say("failed", id=key, number=number, reason=str(error))
+            return True
+
+    async def _aligned(self, key: str) -> bool:
+        if not self.read_again:
+            live = await patient(self._read, key)
+            return self._changed(key, live) and await patient(self._update, live)
+        posted = False
+
+        async def align(key: str) -> bool:
+            nonlocal posted
+            live = await self._read(key)
+            if not self._changed(key, live):
+                return posted
+            posted = True
+            return await self._update(live)
+
+        return await patient(align, key)
+
+    def _changed(self, key: str, live: Any) -> bool:  # noqa: ANN401 - the peer's own form
+        """Whether it differed; what differed is set."""
+        differing = {
+            path: value for path, value in self.desired[key].items() if self.api.leaf(live, path) != value
+        }
+        for path, value in differing.items():
+            self.api.put(live, path, value)
+        return bool(differing)
+
+    async def _read(self, key: str) -> Any:  # noqa: ANN401 - the peer's own form
+        async with self.reads:
+            return await self.api.read(key)
+
+    async def _update(self, live: Any) -> bool:  # noqa: ANN401 - the peer's own form
+        async with self.writes:
+            await self.api.update(live)
+        return True
+
+
+Answer = TypeVar("Answer")
+
+
+async def patient(ask: Callable[[Any], Awaitable[Answer]], about: object) -> Answer:
+    """Ask; again, with full jitter, while that may help, up to five times."""
+    retrying = AsyncRetrying(
+        wait=wait_random_exponential(multiplier=1, max=MAX_SECONDS),
+        stop=stop_after_attempt(ATTEMPTS),
+        retry=retry_if_exception_type(TransientError),
+        reraise=True,
+    )
+    return await retrying(ask, about)
+
+
+def read_desired(directory: Path) -> dict[str, Leaves]:
+    """The declared leaves by id; every value is text, as allocsync reads it."""
+    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+    desired: dict[str, Leaves] = {}
+    for file in sorted(directory.glob("*.yaml")):
+        document = yaml.load(file.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 - text only
+        defaults = dict(_leaves(document.get("defaults") or {}))
+        for key, declared in (document.get("allocations") or {}).items():
+            leaves = defaults | dict(_leaves(declared))
+            if leaves.pop("mode", "enforce") == "enforce":
+                desired[key] = leaves
+    return desired
+
+
+def _leaves(tree: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for name, value in tree.items():
+        path = f"{above}{name}"
+        found += _leaves(value, f"{path}.") if isinstance(value, Mapping) else [(path, value)]
+    return found
+
+
+def say(event: str, **fields: object) -> None:
+    """One JSON line on standard output."""
+    sys.stdout.write(json.dumps({"at": time.time(), "event": event, **fields}) + "\n")
+    sys.stdout.flush()
+
+
+def main(open_api: Callable[[str], AbstractAsyncContextManager[Api[Any]]]) -> None:
+    """Converge what the command line names."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("desired", type=Path, help="a directory of *.yaml files")
+    parser.add_argument("--read-again", action="store_true", help="read before each further attempt")
+    given = parser.parse_args()
+
+    async def converge() -> None:
+        async with open_api(given.url) as api:
+            await Passes(
+                api,
+                read_desired(given.desired),
+                given.read_again,
+                say,
+                asyncio.Semaphore(READS),
+                asyncio.Semaphore(WRITES),
+            ).run()
+        say("in_sync")
+
+    asyncio.run(converge())
