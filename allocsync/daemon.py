@@ -32,6 +32,7 @@ from allocsync.observe import health, logs
 from allocsync.observe.log_events import LogObserver
 from allocsync.observe.metrics import Metrics
 from allocsync.observe.orders import Orders
+from allocsync.observe.page_json import Rejection
 from allocsync.observe.web import Pages, make_app, serve_web
 from allocsync.planning.record import Restored
 from allocsync.reconcile.events import Observer, tell_all
@@ -67,6 +68,7 @@ class Daemon:
         self._credentials = credentials_of(settings)
         self._api: AllocationClient | None = None
         self._told: frozenset[str] = frozenset()  # settings of which a change was told
+        self._rejection: Rejection | None = None
         self._clock = SystemClock()
         self._logger: FilteringBoundLogger = logs.configure(
             settings.log_format, settings.log_level, stream, environ=environ, wall=self._clock.wall
@@ -131,6 +133,7 @@ class Daemon:
                 up_seconds=self._clock.now() - self._started_at,
                 journal_problem=journal.problem,
             ),
+            rejection=lambda: self._rejection,
         )
         self._token = listen_token.held(self.settings.state_dir, self.settings.listen_token)
         orders = Orders(
@@ -261,11 +264,14 @@ class Daemon:
             self.loop.journal_works()
 
     def _loaded(self, loaded: Loaded) -> None:
+        self._rejection = None
         self._metrics.desired_loaded(at=self._clock.wall(), quarantined=len(loaded.generation.quarantined))
         for problem in loaded.problems:
             self._say("desired_problem", level="error", problem=str(problem))
 
     def _rejected(self, error: DesiredError) -> None:
+        since = self._rejection.since if self._rejection else self._clock.wall()
+        self._rejection = Rejection(since, error.problems)
         self._metrics.desired_rejected()
         for problem in error.problems:
             self._say("desired_rejected", level="error", problem=str(problem))

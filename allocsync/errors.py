@@ -21,6 +21,7 @@ EXIT_ERROR = 1
 EXIT_CHANGES = 2
 EXIT_USAGE = 64
 EXIT_CONFIGURATION = 78
+EXIT_INTERRUPTED = 130  # as a shell sees an end by SIGINT
 
 
 class AllocsyncError(Exception):

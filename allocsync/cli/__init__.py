@@ -1,14 +1,17 @@
 """The command line: one file a command, each imported only when it is asked for.
 
 The rule: this module imports click and nothing heavier, so that `allocsync --version` answers at once; an
-error that a user can act on is printed as `allocsync: …` without a traceback and becomes an exit code.
+error that a user can act on is printed as `allocsync: …` without a traceback and becomes an exit code. An
+interrupt (Ctrl-C) ends it by the signal itself, so that a shell ends the script around it, too.
 """
 
 import errno
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NoReturn, TypeVar, cast
 
 import click
@@ -49,6 +52,15 @@ class _Commands(click.Group):
         module = importlib.import_module(f"allocsync.cli.{cmd_name}")
         return cast("click.Command", getattr(module, cmd_name))
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that was named; it is imported now, and an interrupt is its own affair."""
+        found = super().resolve_command(ctx, args)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see `__main__`
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        return found
+
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="allocsync")
@@ -63,9 +75,9 @@ def main() -> NoReturn:
     """Run the command line and exit: 0 fine, 1 error, 2 changes (when asked), 64 usage, 78 configuration."""
     try:
         result = allocsync.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        click.echo("allocsync: interrupted", err=True)
-        sys.exit(errors.EXIT_ERROR)
+        _end_by_interrupts()  # all is done and said
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        _interrupted()
     except click.ClickException as error:
         error.show()
         sys.exit(errors.EXIT_USAGE)
@@ -83,6 +95,20 @@ def main() -> NoReturn:
             raise
         sys.exit(max(_say(error) for error in _flat(actionable)))
     sys.exit(result if isinstance(result, int) else errors.EXIT_FINE)
+
+
+def _end_by_interrupts() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _interrupted() -> NoReturn:
+    _end_by_interrupts()
+    click.echo("allocsync: interrupted", err=True)
+    with suppress(OSError):
+        sys.stdout.flush()
+    signal.raise_signal(signal.SIGINT)
+    sys.exit(errors.EXIT_INTERRUPTED)  # where the signal is blocked
 
 
 def _say(error: errors.AllocsyncError) -> int:

@@ -13,6 +13,7 @@ _EXITS = (
     (errors.EXIT_CHANGES, "With --detailed-exitcode: fine, and there are changes."),
     (errors.EXIT_USAGE, "The command line is wrong."),
     (errors.EXIT_CONFIGURATION, "The settings are wrong."),
+    (errors.EXIT_INTERRUPTED, "Interrupted (Ctrl-C), as a shell says it."),
 )
 
 

@@ -44,12 +44,13 @@ def plan(
     settings = settings_from(context, flags, existing=("desired",))
     loaded = load(settings.desired, default_mode=settings.mode)
     made, how = asyncio.run(_plan(settings, loaded, ids))
+    as_values = {**render.as_json(made), "not_sent": _not_sent(made)}
     if out is not None:
-        output.write_file(out, render.as_json(made))
+        output.write_file(out, as_values)
     ruling = None if ids else rail.ruling_of(settings, loaded.generation)
     held = ruling.reason if ruling else ""
     if as_json:
-        output.write_json({**render.as_json(made), "rail": held or None})
+        output.write_json({**as_values, "rail": held or None})
     else:
         output.write_lines(render.text(made, read_how=how, files=loaded.generation.files))
         if made.updates:
@@ -68,3 +69,21 @@ async def _plan(settings: Settings, loaded: Loaded, ids: tuple[str, ...]) -> tup
     async with open_api(settings) as api:
         snapshots, how = await live.read(api, list(generation.allocations), settings)
     return planning.plan(generation, snapshots), how
+
+
+def _not_sent(made: planning.Plan) -> list[dict[str, object]]:
+    """For programs: each allocation that is not in sync and for which nothing would be sent, and why."""
+    return [
+        {
+            "id": step.id,
+            "verdict": step.verdict.value,
+            "reason": step.reason,
+            "source": step.source,
+            "changes": [
+                {"field": change.field, "live": render.as_text(change.live), "desired": change.desired}
+                for change in step.changes
+            ],
+        }
+        for step in made.steps
+        if step.verdict not in {planning.Verdict.IN_SYNC, planning.Verdict.UPDATE}
+    ]

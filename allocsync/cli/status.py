@@ -7,8 +7,8 @@ for that.
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -41,10 +41,20 @@ TONES: Mapping[str, Tone] = {  # worst first: this is also the order in which th
 
 
 @dataclass(frozen=True, slots=True)
+class Rejected:
+    """Files that do not load: since when, the first problems as `validate` says them, and their number."""
+
+    since: str
+    problems: Sequence[str]
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The daemon's answer; `held` is why a rail holds the newest generation, empty where none does.
 
-    `canaries` are those of it that go first, and whether each is verified.
+    `canaries` are those of it that go first, and whether each is verified. `rejected` is None where the files
+    load.
     """
 
     generation: str | None
@@ -52,6 +62,7 @@ class Status:
     allocations: Sequence[Mapping[str, str | None]]
     held: str = ""
     canaries: Mapping[str, bool] = field(default_factory=dict)
+    rejected: Rejected | None = None
 
     @property
     def out_of_sync(self) -> list[Mapping[str, str | None]]:
@@ -63,7 +74,8 @@ class Status:
     @property
     def all_in_sync(self) -> bool:
         """Whether there is nothing left to wait for."""
-        return self.generation is not None and not self.out_of_sync and not self.held
+        quiet = not self.held and self.rejected is None
+        return self.generation is not None and not self.out_of_sync and quiet
 
 
 @click.command()
@@ -103,6 +115,7 @@ def status(
                 "generation": found.generation,
                 "conditions": found.conditions,
                 "allocations": found.allocations,
+                "rejected": None if found.rejected is None else asdict(found.rejected),
             }
         )
     else:
@@ -136,7 +149,15 @@ def read(answer: Mapping[str, Any]) -> Status:
     held = answer.get("held")
     first = held["canaries"] if held and "canaries" in held else ()
     canaries = {str(each["id"]): bool(each["verified"]) for each in first}
-    return Status(answer["generation"], conditions, rows, str(held["reason"]) if held else "", canaries)
+    reason = str(held["reason"]) if held else ""
+    return Status(answer["generation"], conditions, rows, reason, canaries, _rejected(answer.get("rejected")))
+
+
+def _rejected(said: Mapping[str, Any] | None) -> Rejected | None:
+    if said is None:
+        return None
+    problems = [str(errors.Problem(**problem)) for problem in said["problems"]]
+    return Rejected(str(said["since"]), problems, int(said["count"]))
 
 
 async def _wait(url: str, limit_seconds: float) -> Status:
@@ -162,6 +183,8 @@ def lines(found: Status, now: datetime) -> list[Line]:
     counts = [f"{number:,} {visible(name)}" for name, number in found.conditions.items() if number]
     head = f"{', '.join(counts) or 'nothing is declared'}   of {total:,} · {generation}"
     shown = [Line(head, Tone.GOOD if found.all_in_sync else Tone.WAIT)]
+    if found.rejected is not None:
+        shown += [Line(f"  {text}", Tone.BAD) for text in _why_rejected(found, found.rejected, now)]
     if found.held:
         shown.append(Line(f"  {visible(found.held)}", Tone.BAD))
     for key, verified in islice(found.canaries.items(), NAMED):
@@ -179,6 +202,18 @@ def lines(found: Status, now: datetime) -> list[Line]:
     return shown
 
 
+def _why_rejected(found: Status, rejected: Rejected, now: datetime) -> Iterator[str]:
+    stays = (
+        f"generation {visible(found.generation[:8])} stays in force"
+        if found.generation
+        else "none is in force"
+    )
+    yield f"the files have been rejected since {_when(rejected.since, now)}; {stays}"
+    yield from (f"  {visible(problem)}" for problem in rejected.problems)
+    if rejected.count > len(rejected.problems):
+        yield f"  and {rejected.count - len(rejected.problems):,} more; `allocsync validate` lists them all"
+
+
 def _when(time_text: str | None, now: datetime) -> str:
     try:
         return asking.ago(time_text, now)
@@ -187,11 +222,12 @@ def _when(time_text: str | None, now: datetime) -> str:
 
 
 def _not_in_time(found: Status, limit_seconds: float) -> str:
-    if found.generation is None:
+    if found.generation is None and found.rejected is None:
         return f"after {limit_seconds:g} s no desired state has loaded; see `allocsync validate`"
     rows = found.out_of_sync
     names = [f"{visible(row['id'])}: {visible(row['condition'])}. {visible(row['reason'])}" for row in rows]
     if len(names) > NAMED:
         names[NAMED:] = [f"and {len(names) - NAMED:,} more; `allocsync status` lists them all"]
     what = f"{len(rows):,} of {len(found.allocations):,} not in sync after {limit_seconds:g} s:"
-    return "\n".join([what, *([visible(found.held)] if found.held else []), *names])
+    why = [] if found.rejected is None else list(_why_rejected(found, found.rejected, datetime.now(UTC)))
+    return "\n".join([what, *why, *([visible(found.held)] if found.held else []), *names])

@@ -6,8 +6,10 @@ otherwise JSON; null is an absent one. These shapes are a contract: scripts and 
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import TypeAlias
 
+from allocsync.errors import Problem
 from allocsync.observe.logs import rfc3339
 from allocsync.planning.diff import Change
 from allocsync.planning.render import as_text
@@ -15,6 +17,15 @@ from allocsync.reconcile.explain import Explanation, NotFound
 from allocsync.reconcile.status import AllocationStatus, LoopStatus
 
 Object: TypeAlias = Mapping[str, object]
+PROBLEMS_MOST = 20  # of files that are rejected; `allocsync validate` has them all
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Files that are rejected as a whole: since when (seconds since the epoch), and all that is wrong now."""
+
+    since: float
+    problems: tuple[Problem, ...]
 
 
 def status_row(row: AllocationStatus) -> Object:
@@ -36,6 +47,17 @@ def held(status: LoopStatus) -> Object | None:
         "reason": status.held_reason,
         "since": _time(status.held_since),
         "canaries": [{"id": key, "verified": verified} for key, verified in status.canaries.items()],
+    }
+
+
+def rejected(rejection: Rejection | None) -> Object | None:
+    """Why the files are rejected, the first problems as `validate` has them; null where they load."""
+    if rejection is None:
+        return None
+    return {
+        "since": _time(rejection.since),
+        "count": len(rejection.problems),
+        "problems": [asdict(problem) for problem in rejection.problems[:PROBLEMS_MOST]],
     }
 
 

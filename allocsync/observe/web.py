@@ -50,6 +50,7 @@ class Pages:
     explain: Callable[[str], Explanation | NotFound]
     live: Callable[[], Verdict]
     ready: Callable[[], Verdict]
+    rejection: Callable[[], page_json.Rejection | None]
 
 
 def make_app(pages: Pages, orders: Orders) -> web.Application:
@@ -133,6 +134,7 @@ async def _status_json(pages: Pages) -> AsyncIterator[bytes]:
     head = {
         "generation": status.generation,
         "held": page_json.held(status),
+        "rejected": page_json.rejected(pages.rejection()),
         "conditions": {condition.value: status.conditions.get(condition, 0) for condition in Condition},
     }
     yield json.dumps(head)[:-1].encode() + b', "allocations": ['

@@ -41,6 +41,7 @@ MEANINGS: Mapping[str, str] = {
     "EXIT_CHANGES": "with `--detailed-exitcode`: fine, and there are changes",
     "EXIT_USAGE": "the command line is wrong",
     "EXIT_CONFIGURATION": "the settings are wrong",
+    "EXIT_INTERRUPTED": "interrupted (Ctrl-C), as a shell says it; an `apply` reports and exits with 1",
 }
 
 

@@ -152,6 +152,25 @@ def test_a_time_of_another_day_has_its_date() -> None:
     assert asking.ago(earlier, NOW) == "2026-11-20 12:09:11Z (3 d ago)"
 
 
+def test_files_that_are_rejected_are_named_as_validate_does_and_nothing_is_called_in_sync() -> None:
+    wrong = {"file": "eu.yaml", "line": 18, "column": 5, "path": "allocations.a", "message": "declared twice"}
+    rejected = {"since": "2026-11-23T12:05:11.000Z", "count": 4, "problems": [wrong]}
+    said = {**answer(row("a", Condition.IN_SYNC)), "rejected": rejected}
+    found = status.read(said)
+    assert [(line.text, line.tone) for line in status.lines(found, NOW)] == [
+        ("1 InSync   of 1 · generation 7f3a91c2", Tone.WAIT),
+        (
+            "  the files have been rejected since 12:05:11Z (4 min ago); generation 7f3a91c2 stays in force",
+            Tone.BAD,
+        ),
+        ("    eu.yaml:18:5: allocations.a: declared twice", Tone.BAD),
+        ("    and 3 more; `allocsync validate` lists them all", Tone.BAD),
+    ]
+    assert not found.all_in_sync, "a wait for files that do not load would end with 0"
+    first = status.lines(status.read({**said, "generation": None}), NOW)
+    assert first[1].text.endswith("; none is in force")
+
+
 def test_canaries_of_what_is_held_are_named_with_what_they_have_shown() -> None:
     canaries = [{"id": "a", "verified": True}, {"id": "b", "verified": False}]
     rows = (row("a", Condition.IN_SYNC), row("b", Condition.IN_SYNC))

@@ -31,7 +31,7 @@ async def test_status_says_what_the_daemon_says_and_waits_for_all_to_be_in_sync(
         code, text, _ = await command("status", "--json", environ=environ)
         found = json.loads(text)
         assert code == 0
-        assert list(found) == ["generation", "conditions", "allocations"]
+        assert list(found) == ["generation", "conditions", "allocations", "rejected"]
         assert found["conditions"] == {each.value: 3 * (each == "Suspended") for each in Condition}
         assert [list(row) for row in found["allocations"]] == [
             ["id", "condition", "reason", "since", "next_look_at"]
@@ -41,6 +41,47 @@ async def test_status_says_what_the_daemon_says_and_waits_for_all_to_be_in_sync(
         assert "allocsync: 3 of 3 not in sync after 0.2 s:" in stderr
         assert f"allocsync: {FIRST}: Suspended. mode suspend" in stderr
         assert f"  {FIRST}   Suspended" in text
+
+
+async def test_status_shows_files_that_are_rejected_as_validate_does_until_they_are_mended(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "desired.yaml"
+    declare(file, CLOUDS, region="mars")
+    async with (
+        ReferenceServer.start(CLOUDS) as server,
+        daemon(server.url, file, tmp_path / "log") as running,
+    ):
+        await running.in_sync(len(CLOUDS))
+        before = json.loads((await running.get("/api/v1/status"))[1])
+        file.write_text(file.read_text() + f"  {FIRST}: {{region: x}}\n")
+        await eventually(lambda: running.events("desired_rejected"))
+        _, text, _ = await command("validate", str(file))
+        wrong = text.splitlines()[0]
+        assert "declared twice; first at" in wrong
+        code, text, _ = await command("status", "--url", running.url)
+        lines = text.splitlines()
+        assert code == 0
+        stays = f"; generation {before['generation'][:8]} stays in force"
+        assert lines[1].startswith("  the files have been rejected since ")
+        assert lines[1].endswith(stays)
+        assert lines[2:] == [f"    {wrong}"]
+        code, _, stderr = await command("status", "--url", running.url, "--wait", "--timeout", "0.2")
+        assert code == 1
+        assert wrong in stderr
+        found = json.loads((await running.get("/api/v1/status"))[1])
+        assert found["generation"] == before["generation"]
+        since = found["rejected"]["since"]
+        file.write_text(file.read_text() + "\t")
+        await eventually(lambda: len(running.events("desired_rejected")) > 1)
+        _, text, _ = await command("status", "--url", running.url, "--json")
+        assert json.loads(text)["rejected"]["since"] == since, "it is broken for as long as before"
+        declare(file, CLOUDS, region="mars")
+        async with asyncio.timeout(20):
+            while json.loads((await running.get("/api/v1/status"))[1])["rejected"]:
+                await asyncio.sleep(0.05)
+        code, text, _ = await command("status", "--url", running.url)
+        assert (code, len(text.splitlines())) == (0, 1)
 
 
 async def test_a_daemon_that_is_not_there_is_an_error_for_people() -> None:

@@ -3,14 +3,17 @@
 import asyncio
 import os
 import signal
-from asyncio.subprocess import PIPE
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from allocsync.api.server import ReferenceServer
 from allocsync.api.server.sample import sample_clouds
-from tests.e2e.processes import command, declare, eventually, start
+from tests.e2e.processes import CLEAN, command, declare, eventually, start
 
 CLOUDS = sample_clouds(3, 22)
 
@@ -47,8 +50,64 @@ async def test_a_plan_that_is_interrupted_says_so(tmp_path: Path) -> None:
         await eventually(lambda: server.fired["snapshot.latency_seconds"] == 3)
         process.send_signal(signal.SIGINT)
         _, stderr = await asyncio.wait_for(process.communicate(), 20)
-    assert process.returncode == 1
+    assert process.returncode == -signal.SIGINT  # for a shell 130, and it ends the script around it
     assert stderr.decode().split("\n")[-2] == "allocsync: interrupted"
+
+
+async def begun(*arguments: str, options: Sequence[str] = ()) -> Process:
+    """Start allocsync with Python's options and SIGINT as a terminal leaves it."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, *options, "-m", "allocsync", *arguments),
+        env=CLEAN,
+        stdout=DEVNULL,
+        stderr=PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+@pytest.mark.parametrize("module", ["typing", "click.types", "allocsync.errors", "pydantic", "aiohttp"])
+async def test_an_interrupt_while_it_is_being_imported_ends_it_without_a_word(module: str) -> None:
+    process = await begun("run", options=("-X", "importtime"))
+    assert process.stderr is not None
+    async with asyncio.timeout(20):
+        while (line := await process.stderr.readline()).split()[-1:] != [module.encode()]:
+            assert line, f"it ended before it imported {module}"
+        process.send_signal(signal.SIGINT)
+        rest = await process.stderr.read()
+        await process.wait()
+    assert process.returncode == -signal.SIGINT
+    assert [line for line in rest.splitlines() if not line.startswith(b"import time:")] == []
+
+
+async def test_an_interrupt_as_early_as_can_be_is_never_a_traceback_of_ours() -> None:
+    in_silence = 0
+    for number in range(45):
+        process = await begun(("--version", "--help", "validate")[number % 3])
+        await asyncio.sleep(0.004 * number)  # where it hits is the point
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGINT)
+        _, stderr = await asyncio.wait_for(process.communicate(), 20)
+        said = stderr.decode()
+        assert "allocsync/" not in said
+        if "Traceback" in said:
+            continue  # Python itself was being started: nothing of ours had run
+        assert process.returncode in {-signal.SIGINT, 0, 78}  # the latter: it had ended before
+        in_silence += process.returncode == -signal.SIGINT and not said
+    assert in_silence > 5
+
+
+async def test_what_runs_with_interrupts_ignored_goes_on_ignoring_them(tmp_path: Path) -> None:
+    desired = tmp_path / "desired.yaml"
+    declare(desired, CLOUDS, region="mars")
+    ignoring = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
+    async with ReferenceServer.start(
+        CLOUDS, faults={"snapshot": {"latency_seconds": 1}}, log_all=True
+    ) as server:
+        where = ("--bulk", "off", "--api-url", server.url, "--desired", str(desired))
+        process = await start("plan", *where, within=ignoring, stdout=DEVNULL)
+        await eventually(lambda: server.fired["snapshot.latency_seconds"] == 3)
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(process.wait(), 20) == 0
 
 
 async def test_output_that_cannot_be_written_is_no_traceback() -> None:

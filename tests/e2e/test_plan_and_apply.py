@@ -57,6 +57,47 @@ async def test_plan_counts_what_is_missing_and_held_and_the_digest_is_of_what_is
         assert "update" not in {row["op"] for row in server.records}
 
 
+async def test_plan_in_json_says_why_of_each_that_would_not_be_sent_as_the_text_does(tmp_path: Path) -> None:
+    file, reviewed = tmp_path / "desired.yaml", tmp_path / "plan.json"
+    bare, gone, watched, sent = (str(cloud["id"]) for cloud in CLOUDS)
+    assert "vanity" not in str(CLOUDS[0]["urls"])  # so that a url of it alone makes no body
+    declared = {
+        bare: "urls: {vanity: {url: a.b}}",
+        gone: "region: mars",
+        watched: "region: mars, mode: observe",
+        sent: "region: mars",
+        "zzz": "regoin: x",
+    }
+    lines = "".join(f"  {key}: {{{leaves}}}\n" for key, leaves in declared.items())
+    file.write_text(f"apiVersion: allocsync/v1\nallocations:\n{lines}")
+    async with ReferenceServer.start(CLOUDS) as server:
+        region = server.clouds[watched]["region"]
+        server.remove(gone)
+        where = ("--api-url", server.url, "--desired", str(file), "--out", str(reviewed))
+        status, as_json, _ = await command("plan", *where, "--json")
+        _, text, _ = await command("plan", *where)
+    found = json.loads(as_json)
+    assert status == 1
+    assert found["counts"] == {"in_sync": 0, "update": 1, "missing": 1, "held": 2, "failing": 1}
+    assert {row["id"] for row in found["changes"]} == {sent}
+    withheld = {row.pop("id"): row for row in found["not_sent"]}
+    assert {key: row["verdict"] for key, row in withheld.items()} == {
+        bare: "failing",
+        gone: "missing",
+        watched: "held",
+        "zzz": "held",
+    }
+    assert all(f"    {row['verdict']}: {row['reason']}\n" in text for row in withheld.values())
+    assert withheld[gone]["reason"] == "the API answers 410 Cloud not found; nothing will be sent"
+    assert withheld[watched] == {
+        "verdict": "held",
+        "reason": "mode observe forbids the update",
+        "source": f"{file}:5",
+        "changes": [{"field": "region", "live": region, "desired": "mars"}],
+    }
+    assert json.loads(reviewed.read_text())["not_sent"] == json.loads(as_json)["not_sent"]
+
+
 async def test_plan_without_a_server_is_an_error_that_names_it(tmp_path: Path) -> None:
     file = tmp_path / "desired.yaml"
     declare(file, CLOUDS, region="mars")

@@ -13,9 +13,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from allocsync.errors import SettingsError
+from allocsync.errors import Problem, SettingsError
 from allocsync.observe.health import Verdict
 from allocsync.observe.metrics import Metrics
+from allocsync.observe.page_json import PROBLEMS_MOST, Rejection
 from allocsync.observe.web import SLICE, Pages, make_app, serve_web
 from allocsync.planning.model import AllocationId
 from allocsync.reconcile.events import Event
@@ -36,6 +37,7 @@ class Daemon:
     ready: Verdict = WELL
     generation: str | None = "7f3a91c2"
     rows: list[AllocationStatus] = field(default_factory=list)
+    rejection: Rejection | None = None
 
     def status(self) -> LoopStatus:
         counts = {condition: sum(row.condition is condition for row in self.rows) for condition in Condition}
@@ -68,6 +70,7 @@ class Daemon:
             explain=lambda name: NotFound(name, ()),
             live=lambda: self.live,
             ready=lambda: self.ready,
+            rejection=lambda: self.rejection,
         )
 
 
@@ -150,6 +153,28 @@ async def test_status_is_what_the_contract_says(daemon: Daemon, client: aiohttp.
             "next_look_at": "2026-11-23T12:04:20.218Z",
         },
     ]
+
+
+async def test_status_names_what_is_wrong_with_files_that_are_rejected_and_since_when(
+    daemon: Daemon, client: aiohttp.ClientSession
+) -> None:
+    async with client.get("/api/v1/status") as answer:
+        assert (await answer.json())["rejected"] is None
+
+    wrong = [Problem("eu.yaml", line, 5, "allocations.a1.regoin", "unknown field") for line in range(1, 31)]
+    daemon.rejection = Rejection(SINCE, tuple(wrong))
+    async with client.get("/api/v1/status") as answer:
+        found = (await answer.json())["rejected"]
+
+    assert (found["since"], found["count"]) == ("2026-11-23T12:04:10.218Z", 30)
+    assert found["problems"][0] == {
+        "file": "eu.yaml",
+        "line": 1,
+        "column": 5,
+        "path": "allocations.a1.regoin",
+        "message": "unknown field",
+    }
+    assert len(found["problems"]) == PROBLEMS_MOST
 
 
 @pytest.mark.parametrize("at", [float("inf"), float("-inf"), float("nan")])

@@ -51,6 +51,7 @@ async def _client(daemon: Daemon) -> AsyncIterator[aiohttp.ClientSession]:
         explain=daemon.explain,
         live=lambda: WELL,
         ready=lambda: WELL,
+        rejection=lambda: None,
     )
     async with (
         serve_web("127.0.0.1:0", make_app(pages, Ordered().orders())) as (host, port),
