@@ -59,8 +59,9 @@ class Resync:
         self._failures = 0
         self._checks: dict[AllocationId, Desired] = {}  # what the last pass called equal to it, unconfirmed
         self._disagreed: AllocationId | None = None  # one of which it was wrong
+        self._agreed = False  # of one it was right
         self._hurried = False
-        self._wrong = 0  # passes in a row with such a disagreement
+        self._wrong = 0  # passes in a row with such a disagreement, of those whose checks were answered
         self._task: asyncio.Task[None] | None = None
         self.bulk = policy is not BulkPolicy.OFF
         self.at = clock.now() if self.bulk else inf
@@ -127,17 +128,22 @@ class Resync:
         if self._task is not None:
             self._task.cancel()
 
-    def looked(self, lane: Lane) -> None:
-        """A pass over one allocation ended: does it agree with what the bulk answer said of it?"""
+    def looked(self, lane: Lane, *, shown: bool) -> None:
+        """A pass over one allocation ended: does what its GET has `shown` agree with the bulk answer?"""
         desired = self._checks.get(lane.id)
-        if desired is None or lane.read_failures:
+        if desired is None or not shown:
             return
         del self._checks[lane.id]
-        if lane.changes and lane.compared == desired:
+        if lane.compared != desired:
+            return  # edited since: that says nothing
+        if lane.changes:
             self._disagreed = lane.id
+        else:
+            self._agreed = True
 
     async def _pass(self, lanes: Mapping[AllocationId, Lane], place: Callable[[Lane], None]) -> None:
-        self._wrong = self._wrong + 1 if self._disagreed else 0
+        if self._disagreed or self._agreed:  # while no check is answered, nothing is known
+            self._wrong = self._wrong + 1 if self._disagreed else 0
         if self._wrong == WRONG_IN_A_ROW:
             reason = f"what it says of {self._disagreed} is not what GET /allocation/{{id}} says"
             await self._failed(BulkUnavailable(reason, supported=False), lanes, place)
@@ -173,7 +179,7 @@ class Resync:
 
     def _check(self, lanes: Mapping[AllocationId, Lane], begun: float, place: Callable[[Lane], None]) -> None:
         """Have a few of those that were called in sync looked at."""
-        self._checks, self._disagreed = {}, None
+        self._checks, self._disagreed, self._agreed = {}, None, False
         if self._policy is not BulkPolicy.AUTO:
             return
         # Equal to what they are compared with; they may have been edited since.

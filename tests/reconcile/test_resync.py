@@ -67,6 +67,25 @@ async def test_asking_in_a_pass_that_fails_asks_for_one_more_pass_and_not_for_tw
         assert api.lists == before + 1
 
 
+@pytest.mark.parametrize("shown", [True, False])
+async def test_a_check_that_failed_is_no_agreement_even_where_that_is_forgiven(*, shown: bool) -> None:
+    told = Told()
+    told.look(DIFFERENT)
+    resync = Resync(
+        api=ScriptedApi(keys=()),
+        clock=VirtualClock(),
+        tell=lambda *_, **__: None,
+        rules=RULES,
+        backoff=lambda _failures, _after: 1.0,
+        policy=BulkPolicy.AUTO,
+    )
+    assert told.lane.desired is not None
+    resync._checks[ID] = told.lane.desired  # noqa: SLF001 - what a pass would have left
+    told.lane.changes = ()
+    resync.looked(told.lane, shown=shown)
+    assert (resync._agreed, ID in resync._checks) == (shown, not shown)  # noqa: SLF001
+
+
 async def test_nor_does_it_hurry_what_an_earlier_process_left_open() -> None:
     lane = new_lane()
     memory.resume(lane, OpenIntent(7, ID, 0.0, Told().update(DIFFERENT).record("g")), now())
