@@ -7,10 +7,11 @@ for that.
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 import click
@@ -164,9 +165,7 @@ def lines(found: Status, now: datetime) -> list[Line]:
     shown = [Line(head, Tone.GOOD if found.all_in_sync else Tone.WAIT)]
     if found.held:
         shown.append(Line(f"  {visible(found.held)}", Tone.BAD))
-    for key, verified in islice(found.canaries.items(), NAMED):
-        tone, word = (Tone.GOOD, "verified") if verified else (Tone.WAIT, "not yet")
-        shown.append(Line(f"  canary {visible(key)}   {word}", tone))
+    shown += _canaries(found)
     for row in found.out_of_sync:
         condition = str(row["condition"])
         shown.append(
@@ -177,6 +176,17 @@ def lines(found: Status, now: datetime) -> list[Line]:
         times = f"since {_when(row['since'], now)}   next look {_when(row['next_look_at'], now)}"
         shown.append(Line(f"    {times}", Tone.DIM))
     return shown
+
+
+def _canaries(found: Status) -> Iterator[Line]:
+    """Those that are waited for come first, each with its condition."""
+    conditions = {row["id"]: str(row["condition"]) for row in found.allocations} if found.canaries else {}
+    for key, verified in islice(sorted(found.canaries.items(), key=itemgetter(1, 0)), NAMED):
+        condition = f", {visible(conditions[key])}" if key in conditions else ""
+        tone, word = (Tone.GOOD, "verified") if verified else (Tone.WAIT, f"not yet{condition}")
+        yield Line(f"  canary {visible(key)}   {word}", tone)
+    if len(found.canaries) > NAMED:
+        yield Line(f"  and {len(found.canaries) - NAMED:,} more canaries; `/api/v1/status` names them all")
 
 
 def _when(time_text: str | None, now: datetime) -> str:

@@ -21,6 +21,8 @@ from allocsync.reconcile.lane import Lane
 from allocsync.reconcile.report import Shown
 from allocsync.reconcile.status import Condition
 
+_UNSEEN = "not yet seen by a GET"  # in sync, as far as that is known without one
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -84,7 +86,11 @@ class Canaries:
                 self._place(lane)
         verified = self.verified()
         others = Counter(self._shown[key].condition for key in verified if not verified[key])
-        words = [f"{others[condition]:,} {condition}" for condition in Condition if others[condition]]
+        words = [
+            f"{others[condition]:,} {_UNSEEN if condition is Condition.IN_SYNC else condition}"
+            for condition in Condition
+            if others[condition]
+        ]
         so_far = f"{sum(verified.values()):,} so far"
         return Progress(done=not others, text=", ".join([so_far, *words]))
 

@@ -111,7 +111,7 @@ async def test_a_canary_that_a_bulk_answer_calls_different_is_in_doubt_until_it_
         api.post_seconds = lambda _key: 0.01
         await asyncio.sleep(75)
         assert [*run.loop.status().canaries.values()] == [False, True, True]
-        assert "2 so far, 1 InSync" in run.loop.status().held_reason
+        assert "2 so far, 1 not yet seen by a GET" in run.loop.status().held_reason
         assert not run.kinds("generation_approved")
         await asyncio.sleep(60)
         assert written(api) == {*KEYS[:20], KEYS[30]}
@@ -179,7 +179,7 @@ def test_a_pass_that_did_not_see_what_is_declared_now_proves_nothing(fault: str)
     lane.look_at = inf
     progress = canaries.tend(1.0)
     seen = fault == "none"
-    assert progress == Progress(done=seen, text="1 so far" if seen else "0 so far, 1 InSync")
+    assert progress == Progress(done=seen, text="1 so far" if seen else "0 so far, 1 not yet seen by a GET")
     assert placed == ([] if fault in {"none", "failed"} else [lane]), "a backoff after a failed read is kept"
     assert canaries.tend(2.0) is None, "nothing is new"
     canaries.watch({ID})
