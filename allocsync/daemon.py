@@ -248,6 +248,8 @@ class Daemon:
             head = await journal.tend()
             if head is not None:
                 self._say("journal_head", sequence=head.sequence, hash=head.hash.hex())
+            elif journal.damage:
+                self._say("journal_damaged", level="error", problem=journal.damage, note="nothing is cut off")
             await asyncio.sleep(TEND_SECONDS)
 
     # What is said.

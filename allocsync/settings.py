@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     )
     canary: Annotated[int, Field(ge=0, le=1000), Expects("a whole number from 0 to 1000", "3")] = Field(
         default=0,
-        description="How many of what is held go first; the rest follows when these are in sync. 0: none.",
+        description="How many of what is held go first, as far as the rail allows; then the rest. 0: none.",
     )
     max_writes_per_hour: Annotated[
         int | None, Field(ge=1, le=10**6), Expects("a whole number from 1 to 1000000", "500")

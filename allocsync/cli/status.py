@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 import click
@@ -187,9 +188,7 @@ def lines(found: Status, now: datetime) -> list[Line]:
         shown += [Line(f"  {text}", Tone.BAD) for text in _why_rejected(found, found.rejected, now)]
     if found.held:
         shown.append(Line(f"  {visible(found.held)}", Tone.BAD))
-    for key, verified in islice(found.canaries.items(), NAMED):
-        tone, word = (Tone.GOOD, "verified") if verified else (Tone.WAIT, "not yet")
-        shown.append(Line(f"  canary {visible(key)}   {word}", tone))
+    shown += _canaries(found)
     for row in found.out_of_sync:
         condition = str(row["condition"])
         shown.append(
@@ -212,6 +211,17 @@ def _why_rejected(found: Status, rejected: Rejected, now: datetime) -> Iterator[
     yield from (f"  {visible(problem)}" for problem in rejected.problems)
     if rejected.count > len(rejected.problems):
         yield f"  and {rejected.count - len(rejected.problems):,} more; `allocsync validate` lists them all"
+
+
+def _canaries(found: Status) -> Iterator[Line]:
+    """Those that are waited for come first, each with its condition."""
+    conditions = {row["id"]: str(row["condition"]) for row in found.allocations} if found.canaries else {}
+    for key, verified in islice(sorted(found.canaries.items(), key=itemgetter(1, 0)), NAMED):
+        condition = f", {visible(conditions[key])}" if key in conditions else ""
+        tone, word = (Tone.GOOD, "verified") if verified else (Tone.WAIT, f"not yet{condition}")
+        yield Line(f"  canary {visible(key)}   {word}", tone)
+    if len(found.canaries) > NAMED:
+        yield Line(f"  and {len(found.canaries) - NAMED:,} more canaries; `/api/v1/status` names them all")
 
 
 def _when(time_text: str | None, now: datetime) -> str:

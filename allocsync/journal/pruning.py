@@ -22,6 +22,7 @@ def prune(file: JournalFile, *, wall: float, days: float = DAYS, most_bytes: int
 
     Raises:
         sqlite3.Error: nothing was cut.
+        ValueError: neither, because of damage.
     """
     connection, begin = file.connection, file.anchor
     before = wall - days * DAY_SECONDS
@@ -35,7 +36,10 @@ def prune(file: JournalFile, *, wall: float, days: float = DAYS, most_bytes: int
     if last <= begin.sequence:
         return 0
     with file.transaction():
-        (end,) = connection.execute("SELECT hash FROM entries WHERE sequence = ?", (last,)).fetchone()
+        found = connection.execute("SELECT hash FROM entries WHERE sequence = ?", (last,)).fetchone()
+        if found is None:
+            raise ValueError(f"row {last} is not there")
+        end = found[0]
         connection.execute("INSERT OR REPLACE INTO anchor VALUES (1, ?, ?)", (last, end))
         connection.execute("DELETE FROM entries WHERE sequence <= ?", (last,))
     file.anchor = Head(last, end)

@@ -21,7 +21,7 @@ from allocsync.journal.chain import Head
 from allocsync.journal.entries import Entry, Intent, Memory, Outcome
 from allocsync.journal.file import JournalFile
 from allocsync.journal.pruning import prune
-from allocsync.journal.trouble import ERRORS, is_damage, message
+from allocsync.journal.trouble import DAMAGE, ERRORS, is_damage, message
 from allocsync.planning.model import AllocationId
 from allocsync.planning.record import IntentRecord
 
@@ -64,6 +64,7 @@ class Journal:
         self._closing = False
         self.on_change = on_change
         self.problem: str | None = None
+        self.damage = ""
         self.commit_seconds = 0.0  # how long the last intent took, the commit before it included
 
     @classmethod
@@ -103,11 +104,17 @@ class Journal:
         self._add(_Queued(Memory(key, value)))
 
     async def tend(self) -> Head | None:
-        """Cut off what is too old or too much; returns the head, None while that does not work."""
+        """Cut off what is too old or too much; returns the head, None while that does not work.
+
+        Damage that is met is in `damage` from then on, and nothing is cut.
+        """
         try:
             return await self._execute(self._tended)
         except ERRORS:
             return None  # the next commit tells what is wrong, and it is tried again
+        except DAMAGE as error:
+            self.damage = message(error)  # whoever starts on it sets it aside; until then it can be written
+            return None
 
     def _tended(self) -> Head:
         while prune(self._file, wall=self._wall()):

@@ -126,7 +126,9 @@ METRICS = (
     _gauge("desired_quarantined", "Allocations whose entry in the desired state has errors."),
     _state("generation_info", "Always 1; the label names the generation in force.", generation=()),
     _state("generation_timestamp_seconds", "When the generation in force was adopted; 0: there is none."),
-    _state("generation_held", "1 if a rail holds the newest generation until it is approved."),
+    _state(
+        "generation_held", "1 if a rail holds the newest generation: until approved, or shown by canaries."
+    ),
     _state("generation_held_timestamp_seconds", "Since when it is held; 0: it is not."),
     _state("pauses", "Pauses in force, by what they are of: everything, or one allocation.", scope=_SCOPES),
     _state("pause_end_timestamp_seconds", "When the last of them ends; 0: there is none.", scope=_SCOPES),

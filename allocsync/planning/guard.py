@@ -8,7 +8,8 @@ is not held; drift is not seen here at all. Pure.
 
 *Canaries* are the few of a held generation that are written all the same, where the limit says so. Which ones
 follows from the baseline and the generation alone, so that a restart picks the same: the first by id, those
-that are changed before those that are new. What is not enforced cannot show anything and is none; nor has a
+that are changed before those that are new, and never more than the rail would let through, or else they would
+be no rail. What is not enforced, or only owns less than before, cannot show anything and is none; nor has a
 generation any that would be held for what no canary can show alone, such as what it removes.
 
 Left out: what becomes a baseline and where it is kept (`reconcile.rails`), and when canaries have shown that
@@ -35,7 +36,8 @@ NOT_DECLARED = "not declared any more; in force until that is approved"
 class Limit:
     """So many percent may change, in a set of at least so many; 100 percent hold nothing.
 
-    Of what is held, the first `canary` allocations are written all the same.
+    Of what is held, the first `canary` allocations are written all the same, but no more than `percent` and
+    at least one.
     """
 
     percent: float = 30.0
@@ -115,7 +117,10 @@ def rule(baseline: Baseline, generation: Generation, limit: Limit) -> Ruling:
     over = total >= limit.least and EVERYTHING_PERCENT * touched > limit.percent * total
     emptied = empty and limit.percent < EVERYTHING_PERCENT
     held = bool(baseline) and (over or emptied)
-    able = [key for ids in (changed, added) for key in sorted(ids) if wanted[key].mode is Mode.ENFORCE]
+    able = [
+        key for ids in (changed, added) for key in sorted(ids) if _can_show(baseline.get(key), wanted[key])
+    ]
+    most = max(1, int(limit.percent * total / EVERYTHING_PERCENT))  # more would be no rail any more
     unshown = EVERYTHING_PERCENT * (touched - len(able)) > limit.percent * total
     return Ruling(
         generation=generation.digest,
@@ -126,8 +131,15 @@ def rule(baseline: Baseline, generation: Generation, limit: Limit) -> Ruling:
         limit_percent=limit.percent,
         empty=empty,
         held=held,
-        canaries=frozenset(islice(able, limit.canary if held and not unshown else 0)),
+        canaries=frozenset(islice(able, min(limit.canary, most) if held and not unshown else 0)),
     )
+
+
+def _can_show(before: Desired | None, wanted: Desired) -> bool:
+    """Whether being in sync can show that the API takes what is new here: it may lead to an update."""
+    if wanted.mode is not Mode.ENFORCE:
+        return False
+    return before is None or before.mode is not Mode.ENFORCE or not {*wanted.leaves} <= {*before.leaves}
 
 
 def in_force(baseline: Baseline, generation: Generation, ruling: Ruling) -> Mapping[AllocationId, Desired]:

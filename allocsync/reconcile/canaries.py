@@ -1,8 +1,9 @@
 """The canaries of a held generation: watched until a GET has shown each of them in sync. Pure.
 
-The rule: a canary is verified while the latest pass over it saw, by a GET, all that the newest generation
-declares of it, and it is InSync. A bulk answer is no such proof, but may put one in doubt; each new
-generation asks for new ones. The rest may follow when all are verified at once. No time lets it through.
+The rule: a canary is verified while the latest pass over it saw, by a GET of its own, all that the newest
+generation declares of it, and it is InSync. A bulk answer is no such proof, but may put one in doubt, and nor
+is a GET that failed, forgiven or not; each new generation asks for passes that begin after it. The rest may
+follow when all are verified at once. No time lets it through.
 
 The cost: it is reckoned anew only after something happened to a canary, however many allocations there are.
 
@@ -19,6 +20,8 @@ from allocsync.reconcile.decision import State
 from allocsync.reconcile.lane import Lane
 from allocsync.reconcile.report import Shown
 from allocsync.reconcile.status import Condition
+
+_UNSEEN = "not yet seen by a GET"  # in sync, as far as that is known without one
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +48,23 @@ class Canaries:
         self._place = place
         self._ids: AbstractSet[AllocationId] = frozenset()
         self._verified: set[AllocationId] = set()
+        self._begun: set[AllocationId] = set()  # a pass over these has, since they are the canaries
         self._news = False
 
     def watch(self, ids: AbstractSet[AllocationId]) -> None:
         """These are the canaries from now on, and nothing has shown anything of them yet."""
-        self._ids, self._verified, self._news = ids, set(), bool(ids)
+        self._ids, self._verified, self._begun, self._news = ids, set(), set(), bool(ids)
 
-    def looked(self, lane: Lane) -> None:
-        """A pass over one allocation ended."""
-        if lane.id not in self._ids:
+    def begun(self, key: AllocationId) -> None:
+        """A pass over one allocation begins."""
+        if key in self._ids:
+            self._begun.add(key)
+
+    def looked(self, lane: Lane, *, shown: bool) -> None:
+        """A pass over one allocation ended, and its GET has `shown` what is live, or has failed."""
+        if lane.id not in self._begun:
             return
-        if _seen_equal(lane):
+        if shown and _seen_equal(lane):
             self._verified.add(lane.id)
         else:
             self._verified.discard(lane.id)
@@ -77,7 +86,11 @@ class Canaries:
                 self._place(lane)
         verified = self.verified()
         others = Counter(self._shown[key].condition for key in verified if not verified[key])
-        words = [f"{others[condition]:,} {condition}" for condition in Condition if others[condition]]
+        words = [
+            f"{others[condition]:,} {_UNSEEN if condition is Condition.IN_SYNC else condition}"
+            for condition in Condition
+            if others[condition]
+        ]
         so_far = f"{sum(verified.values()):,} so far"
         return Progress(done=not others, text=", ".join([so_far, *words]))
 
@@ -94,4 +107,4 @@ class Canaries:
 
 def _seen_equal(lane: Lane) -> bool:
     """Whether the pass that has just ended saw what is declared now; nothing was sent since, then."""
-    return lane.compared == lane.desired and not (lane.changes or lane.read_failures or lane.intent)
+    return lane.compared == lane.desired and not (lane.changes or lane.intent)

@@ -24,7 +24,7 @@ from allocsync.planning.model import (
     UpdateAnswer,
 )
 from allocsync.reconcile.admission import Admission
-from allocsync.reconcile.decision import Intent, Update
+from allocsync.reconcile.decision import Decision, Intent, Update
 from allocsync.reconcile.keeper import Keeper
 from allocsync.reconcile.lane import Lane
 from allocsync.reconcile.limiter import Slot
@@ -83,26 +83,30 @@ class Cycle:
         """When the first of the requests under way must have ended (infinity: none is under way)."""
         return min(self._deadlines.values(), default=inf)
 
-    async def run(self, lane: Lane, slot: Slot) -> None:
-        """One pass in a slot that was admitted; gives it back, and takes a write slot if it needs one."""
+    async def run(self, lane: Lane, slot: Slot) -> bool:
+        """One pass in a slot that was admitted; gives it back, and takes a write slot if it needs one.
+
+        Returns whether its GET showed anything.
+        """
         self._passes += 1
         name = _name(self._passes)
         held = slot
         try:
-            update = await self._look(lane, name, held)
-            if update is None:
-                return
+            decision = await self._look(lane, name, held)
+            if decision.update is None:
+                return not decision.failed
             if held is Slot.READ:
                 if not self._admission.promote(lane, self._clock.now()):
                     lane.look_at = self._clock.now()  # again as soon as there is a write slot
-                    return
+                    return True
                 held = Slot.WRITE
-            await self._send(lane, update, name)
+            await self._send(lane, decision.update, name)
+            return True
         finally:
             self._deadlines.pop(lane.id, None)
             self._admission.release(lane, held)
 
-    async def _look(self, lane: Lane, name: str, held: Slot) -> Update | None:
+    async def _look(self, lane: Lane, name: str, held: Slot) -> Decision:
         lane.begin_look()
         begun = self._clock.now()
         self._deadlines[lane.id] = begun + self._rules.get_deadline_seconds
@@ -139,7 +143,7 @@ class Cycle:
                 fields=list(finding.fields),
             )
         self._keeper.keep(lane)
-        return decision.update
+        return decision
 
     async def _send(self, lane: Lane, update: Update, name: str) -> None:
         record = update.record(self._generation())

@@ -84,10 +84,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a look found out and what to do."""
+    """What a look found out and what to do; `failed`: it showed nothing."""
 
     findings: tuple[Finding, ...] = ()
     update: Update | None = None
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

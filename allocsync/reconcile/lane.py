@@ -118,7 +118,7 @@ class Lane:
                 if snapshot.retry_after_seconds is not None:
                     self.restraint.until[RETRY_AFTER] = now + delay_seconds
                 self._rest(now + delay_seconds, now)
-                return Decision()
+                return Decision(failed=True)
             case model.Missing():
                 return self._looked_missing(begun, now)
             case _:

@@ -177,9 +177,10 @@ class Loop:
 
     async def _work(self, lane: Lane, slot: Slot) -> None:
         try:
-            await self._cycle.run(lane, slot)
-            self._resync.looked(lane)
-            self.adoption.canaries.looked(lane)
+            self.adoption.canaries.begun(lane.id)
+            shown = await self._cycle.run(lane, slot)
+            self._resync.looked(lane, shown=shown)
+            self.adoption.canaries.looked(lane, shown=shown)
             self._answered = True
         finally:
             del self._working[lane.id]

@@ -59,8 +59,9 @@ class Resync:
         self._failures = 0
         self._checks: dict[AllocationId, Desired] = {}  # what the last pass called equal to it, unconfirmed
         self._disagreed: AllocationId | None = None  # one of which it was wrong
+        self._agreed = False  # of one it was right
         self._hurried = False
-        self._wrong = 0  # passes in a row with such a disagreement
+        self._wrong = 0  # passes in a row with such a disagreement, of those whose checks were answered
         self._task: asyncio.Task[None] | None = None
         self.bulk = policy is not BulkPolicy.OFF
         self.at = clock.now() if self.bulk else inf
@@ -75,9 +76,11 @@ class Resync:
     def first_look_at(self, now: float) -> float:
         """When an allocation that was never looked at is looked at by itself.
 
-        The first bulk pass goes before, as long as it may still come soon.
+        The first bulk pass goes before, as long as it may still come soon; if that is under way, another one
+        follows it at once.
         """
         awaited = self.bulk and self.finished_at is None and self._failures < FALL_BACK_AFTER
+        self._hurried = self._hurried or (awaited and self._task is not None)
         return inf if awaited else now
 
     def next_look_seconds(self) -> float:
@@ -127,24 +130,29 @@ class Resync:
         if self._task is not None:
             self._task.cancel()
 
-    def looked(self, lane: Lane) -> None:
-        """A pass over one allocation ended: does it agree with what the bulk answer said of it?"""
+    def looked(self, lane: Lane, *, shown: bool) -> None:
+        """A pass over one allocation ended: does what its GET has `shown` agree with the bulk answer?"""
         desired = self._checks.get(lane.id)
-        if desired is None or lane.read_failures:
+        if desired is None or not shown:
             return
         del self._checks[lane.id]
-        if lane.changes and lane.compared == desired:
+        if lane.compared != desired:
+            return  # edited since: that says nothing
+        if lane.changes:
             self._disagreed = lane.id
+        else:
+            self._agreed = True
 
     async def _pass(self, lanes: Mapping[AllocationId, Lane], place: Callable[[Lane], None]) -> None:
-        self._wrong = self._wrong + 1 if self._disagreed else 0
+        if self._disagreed or self._agreed:  # while no check is answered, nothing is known
+            self._wrong = self._wrong + 1 if self._disagreed else 0
         if self._wrong == WRONG_IN_A_ROW:
             reason = f"what it says of {self._disagreed} is not what GET /allocation/{{id}} says"
             await self._failed(BulkUnavailable(reason, supported=False), lanes, place)
             return
         begun = self._clock.now()
         self._tell("resync_started", how="bulk", allocations=len(lanes))
-        seen: set[str] = set()
+        known, seen = dict(lanes), set[str]()
         try:
             async for cloud in self._api.list():
                 lane = lanes.get(AllocationId(str(cloud.get("id"))))
@@ -158,7 +166,7 @@ class Resync:
             return
         self._failures = 0
         async for lane in _each(lanes):
-            if lane.id not in seen:
+            if lane.id not in seen and known.get(lane.id) is lane:  # what is newer has its own first look
                 lane.listed(None, begun=begun, now=self._clock.now())
                 place(lane)
         self._check(lanes, begun, place)
@@ -173,7 +181,7 @@ class Resync:
 
     def _check(self, lanes: Mapping[AllocationId, Lane], begun: float, place: Callable[[Lane], None]) -> None:
         """Have a few of those that were called in sync looked at."""
-        self._checks, self._disagreed = {}, None
+        self._checks, self._disagreed, self._agreed = {}, None, False
         if self._policy is not BulkPolicy.AUTO:
             return
         # Equal to what they are compared with; they may have been edited since.
@@ -195,20 +203,20 @@ class Resync:
         self, error: BulkUnavailable, lanes: Mapping[AllocationId, Lane], place: Callable[[Lane], None]
     ) -> None:
         self._failures += 1
-        self._hurried = False  # the next try begins late enough, and keeps its time
         self._tell("bulk_unavailable", reason=str(error), supported=error.supported)
         now = self._clock.now()
         if not error.supported and self._policy is BulkPolicy.AUTO:
             self.bulk = False
         else:
             self.at = now + self._backoff(self._failures, None)
-        if self.bulk and self._failures % FALL_BACK_AFTER:
-            return
-        async for lane in _each(lanes):
-            # What was never seen is looked at now; the rest is spread, so that it is no wave.
-            spread = 0.0 if lane.compared is None else self._clock.uniform(0, self._rules.resync_each_seconds)
-            lane.look_at = min(lane.look_at, lane.restraint.allowed_at(now + spread))
-            place(lane)
+        if not self.bulk or self._failures % FALL_BACK_AFTER == 0:
+            async for lane in _each(lanes):
+                # What was never seen is looked at now; the rest is spread, so that it is no wave.
+                seen = lane.compared is not None
+                spread = self._clock.uniform(0, self._rules.resync_each_seconds) if seen else 0.0
+                lane.look_at = min(lane.look_at, lane.restraint.allowed_at(now + spread))
+                place(lane)
+        self._hurried = False  # the next try begins late enough, and keeps its time
 
     def _jittered(self, seconds: float) -> float:
         return seconds * self._clock.uniform(1 - JITTER, 1 + JITTER)

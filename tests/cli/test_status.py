@@ -178,9 +178,25 @@ def test_canaries_of_what_is_held_are_named_with_what_they_have_shown() -> None:
     lines = status.lines(status.read(said), NOW)
     assert [(line.text, line.tone) for line in lines[1:]] == [
         ("  it is held", Tone.BAD),
+        ("  canary b   not yet, InSync", Tone.WAIT),
         ("  canary a   verified", Tone.GOOD),
-        ("  canary b   not yet", Tone.WAIT),
     ]
     assert not status.read(said).all_in_sync
     older = {**said, "held": {"reason": "it is held", "since": None}}
     assert not status.read(older).canaries, "a daemon that knows no canaries can be asked, too"
+
+
+def test_of_many_canaries_the_ones_that_are_not_verified_are_named_first_and_the_rest_is_counted() -> None:
+    ids = [f"{number:02}" for number in range(25)]
+    canaries = [{"id": each, "verified": each != "23"} for each in ids]
+    rows = [
+        row(each, Condition.REFUSED if each == "23" else Condition.IN_SYNC) for each in ids if each != "24"
+    ]
+    said = {**answer(*rows), "held": {"reason": "it is held", "since": None, "canaries": canaries}}
+    shown = [line.text for line in status.lines(status.read(said), NOW) if "canar" in line.text]
+    assert shown[0] == "  canary 23   not yet, Refused"
+    assert shown[1] == "  canary 00   verified"
+    assert len(shown) == 21
+    assert shown[-1] == "  and 5 more canaries; `/api/v1/status` names them all"
+    canaries[-1]["verified"] = False
+    assert status.lines(status.read(said), NOW)[3].text == "  canary 24   not yet"

@@ -43,9 +43,11 @@ def opened(directory: Path) -> tuple[JournalFile, Restored]:
     return JournalFile.open(directory, wall=lambda: WALL)
 
 
-def running(file: JournalFile) -> AbstractAsyncContextManager[Journal]:
+def running(
+    file: JournalFile, wall: Callable[[], float] = lambda: WALL
+) -> AbstractAsyncContextManager[Journal]:
     now = asyncio.get_running_loop().time
-    return Journal.running(file, execute=inline, now=now, wall=lambda: WALL)
+    return Journal.running(file, execute=inline, now=now, wall=wall)
 
 
 def copy(directory: Path, to: Path) -> None:

@@ -12,6 +12,8 @@ from allocsync.errors import AllocsyncError
 from allocsync.journal import reading
 from allocsync.journal.entries import Intent, Memory, Outcome
 from allocsync.journal.file import NAME, JournalFile
+from allocsync.journal.pruning import DAY_SECONDS, prune
+from allocsync.planning.model import AllocationId
 from tests.journal.test_journal import RECORD, WALL, A, B, opened, running
 
 
@@ -150,6 +152,24 @@ async def test_damage_that_a_running_writer_meets_sets_the_file_aside_and_ends_t
     file.close()
     assert left.gap is not None
     assert left.gap.startswith("a damaged journal was set aside")
+
+
+async def test_damage_that_pruning_meets_is_told_and_ends_nothing(tmp_path: Path) -> None:
+    file, _ = opened(tmp_path)
+    for number in (1, 3):
+        file.write([Intent(A, RECORD)], WALL)
+        file.write([Outcome(A, number, "applied", "r")], WALL)
+    file.write([Intent(B, RECORD)], WALL)  # stays open, so that row 4 is the last that may be cut
+    file.connection.execute("DELETE FROM entries WHERE sequence = 4")
+    later = WALL + 1000 * DAY_SECONDS
+    with pytest.raises(ValueError, match="row 4 is not there"):
+        prune(file, wall=later)
+    assert file.connection.execute("SELECT count(*) FROM entries").fetchone() == (4,), "nothing was cut"
+    async with running(file, wall=lambda: later) as journal:
+        assert await journal.tend() is None
+        assert journal.damage == "row 4 is not there"
+        assert await journal.intent(AllocationId("c"), RECORD) == 6, "it can be written all the same"
+    file.close()
 
 
 def test_a_file_whose_gap_cannot_be_written_is_closed_and_the_next_attempt_works(

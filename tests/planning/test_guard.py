@@ -145,7 +145,8 @@ def test_canaries_are_the_first_few_that_can_show_something_and_all_else_stays_h
     able = {key for key in without.withheld if new.allocations[key].mode is Mode.ENFORCE}
     assert ruling.canaries <= able
     unshown = 100 * (ruling.changes - len(able)) > limit.percent * ruling.total
-    assert len(ruling.canaries) == min(limit.canary, 0 if unshown else len(able))
+    most = max(1, int(limit.percent * ruling.total / 100))
+    assert len(ruling.canaries) == min(limit.canary, most, 0 if unshown else len(able))
     # A restart reads the same in another order, and from other places in the files.
     again = {key: baseline[key] for key in sorted(baseline, reverse=True)}
     moved = {
@@ -166,7 +167,29 @@ def test_canaries_are_the_first_by_id_and_the_changed_before_the_new() -> None:
     before = {key: desired(key) for key in KEYS[5:]}
     wanted = {key: desired(key, "b" if key in KEYS[15:] else "a") for key in KEYS}
     assert rule(before, generation(wanted), Limit(canary=2)).canaries == {*KEYS[15:17]}
-    assert rule(before, generation(wanted), Limit(canary=7)).canaries == {*KEYS[15:], *KEYS[:2]}
+    limit = Limit(percent=40, canary=7)
+    assert rule(before, generation(wanted), limit).canaries == {*KEYS[15:], *KEYS[:2]}
+
+
+@pytest.mark.parametrize(("percent", "most"), [(30, 6), (39, 7), (4, 1), (0, 1)])
+def test_there_are_no_more_canaries_than_the_rail_would_let_through_and_at_least_one(
+    percent: float, most: int
+) -> None:
+    ruling = rule(declared(), generation(declared(20)), Limit(percent=percent, canary=100))
+    assert ruling.held
+    assert ruling.canaries == {*KEYS[:most]}
+
+
+def test_what_cannot_lead_to_an_update_is_no_canary() -> None:
+    wide = {key: Desired(key, (("region", "a"), ("version", "1")), Mode.ENFORCE) for key in KEYS}
+    wide[KEYS[1]] = replace(wide[KEYS[1]], mode=Mode.OBSERVE)
+    wanted = {key: replace(wide[key], leaves=(("region", "b"), ("version", "1"))) for key in KEYS}
+    wanted[KEYS[0]] = replace(wide[KEYS[0]], leaves=(("region", "a"),))
+    wanted[KEYS[1]] = replace(wide[KEYS[1]], mode=Mode.ENFORCE)
+    wanted[KEYS[2]] = replace(wide[KEYS[2]], leaves=(*wide[KEYS[2]].leaves, ("user", "u")))
+    assert rule(wide, generation(wanted), Limit(canary=3)).canaries == {*KEYS[1:4]}
+    narrow = {key: replace(wide[key], leaves=(("region", "a"),), mode=Mode.ENFORCE) for key in KEYS}
+    assert not rule(wide, generation(narrow), Limit(canary=3)).canaries, "it is all that cannot be shown"
 
 
 def test_what_is_only_removed_or_not_enforced_has_no_canaries() -> None:

@@ -111,33 +111,75 @@ async def test_a_canary_that_a_bulk_answer_calls_different_is_in_doubt_until_it_
         api.post_seconds = lambda _key: 0.01
         await asyncio.sleep(75)
         assert [*run.loop.status().canaries.values()] == [False, True, True]
-        assert "2 so far, 1 InSync" in run.loop.status().held_reason
+        assert "2 so far, 1 not yet seen by a GET" in run.loop.status().held_reason
         assert not run.kinds("generation_approved")
         await asyncio.sleep(60)
         assert written(api) == {*KEYS[:20], KEYS[30]}
 
 
-@pytest.mark.parametrize("fault", ["none", "differs", "failed", "unknown", "edited"])
+@pytest.mark.parametrize("status", [404, 503])
+async def test_a_get_that_fails_proves_nothing_where_the_api_serves_nobody(status: int) -> None:
+    api = ScriptedApi()
+    down = False
+    api.on_snapshot = lambda _key: Failed("down", status) if down else None
+    async with Run(api, rail=RAIL, bulk=BulkPolicy.ON) as run:
+        await begun(run, edited(0))
+        down = True
+        api.on_list = lambda row: {**row, "region": "edited"} if row["id"] in FIRST else row
+        run.loop.adopt(edited(20))
+        await asyncio.sleep(600)
+        assert run.kinds("breaker_opened"), "what fails now is forgiven"
+        assert run.count(Condition.IN_SYNC) >= len(FIRST), "and the bulk answer calls them in sync"
+        assert not run.kinds("generation_approved")
+        down, api.on_list = False, lambda row: row
+        await asyncio.sleep(600)
+        assert written(api) == {*KEYS[:20]}
+
+
+async def test_a_pass_that_began_before_the_generation_came_proves_nothing_of_it() -> None:
+    api = ScriptedApi()
+    async with Run(api, rail=RAIL, bulk=BulkPolicy.OFF) as run:
+        await begun(run, edited(0))
+        for key in FIRST:
+            api.truth[key] = {**api.truth[key], "region": "edited"}
+        api.on_update = lambda key, body: Accepted(200, body) if key in FIRST else None
+        api.look_seconds = lambda _key: 1.0
+        run.loop.sync()
+        await asyncio.sleep(0.5)
+        assert {*FIRST} <= api.under_way
+        run.loop.adopt(edited(20))
+        await asyncio.sleep(0.6)
+        assert [*run.loop.status().canaries.values()] == [False, False, False]
+        await asyncio.sleep(60)
+        assert written(api) == {*KEYS[3:20]}
+
+
+@pytest.mark.parametrize("fault", ["none", "differs", "failed", "forgiven", "unknown", "edited", "early"])
 def test_a_pass_that_did_not_see_what_is_declared_now_proves_nothing(fault: str) -> None:
     told = Told(wanted(**A))
     told.look(A)
     lane, shown = told.lane, {ID: Shown(Condition.IN_SYNC, "", 0.0)}
     placed: list[Lane] = []
     canaries = Canaries(lanes={ID: lane}, shown=shown, place=placed.append)
+    if fault == "early":
+        canaries.begun(ID)
     canaries.watch({ID})
+    if fault != "early":
+        canaries.begun(ID)
     if fault == "differs":
         told.look({**A, "region": "b"})
-    elif fault == "failed":
+    elif fault in {"failed", "forgiven"}:
         told.look(Failed("503", 503))
+        lane.read_failures = int(fault == "failed")
     elif fault == "unknown":
         lane.past.intent = Intent(changes=(), leaves=(), undeclared="")
     elif fault == "edited":
         lane.desired = wanted(region="b", version="1")
-    canaries.looked(lane)
+    canaries.looked(lane, shown=fault not in {"failed", "forgiven"})
     lane.look_at = inf
     progress = canaries.tend(1.0)
     seen = fault == "none"
-    assert progress == Progress(done=seen, text="1 so far" if seen else "0 so far, 1 InSync")
+    assert progress == Progress(done=seen, text="1 so far" if seen else "0 so far, 1 not yet seen by a GET")
     assert placed == ([] if fault in {"none", "failed"} else [lane]), "a backoff after a failed read is kept"
     assert canaries.tend(2.0) is None, "nothing is new"
     canaries.watch({ID})

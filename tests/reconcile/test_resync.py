@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from allocsync.errors import BulkUnavailable
-from allocsync.planning.model import Cloud, Failed, OutcomeUnknown
+from allocsync.planning.model import AllocationId, Cloud, Failed, OutcomeUnknown
 from allocsync.planning.record import OpenIntent
 from allocsync.reconcile import memory
 from allocsync.reconcile.resync import BulkPolicy, Resync
@@ -65,6 +65,72 @@ async def test_asking_in_a_pass_that_fails_asks_for_one_more_pass_and_not_for_tw
         before, api.bulk_error = api.lists, None
         await asyncio.sleep(30)
         assert api.lists == before + 1
+
+
+@pytest.mark.parametrize("shown", [True, False])
+async def test_a_check_that_failed_is_no_agreement_even_where_that_is_forgiven(*, shown: bool) -> None:
+    told = Told()
+    told.look(DIFFERENT)
+    resync = Resync(
+        api=ScriptedApi(keys=()),
+        clock=VirtualClock(),
+        tell=lambda *_, **__: None,
+        rules=RULES,
+        backoff=lambda _failures, _after: 1.0,
+        policy=BulkPolicy.AUTO,
+    )
+    assert told.lane.desired is not None
+    resync._checks[ID] = told.lane.desired  # noqa: SLF001 - what a pass would have left
+    told.lane.changes = ()
+    resync.looked(told.lane, shown=shown)
+    assert (resync._agreed, ID in resync._checks) == (shown, not shown)  # noqa: SLF001
+
+
+MANY = tuple(AllocationId(f"{number:05}") for number in range(1200))
+
+
+@pytest.mark.parametrize("put_back", [True, False])
+async def test_what_is_declared_in_the_middle_of_the_first_pass_is_in_a_second_one_at_once(
+    *, put_back: bool
+) -> None:
+    api = ScriptedApi(keys=MANY)
+    whole, less = generation("live", MANY), generation("live", MANY[600:])
+    adopted: list[float] = []
+
+    def edit(row: Cloud) -> Cloud:
+        if row["id"] == MANY[900] and not adopted:
+            adopted.append(now())
+            run.loop.adopt(less)
+            run.loop.adopt(whole)
+        return row
+
+    api.on_list = edit
+    async with Run(api, bulk=BulkPolicy.ON) as run:
+        run.loop.adopt(whole if put_back else less)
+        await asyncio.sleep(1)
+        assert adopted
+        assert run.count(Condition.IN_SYNC) == len(MANY)
+        assert api.lists == 2
+        assert not api.looks, "not one GET each"
+
+
+async def test_asking_while_a_pass_that_failed_has_all_looked_at_asks_for_one_more_pass() -> None:
+    api = ScriptedApi(keys=MANY)
+    asked: list[float] = []
+
+    def backoff(failures: int, _after: float | None) -> float:
+        if failures == 3:
+            asked.append(now())
+            api.bulk_error = None
+            asyncio.get_running_loop().call_soon(run.loop.sync)
+        return 1.0
+
+    api.bulk_error = BulkUnavailable("504", supported=True)
+    async with Run(api, backoff=backoff) as run:
+        run.loop.adopt(generation("live", MANY))
+        await asyncio.sleep(40)
+        assert asked
+        assert api.lists == 4
 
 
 async def test_nor_does_it_hurry_what_an_earlier_process_left_open() -> None:
