@@ -19,7 +19,7 @@ from allocsync.errors import AllocsyncError
 from allocsync.journal.chain import Head, Row, check, link
 from allocsync.journal.entries import Entry, Gap, Intent, Memory, Outcome
 from allocsync.journal.seal import sealed, unsealed
-from allocsync.journal.trouble import DAMAGE, is_trouble, message
+from allocsync.journal.trouble import DAMAGE, is_trouble, making_sense_of, message
 from allocsync.planning.model import AllocationId
 from allocsync.planning.record import OpenIntent, Restored, intent_from
 
@@ -111,12 +111,7 @@ class JournalFile:
             self.head = Head(rows[-1].sequence, rows[-1].hash)
         return Restored(
             open_intents=tuple(
-                OpenIntent(
-                    row.sequence,
-                    AllocationId(row.allocation or ""),
-                    row.at,
-                    intent_from(json.loads(row.data)),
-                )
+                _open_intent(row)
                 for row in rows_of(
                     self.connection, "WHERE sequence IN (SELECT sequence FROM open_intents) ORDER BY sequence"
                 )
@@ -209,6 +204,12 @@ def rows_of(
     columns = "sequence, at, kind, allocation, intent, data, hash"
     for row in connection.execute(f"SELECT {columns} FROM entries {rest}", values):  # noqa: S608 - see above
         yield Row(*row)
+
+
+def _open_intent(row: Row) -> OpenIntent:
+    with making_sense_of(row.sequence):
+        record = intent_from(json.loads(row.data))
+    return OpenIntent(row.sequence, AllocationId(row.allocation or ""), row.at, record)
 
 
 def anchor_of(connection: sqlite3.Connection) -> Head:

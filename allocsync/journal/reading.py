@@ -17,7 +17,7 @@ from allocsync.errors import AllocsyncError
 from allocsync.journal.chain import Checked, check
 from allocsync.journal.file import APPLICATION, NAME, anchor_of, rows_of
 from allocsync.journal.seal import unsealed
-from allocsync.journal.trouble import DAMAGE, message
+from allocsync.journal.trouble import DAMAGE, making_sense_of, message
 from allocsync.planning.diff import Change
 from allocsync.planning.record import intent_from
 
@@ -126,7 +126,8 @@ def _asked(
     for row in rows_of(connection, order, values):
         if query.last is not None and number >= query.last:
             return
-        record = intent_from(json.loads(row.data))
+        with making_sense_of(row.sequence):
+            record = intent_from(json.loads(row.data))
         past = Past(
             row.sequence,
             row.allocation or "",
@@ -143,11 +144,15 @@ def _asked(
 
 def _endings(connection: sqlite3.Connection, sequence: int) -> Iterator[Ending]:
     for row in rows_of(connection, "WHERE intent = ? ORDER BY sequence", (sequence,)):
-        data = json.loads(row.data)
-        yield Ending(row.at, data["outcome"], data["reason"])
+        with making_sense_of(row.sequence):
+            data = json.loads(row.data)
+            ending = Ending(row.at, data["outcome"], data["reason"])
+        yield ending
 
 
 def gaps(connection: sqlite3.Connection) -> Iterator[tuple[float, str]]:
     """When and why the record is not whole."""
     for row in rows_of(connection, "WHERE kind = 'gap' ORDER BY sequence"):
-        yield row.at, json.loads(row.data)["reason"]
+        with making_sense_of(row.sequence):
+            reason = json.loads(row.data)["reason"]
+        yield row.at, reason

@@ -6,13 +6,16 @@ SQLite quotes damaged text in what it says, and Python cannot even read that: no
 """
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 WRITE_VERSION = 18  # its place in SQLite's header; a number that is not known there makes a file read-only
 KNOWN_VERSIONS = (b"\x01", b"\x02")
 ERRORS = (sqlite3.Error, UnicodeDecodeError)  # what a statement can end with
 # What reading a file with damage in it can end with: in a statement, or in making sense of what it gave.
-DAMAGE = (sqlite3.DatabaseError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+NONSENSE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+DAMAGE = (sqlite3.DatabaseError, *NONSENSE)
 TROUBLE = frozenset(
     {
         *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM),
@@ -29,6 +32,16 @@ def message(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return error.object.decode(errors="backslashreplace")
     return str(error)
+
+
+@contextmanager
+def making_sense_of(sequence: int) -> Iterator[None]:
+    """Have an error name the row that is read here."""
+    try:
+        yield
+    except NONSENSE as error:
+        why = f"{error} is missing" if isinstance(error, KeyError) else message(error)
+        raise ValueError(f"row {sequence} makes no sense: {why}") from error
 
 
 def is_trouble(error: Exception, path: Path) -> bool:

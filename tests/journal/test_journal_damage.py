@@ -94,6 +94,24 @@ def test_a_row_that_makes_no_sense_is_told_and_set_aside(tmp_path: Path, before:
     assert list(tmp_path.glob(f"{NAME}.damaged-*"))
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        (b'{"outcome":', b'{"outcame":', "row 2 makes no sense: 'outcome' is missing"),
+        (b'"generation"', b'"generatiom"', "row [13] makes no sense: 'generation' is missing"),
+        (b'"changes":[[', b'"changes":[]', "row [13] makes no sense: "),
+    ],
+)
+def test_which_row_makes_no_sense_is_said(tmp_path: Path, before: bytes, after: bytes, why: str) -> None:
+    written(tmp_path)
+    damage(tmp_path, before, after)
+    with (
+        pytest.raises(AllocsyncError, match=f"cannot be read: {why}"),
+        reading.opened(tmp_path) as connection,
+    ):
+        list(reading.updates(connection, reading.Query()))
+
+
 def flipped(data: bytes) -> Iterator[bytes]:
     """The file with one byte after the other wrong, every so many, and more where the schema is."""
     begin = data.index(b"CREATE TABLE") - 2000
