@@ -134,9 +134,9 @@ class Ghosts:
                     unclear.add(name)  # it may as well be that the accepted update is not honoured
             self.known[name] = value
         landings = tuple(self._landings(live, fresh, unclear, opened, begun=begun, rules=rules))
-        overwritten = tuple(self._overwritten(cloud))
+        overwritten = tuple(self._overwritten(cloud, live))
         gone = {landing.sequence for landing in landings if landing.alone}
-        gone |= {ghost.sequence for ghost in overwritten}
+        gone |= {ghost.sequence for ghost in overwritten if _is_all_there(ghost, live)}
         self.ghosts = [
             ghost
             for ghost in self.ghosts
@@ -178,14 +178,16 @@ class Ghosts:
                 )
                 yield Landing(ghost.sequence, fields, begun - ghost.since, lag_is_known=near, alone=alone)
 
-    def _overwritten(self, cloud: Cloud) -> Iterator[Ghost]:
-        # One landing cannot be told from another with the same rest: the oldest stands for it.
-        told = set[str]()
+    def _overwritten(self, cloud: Cloud, live: Mapping[str, Json]) -> Iterator[Ghost]:
+        # One landing cannot be told from another with the same rest: the oldest stands for it, of those whose
+        # own leaves show if there are any, since a landing brings them too.
+        back: dict[str, list[Ghost]] = {}
         for ghost, rest in self._rests(cloud):
             before, ghost.rest = ghost.rest, rest
-            if rest == ghost.undeclared != before and rest not in told:
-                told.add(rest)
-                yield ghost
+            if rest == ghost.undeclared != before:
+                back.setdefault(rest, []).append(ghost)
+        for ghosts in back.values():
+            yield next((ghost for ghost in ghosts if _is_all_there(ghost, live)), ghosts[0])
 
     def _rests(self, cloud: Cloud) -> Iterator[tuple[Ghost, str]]:
         """Each ghost with the hash of what it does not declare."""
@@ -224,6 +226,10 @@ class Ghosts:
             self.ghosts.append(Ghost(**{**row, **times, "changes": frozenset(row["changes"])}))
 
 
+def _is_all_there(ghost: Ghost, live: Mapping[str, Json]) -> bool:
+    return all(live[name] == value for name, value in ghost.leaves.items())
+
+
 def _shown(ghost: Ghost, live: Mapping[str, Json]) -> bool:
     """An accepted update that is there in full has landed."""
-    return ghost.accepted and all(live[name] == value for name, value in ghost.leaves.items())
+    return ghost.accepted and _is_all_there(ghost, live)

@@ -87,6 +87,25 @@ def test_a_foreign_change_that_a_late_landing_undoes_is_told_and_not_repaired() 
     assert undone.update is None
 
 
+def test_an_overwrite_is_told_of_the_update_whose_values_came_with_it_and_the_older_one_may_still_land() -> (
+    None
+):
+    told = Told()
+    theirs = {"user": "somebody else"}
+    told.update(DIFFERENT)
+    told.post(UNKNOWN)
+    told.lane.want(wanted(**B), now=1.0)
+    told.update(DIFFERENT, at=10.0)
+    told.post(UNKNOWN)
+    told.update({**DIFFERENT, **theirs}, at=20.0)
+    told.post(Accepted(200, None), at=20.0)
+    assert told.look({**B, **theirs}, at=21.5).findings == ()
+    undone = told.look(B, at=50.0)
+    assert [(each.sequence, each.outcome) for each in undone.findings] == [(2, "stale_overwrite")]
+    landed = told.look(A, at=70.0)
+    assert (1, "late_applied") in [(each.sequence, each.outcome) for each in landed.findings]
+
+
 def test_what_an_update_that_is_not_honoured_explains_as_well_does_not_hide_the_landing_that_comes() -> None:
     told = Told()
     theirs, before = {"user": "somebody else"}, {"region": "x", "version": "1"}

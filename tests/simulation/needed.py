@@ -87,14 +87,14 @@ def _reads(truth: Truth, history: History, scheduled_seconds: float) -> tuple[in
     """How many were needed for this one alone, and how many more were answered."""
     needed = beside = 0
     last: Get | None = None  # that was answered
-    failing = 0  # in which life the last one failed
+    tried: Get | None = None  # answered or not
     followed = {post.snapshot.order for post in truth.posts if post.snapshot is not None}
     for get in truth.gets:
         due = get.order in followed or _is_due(get, last, truth, history, scheduled_seconds)
-        needed += due and (get.ok or failing != get.life)
+        again = tried is not None and not tried.ok and not _is_wanted(get, tried, truth, history)
+        needed += due and (get.ok or not again)
         beside += get.ok and not due
-        failing = 0 if get.ok else get.life
-        last = get if get.ok else last
+        last, tried = get if get.ok else last, get
     unknown = sum(post.unknown_since is not None for post in truth.posts)
     accepted = sum(post.answer == "accepted" for post in truth.posts)
     followed_up = min(beside, unknown + 2 * accepted)
@@ -102,10 +102,15 @@ def _reads(truth: Truth, history: History, scheduled_seconds: float) -> tuple[in
 
 
 def _is_due(get: Get, last: Get | None, truth: Truth, history: History, scheduled_seconds: float) -> bool:
-    if last is None or last.answered is None or last.life != get.life:
+    if last is None or last.answered is None:
         return True
+    return get.begun >= last.answered + scheduled_seconds or _is_wanted(get, last, truth, history)
+
+
+def _is_wanted(get: Get, last: Get, truth: Truth, history: History) -> bool:
+    """Whether something new asked for it since that one."""
     return (
-        get.begun >= last.answered + scheduled_seconds
+        get.life != last.life
         or any(last.order < order < get.order for _, order in truth.edits)
         or any(last.begun < at <= get.begun for at in history.asked)
     )
