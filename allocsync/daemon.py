@@ -76,8 +76,8 @@ class Daemon:
         self._quiet = observers is not None
         self._registry = CollectorRegistry()
         self._metrics = Metrics(self._registry)
-        log = LogObserver(self._logger, wall=self._clock.wall)
-        self._observer = tell_all([self._metrics, *([log] if observers is None else observers)])
+        self._log = LogObserver(self._logger, wall=self._clock.wall, now=self._clock.now)
+        self._observer = tell_all([self._metrics, *([self._log] if observers is None else observers)])
         self._notifier = Notifier(environ)
         self._watch = DirectoryWatch(
             settings.desired,
@@ -239,6 +239,7 @@ class Daemon:
             self._notifier.status(_one_line(status.conditions))
             if health.live(status).holds:
                 self._notifier.watchdog()
+            self._log.tend()
             interval = min(STATUS_SECONDS, self._notifier.watchdog_interval_seconds or STATUS_SECONDS)
             await asyncio.sleep(interval if told_ready else STARTING_SECONDS)
 

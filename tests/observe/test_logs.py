@@ -33,7 +33,7 @@ def written(
 ) -> str:
     stream = stream or io.StringIO()
     logger = configure(log_format, level, stream, environ={"NO_COLOR": "1"}, wall=lambda: AT)
-    LogObserver(logger, wall=lambda: AT)(event)
+    LogObserver(logger, wall=lambda: AT, now=lambda: 0.0)(event)
     return stream.getvalue()
 
 
@@ -44,7 +44,8 @@ def line(kind: str, fields: Mapping[str, object]) -> dict[str, object]:
 
 def test_a_line_is_the_one_in_the_documentation() -> None:
     stream = io.StringIO()
-    observer = LogObserver(configure("json", "info", stream, environ={}, wall=lambda: AT), wall=lambda: AT)
+    logger = configure("json", "info", stream, environ={}, wall=lambda: AT)
+    observer = LogObserver(logger, wall=lambda: AT, now=lambda: 0.0)
     observer(Event("generation_adopted", fields={"generation": "7f3a91c2" + "0" * 56, "allocations": 1}))
     fields = {
         "outcome": "unknown",
@@ -116,7 +117,8 @@ def test_how_loud_an_event_is(kind: str, fields: dict[str, object], level: str, 
 
 def test_an_outage_costs_one_line_per_allocation_not_one_per_attempt() -> None:
     stream = io.StringIO()
-    observer = LogObserver(configure("json", "info", stream, environ={}, wall=lambda: AT), wall=lambda: AT)
+    logger = configure("json", "info", stream, environ={}, wall=lambda: AT)
+    observer = LogObserver(logger, wall=lambda: AT, now=lambda: 0.0)
 
     for _ in range(100):
         observer(Event("look_finished", ID, "r-1", {"answer": "failed", "status": 503}))

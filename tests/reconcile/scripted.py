@@ -23,7 +23,7 @@ from allocsync.planning.model import (
     UpdateAnswer,
 )
 from allocsync.planning.record import OUTCOMES, IntentRecord, Restored
-from allocsync.reconcile.events import KINDS, Event
+from allocsync.reconcile.events import KINDS, Event, Observer, tell_all
 from allocsync.reconcile.limiter import Slot
 from allocsync.reconcile.loop import Loop
 from allocsync.reconcile.ports import Api
@@ -154,6 +154,7 @@ class Run:
         rail: Limit = NO_LIMIT,
         rules: Rules = Rules(),  # noqa: B008 - a value
         before: "Run | None" = None,
+        observer: Observer | None = None,
     ) -> None:
         self.told: list[Event] = []
         self.journal = ListJournal()
@@ -163,7 +164,7 @@ class Run:
             api=api,
             clock=VirtualClock(),
             journal=self.journal,
-            observer=self.told.append,
+            observer=tell_all([self.told.append, *([observer] if observer else [])]),
             rules=rules,
             limits=limits or dict.fromkeys(Slot, 8),
             backoff=backoff or (lambda failures, after: max(float(failures), after or 0.0)),

@@ -5,6 +5,7 @@ import random
 
 from allocsync.api.retry import FullJitter
 from allocsync.planning.model import AllocationId, Desired, Failed, Generation, OutcomeUnknown
+from allocsync.reconcile.events import Observer
 from allocsync.reconcile.limiter import MOST
 from allocsync.reconcile.resync import BulkPolicy
 from tests.reconcile.scripted import Run, ScriptedApi
@@ -22,9 +23,11 @@ def named(number: int) -> tuple[AllocationId, ...]:
     return tuple(AllocationId(f"{each:05}") for each in range(number))
 
 
-def real_run(api: ScriptedApi, *, bulk: BulkPolicy = BulkPolicy.AUTO) -> Run:
+def real_run(
+    api: ScriptedApi, *, bulk: BulkPolicy = BulkPolicy.AUTO, observer: Observer | None = None
+) -> Run:
     jitter = FullJitter(uniform=random.Random(2).uniform)
-    return Run(api, bulk=bulk, limits=MOST, backoff=jitter.delay_seconds)
+    return Run(api, bulk=bulk, limits=MOST, backoff=jitter.delay_seconds, observer=observer)
 
 
 class Pressed(ScriptedApi):
