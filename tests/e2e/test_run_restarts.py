@@ -1,7 +1,10 @@
 """The daemon killed and started again on the same state: what was open is read back, and not sent again."""
 
+import asyncio
 import json
 import signal
+import sqlite3
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
@@ -80,3 +83,30 @@ async def test_history_without_a_journal_says_so(tmp_path: Path) -> None:
     code, _, stderr = await command("history", "--since", "yesterday")
     assert code == 64
     assert "is no time" in stderr
+
+
+async def test_damage_that_shows_while_it_runs_ends_the_daemon_and_the_next_one_goes_on(
+    tmp_path: Path,
+) -> None:
+    file, state = tmp_path / "desired.yaml", tmp_path / "state"
+    declare(file, CLOUDS, region="mars")
+    environ = {"ALLOCSYNC_STATE_DIR": str(state), "ALLOCSYNC_SETTLE_SECONDS": str(SETTLE_SECONDS)}
+    async with ReferenceServer.start(CLOUDS) as server:
+        async with daemon(server.url, file, tmp_path / "first", environ=environ) as running:
+            await running.in_sync(len(CLOUDS))
+            with closing(sqlite3.connect(state / "journal.db")) as other, other:
+                other.execute("PRAGMA writable_schema = ON")
+                other.execute("UPDATE sqlite_master SET rootpage = 99999 WHERE name = 'entries'")
+                other.execute("PRAGMA schema_version = 99")
+            declare(file, CLOUDS, region="venus")
+            assert await asyncio.wait_for(running.process.wait(), 20) == 1
+            said = running.log.read_text()
+        assert "the journal is damaged" in said
+        assert "Started again, allocsync begins a new one" in said
+        assert "Traceback" not in said
+        assert len(server.records) == len(CLOUDS), "nothing left without a record"
+        async with daemon(server.url, file, tmp_path / "second", environ=environ) as running:
+            assert running.events("journal_gap")
+            await running.in_sync(len(CLOUDS))
+        assert {str(cloud["region"]) for cloud in server.clouds.values()} == {"venus"}
+    assert list(state.glob("journal.db.damaged-*"))
