@@ -10,7 +10,7 @@ from allocsync.api.client import AllocationClient
 from allocsync.cli import live, output
 from allocsync.cli.options import Flags, setting_options, settings_from
 from allocsync.composition import open_api
-from allocsync.desired.load import DeclarableIds
+from allocsync.desired.alike import DeclarableIds
 from allocsync.desired.schema import MAX_TEXT_LENGTH
 from allocsync.errors import AllocsyncError, BulkUnavailable
 from allocsync.planning.declaration import declarations

@@ -46,15 +46,16 @@ class SourceText:
 
     def place(self, at: int) -> str:
         """`file:line:column` of a position."""
-        line, column = self._place(at)
+        line, column = self.position(at)
         return f"{self.file}:{line}:{column}"
 
     def problem(self, at: int, keys: Iterable[str], message: str) -> Problem:
         """Say what is wrong at a position; `keys` lead to it."""
-        line, column = self._place(at)
+        line, column = self.position(at)
         return Problem(self.file, line, column, path(keys), message)
 
-    def _place(self, at: int) -> tuple[int, int]:
+    def position(self, at: int) -> tuple[int, int]:
+        """The 1-based line and column of a position."""
         inside = min(max(at, 0), len(self.text))
         line = self.line(inside)
         return line, inside - self._line_starts[line - 1] + 1

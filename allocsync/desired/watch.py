@@ -23,7 +23,8 @@ from pathlib import Path
 from watchfiles import Change, awatch
 
 from allocsync.desired import reading
-from allocsync.desired.load import Examined, Loaded, accept, examine
+from allocsync.desired.load import Examined, Loaded, accept, merge
+from allocsync.desired.parts import Parts
 from allocsync.errors import DesiredError
 from allocsync.planning.model import Generation, Mode
 
@@ -57,7 +58,7 @@ class DirectoryWatch:
     ) -> None:
         """`on_loaded` and `on_rejected` are called once for each content that differs from the one before."""
         self._path = path
-        self._default_mode = default_mode
+        self._parts = Parts(default_mode=default_mode)
         self._on_loaded = on_loaded
         self._on_rejected = on_rejected
         self._poll_seconds = poll_seconds
@@ -107,8 +108,10 @@ class DirectoryWatch:
             files, fingerprint = await asyncio.to_thread(self._read)
             if fingerprint == before:
                 break
-        examined = await asyncio.to_thread(examine, files, default_mode=self._default_mode)
-        return _Found(fingerprint, examined)
+        return _Found(fingerprint, await asyncio.to_thread(self._examine, files))
+
+    def _examine(self, files: reading.FileSet) -> Examined:
+        return merge(files, self._parts.of(files))
 
     def _read(self) -> tuple[reading.FileSet, str]:
         files = reading.read(self._path)

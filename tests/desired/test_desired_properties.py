@@ -8,7 +8,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allocsync.desired.load import Examined, accept, examine, folded
+from allocsync.desired.alike import folded
+from allocsync.desired.load import Examined, accept, examine
 from allocsync.desired.reading import File, FileSet
 from allocsync.errors import DesiredError, Problem
 from allocsync.planning.model import DECLARABLE, AllocationId, Desired, Generation, Mode

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allocsync.desired import reading
-from allocsync.desired.load import DeclarableIds, examine
+from allocsync.desired.alike import DeclarableIds
+from allocsync.desired.load import examine
 from allocsync.desired.schema import MAX_TEXT_LENGTH
 from allocsync.planning.declaration import declarations, scalar
 from allocsync.planning.diff import compare, leaf
