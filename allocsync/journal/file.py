@@ -262,6 +262,8 @@ def _check_tail(anchor: Head, rows: Sequence[Row]) -> None:
         ValueError: they are not.
     """
     if rows and rows[0].sequence != anchor.sequence + 1:
+        if len(rows) < TAIL:
+            raise ValueError(f"row {anchor.sequence + 1} is not there: the first is row {rows[0].sequence}")
         anchor, rows = Head(rows[0].sequence, rows[0].hash), rows[1:]
     problems = check(anchor, rows).problems
     if problems:

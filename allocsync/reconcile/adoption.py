@@ -70,11 +70,14 @@ class Adoption:
         before = self.ruling
         ruling = self._rails.judge(generation, now, approved=approved, whole=whole)
         self.canaries.watch(ruling.canaries)
-        freed = (before.withheld if before else frozenset()) - ruling.withheld
+        withheld = before.withheld if before else frozenset()
+        freed, rules = withheld - ruling.withheld, withheld | ruling.withheld
         wanted = in_force(self._rails.baseline, generation, ruling)
         changed = removed = 0
         for key in [*wanted, *generation.quarantined]:
             lane = self._lanes.get(key)
+            if lane is not None and key not in rules and _is_untouched(lane, wanted.get(key)):
+                continue
             if lane is None:
                 lane = self._lanes[key] = self._keeper.lane(key)
             if key in freed and lane.state is State.IDLE and lane.changes:
@@ -158,3 +161,8 @@ class Adoption:
             else:
                 self._rails.progressed(self.ruling, progress.text)
         self._rails.tend(self._clock.now(), settled=settled, least_seconds=least_seconds)
+
+
+def _is_untouched(lane: Lane, desired: Desired | None) -> bool:
+    """Whether the same file says the same of it as before: of a hundred thousand few cost anything."""
+    return lane.desired is desired is not None and lane.compared is not None and not lane.problems

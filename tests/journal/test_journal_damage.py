@@ -190,6 +190,16 @@ async def test_damage_that_pruning_meets_is_told_and_ends_nothing(tmp_path: Path
     file.close()
 
 
+def test_a_chain_that_does_not_begin_where_it_was_cut_off_is_damage(tmp_path: Path) -> None:
+    written(tmp_path)
+    with closing(sqlite3.connect(tmp_path / NAME)) as other, other:
+        other.execute("INSERT OR REPLACE INTO anchor VALUES (1, 81, x'00')")
+    file, left = opened(tmp_path)
+    file.close()
+    assert left.gap is not None
+    assert "row 82 is not there: the first is row 1" in left.gap
+
+
 def test_a_file_whose_gap_cannot_be_written_is_closed_and_the_next_attempt_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

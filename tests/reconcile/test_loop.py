@@ -126,17 +126,6 @@ async def test_whoever_asks_has_everything_looked_at_now(*, bulk: bool) -> None:
         assert len(api.looks) - before <= (10 if bulk else len(KEYS) + 2)
 
 
-async def test_what_a_bulk_answer_shows_to_differ_is_read_once_before_it_is_sent() -> None:
-    api = ScriptedApi()
-    async with Run(api) as run:
-        run.loop.adopt(generation("wanted"))
-        await asyncio.sleep(0.5)
-        while len(api.posts) < len(KEYS):
-            await asyncio.sleep(0.1)
-        for at, key, *_ in api.posts:
-            assert [each for looked, each in api.looks if each == key and looked <= at] == [key]
-
-
 async def test_asking_in_mid_pass_has_another_pass_follow() -> None:
     api = ScriptedApi()
     async with Run(api) as run:

@@ -14,7 +14,9 @@ class Due:
     writes: bool = False  # it needs a slot for writes
     read_failures: int = 0
     write_failures: int = 0
-    forgiven: int = 0  # by an edit, which a process that dies before it is on the disk has not kept
+    # Forgiven by an edit, which a process that dies before that is on the disk has not kept.
+    forgiven: int = 0
+    forgiven_until: float = -inf
     held_until: float = -inf  # the server's own wish
     backoff_until: float = -inf
     accepted_at: float = -inf

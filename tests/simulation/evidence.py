@@ -106,10 +106,23 @@ def resting(truth: Truth, deaf: str, ended: Ended, gap_at: float) -> bool:
         for post in truth.posts
         if post.answer not in {"rejected", "not_sent"}
     )
+    veiled = veiled or any(_undone(post, truth, ended) for post in accepted)
     twice = any(_landed_twice(post, truth) for post in accepted)
     fields = [field for _, field in foreign]
     fought = any(fields.count(field) >= FIGHT for field in fields)
     return bool(deaf) or lost or veiled or twice or fought or any(post.terminal for post in truth.posts)
+
+
+def _undone(post: Post, truth: Truth, ended: Ended) -> bool:
+    """Whether an older update has put a field back to what it was, before any read showed the newer value."""
+    before = None if post.snapshot is None else post.snapshot.cloud
+    return before is not None and any(
+        version.post.leaves.get(field) == leaf(before, field) != value
+        and post.sent <= version.at <= _seen_at(field, post, truth, ended)
+        for version in truth.versions
+        if version.post is not None and version.post.number < post.number
+        for field, value in post.leaves.items()
+    )
 
 
 def _landed_twice(post: Post, truth: Truth) -> bool:

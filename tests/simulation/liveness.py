@@ -57,8 +57,7 @@ class Liveness:
         self.journal: sqlite3.Connection | None = None
         self.ended_at = evidence.Ended()
         self.trouble_until = -inf  # the disk
-        self.slack_seconds = SLACK_SECONDS
-        self.longest_unknown_seconds = 0.0
+        self.slack_seconds, self.longest_unknown_seconds = SLACK_SECONDS, 0.0
 
     def began(self, *, gap: bool, waits: bool) -> None:
         """A process has started; a journal was lost just now, or (`waits`) not long ago."""
@@ -70,9 +69,11 @@ class Liveness:
             # One more than was seen: a process can die before it has told, or right after an edit.
             failures = 0 if gap or self._lives == 1 else max(due.write_failures, due.forgiven) + 1
             self._due[key] = Due(
-                write_failures=failures, held_until=due.held_until, backoff_until=due.backoff_until
+                write_failures=failures,
+                held_until=due.held_until,
+                backoff_until=max(due.backoff_until, due.forgiven_until),
+                accepted_at=due.accepted_at,
             )
-            self._due[key].accepted_at = due.accepted_at
         if waits:
             self._nothing_before = now + self.settle_most_seconds()
         for key, truth in self._history.truths.items():
@@ -88,7 +89,7 @@ class Liveness:
         for due in self._due.values() if seconds < 0 else ():
             due.held_until -= seconds
             due.accepted_at -= seconds
-            due.backoff_until -= seconds
+            due.backoff_until, due.forgiven_until = due.backoff_until - seconds, due.forgiven_until - seconds
 
     def ended(self) -> None:
         """It has ended."""
@@ -141,6 +142,7 @@ class Liveness:
         due = self._due[key]
         if not first:
             due.forgiven = max(due.forgiven, due.write_failures)
+            due.forgiven_until = max(due.forgiven_until, due.backoff_until)
             due.write_failures, due.backoff_until, due.read_failures = 0, -inf, 0
         due.edited, due.writes = due.under_way, True
         due.looked = due.looked and self._history.desired(key) is not None
