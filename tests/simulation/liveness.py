@@ -108,10 +108,10 @@ class Liveness:
         by = inf
         if due.by < inf:
             closed = max(self._writes_closed_until, self._writes.until) if due.writes else -inf
-            # Where nothing succeeds there may be a single slot, and all the others may be before this one.
-            failing = self._reads.failing or self._writes.failing
+            # There may be a single slot, and all the others may be before this one.
+            narrow = self._reads.narrow(now) or self._writes.narrow(now)
             under_way = sum(each.under_way for each in self._due.values())
-            crowd = len(self._due) - 1 if failing else under_way // FEWEST_SLOTS
+            crowd = len(self._due) - 1 if narrow else under_way // FEWEST_SLOTS
             held = max(self.trouble_until, closed, self._reads_closed_until, self._reads.until)
             by = max(due.by, held) + self.slack_seconds + crowd * SLOW_SECONDS
             if self._alive and now > by:

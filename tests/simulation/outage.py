@@ -12,6 +12,7 @@ from allocsync.reconcile.breaker import FAILURES, KEYS, PROBE_MOST_SECONDS
 from allocsync.reconcile.result import Result, result_of
 
 MARGIN_SECONDS = 5.0
+RECOVERS_SECONDS = 30.0  # until a limit that was lowered has grown again
 
 
 class Outage:
@@ -22,11 +23,11 @@ class Outage:
         self._failed: Counter[AllocationId] = Counter()
         self._shut = 0
         self._may_be_open = False
+        self._failed_at = -inf
 
-    @property
-    def failing(self) -> bool:
-        """Whether nothing has succeeded since something failed."""
-        return bool(self._failed)
+    def narrow(self, now: float) -> bool:
+        """Whether there may be a single slot: nothing succeeds since something failed, or not for long."""
+        return bool(self._failed) or now < self._failed_at + RECOVERS_SECONDS
 
     def hears(self, key: AllocationId, answer: Snapshot | UpdateAnswer, now: float, *, declared: int) -> bool:
         """A request was answered, while so many allocations are declared; returns whether it was served."""
@@ -37,6 +38,7 @@ class Outage:
             self.until = min(self.until, now + SPREAD_SECONDS + MARGIN_SECONDS)
         elif result is not None:
             self._failed[key] += 1
+            self._failed_at = now
             self._shut += result is Result.SHUT
             enough = min(KEYS, declared)
             nobody = self._failed.total() >= FAILURES or self._shut >= FAILURES * enough / KEYS
