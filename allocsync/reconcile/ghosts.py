@@ -81,10 +81,14 @@ class Sighting:
 
 @dataclass(slots=True)
 class Ghosts:
-    """The ghosts of one allocation, oldest first; `known` is what each leaf was last seen or told."""
+    """The ghosts of one allocation, oldest first; `known` is what each leaf was last seen or told.
+
+    `before` is what a leaf was before it was told to be something that no look has shown yet.
+    """
 
     ghosts: list[Ghost] = field(default_factory=list)
     known: dict[str, Json] = field(default_factory=dict)
+    before: dict[str, Json] = field(default_factory=dict)
 
     def add(
         self, ghost: Ghost, cloud: Cloud | None, *, begun: float, before: Mapping[str, Json] = NOTHING
@@ -100,6 +104,8 @@ class Ghosts:
                 self.known[name] = leaf(cloud, name)
             elif ghost.accepted:
                 self.known[name] = value
+                if name in before:
+                    self.before[name] = before[name]
             else:
                 self.known.setdefault(name, before.get(name))
         if cloud is not None:
@@ -119,7 +125,7 @@ class Ghosts:
         """What a look that began at `begun` shows of them; `opened` are the leaves of the open update."""
         self.ghosts = [ghost for ghost in self.ghosts if ghost.until > now]
         if not self.ghosts:
-            self.known = {}
+            self.known, self.before = {}, {}
             return Sighting()
         live = {name: leaf(cloud, name) for ghost in self.ghosts for name in ghost.leaves}
         fresh, unclear, unjudged = set[str](), set[str](), set[str]()
@@ -130,8 +136,11 @@ class Ghosts:
                 continue
             if value != self.known.get(name) and (accepted is None or value != accepted.value):
                 fresh.add(name)
-                if accepted is not None and value == accepted.live:
-                    unclear.add(name)  # it may as well be that the accepted update is not honoured
+                not_shown = name in self.before and value == self.before[name]
+                if not_shown or (accepted is not None and value == accepted.live):
+                    unclear.add(name)  # it may as well be that the accepted update does not show
+            elif value == self.known.get(name):
+                self.before.pop(name, None)
             self.known[name] = value
         landings = tuple(self._landings(live, fresh, unclear, opened, begun=begun, rules=rules))
         overwritten = tuple(self._overwritten(cloud, live))
@@ -212,11 +221,16 @@ class Ghosts:
             }
             for ghost in self.ghosts
         ]
-        return {"ghosts": rows, "known": {name: tagged(value) for name, value in self.known.items()}}
+        return {
+            "ghosts": rows,
+            "known": {name: tagged(value) for name, value in self.known.items()},
+            "before": {name: tagged(value) for name, value in self.before.items()},
+        }
 
     def load(self, data: Mapping[str, Any], offset_seconds: float, now: float, rules: Rules) -> None:
         """Take what `dump` gave."""
         self.known = {name: untagged(value) for name, value in data["known"].items()}
+        self.before = {name: untagged(value) for name, value in data.get("before", {}).items()}
         for row in data["ghosts"]:
             times = {
                 "since": restored(row["since"], offset_seconds, now),

@@ -45,7 +45,8 @@ class Past:
     def accepted(self, intent: Intent, now: float) -> None:
         """The API took the update: it gets grace to show, and may land late."""
         self.leaves.accept(intent.changes, at=now)
-        self.ghosts.add(self._ghost(intent, now, now, accepted=True), None, begun=now)
+        before = {change.field: change.live for change in intent.changes}
+        self.ghosts.add(self._ghost(intent, now, now, accepted=True), None, begun=now, before=before)
 
     def gone(self, now: float) -> tuple[Finding, ...]:
         """The allocation is missing: what was open will not be known."""

@@ -208,7 +208,8 @@ class Resync:
         if not error.supported and self._policy is BulkPolicy.AUTO:
             self.bulk = False
         else:
-            self.at = now + self._backoff(self._failures, None)
+            # A resync later it is due in any case.
+            self.at = now + min(self._backoff(self._failures, None), self._jittered(self.interval_seconds))
         if not self.bulk or self._failures % FALL_BACK_AFTER == 0:
             async for lane in _each(lanes):
                 # What was never seen is looked at now; the rest is spread, so that it is no wave.

@@ -106,6 +106,25 @@ def test_an_overwrite_is_told_of_the_update_whose_values_came_with_it_and_the_ol
     assert (1, "late_applied") in [(each.sequence, each.outcome) for each in landed.findings]
 
 
+def test_an_accepted_update_that_does_not_show_is_no_sure_landing_of_an_older_one() -> None:
+    told = Told()
+    theirs = {"user": "somebody else"}
+    told.update(DIFFERENT)
+    told.post(UNKNOWN)
+    told.update(DIFFERENT, at=10.0)
+    told.post(Accepted(200, None), at=10.0)
+    told.look({**A, **theirs}, at=11.5)
+    told.lane.want(wanted(**B), now=20.0)
+    told.update({**A, **theirs}, at=20.0)
+    told.post(Accepted(200, None), at=20.0)
+    for at, leaves in ((21.0, A), (22.0, B)):  # back and forth: what was accepted is forgotten
+        told.lane.want(wanted(**leaves), now=at)
+        told.look({**A, **theirs}, at=at)
+    told.look({**B, **theirs}, at=40.0)
+    landed = told.look(A, at=60.0)
+    assert "stale_overwrite" in {each.outcome for each in landed.findings}
+
+
 def test_what_an_update_that_is_not_honoured_explains_as_well_does_not_hide_the_landing_that_comes() -> None:
     told = Told()
     theirs, before = {"user": "somebody else"}, {"region": "x", "version": "1"}

@@ -51,6 +51,19 @@ async def test_whoever_asks_for_a_look_at_everything_hurries_neither_a_backoff_n
         assert sorted(asked) == sorted({*KEYS} - {failing, unknown})
 
 
+async def test_a_bulk_read_that_keeps_failing_is_tried_every_resync_and_drift_is_found_soon_after() -> None:
+    api = ScriptedApi()
+    api.bulk_error = BulkUnavailable("504", supported=True)
+    async with Run(api, backoff=lambda failures, _: min(2.0**failures, 300.0)) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(3600)
+        assert 50 <= api.lists <= 75
+        api.bulk_error = None
+        api.truth[KEYS[9]] = {**api.truth[KEYS[9]], "region": "drift"}
+        await asyncio.sleep(70)
+        assert api.truth[KEYS[9]]["region"] == "live"
+
+
 async def test_asking_in_a_pass_that_fails_asks_for_one_more_pass_and_not_for_two() -> None:
     api = ScriptedApi()
     async with Run(api) as run:
