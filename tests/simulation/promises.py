@@ -61,7 +61,7 @@ class Promises:
         self._under_way: set[AllocationId] = set()
         self._longest_unknown: list[tuple[float, float]] = []  # of this life: when, how long it took
         self._life = 0
-        self._gap: float | None = None  # the wall clock's time of the last gap
+        self._gap: float | None = None  # the wall clock's time of the last gap: two may have the same
         self.commit_seconds = 0.0
         self.liveness = Liveness(server, resync_seconds=resync_seconds, bulk=bulk, broken=broken)
         deaf = frozenset(key for key, each in server.allocations.items() if each.deaf)
@@ -78,7 +78,7 @@ class Promises:
         self._longest_unknown.clear()
         self._history.adopted = None
         self.journal = sqlite3.connect(f"file:{journal}?mode=ro", uri=True, isolation_level=None)
-        gap = restored.gap_at is not None and restored.gap_at != self._gap
+        gap = restored.gap_at is not None and (bool(restored.gap) or restored.gap_at != self._gap)
         if restored.gap_at is not None and gap:
             self._gap, self._history.gap_at = restored.gap_at, now
             self._forget(now - (wall - restored.gap_at))
