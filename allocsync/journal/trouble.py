@@ -23,7 +23,6 @@ TROUBLE = frozenset(
         *(sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_INTERRUPT),
     }
 )
-
 DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 

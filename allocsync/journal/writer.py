@@ -113,7 +113,7 @@ class Journal:
         except ERRORS:
             return None  # the next commit tells what is wrong, and it is tried again
         except DAMAGE as error:
-            self.damage = message(error)  # whoever starts on it sets it aside; until then it can be written
+            self.damage = message(error)  # an old row; what is new can be written all the same
             return None
 
     def _tended(self) -> Head:

@@ -71,12 +71,12 @@ class Adoption:
         ruling = self._rails.judge(generation, now, approved=approved, whole=whole)
         self.canaries.watch(ruling.canaries)
         withheld = before.withheld if before else frozenset()
-        freed, rules = withheld - ruling.withheld, withheld | ruling.withheld
+        freed, ruled = withheld - ruling.withheld, withheld | ruling.withheld
         wanted = in_force(self._rails.baseline, generation, ruling)
         changed = removed = 0
         for key in [*wanted, *generation.quarantined]:
             lane = self._lanes.get(key)
-            if lane is not None and key not in rules and _is_untouched(lane, wanted.get(key)):
+            if lane is not None and key not in ruled and _is_untouched(lane, wanted.get(key)):
                 continue
             if lane is None:
                 lane = self._lanes[key] = self._keeper.lane(key)

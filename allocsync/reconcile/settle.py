@@ -27,11 +27,9 @@ class Settle:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self.lag_seconds = 0.0
-        self._tries = {
-            False: 0.0,
-            True: 0.0,
-        }  # unknown outcomes that were settled, of first and of later tries
-        self._applied = {False: 0.0, True: 0.0}  # how many of them were applied
+        # Unknown outcomes that were settled, of first and of later tries, and how many of them were applied.
+        self._tries = {False: 0.0, True: 0.0}
+        self._applied = {False: 0.0, True: 0.0}
         self._unknowns: list[tuple[float, float]] = []  # when, how long it took: longer ones first
 
     def seconds(self, now: float) -> float:

@@ -9,15 +9,11 @@ Left out: storms and outages (`storm_run`). Nothing here is a timed test.
 
 import asyncio
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +30,7 @@ from allocsync.planning.diff import leaf
 from allocsync.planning.model import Cloud, Generation, Mode
 from allocsync.reconcile.events import Event
 from allocsync.settings import Settings
+from tests.bench.machine import stamp
 
 RESULTS = Path(__file__).with_name("results.json")
 NUMBER, ROUNDS = 5_000, 5
@@ -163,14 +160,8 @@ async def _rounds(url: str, directory: Path, ids: list[str], rounds: int) -> dic
 def summary(taken: dict[str, list[Seconds]], number: int) -> dict[str, object]:
     """The figures of a run, with where and when it was made."""
     median = {name: statistics.median(seconds) for name, seconds in taken.items()}
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     return {
-        "commit": commit,
-        "date": datetime.now(UTC).date().isoformat(),
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
+        **stamp(),
         "allocations": number,
         "rounds": len(taken["bulk"]),
         "per_second": {name: round(number / seconds) for name, seconds in median.items()},

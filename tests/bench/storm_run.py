@@ -10,9 +10,6 @@ Cells run one after the other: contender and server have the machine to themselv
 import argparse
 import asyncio
 import json
-import os
-import platform
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -21,23 +18,11 @@ from pathlib import Path
 
 from tests.bench import fresh_edit, poison, virtual
 from tests.bench.contenders import CONTENDERS
+from tests.bench.machine import stamp
 from tests.bench.storm import STORMS, weather
 
 RESULTS = Path(__file__).with_name("storm_results.json")
 SIZES = ("storms", "contenders", "number", "seconds", "among", "poison")
-
-
-def _machine() -> dict[str, object]:
-    """Where and when this was measured."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    return {
-        "commit": commit,
-        "date": datetime.now(UTC).date().isoformat(),
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-    }
 
 
 def storms(names: Sequence[str], contenders: Sequence[str], number: int, seconds: float) -> dict[str, object]:
@@ -112,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     file = given.results or (RESULTS if usual else None)
     results = json.loads(file.read_text(encoding="utf-8")) if file is not None and file.exists() else {}
     for part in given.parts or measures:
-        results[part] = {**_machine(), **measures[part]()}
+        results[part] = {**stamp(), **measures[part]()}
         if file is None:
             sys.stdout.write(_text({part: results[part]}))
         else:

@@ -2,17 +2,36 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from allocsync.api.server.sample import sample_clouds
 from tests.e2e.processes import Daemon, command, daemon, declare, eventually
-from tests.e2e.serving import serving
-from tests.e2e.small_disk import small_disk
+from tests.e2e.serving import Serving, serving
+from tests.e2e.small_disk import SmallDisk, small_disk
 
 CLOUDS = sample_clouds(4, 41)
 FIRST, SECOND = (str(cloud["id"]) for cloud in CLOUDS[:2])
 MORE = ("--resync-seconds", "1")
+
+
+@asynccontextmanager
+async def on_a_small_disk(
+    tmp_path: Path,
+) -> AsyncIterator[tuple[Serving, Daemon, SmallDisk, dict[str, str]]]:
+    """A server and a daemon that has all in sync; its disk, and the environment that names that."""
+    file = tmp_path / "desired.yaml"
+    declare(file, CLOUDS, region="mars")
+    disk = await small_disk(tmp_path / "state")
+    environ = {"ALLOCSYNC_STATE_DIR": str(disk.directory)}
+    async with (
+        serving(tmp_path, CLOUDS, {}) as server,
+        daemon(server.url, file, tmp_path / "log", *MORE, environ=environ, within=disk.within) as running,
+    ):
+        await running.in_sync(len(CLOUDS))
+        yield server, running, disk, environ
 
 
 async def held(running: Daemon, *keys: str) -> str:
@@ -42,15 +61,7 @@ async def verified(within: tuple[str, ...], environ: dict[str, str]) -> list[dic
 
 
 async def test_on_a_full_disk_nothing_is_sent_the_reason_is_told_and_it_goes_on(tmp_path: Path) -> None:
-    file = tmp_path / "desired.yaml"
-    declare(file, CLOUDS, region="mars")
-    disk = await small_disk(tmp_path / "state")
-    environ = {"ALLOCSYNC_STATE_DIR": str(disk.directory)}
-    async with (
-        serving(tmp_path, CLOUDS, {}) as server,
-        daemon(server.url, file, tmp_path / "log", *MORE, environ=environ, within=disk.within) as running,
-    ):
-        await running.in_sync(len(CLOUDS))
+    async with on_a_small_disk(tmp_path) as (server, running, disk, environ):
         sent = len(server.updates())
         assert sent == len(CLOUDS)
         ballast = disk.fill(running.process.pid)
@@ -83,15 +94,7 @@ async def test_on_a_full_disk_nothing_is_sent_the_reason_is_told_and_it_goes_on(
 async def test_an_outcome_that_a_full_disk_keeps_back_is_written_before_anything_is_sent_again(
     tmp_path: Path,
 ) -> None:
-    file = tmp_path / "desired.yaml"
-    declare(file, CLOUDS, region="mars")
-    disk = await small_disk(tmp_path / "state")
-    environ = {"ALLOCSYNC_STATE_DIR": str(disk.directory)}
-    async with (
-        serving(tmp_path, CLOUDS, {}) as server,
-        daemon(server.url, file, tmp_path / "log", *MORE, environ=environ, within=disk.within) as running,
-    ):
-        await running.in_sync(len(CLOUDS))
+    async with on_a_small_disk(tmp_path) as (server, running, disk, environ):
         sent = len(server.updates())
         await server.change(FIRST, region="drift")
         await server.set_faults({"update": {"latency_seconds": 3}})

@@ -106,11 +106,12 @@ def resting(truth: Truth, deaf: str, ended: Ended, gap_at: float) -> bool:
         for post in truth.posts
         if post.answer not in {"rejected", "not_sent"}
     )
-    veiled = veiled or any(_undone(post, truth, ended) for post in accepted)
+    undone = any(_undone(post, truth, ended) for post in accepted)
     twice = any(_landed_twice(post, truth) for post in accepted)
     fields = [field for _, field in foreign]
     fought = any(fields.count(field) >= FIGHT for field in fields)
-    return bool(deaf) or lost or veiled or twice or fought or any(post.terminal for post in truth.posts)
+    rejected = any(post.terminal for post in truth.posts)
+    return bool(deaf) or lost or veiled or undone or twice or fought or rejected
 
 
 def _undone(post: Post, truth: Truth, ended: Ended) -> bool:

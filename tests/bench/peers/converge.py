@@ -33,6 +33,7 @@ Leaves = Mapping[str, str]
 Live = TypeVar("Live")
 READS, WRITES, ATTEMPTS, MAX_SECONDS, PAUSE_SECONDS = 64, 32, 5, 60.0, 1.0
 CONNECT_SECONDS, GET_SECONDS, POST_SECONDS = 3.0, 10.0, 75.0
+PASSING = (408, 425, 429)  # client errors that pass
 
 
 class TransientError(Exception):

@@ -18,6 +18,7 @@ from yarl import URL
 from tests.bench.peers.converge import (
     CONNECT_SECONDS,
     GET_SECONDS,
+    PASSING,
     POST_SECONDS,
     READS,
     WRITES,
@@ -26,7 +27,6 @@ from tests.bench.peers.converge import (
     main,
 )
 
-_PASSING = (408, 425, 429)
 Live = dict[str, Any]
 
 
@@ -75,7 +75,7 @@ class Script:
                 status = answer.status
         except (aiohttp.ClientError, TimeoutError) as error:
             raise TransientError(f"{type(error).__name__}: {error}") from error
-        if status >= 500 or status in _PASSING:
+        if status >= 500 or status in PASSING:
             raise TransientError(f"{status}: {data[:80]!r}")
         if status != 200:
             raise FinalError(f"{status}: {data[:80]!r}")

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from tests.bench.peers.converge import (
     CONNECT_SECONDS,
     GET_SECONDS,
+    PASSING,
     POST_SECONDS,
     READS,
     WRITES,
@@ -30,7 +31,6 @@ from tests.bench.peers.converge import (
     main,
 )
 
-_PASSING = (408, 425, 429)
 T = TypeVar("T")
 
 
@@ -75,7 +75,7 @@ class Sdk:
             return await asyncio.get_running_loop().run_in_executor(self._threads, call)
         except ApiException as error:
             status = error.status or 0
-            if status >= 500 or status in _PASSING:
+            if status >= 500 or status in PASSING:
                 raise TransientError(f"{status}: {error.body!r:.80}") from error
             raise FinalError(f"{status}: {error.body!r:.80}") from error
         except urllib3.exceptions.HTTPError as error:
