@@ -204,16 +204,14 @@ class Loop:
         if lane.state in {State.IDLE, State.SETTLING}:
             disowned = lane.desired is None and lane.intent is None and not lane.problems
             if disowned and lane.id not in self._working:
-                self._drop(lane)
+                self._keeper.keep(lane)  # to be disowned is an edit too
+                self._queue.forget(lane.id)
+                del self._lanes[lane.id]
+                self._board.drop(lane.id)
                 return
             self._queue.schedule(lane.id, lane.turn())
         self._board.show(lane, resync_seconds=self._resync.interval_seconds, lanes=len(self._lanes))
         self.adoption.canaries.placed(lane.id)
-
-    def _drop(self, lane: Lane) -> None:
-        self._queue.forget(lane.id)
-        del self._lanes[lane.id]
-        self._board.drop(lane.id)
 
     def _tell(
         self,

@@ -110,6 +110,19 @@ def test_an_export_reads_well() -> None:
     ]
 
 
+def test_what_cannot_be_declared_is_a_comment_that_says_why() -> None:
+    long = "x" * (MAX_TEXT_LENGTH + 1)
+    cloud: Any = {"id": "key", "user": NumberLiteral("1.10"), "project": long}
+    assert exported([cloud]) == [
+        "apiVersion: allocsync/v1",
+        "allocations:",
+        "  # key: nothing of it can be declared",
+        '    # user is {"number": "1.10"}: only text can be declared',
+        f"    # project is {'x' * 100}…: more than {MAX_TEXT_LENGTH:,} characters cannot be declared",
+        "  {}",
+    ]
+
+
 def test_scalars_are_quoted_where_they_could_be_something_else() -> None:
     assert [
         scalar(text)

@@ -152,6 +152,14 @@ def test_a_plan_reads_well() -> None:
     ]
 
 
+def test_a_plan_says_why_an_allocation_is_left_alone() -> None:
+    lines = render.text(one(Failed("500 Internal Server Error")), read_how="x", files=1)
+    assert [line.text for line in lines[2:4]] == [
+        "  a   eu.yaml:18",
+        "    failing: 500 Internal Server Error",
+    ]
+
+
 def test_a_plan_with_nothing_to_do_says_so() -> None:
     lines = render.text(one({**WHOLE, "region": "eu", "version": "1.10"}), read_how="x", files=1)
     assert lines[-1].text == "All of 1 allocation in sync. Nothing to do."

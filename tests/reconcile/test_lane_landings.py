@@ -74,6 +74,14 @@ def test_a_late_landing_over_a_newer_update_is_repaired_and_is_neither_fight_nor
     assert not told.lane.past.leaves, "it was counted as a fight"
 
 
+def test_an_accepted_value_that_shows_after_somebody_elses_is_no_late_landing_of_an_older_update() -> None:
+    told = given_up()
+    told.update(DIFFERENT, at=10.0)
+    told.post(Accepted(200, None), at=10.0)
+    assert told.look({**DIFFERENT, "region": "theirs"}, at=11.5).findings == ()
+    assert told.look(A, at=13.0).findings == ()
+
+
 def test_a_foreign_change_that_a_late_landing_undoes_is_told_and_not_repaired() -> None:
     told = Told()
     theirs = {"user": "somebody else"}

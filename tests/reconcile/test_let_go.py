@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from allocsync.planning.model import Cloud
+from allocsync.planning.model import Cloud, Rejected
 from allocsync.reconcile.resync import YIELD_EVERY, BulkPolicy
 from allocsync.reconcile.status import Condition
 from tests.reconcile.scripted import KEYS, Run, ScriptedApi, generation
@@ -27,6 +27,24 @@ async def test_what_is_let_go_after_it_failed_does_not_hinder_the_breaker_from_o
         await asyncio.sleep(60)
         assert run.count(Condition.IN_SYNC) == 20
         assert {key for _, key in api.posts} == {*KEYS[20:]}
+
+
+async def test_what_was_refused_starts_afresh_when_it_is_taken_out_of_the_files_and_declared_again() -> None:
+    key, api = KEYS[0], ScriptedApi(keys=KEYS[:1])
+    refused = Rejected(422, "422 Unprocessable Entity", terminal=True)
+    api.on_update = lambda _key, _body: (
+        refused if len(api.posts) == 1 else Rejected(423, "423", terminal=False)
+    )
+    async with Run(api, bulk=BulkPolicy.OFF) as run:
+        run.loop.adopt(generation(keys=(key,)))
+        await asyncio.sleep(5)
+        assert [event.fields["outcome"] for event in run.kinds("update_finished")] == ["rejected"]
+        run.loop.adopt(generation(keys=()))
+        assert list(run.loop.allocations()) == []
+        run.loop.adopt(generation(keys=(key,)))
+        await asyncio.sleep(0.5)
+        assert len(api.posts) == 2, "the refusal of what was declared before still holds"
+        assert run.kinds("update_finished")[1].fields["look_in_seconds"] == 1.0, "it is the first failure"
 
 
 @pytest.mark.parametrize("comes_back", [False, True])

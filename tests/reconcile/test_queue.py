@@ -142,6 +142,15 @@ def test_of_equal_probes_the_more_urgent_goes_first_and_then_the_one_that_waits_
     assert [queue.take(Slot.READ, 0.0, fewest=lambda _: 1) for _ in range(3)] == ["first", "second", "resync"]
 
 
+def test_what_is_forgotten_while_it_is_handed_out_has_no_entry_when_it_comes_back() -> None:
+    queue = scheduled(("a", Priority.EDIT))
+    assert queue.take(Slot.READ, 0.0) == "a"
+    queue.schedule("a", Turn(0.0, Slot.READ, Priority.EDIT))
+    queue.forget("a")
+    queue.done("a")
+    assert queue.take(Slot.READ, 0.0) is None
+
+
 def test_a_key_that_was_not_handed_out_cannot_come_back() -> None:
     with pytest.raises(KeyError):
         scheduled(("a", Priority.EDIT)).done("a")

@@ -120,8 +120,9 @@ class Audit:
 
     def _late(self, truth: Truth, outcomes: dict[int, list[tuple[str, str]]], *, deaf: bool) -> None:
         told = {intent: {outcome for outcome, _ in said} for intent, said in outcomes.items()}
-        since = max(self.lost_before, self.forgotten_before)
-        for post, what in untold(truth, told, ended=self.ended, since=since):
+        for post, what in untold(
+            truth, told, ended=self.ended, since=self.lost_before, forgotten_before=self.forgotten_before
+        ):
             self.broken(
                 "R3", f"update {post.number} landed late, a read has shown it, and {what} is not told"
             )

@@ -14,8 +14,9 @@ class Due:
     writes: bool = False  # it needs a slot for writes
     read_failures: int = 0
     write_failures: int = 0
-    # Forgiven by an edit, which a process that dies before that is on the disk has not kept.
+    # Forgiven at that time, which a process that dies before it is on the disk has not kept.
     forgiven: int = 0
+    forgiven_at: float = -inf
     forgiven_until: float = -inf
     held_until: float = -inf  # the server's own wish
     backoff_until: float = -inf
@@ -23,3 +24,10 @@ class Due:
     under_way: bool = False
     looked: bool = False
     edited: bool = False
+
+    def forgive(self, at: float) -> None:
+        """Updates have not failed any more since then; infinity: nobody knows when that is on the disk."""
+        if self.write_failures:
+            self.forgiven, self.forgiven_at = max(self.forgiven, self.write_failures), at
+            self.forgiven_until = max(self.forgiven_until, self.backoff_until)
+        self.write_failures = 0

@@ -17,17 +17,26 @@ RULES = Rules()
 
 
 def untold(
-    truth: Truth, told: Mapping[int, AbstractSet[str]], *, ended: Ended, since: float
+    truth: Truth,
+    told: Mapping[int, AbstractSet[str]],
+    *,
+    ended: Ended,
+    since: float,
+    forgotten_before: float,
 ) -> Iterator[tuple[Post, str]]:
-    """What was sent after `since`, landed, was seen and not told; `ended` says when lives did."""
+    """What was sent after `since`, landed, was seen and not told; `ended` says when lives did.
+
+    A clock that jumped ahead has ended what was remembered of what was sent before `forgotten_before`.
+    """
     for index, version in enumerate(truth.versions):
         post = version.post
         if (
             post is None
             or post.unknown_since is None
-            or post.sent < since
+            or post.sent < max(since, forgotten_before)
             or post.intent is None
             or post.evident
+            or _taken_for_another(post, version, truth, forgotten_before)
         ):
             continue
         following = truth.versions[index + 1] if index + 1 < len(truth.versions) else None
@@ -95,3 +104,15 @@ def _overwrote(post: Post, before: Get, seen: Get) -> bool:
 def _told(truth: Truth, post: Post, told: Mapping[int, AbstractSet[str]], what: str) -> bool:
     alike = (other for other in truth.posts if other.own_rest == post.own_rest)
     return any(what in told.get(other.intent or -1, set()) for other in alike)
+
+
+def _taken_for_another(post: Post, version: Version, truth: Truth, forgotten_before: float) -> bool:
+    """Whether one alike that nobody remembered landed before: it was taken for this one."""
+    return any(
+        other is not post
+        and other.sent < forgotten_before
+        and other.applied is not None
+        and post.sent < other.applied < version.at
+        and other.leaves == post.leaves
+        for other in truth.posts
+    )

@@ -25,7 +25,7 @@ from allocsync.planning.model import (
 from allocsync.reconcile.rules import Rules
 from tests.simulation import evidence
 from tests.simulation.due import Due
-from tests.simulation.evidence import backoff_most_seconds, resting, unsettled
+from tests.simulation.evidence import backoff_most_seconds, resting, unsettled, written
 from tests.simulation.history import Get, Post
 from tests.simulation.outage import Outage
 from tests.simulation.server import Server
@@ -66,8 +66,10 @@ class Liveness:
         self._alive, self._passed = True, False
         self._reads, self._writes = Outage(), Outage()
         for key, due in self._due.items():
-            # One more than was seen: a process can die before it has told, or right after an edit.
-            failures = 0 if gap or self._lives == 1 else max(due.write_failures, due.forgiven) + 1
+            # One more than was seen: a process can die before it has told.
+            kept = written(self._lives - 1, due.forgiven_at, self.ended_at)
+            known = max(due.write_failures, 0 if kept else due.forgiven)
+            failures = 0 if gap or self._lives == 1 else known + 1
             self._due[key] = Due(
                 write_failures=failures,
                 held_until=due.held_until,
@@ -141,9 +143,8 @@ class Liveness:
         """The file changed, or names it for the first time."""
         due = self._due[key]
         if not first:
-            due.forgiven = max(due.forgiven, due.write_failures)
-            due.forgiven_until = max(due.forgiven_until, due.backoff_until)
-            due.write_failures, due.backoff_until, due.read_failures = 0, -inf, 0
+            due.forgive(inf)
+            due.backoff_until, due.read_failures = -inf, 0
         due.edited, due.writes = due.under_way, True
         due.looked = due.looked and self._history.desired(key) is not None
         if not due.under_way:
@@ -205,14 +206,15 @@ class Liveness:
                         now + backoff_most_seconds(due.read_failures, answer.retry_after_seconds),
                     )
                 by = now + backoff_most_seconds(due.read_failures, answer.retry_after_seconds)
-                self._expect(
-                    get.key, max(by, due.held_until), "P1", f"a read failed for the {due.read_failures}. time"
-                )
+                why = f"a read failed for the {due.read_failures}. time"
+                # A failure that is forgiven counts for nothing: then it is as it was before, and may differ.
+                self._expect(get.key, max(by, due.held_until), "P1", why, writes=self._reads.until > now)
             case Live(cloud):
                 due.read_failures = 0
                 self._seen(get.key, due, cloud, now)
             case _:
-                due.read_failures = due.write_failures = 0
+                due.read_failures = 0
+                due.forgive(now)
         desired = self._history.desired(get.key)
         if (desired is None or desired.mode is Mode.SUSPEND) and not unsettled(
             self._history.truths[get.key], self._history.gap_at
@@ -243,7 +245,8 @@ class Liveness:
         elif desired is None or desired.mode is Mode.SUSPEND:
             due.by = inf
         elif not compare(desired, cloud) or desired.mode is Mode.OBSERVE:
-            due.write_failures = 0 if not compare(desired, cloud) else due.write_failures
+            if not compare(desired, cloud):
+                due.forgive(now)
             self._expect(key, max(now + self._resync_seconds, settled_at), "P1", "a read found nothing to do")
         elif self.resting(key):
             due.by = inf
@@ -269,7 +272,8 @@ class Liveness:
         post.served = self._writes.hears(post.key, answer, now, declared=self._history.declared)
         wish = answer.retry_after_seconds if isinstance(answer, Rejected | OutcomeUnknown) else None
         if post.answer == "accepted":
-            due.write_failures, due.accepted_at = 0, now
+            due.forgive(now)
+            due.accepted_at = now
             self._expect(post.key, now + 2.0, "P1", "an update was accepted", writes=due.edited)
         else:
             due.write_failures += 1
@@ -289,12 +293,7 @@ class Liveness:
             elif isinstance(answer, Rejected) and answer.terminal:
                 due.by = inf
             else:
-                self._expect(
-                    post.key,
-                    max(until, self._writes_closed_until),
-                    "P1",
-                    "an update was rejected or not sent",
-                    writes=True,
-                )
+                by, why = max(until, self._writes_closed_until), "an update was rejected or not sent"
+                self._expect(post.key, by, "P1", why, writes=True)
         if due.edited:
             self._edited(post.key)

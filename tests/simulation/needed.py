@@ -11,7 +11,8 @@ A read is needed
 as long as it is answered, or is the first that is not. An update is needed when what it declares was not
 there as it left. Of bulk reads there is one per resync and process, and one when a look is asked for; with
 each go three reads that check it, and after three that failed one of everything. A process that nobody
-answers may find that out by ten failures, and send the probes of a breaker.
+answers may find that out by ten failures, and send the probes of a breaker; where too few allocations have
+failed for it to open, as many for each of them.
 
 The rule: whatever else is sent is load that the API did not need: a wait that is too short, a look at what
 nobody asked about, a second try where one was enough.
@@ -23,12 +24,13 @@ from math import inf
 from typing import TypeAlias
 
 from allocsync.planning.diff import leaf
+from allocsync.planning.model import AllocationId
 from allocsync.reconcile import breaker
 from allocsync.reconcile.resync import CHECKED, FALL_BACK_AFTER
 from tests.simulation.history import Get, History, Post, Truth
 
-# In which life, when it began, whether it was served, and when it ended.
-Request: TypeAlias = tuple[int, float, bool, float]
+# In which life, when it began, whether it was served, when it ended, and for which allocation.
+Request: TypeAlias = tuple[int, float, bool, float, AllocationId]
 
 SHARE, MORE = 1.2, 20
 SCHEDULED = 0.85  # of a resync, which is spread by a tenth
@@ -59,6 +61,7 @@ class Load:
 def load(history: History, *, now: float, resync_seconds: float) -> Load:
     """What this run sent, up to now."""
     truths = list(history.truths.values())
+    enough = min(breaker.KEYS, len(truths))
     scheduled_seconds = SCHEDULED * resync_seconds
     passes = sum(1 + int((min(end, now) - begin) / scheduled_seconds) for begin, end in history.lives)
     posts = [post for truth in truths for post in truth.posts if post.answer != "never left"]
@@ -74,10 +77,10 @@ def load(history: History, *, now: float, resync_seconds: float) -> Load:
             ("bulk reads", min(history.lists, passes + len(history.asked))),
             ("reads beside them", min(beside, sum(more for _, more in reads))),
             ("updates", sum(_changes(post, history.truths[post.key]) for post in posts)),
-            ("reads while nobody is served", _in_silence([_read(get, now) for get in gets])),
+            ("reads while nobody is served", _in_silence([_read(get, now) for get in gets], enough)),
             (
                 "updates while nobody is served",
-                _in_silence([_update(post, now) for post in posts]),
+                _in_silence([_update(post, now) for post in posts], enough),
             ),
         ),
     )
@@ -122,30 +125,33 @@ def _changes(post: Post, truth: Truth) -> bool:
 
 
 def _read(get: Get, now: float) -> Request:
-    return get.life, get.begun, get.ok, get.answered or now
+    return get.life, get.begun, get.ok, get.answered or now, get.key
 
 
 def _update(post: Post, now: float) -> Request:
-    return post.life, post.sent, post.served, post.answered or now
+    return post.life, post.sent, post.served, post.answered or now, post.key
 
 
-def _in_silence(requests: Sequence[Request]) -> int:
-    """How many requests it takes to find out that nobody is served, and to see when that is over."""
+def _in_silence(requests: Sequence[Request], enough: int) -> int:
+    """How many requests it takes to find out that nobody is served, and to see when that is over.
+
+    A breaker opens when `enough` allocations have failed.
+    """
     number, life = 0, 0
     failed: list[Request] = []
     for request in sorted(requests, key=lambda request: (request[0], request[3])):
         if request[0] != life:
-            number += _found_out(failed, -inf)
+            number += _found_out(failed, -inf, enough)
             failed, life = [], request[0]
         if request[2]:
-            number += _found_out(failed, request[3])
+            number += _found_out(failed, request[3], enough)
             failed = []
         else:
             failed.append(request)
-    return number + _found_out(failed, -inf)
+    return number + _found_out(failed, -inf, enough)
 
 
-def _found_out(failed: Sequence[Request], served_at: float) -> int:
+def _found_out(failed: Sequence[Request], served_at: float, enough: int) -> int:
     """How many of these failures in a row were needed; `served_at` is when the next request was served."""
     if not failed:
         return 0
@@ -157,4 +163,5 @@ def _found_out(failed: Sequence[Request], served_at: float) -> int:
         probes += 1
         left -= interval * (1 - breaker.PROBE_JITTER)
         interval = min(2 * interval, breaker.PROBE_MOST_SECONDS)
-    return min(len(failed), breaker.FAILURES + probes)
+    keys = {key for *_, key in failed}
+    return min(len(failed), breaker.FAILURES + probes * (1 if len(keys) >= enough else len(keys)))
