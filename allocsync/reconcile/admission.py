@@ -2,7 +2,8 @@
 
 The rules: which allocation goes and in which slot is one synchronous step. A probe is the due allocation that
 has failed least often, so never one that keeps failing while there is another. What failed because the API
-served nobody is forgiven: it counts for no backoff, and comes back within ten seconds, not all at once.
+served nobody is forgiven: it counts for no backoff, and comes back within ten seconds, not all at once. What
+failed in a storm comes back as soon when that is over.
 
 Left out: the requests themselves (`loop`, `cycle`).
 """

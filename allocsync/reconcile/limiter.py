@@ -21,6 +21,7 @@ from typing import Generic
 
 from allocsync.reconcile.breaker import Breaker, Key
 from allocsync.reconcile.result import Result
+from allocsync.reconcile.storm import Storm
 
 
 class Slot(StrEnum):
@@ -55,6 +56,7 @@ class Slots(Generic[Key]):
         self.most = most
         self.limit = float(min(start, most))
         self.breaker: Breaker[Key] = Breaker()
+        self.storm: Storm[Key] = Storm()
         self.slow: set[Key] = set()
         self._floor = min(floor, most)
         self._fresh: dict[Key, float] = {}  # when each began, the oldest first
@@ -162,7 +164,10 @@ class Slots(Generic[Key]):
 
 @dataclass(frozen=True, slots=True)
 class Heard(Generic[Key]):
-    """What an answer changed: the breaker opened or closed, and how many failures of whom to forgive."""
+    """What an answer changed: the breaker opened or closed, and how many failures of whom to forgive.
+
+    Where that is none, the key may try again soon all the same.
+    """
 
     turned: bool = False
     forgiven: Mapping[Key, int] = field(default_factory=dict)
@@ -217,8 +222,9 @@ class Limiter(Generic[Key]):
     ) -> Heard[Key]:
         """A request of one of so many keys ended: a GET asks as a read does, whatever slot it holds."""
         slots = self.slots[asked]
+        again = dict.fromkeys(slots.storm.hear(key, served=result is Result.SERVED), 0)
         if result is Result.SERVED:
-            return Heard(turned=slots.served(now - begun, now))
+            return Heard(slots.served(now - begun, now), again)
         if result is Result.OVERLOADED:
             for each in {asked, held}:
                 self.slots[each].overloaded(now)
@@ -227,7 +233,7 @@ class Limiter(Generic[Key]):
         turned = slots.breaker.open and not open_before
         if turned:
             slots.collapse()
-        return Heard(turned, forgiven)
+        return Heard(turned, again | dict(forgiven))
 
     def release(self, slot: Slot, key: Key) -> None:
         """Give the key's slot back.

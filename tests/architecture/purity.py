@@ -36,7 +36,18 @@ REACHES_THROUGH = frozenset(
 
 DECIDERS = (
     *("queue", "lane", "limiter", "decision", "leaves", "rules", "condition", "report", "explain"),
-    *("settle", "ghosts", "restraint", "past", "keeping", "memory", "result", "breaker", "admission"),
+    *(
+        "settle",
+        "ghosts",
+        "restraint",
+        "past",
+        "keeping",
+        "memory",
+        "result",
+        "breaker",
+        "storm",
+        "admission",
+    ),
     *("stops", "budget", "canaries"),
 )
 

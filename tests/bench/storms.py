@@ -19,7 +19,7 @@ import looptime
 
 from allocsync.errors import BulkUnavailable
 from allocsync.planning.model import Failed, OutcomeUnknown
-from allocsync.reconcile import breaker, limiter
+from allocsync.reconcile import breaker, limiter, storm
 from allocsync.reconcile.limiter import Slot
 from allocsync.reconcile.resync import BulkPolicy
 from allocsync.reconcile.status import Condition
@@ -34,7 +34,7 @@ NO_SLOW_POOL = {"SLOW_SECONDS": inf, "SLOW_LEAST_SECONDS": inf, "SLOW_AT_FIRST_S
 SIXTEEN = dict.fromkeys(Slot, 16)
 FIXED = {"START": SIXTEEN, "FLOOR": SIXTEEN, "SHARE": 2.0, "CALM": -1.0, "PRESSED": inf}
 
-# What is replaced, by name: constants of the limiter and of the breaker.
+# What is replaced, by name: constants of the limiter, of the breaker and of the storm.
 VARIANTS: Mapping[str, Mapping[str, object]] = {
     "as it is": {},
     "fixed 16, nothing else": {**FIXED, **NO_SLOW_POOL, **NEVER},
@@ -51,13 +51,16 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
     "a floor of 4 for reads too": {"FLOOR": dict.fromkeys(Slot, 4)},
     "no breaker": NEVER,
     "poison lengthens the interval": {"KEEPS_FAILING": 10**9},
+    "backoffs outlast a storm": {"BEGINS": inf},
 }
 
 
 @contextmanager
 def replaced(constants: Mapping[str, object]) -> Iterator[None]:
     """Run with these in place of those of the modules."""
-    modules = [(module, name) for name in constants for module in (limiter, breaker) if hasattr(module, name)]
+    modules = [
+        (module, name) for name in constants for module in (limiter, breaker, storm) if hasattr(module, name)
+    ]
     before = [(module, name, getattr(module, name)) for module, name in modules]
     for module, name in modules:
         setattr(module, name, constants[name])

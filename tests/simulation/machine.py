@@ -175,7 +175,7 @@ class Machine:
             self.disk.crash_process()
         else:
             self.disk.cut_power(self._chance)
-        if ends.damage and self._is_there():
+        if ends.damage and not self._off and self._is_there():  # of the last life none comes to set it aside
             self._damage()
         self._promises.ended()
         if self._task is not None:
