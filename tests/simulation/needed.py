@@ -9,10 +9,10 @@ A read is needed
     end of its grace
 
 as long as it is answered, or is the first that is not. An update is needed when what it declares was not
-there as it left. Of bulk reads there is one per resync and process, and one when a look is asked for; with
-each go three reads that check it, and after three that failed one of everything. A process that nobody
-answers may find that out by ten failures, and send the probes of a breaker; where too few allocations have
-failed for it to open, as many for each of them.
+there as it left. Of bulk reads there is one per resync and process, and one when a look is asked for, each
+with three reads that check it; where they fail a process may try three before it believes that, and read
+everything once instead. A process that nobody answers may find that out by ten failures, and send the
+probes of a breaker; where too few allocations have failed for it to open, as many for each of them.
 
 The rule: whatever else is sent is load that the API did not need: a wait that is too short, a look at what
 nobody asked about, a second try where one was enough.
@@ -74,7 +74,7 @@ def load(history: History, *, now: float, resync_seconds: float) -> Load:
         history.requests + history.lists,
         (
             ("reads", sum(needed for needed, _ in reads)),
-            ("bulk reads", min(history.lists, passes + len(history.asked))),
+            ("bulk reads", min(history.lists, passes + len(history.asked) + _disbelieved(history))),
             ("reads beside them", min(beside, sum(more for _, more in reads))),
             ("updates", sum(_changes(post, history.truths[post.key]) for post in posts)),
             ("reads while nobody is served", _in_silence([_read(get, now) for get in gets], enough)),
@@ -117,6 +117,12 @@ def _is_wanted(get: Get, last: Get, truth: Truth, history: History) -> bool:
         or any(last.order < order < get.order for _, order in truth.edits)
         or any(last.begun < at <= get.begun for at in history.asked)
     )
+
+
+def _disbelieved(history: History) -> int:
+    """How many bulk reads failed and were tried again, before there were as many as a process believes."""
+    failed = (sum(begin <= at <= end and not ok for at, ok in history.listed) for begin, end in history.lives)
+    return sum(min(each, FALL_BACK_AFTER - 1) for each in failed)
 
 
 def _changes(post: Post, truth: Truth) -> bool:
