@@ -45,7 +45,9 @@ async def test_a_plan_that_is_interrupted_says_so(tmp_path: Path) -> None:
         CLOUDS, faults={"snapshot": {"latency_seconds": 30}}, log_all=True
     ) as server:
         process = await start(
-            *("plan", "--bulk", "off", "--api-url", server.url, "--desired", str(desired)), stderr=PIPE
+            *("plan", "--bulk", "off", "--api-url", server.url, "--desired", str(desired)),
+            within=("env", "--default-signal=INT"),  # which whoever runs tests with `&` has ignored
+            stderr=PIPE,
         )
         await eventually(lambda: server.fired["snapshot.latency_seconds"] == 3)
         process.send_signal(signal.SIGINT)
