@@ -9,10 +9,10 @@ Left out: when the try is made (`admission`), and an API that serves nobody at a
 """
 
 from collections import deque
-from collections.abc import Collection, Hashable
-from typing import Generic, TypeVar
+from collections.abc import Collection
+from typing import Generic
 
-Key = TypeVar("Key", bound=Hashable)
+from allocsync.reconcile.breaker import Key
 
 LATEST = 20  # results
 BEGINS, OVER = 10, 2  # failures among them

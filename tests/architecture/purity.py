@@ -36,19 +36,8 @@ REACHES_THROUGH = frozenset(
 
 DECIDERS = (
     *("queue", "lane", "limiter", "decision", "leaves", "rules", "condition", "report", "explain"),
-    *(
-        "settle",
-        "ghosts",
-        "restraint",
-        "past",
-        "keeping",
-        "memory",
-        "result",
-        "breaker",
-        "storm",
-        "admission",
-    ),
-    *("stops", "budget", "canaries"),
+    *("settle", "ghosts", "restraint", "past", "keeping", "memory", "result", "breaker", "admission"),
+    *("stops", "budget", "canaries", "storm"),
 )
 
 

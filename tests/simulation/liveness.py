@@ -67,7 +67,7 @@ class Liveness:
         self._reads, self._writes = Outage(), Outage()
         for key, due in self._due.items():
             # One more than was seen: a process can die before it has told.
-            kept = written(self._lives - 1, due.forgiven_at, self.ended_at)
+            kept = written(max(self.ended_at.lives, default=0), due.forgiven_at, self.ended_at)
             known = max(due.write_failures, 0 if kept else due.forgiven)
             failures = 0 if gap or self._lives == 1 else known + 1
             self._due[key] = Due(
