@@ -71,9 +71,9 @@ class Admission:
         """Have a write slot take the place of the lane's read slot, if there is one."""
         return self._limiter.promote(lane.id, now)
 
-    def release(self, lane: Lane, slot: Slot) -> None:
+    def release(self, lane: Lane, slot: Slot, now: float) -> None:
         """Give the lane's slot back."""
-        self._limiter.release(slot, lane.id)
+        self._limiter.release(slot, lane.id, now)
 
     def close(self, slot: Slot, until: float) -> None:
         """The server wants no such request before then, whatever it is for."""

@@ -5,7 +5,9 @@ succeeded for 10 seconds and 10 failures came from 5 allocations, or when as man
 known (401, 403, 404) or were sent elsewhere (3xx): then there is nothing to wait for. Any success closes it.
 
 What failed meanwhile is the API's fault and not the allocation's: it is told, to be forgiven. A probe by an
-allocation that had kept failing before proves little, so it does not make the next one wait longer.
+allocation that had kept failing before proves little, so it does not make the next one wait longer. One that
+ended without a request of this kind, as its look failed or found nothing to do, proves nothing: the next may
+go a second later.
 
 Left out: who is the probe (`queue`), and how far the limit falls (`limiter`).
 """
@@ -37,6 +39,7 @@ class Breaker(Generic[Key]):
         self.probes = 0
         self._probe_at = -inf
         self._interval_seconds = PROBE_FIRST_SECONDS
+        self._unheard: tuple[Key, float] | None = None  # the latest probe, and the interval before it
         self._failed: dict[Key, int] = {}  # since something succeeded
         self._failures = self._shut = 0
         self._usual = 0.0  # failures between two successes
@@ -54,16 +57,24 @@ class Breaker(Generic[Key]):
         """How often this allocation has failed since anything succeeded."""
         return self._failed.get(key, 0)
 
-    def probe(self, now: float, *, failures: int, chance: float) -> None:
+    def probe(self, key: Key, now: float, *, failures: int, chance: float) -> None:
         """A probe goes, by an allocation that had failed so often before; `chance` is from 0 to 1."""
         self.probes += 1
+        self._unheard = key, self._interval_seconds
         if failures < KEEPS_FAILING and self.probes > 1:
             self._interval_seconds = min(2 * self._interval_seconds, PROBE_MOST_SECONDS)
         self._probe_at = now + self._interval_seconds * (1 - PROBE_JITTER * chance)
 
+    def ended(self, key: Key, now: float) -> None:
+        """What the key was admitted for has ended: a probe that was not heard of was none."""
+        if self._unheard is not None and self._unheard[0] == key:
+            _, self._interval_seconds = self._unheard
+            self._unheard = None
+            self._probe_at = min(self._probe_at, now + PROBE_FIRST_SECONDS)
+
     def served(self, now: float) -> bool:
         """Something succeeded; returns whether that closed it."""
-        closed, self.open = self.open, False
+        closed, self.open, self._unheard = self.open, False, None
         self._served_at = now
         if not closed:
             self._usual += (self._failures - self._usual) / USUAL_OF
@@ -73,6 +84,8 @@ class Breaker(Generic[Key]):
 
     def failed(self, key: Key, result: Result, *, begun: float, now: float, keys: int) -> Mapping[Key, int]:
         """A request of one of so many allocations failed; returns how many failures of whom to forgive."""
+        if self._unheard is not None and self._unheard[0] == key:
+            self._unheard = None
         if not self._failed:
             self._silent_since = max(begun, self._served_at)
         self._failed[key] = self._failed.get(key, 0) + 1

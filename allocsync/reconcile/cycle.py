@@ -104,7 +104,7 @@ class Cycle:
             return True
         finally:
             self._deadlines.pop(lane.id, None)
-            self._admission.release(lane, held)
+            self._admission.release(lane, held, self._clock.now())
 
     async def _look(self, lane: Lane, name: str, held: Slot) -> Decision:
         lane.begin_look()

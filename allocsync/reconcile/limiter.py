@@ -207,14 +207,14 @@ class Limiter(Generic[Key]):
             self.slots[slot].take(key, now)
             for each in self._asked(slot):
                 if each.breaker.open:
-                    each.breaker.probe(now, failures=failures, chance=chance)
+                    each.breaker.probe(key, now, failures=failures, chance=chance)
         return until
 
     def promote(self, key: Key, now: float) -> bool:
         """Have a write slot take the place of the key's read slot; never as a probe, which is chosen."""
         if self.probing(Slot.WRITE) or self.admit(Slot.WRITE, key, now) is not None:
             return False
-        self.release(Slot.READ, key)
+        self.release(Slot.READ, key, now)
         return True
 
     def hear(
@@ -235,13 +235,15 @@ class Limiter(Generic[Key]):
             slots.collapse()
         return Heard(turned, again | dict(forgiven))
 
-    def release(self, slot: Slot, key: Key) -> None:
+    def release(self, slot: Slot, key: Key, now: float) -> None:
         """Give the key's slot back.
 
         Raises:
             KeyError: it has none.
         """
         self.slots[slot].release(key)
+        for each in self._asked(slot):
+            each.breaker.ended(key, now)
 
     def failures(self, slot: Slot, key: Key) -> int:
         """How often the key has failed where `slot` asks since anything succeeded there."""

@@ -119,7 +119,7 @@ def test_probes_go_one_an_interval_that_doubles_with_jitter(chances: list[float]
     now = breaker.wait(0.0)
     assert now == PROBE_FIRST_SECONDS
     for number, chance in enumerate(chances):
-        breaker.probe(now, failures=0, chance=chance)
+        breaker.probe(number, now, failures=0, chance=chance)
         until = breaker.wait(now)
         assert until is not None
         interval = min(PROBE_FIRST_SECONDS * 2**number, PROBE_MOST_SECONDS)
@@ -135,13 +135,40 @@ def test_probes_of_one_that_keeps_failing_do_not_make_the_next_wait_longer() -> 
     breaker = opened()
     for now in range(1, 100):
         assert breaker.wait(now) is None
-        breaker.probe(float(now), failures=3, chance=0.0)
+        breaker.probe(now, float(now), failures=3, chance=0.0)
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_probe_that_ended_unheard_leaves_the_interval_as_it_was_and_the_next_may_go_soon(
+    *, heard: bool
+) -> None:
+    breaker = opened()
+    for now in (1.0, 2.0, 4.0, 8.0):
+        assert breaker.wait(now) is None
+        breaker.probe(7, now, failures=0, chance=0.0)
+        if heard or now < 8.0:
+            breaker.failed(7, Result.OVERLOADED, begun=now, now=now, keys=100)
+        breaker.ended(7, now)
+    assert breaker.wait(8.0) == (16.0 if heard else 9.0)
+    breaker.probe(7, 16.0, failures=0, chance=0.0)
+    assert breaker.wait(16.0) == 16.0 + (16.0 if heard else 8.0)
+
+
+def test_of_two_probes_under_way_only_the_latest_can_be_taken_for_none() -> None:
+    breaker = opened()
+    breaker.probe(7, 1.0, failures=0, chance=0.0)
+    breaker.probe(8, 2.0, failures=0, chance=0.0)
+    breaker.ended(7, 2.0)
+    assert breaker.wait(2.0) == 4.0
+    breaker.failed(7, Result.OVERLOADED, begun=1.0, now=2.0, keys=100)
+    breaker.ended(8, 2.5)
+    assert breaker.wait(2.5) == 3.5
 
 
 def test_an_opening_after_another_begins_anew() -> None:
     breaker = opened()
     for _ in range(10):
-        breaker.probe(0.0, failures=0, chance=0.0)
+        breaker.probe(0, 0.0, failures=0, chance=0.0)
     breaker.served(50.0)
     assert not breaker.open
     for number in range(FAILURES):

@@ -50,7 +50,7 @@ class Load:
             result = Result.OVERLOADED if number < failing * len(keys) else Result.SERVED
             self.limiter.hear(self.slot, self.slot, key, result, begun=begun, now=self.now, keys=10_000)
         for key in keys:
-            self.limiter.release(self.slot, key)
+            self.limiter.release(self.slot, key, self.now)
         return len(keys)
 
 
@@ -109,7 +109,7 @@ def test_a_limit_that_is_not_used_does_not_grow() -> None:
         reads.hear(
             Slot.READ, Slot.READ, "a", Result.SERVED, begun=number / 10, now=number / 10 + 0.02, keys=9
         )
-        reads.release(Slot.READ, "a")
+        reads.release(Slot.READ, "a", number / 10)
     assert reads.slots[Slot.READ].limit == START[Slot.READ]
 
 
@@ -143,7 +143,7 @@ def test_a_slow_request_frees_its_place_but_not_below_the_hard_maximum() -> None
     went = sum(reads.admit(Slot.READ, next(names), 2.0) is None for _ in range(20))
     assert went == 12 - START[Slot.READ]
     assert len(reads.slots[Slot.READ].slow) == START[Slot.READ]
-    reads.release(Slot.READ, "0")
+    reads.release(Slot.READ, "0", 2.0)
     assert reads.admit(Slot.READ, next(names), 2.0) is None
 
 
@@ -200,7 +200,7 @@ def test_a_limit_below_one_a_slot_never_taken_and_one_taken_twice_are_errors() -
     with pytest.raises(ValueError, match="below one"):
         limiter(0, 1)
     with pytest.raises(KeyError):
-        limiter().release(Slot.READ, "a")
+        limiter().release(Slot.READ, "a", 0.0)
     twice = limiter()
     twice.admit(Slot.READ, "a", 0.0)
     with pytest.raises(ValueError, match="already"):

@@ -78,7 +78,7 @@ class LimiterMachine(RuleBasedStateMachine):
         if breaker.open and not was_open:
             self.probed_at[asked] = self.now
         if ends:
-            self.limiter.release(held, key)
+            self.limiter.release(held, key, self.now)
             del self.held[key]
 
     @rule(slot=slots, seconds=st.integers(0, 20))
@@ -103,13 +103,13 @@ class LimiterMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whatever happened: give everything back, and a minute of an API that works opens all again."""
         for key, (slot, _) in self.held.items():
-            self.limiter.release(slot, key)
+            self.limiter.release(slot, key, self.now)
         for slot in Slot:
             self.now += PROBE_MOST_SECONDS
             assert self.limiter.admit(slot, "a", self.now) is None
             for asked in self.shut(slot) or [slot]:
                 self.limiter.hear(asked, slot, "a", Result.SERVED, begun=self.now, now=self.now, keys=12)
-            self.limiter.release(slot, "a")
+            self.limiter.release(slot, "a", self.now)
         for slot in Slot:
             assert not self.limiter.probing(slot)
             assert self.limiter.admit(slot, slot, self.now) is None

@@ -20,6 +20,7 @@ from allocsync.reconcile.resync import BulkPolicy
 from allocsync.reconcile.rules import Rules
 from allocsync.reconcile.status import Condition
 from tests.reconcile.scripted import KEYS, ScriptedApi, generation
+from tests.reconcile.told import cloud
 from tests.reconcile.troubled import DEAD, TIMEOUT, Pressed, edits, named, now, real_run
 
 pytestmark = pytest.mark.looptime
@@ -234,6 +235,26 @@ async def test_edits_in_an_outage_do_not_get_round_the_probes() -> None:
         assert 0 < len(late) <= probes_allowed(100)
         read_backs = 2 * len(api.posts)
         assert len(api.looks) <= len(KEYS) + len(api.posts) + read_backs + 20
+
+
+async def test_probes_that_find_nothing_to_do_do_not_make_edits_wait_while_updates_are_dead() -> None:
+    api = ScriptedApi(keys=KEYS[:1])
+    api.on_update = lambda _key, _body: Rejected(401, "401 Unauthorized", terminal=False)
+    async with real_run(api, bulk=BulkPolicy.OFF) as run:
+        run.loop.adopt(generation("mars", KEYS[:1]))
+        await asyncio.sleep(4)
+        assert run.loop.status().breakers_open == {"read": False, "write": True}
+        for number in range(10):
+            await asyncio.sleep(5)
+            posts = len(api.posts)
+            api.truth[KEYS[0]] = {**cloud(region=f"edit{number}"), "id": KEYS[0]}  # somebody was quicker
+            edited, looks = now(), len(api.looks)
+            run.loop.adopt(generation(f"edit{number}", KEYS[:1]))
+            await asyncio.sleep(5)
+            assert number == 0 or api.looks[looks][0] <= edited + PROBE_FIRST_SECONDS
+            assert len(api.posts) == posts
+        assert run.loop.status().breakers_open["write"]
+        assert len(run.kinds("probe_started")) > 10
 
 
 async def test_an_urgent_one_that_hangs_is_not_the_probe_again_and_again() -> None:
