@@ -80,10 +80,12 @@ def merge(files: reading.FileSet, parts: Sequence[Part]) -> Examined:
     problems = tuple(sorted({*fatal, *(problem for part in parts for problem in part.problems)}))
     if fatal:
         return Examined(None, problems, len(files.files))
+    allocations = _merged([part.allocations for part in parts])
     quarantined = _merged([part.quarantined for part in parts])
+    lines = {key: line for part in parts for key, line in part.lines.items()}
     generation = Generation(
-        digest=_digest(_merged([part.lines for part in parts]).values(), quarantined),
-        allocations=_merged([part.allocations for part in parts]),
+        digest=_digest([lines[key] for key in allocations], quarantined),
+        allocations=allocations,
         quarantined={key: tuple(str(each) for each in sorted(found)) for key, found in quarantined.items()},
         files=len(files.files),
     )

@@ -108,7 +108,12 @@ def rule(baseline: Baseline, generation: Generation, limit: Limit) -> Ruling:
     An allocation in quarantine is neither changed nor removed: its last good version stays in force.
     """
     wanted = generation.allocations
-    changed = {key for key, desired in wanted.items() if key in baseline and baseline[key] != desired}
+    # Most are the very same object, since a file that has not changed is not parsed again.
+    changed = {
+        key
+        for key, desired in wanted.items()
+        if (before := baseline.get(key, desired)) is not desired and before != desired
+    }
     added = wanted.keys() - baseline.keys()
     removed = baseline.keys() - wanted.keys() - generation.quarantined.keys()
     total = len(baseline.keys() | wanted.keys())

@@ -75,14 +75,15 @@ class Adoption:
         wanted = in_force(self._rails.baseline, generation, ruling)
         changed = removed = 0
         for key in [*wanted, *generation.quarantined]:
-            lane = self._lanes.get(key)
-            if lane is not None and key not in ruled and _is_untouched(lane, wanted.get(key)):
+            lane, desired = self._lanes.get(key), wanted.get(key)
+            if lane is not None and key not in ruled and _is_untouched(lane, desired):
+                lane.desired = desired  # it may stand in another place now
                 continue
             if lane is None:
                 lane = self._lanes[key] = self._keeper.lane(key)
             if key in freed and lane.state is State.IDLE and lane.changes:
                 lane.look_at = min(lane.look_at, lane.restraint.allowed_at(now))
-            changed += self._want(lane, wanted.get(key), generation, now)
+            changed += self._want(lane, desired, generation, now)
         for key in [key for key in self._lanes if key not in wanted]:
             if key not in generation.quarantined:
                 removed += self._want(self._lanes[key], None, generation, now)
@@ -164,5 +165,6 @@ class Adoption:
 
 
 def _is_untouched(lane: Lane, desired: Desired | None) -> bool:
-    """Whether the same file says the same of it as before: of a hundred thousand few cost anything."""
-    return lane.desired is desired is not None and lane.compared is not None and not lane.problems
+    """Whether the files say the same of it as before: of a hundred thousand few cost anything."""
+    same = lane.desired is desired or lane.desired == desired
+    return same and desired is not None and lane.compared is not None and not lane.problems

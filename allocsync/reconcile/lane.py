@@ -62,13 +62,13 @@ class Lane:
     def want(self, desired: model.Desired | None, *, now: float, problems: tuple[str, ...] = ()) -> None:
         """The files say something: a first declaration, an edit, or (None) that it is disowned."""
         self.problems = problems
-        if desired == self.desired:
+        before, self.desired = self.desired, desired  # equal ones may stand in another place now
+        if desired == before:
             return
-        if self.desired is not None:
+        if before is not None:
             self.restraint.edit()
             self.past.leaves.edit()
             self.read_failures = self.probes = 0
-        self.desired = desired
         self.edited = self.state in {State.LOOKING, State.POSTING}
         if self.state is State.IDLE:
             self._rest(now, now)

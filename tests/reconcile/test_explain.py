@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from allocsync.planning.diff import Change
-from allocsync.planning.model import AllocationId, Missing, Mode, Rejected
+from allocsync.planning.model import AllocationId, Generation, Missing, Mode, Rejected
 from allocsync.reconcile.condition import project
 from allocsync.reconcile.explain import PREFIX_MIN, SUGGESTIONS, Explanation, NotFound, explain
 from allocsync.reconcile.lane import Lane
@@ -167,6 +168,7 @@ def test_an_allocation_that_goes_while_a_report_is_read_is_left_out() -> None:
     assert [first, *(row.id for row in rows)] == sorted(lanes)
 
 
+@pytest.mark.looptime
 async def test_the_loop_explains_what_it_works_on() -> None:
     async with Run(ScriptedApi()) as run:
         run.loop.adopt(generation("mars"))
@@ -176,6 +178,23 @@ async def test_the_loop_explains_what_it_works_on() -> None:
         assert found.status.condition is Condition.IN_SYNC
         assert found.differences == ()
         assert isinstance(run.loop.explain("nobody"), NotFound)
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("seen", [True, False])
+async def test_a_declaration_that_moves_is_explained_where_it_stands_now(*, seen: bool) -> None:
+    def at(line: int) -> Generation:
+        found = generation().allocations
+        moved = {key: replace(desired, source=f"a.yaml:{line}") for key, desired in found.items()}
+        return replace(generation(), allocations=moved)
+
+    async with Run(ScriptedApi()) as run:
+        run.loop.adopt(at(3))
+        await asyncio.sleep(60 if seen else 0)
+        run.loop.adopt(at(9))
+        found = run.loop.explain(KEYS[3])
+        assert isinstance(found, Explanation)
+        assert (found.observed_at is not None, found.source) == (seen, "a.yaml:9")
 
 
 @pytest.mark.looptime
