@@ -26,17 +26,19 @@ def untold(
 ) -> Iterator[tuple[Post, str]]:
     """What was sent after `since`, landed, was seen and not told; `ended` says when lives did.
 
-    A clock that jumped ahead has ended what was remembered of what was sent before `forgotten_before`.
+    Nobody remembers what was sent before `since`, as the journal was lost then, nor what was sent before
+    `forgotten_before`, when the clock jumped ahead.
     """
+    remembered_from = max(since, forgotten_before)
     for index, version in enumerate(truth.versions):
         post = version.post
         if (
             post is None
             or post.unknown_since is None
-            or post.sent < max(since, forgotten_before)
+            or post.sent < remembered_from
             or post.intent is None
             or post.evident
-            or _taken_for_another(post, version, truth, forgotten_before)
+            or _taken_for_another(post, version, truth, remembered_from)
         ):
             continue
         following = truth.versions[index + 1] if index + 1 < len(truth.versions) else None
@@ -106,11 +108,11 @@ def _told(truth: Truth, post: Post, told: Mapping[int, AbstractSet[str]], what: 
     return any(what in told.get(other.intent or -1, set()) for other in alike)
 
 
-def _taken_for_another(post: Post, version: Version, truth: Truth, forgotten_before: float) -> bool:
+def _taken_for_another(post: Post, version: Version, truth: Truth, remembered_from: float) -> bool:
     """Whether one with a value of it that nobody remembered landed before: it was taken for this one."""
     return any(
         other is not post
-        and other.sent < forgotten_before
+        and other.sent < remembered_from
         and other.applied is not None
         and post.sent < other.applied < version.at
         and any(post.leaves.get(name) == value for name, value in other.leaves.items())

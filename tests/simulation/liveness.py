@@ -200,15 +200,14 @@ class Liveness:
                 if answer.status == TOO_MANY_REQUESTS:
                     until = now + backoff_most_seconds(1, answer.retry_after_seconds)
                     self._reads_closed_until = max(self._reads_closed_until, until)
-                if answer.retry_after_seconds:
-                    due.held_until = max(
-                        due.held_until,
-                        now + backoff_most_seconds(due.read_failures, answer.retry_after_seconds),
-                    )
                 by = now + backoff_most_seconds(due.read_failures, answer.retry_after_seconds)
+                if answer.retry_after_seconds:
+                    due.held_until = max(due.held_until, by)
                 why = f"a read failed for the {due.read_failures}. time"
+                self._expect(get.key, max(by, due.held_until), "P1", why)
                 # A failure that is forgiven counts for nothing: then it is as it was before, and may differ.
-                self._expect(get.key, max(by, due.held_until), "P1", why, writes=self._reads.until > now)
+                for each in self._due.values() if self._reads.until > now else ():
+                    each.writes |= each.read_failures > 0
             case Live(cloud):
                 due.read_failures = 0
                 self._seen(get.key, due, cloud, now)
