@@ -8,10 +8,9 @@ for that.
 import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from itertools import islice
-from operator import itemgetter
+from operator import attrgetter
 from typing import Any
 
 import click
@@ -51,18 +50,30 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
-    """The daemon's answer; `held` is why a rail holds the newest generation, empty where none does.
+class Canary:
+    """One that goes first, and whether a look has shown it in sync."""
 
-    `canaries` are those of it that go first, and whether each is verified. `rejected` is None where the files
-    load.
-    """
+    id: str
+    verified: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A generation that a rail holds: why, since when, and its canaries."""
+
+    reason: str
+    since: str | None
+    canaries: Sequence[Canary] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The daemon's answer; `held` is None where no rail holds anything, `rejected` where the files load."""
 
     generation: str | None
     conditions: Mapping[str, int]
     allocations: Sequence[Mapping[str, str | None]]
-    held: str = ""
-    canaries: Mapping[str, bool] = field(default_factory=dict)
+    held: Held | None = None
     rejected: Rejected | None = None
 
     @property
@@ -75,7 +86,7 @@ class Status:
     @property
     def all_in_sync(self) -> bool:
         """Whether there is nothing left to wait for."""
-        quiet = not self.held and self.rejected is None
+        quiet = self.held is None and self.rejected is None
         return self.generation is not None and not self.out_of_sync and quiet
 
 
@@ -116,6 +127,7 @@ def status(
                 "generation": found.generation,
                 "conditions": found.conditions,
                 "allocations": found.allocations,
+                "held": None if found.held is None else asdict(found.held),
                 "rejected": None if found.rejected is None else asdict(found.rejected),
             }
         )
@@ -147,11 +159,15 @@ def read(answer: Mapping[str, Any]) -> Status:
     """
     rows = [{name: row[name] for name in _ROW} for row in answer["allocations"]]
     conditions = {str(name): int(number) for name, number in answer["conditions"].items()}
-    held = answer.get("held")
-    first = held["canaries"] if held and "canaries" in held else ()
-    canaries = {str(each["id"]): bool(each["verified"]) for each in first}
-    reason = str(held["reason"]) if held else ""
-    return Status(answer["generation"], conditions, rows, reason, canaries, _rejected(answer.get("rejected")))
+    held, rejected = _held(answer.get("held")), _rejected(answer.get("rejected"))
+    return Status(answer["generation"], conditions, rows, held, rejected)
+
+
+def _held(said: Mapping[str, Any] | None) -> Held | None:
+    if said is None:
+        return None
+    canaries = [Canary(str(each["id"]), bool(each["verified"])) for each in said.get("canaries", ())]
+    return Held(str(said["reason"]), said["since"], canaries)
 
 
 def _rejected(said: Mapping[str, Any] | None) -> Rejected | None:
@@ -186,9 +202,9 @@ def lines(found: Status, now: datetime) -> list[Line]:
     shown = [Line(head, Tone.GOOD if found.all_in_sync else Tone.WAIT)]
     if found.rejected is not None:
         shown += [Line(f"  {text}", Tone.BAD) for text in _why_rejected(found, found.rejected, now)]
-    if found.held:
-        shown.append(Line(f"  {visible(found.held)}", Tone.BAD))
-    shown += _canaries(found)
+    if found.held is not None:
+        shown.append(Line(f"  {visible(found.held.reason)}", Tone.BAD))
+        shown += _canaries(found, found.held.canaries)
     for row in found.out_of_sync:
         condition = str(row["condition"])
         shown.append(
@@ -213,15 +229,15 @@ def _why_rejected(found: Status, rejected: Rejected, now: datetime) -> Iterator[
         yield f"  and {rejected.count - len(rejected.problems):,} more; `allocsync validate` lists them all"
 
 
-def _canaries(found: Status) -> Iterator[Line]:
+def _canaries(found: Status, canaries: Sequence[Canary]) -> Iterator[Line]:
     """Those that are waited for come first, each with its condition."""
-    conditions = {row["id"]: str(row["condition"]) for row in found.allocations} if found.canaries else {}
-    for key, verified in islice(sorted(found.canaries.items(), key=itemgetter(1, 0)), NAMED):
-        condition = f", {visible(conditions[key])}" if key in conditions else ""
-        tone, word = (Tone.GOOD, "verified") if verified else (Tone.WAIT, f"not yet{condition}")
-        yield Line(f"  canary {visible(key)}   {word}", tone)
-    if len(found.canaries) > NAMED:
-        yield Line(f"  and {len(found.canaries) - NAMED:,} more canaries; `/api/v1/status` names them all")
+    conditions = {row["id"]: str(row["condition"]) for row in found.allocations} if canaries else {}
+    for each in sorted(canaries, key=attrgetter("verified", "id"))[:NAMED]:
+        condition = f", {visible(conditions[each.id])}" if each.id in conditions else ""
+        tone, word = (Tone.GOOD, "verified") if each.verified else (Tone.WAIT, f"not yet{condition}")
+        yield Line(f"  canary {visible(each.id)}   {word}", tone)
+    if len(canaries) > NAMED:
+        yield Line(f"  and {len(canaries) - NAMED:,} more canaries; `allocsync status --json` names them all")
 
 
 def _when(time_text: str | None, now: datetime) -> str:
@@ -240,4 +256,5 @@ def _not_in_time(found: Status, limit_seconds: float) -> str:
         names[NAMED:] = [f"and {len(names) - NAMED:,} more; `allocsync status` lists them all"]
     what = f"{len(rows):,} of {len(found.allocations):,} not in sync after {limit_seconds:g} s:"
     why = [] if found.rejected is None else list(_why_rejected(found, found.rejected, datetime.now(UTC)))
-    return "\n".join([what, *why, *([visible(found.held)] if found.held else []), *names])
+    why += [] if found.held is None else [visible(found.held.reason)]
+    return "\n".join([what, *why, *names])

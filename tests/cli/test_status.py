@@ -183,7 +183,9 @@ def test_canaries_of_what_is_held_are_named_with_what_they_have_shown() -> None:
     ]
     assert not status.read(said).all_in_sync
     older = {**said, "held": {"reason": "it is held", "since": None}}
-    assert not status.read(older).canaries, "a daemon that knows no canaries can be asked, too"
+    held = status.read(older).held
+    assert held is not None
+    assert not held.canaries, "a daemon that knows no canaries can be asked, too"
 
 
 def test_of_many_canaries_the_ones_that_are_not_verified_are_named_first_and_the_rest_is_counted() -> None:
@@ -197,6 +199,6 @@ def test_of_many_canaries_the_ones_that_are_not_verified_are_named_first_and_the
     assert shown[0] == "  canary 23   not yet, Refused"
     assert shown[1] == "  canary 00   verified"
     assert len(shown) == 21
-    assert shown[-1] == "  and 5 more canaries; `/api/v1/status` names them all"
+    assert shown[-1] == "  and 5 more canaries; `allocsync status --json` names them all"
     canaries[-1]["verified"] = False
     assert status.lines(status.read(said), NOW)[3].text == "  canary 24   not yet"

@@ -31,7 +31,8 @@ async def test_status_says_what_the_daemon_says_and_waits_for_all_to_be_in_sync(
         code, text, _ = await command("status", "--json", environ=environ)
         found = json.loads(text)
         assert code == 0
-        assert list(found) == ["generation", "conditions", "allocations", "rejected"]
+        assert list(found) == ["generation", "conditions", "allocations", "held", "rejected"]
+        assert found["held"] is found["rejected"] is None
         assert found["conditions"] == {each.value: 3 * (each == "Suspended") for each in Condition}
         assert [list(row) for row in found["allocations"]] == [
             ["id", "condition", "reason", "since", "next_look_at"]

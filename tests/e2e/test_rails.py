@@ -162,6 +162,9 @@ async def test_canaries_go_first_over_a_crash_and_the_rest_follows_when_they_are
             text = (await command("status", "--url", running.url))[1]
             assert "each of these in sync (0 so far, 2 Unknown); `allocsync approve " in text
             assert all(f"canary {id_}   not yet" in text for id_ in first)
+            held = json.loads((await command("status", "--json", "--url", running.url))[1])["held"]
+            assert held == json.loads((await running.get("/api/v1/status"))[1])["held"]
+            assert {each["id"] for each in held["canaries"]} == first
             text = (await command("explain", min(first), "--url", running.url))[1]
             assert "canary      it goes first" in text
             running.process.kill()
