@@ -232,9 +232,9 @@ class Lane:
         return waited
 
     def withdraw(self, reason: str, *, now: float, delay_seconds: float) -> None:
-        """The update did not leave, a check failed: rebuilt at once; twice in a row counts as a failure."""
+        """The update did not leave: rebuilt at once; twice in a row, edits aside, counts as a failure."""
         self.past.intent, self.state, self.look_at = None, State.IDLE, now
-        self.rebuilt += 1
+        self.rebuilt += not self.edited
         if self.rebuilt > 1:
             self.rebuilt = 0
             self.restraint.fail(reason, now + delay_seconds)

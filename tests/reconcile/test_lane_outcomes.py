@@ -127,8 +127,19 @@ def test_the_edit_between_snapshot_and_sending_withdraws_the_update() -> None:
     assert told.lane.turn().at == 0.1
     rebuilt = told.update(DIFFERENT, at=0.1)
     assert rebuilt.body["region"] == "b"
-    told.lane.withdraw("again", now=0.2, delay_seconds=2.0)
-    assert told.lane.turn().at == 2.2
+
+
+def test_what_is_held_back_twice_in_a_row_waits_as_after_a_failure_but_not_because_of_edits() -> None:
+    told = Told()
+    for now, region in enumerate("bcd"):
+        told.update(DIFFERENT, at=now)
+        told.lane.want(wanted(region=region, version="1"), now=now)
+        told.lane.withdraw("the desired state changed", now=now, delay_seconds=9.0)
+        assert told.lane.turn().at == now
+    for now, look_at in ((3, 3), (4, 13)):
+        told.update(DIFFERENT, at=now)
+        told.lane.withdraw("the snapshot is too old", now=now, delay_seconds=9.0)
+        assert told.lane.turn().at == look_at
 
 
 def test_a_stale_snapshot_is_not_written_on() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from allocsync.planning.diff import leaf
+from allocsync.planning.model import AllocationId
 from allocsync.reconcile.rules import Rules
 from tests.simulation.history import Post, Truth
 
@@ -55,6 +56,12 @@ def told_settle_seconds(journal: sqlite3.Connection | None) -> float:
     longest: float = max((took for _, took in kept["unknowns"]), default=0.0)
     learned: float = max(RULES.settle_seconds, 2 * kept["lag_seconds"], longest)
     return min(learned, RULES.settle_most_seconds)
+
+
+def told_open(journal: sqlite3.Connection | None, key: AllocationId) -> bool:
+    """Whether the journal has an update of this allocation as open."""
+    open_now = "SELECT 1 FROM entries JOIN open_intents USING (sequence) WHERE entries.allocation = ?"
+    return journal is not None and journal.execute(open_now, (key,)).fetchone() is not None
 
 
 def backoff_most_seconds(failures: int, wish: float | None) -> float:
