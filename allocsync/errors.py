@@ -59,11 +59,15 @@ class ApiError(AllocsyncError):
 
 
 class BulkUnavailable(ApiError):  # noqa: N818 - a finding that the loop acts on, not an accident
-    """`GET /allocations` gave no usable answer; `supported` is False where the server has no such route."""
+    """`GET /allocations` gave no usable answer; `supported` is False where the server has no such route.
 
-    def __init__(self, reason: str, *, supported: bool) -> None:
+    `retry_after_seconds` is what it asked for, if it did.
+    """
+
+    def __init__(self, reason: str, *, supported: bool, retry_after_seconds: float | None = None) -> None:
         super().__init__(reason)
         self.supported = supported
+        self.retry_after_seconds = retry_after_seconds
 
 
 class JournalUnavailable(AllocsyncError):  # noqa: N818 - a finding that the loop acts on, not an accident

@@ -157,7 +157,11 @@ class AllocationClient:
             raise BulkUnavailable(answer.reason, supported=True)
         if answer.status != HTTPStatus.OK or answer.chunks is None:
             supported = answer.status not in _NO_SUCH_ROUTE
-            raise BulkUnavailable(answers.reason_of(answer, answer.problem), supported=supported)
+            raise BulkUnavailable(
+                answers.reason_of(answer, answer.problem),
+                supported=supported,
+                retry_after_seconds=answer.retry_after_seconds,
+            )
         records = Records(answer.chunks, max_record_bytes=self._max_answer_bytes)
         small = sum(map(len, answer.chunks)) <= INLINE_BYTES
         del answer  # the records let go of what they have read

@@ -24,6 +24,7 @@ from allocsync.reconcile.status import AllocationStatus, Condition
 from allocsync.settings import Settings
 
 REFRESH_SECONDS = 0.1
+_DONE = {"applied", "applied_partial", "late_applied"}  # what a read says of an update that did something
 FEW = 20  # so few are read one by one, without asking for everything
 
 
@@ -31,10 +32,16 @@ FEW = 20  # so few are read one by one, without asking for everything
 class Tally:
     """What was done, told by the loop's events."""
 
-    updated: set[AllocationId] = field(default_factory=set)
     confirmed: set[AllocationId] = field(default_factory=set)  # after an unknown outcome
     updates: int = 0
     unknown: int = 0
+    _intended: dict[AllocationId, int] = field(default_factory=dict)  # the sequence of the newest update
+    _accepted: dict[int, AllocationId] = field(default_factory=dict)  # and these were not found out to be not
+
+    @property
+    def updated(self) -> set[AllocationId]:
+        """Those that an update has changed, for all that is known."""
+        return self.confirmed | {*self._accepted.values()}
 
     def __call__(self, event: Event) -> None:
         """Count one event."""
@@ -44,9 +51,15 @@ class Tally:
             self.updates += event.fields["outcome"] != "not_sent"
             self.unknown += event.fields["outcome"] == "unknown"
             if event.fields["outcome"] == "accepted":
-                self.updated.add(event.allocation)
-        elif event.kind == "update_settled" and event.fields["outcome"] == "applied":
-            self.confirmed.add(event.allocation)
+                self._accepted[self._intended[event.allocation]] = event.allocation
+        elif event.kind == "update_intended":
+            self._intended[event.allocation] = int(str(event.fields["sequence"]))
+        elif event.kind == "update_settled":
+            sequence = int(str(event.fields["sequence"]))
+            if event.fields["outcome"] == "not_applied":
+                self._accepted.pop(sequence, None)
+            elif event.fields["outcome"] in _DONE and sequence not in self._accepted:
+                self.confirmed.add(event.allocation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +204,7 @@ def _as_json(rows: list[AllocationStatus], tally: Tally) -> dict[str, object]:
         conditions[row.condition.value] += 1
     return {
         "conditions": conditions,
-        "updated": sorted(tally.updated | tally.confirmed),
+        "updated": sorted(tally.updated),
         "confirmed_after_unknown": sorted(tally.confirmed),
         "updates_sent": tally.updates,
         "allocations": [
@@ -206,7 +219,7 @@ def _report(rows: list[AllocationStatus], tally: Tally) -> list[Line]:
         if found := [row for row in rows if row.condition is condition]:
             by_condition[condition] = found
     in_sync = by_condition.pop(Condition.IN_SYNC, [])
-    changed = len(tally.updated | tally.confirmed)
+    changed = len(tally.updated)
     summary = f"{count(len(rows), 'allocation')}: {len(in_sync):,} in sync ({changed:,} updated"
     if tally.confirmed:
         summary += f", {len(tally.confirmed):,} confirmed by reading after an unknown outcome"

@@ -182,6 +182,7 @@ class _Reader:
             self._merge(top.pairs, pair)
         block = Block(top.at, top.pairs)
         shrinks = len(self._stack) == _SHRINKS_AT and len(keys := self._keys()) == _SHRINKS_AT
+        shrinks = shrinks and not self._stack[-1].merges  # what `<<` names is no allocation but some
         self._add_collection(block, top.anchor, self._shrink(keys, block) if shrinks else block)
 
     def _alias(self, event: yaml.AliasEvent) -> None:

@@ -1,8 +1,8 @@
 """Cutting old rows off the journal, by age and by size.
 
-The rules: only a prefix is cut, and only one whose updates are all settled in it; an open intent is never
-cut, nor a row of the last hour, because late landings are told by recent rows. What was cut leaves its last
-hash behind, so that the chain of the rest can still be followed.
+The rules: only a prefix is cut, all of it too old, and only one whose updates are all settled in it; an open
+intent is never cut, nor a row of the last hour, because late landings are told by recent rows. What was cut
+leaves its last hash behind, so that the chain of the rest can still be followed.
 """
 
 import sqlite3
@@ -28,11 +28,14 @@ def prune(file: JournalFile, *, wall: float, days: float = DAYS, most_bytes: int
     before = wall - days * DAY_SECONDS
     if file.bytes() > most_bytes:
         before = wall - KEPT_SECONDS
-    found = connection.execute(
-        "SELECT max(sequence) FROM (SELECT sequence FROM entries WHERE at < ? ORDER BY sequence LIMIT ?)",
-        (min(before, wall - KEPT_SECONDS), ROWS_AT_ONCE),
-    ).fetchone()[0]
-    last = _settled_prefix(connection, begin.sequence if found is None else found)
+    # One row of a clock that was wrong must not take what is young with it, nor keep what is old for ever.
+    kept = connection.execute(
+        "SELECT sequence FROM entries WHERE at BETWEEN ? AND ? OR sequence > ? ORDER BY sequence LIMIT 1",
+        (min(before, wall - KEPT_SECONDS), wall + DAY_SECONDS, begin.sequence + ROWS_AT_ONCE),
+    ).fetchone()
+    found = connection.execute("SELECT max(sequence) FROM entries").fetchone() if kept is None else None
+    old = begin.sequence if found is None or found[0] is None else found[0]
+    last = _settled_prefix(connection, old if kept is None else kept[0] - 1)
     if last <= begin.sequence:
         return 0
     with file.transaction():

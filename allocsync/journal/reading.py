@@ -22,6 +22,7 @@ from allocsync.planning.diff import Change
 from allocsync.planning.record import intent_from
 
 OPEN = "unknown"
+OVERWRITE = "stale_overwrite"  # beside how an update ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,15 @@ class Past:
     @property
     def outcome(self) -> str:
         """How it ended as far as is known; `unknown` while it is open."""
-        said = [ending for ending in self.endings if ending.outcome != "stale_overwrite"]
+        said = [ending for ending in self.endings if ending.outcome != OVERWRITE]
         return said[-1].outcome if said else OPEN
+
+    @property
+    def outcomes(self) -> frozenset[str]:
+        """What it may be asked for by: how it ended, and that it put something back if it did."""
+        return frozenset(
+            {self.outcome, *(each.outcome for each in self.endings if each.outcome == OVERWRITE)}
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +145,7 @@ def _asked(
             record.changes,
             tuple(_endings(connection, row.sequence)),
         )
-        if not query.outcomes or past.outcome in query.outcomes:
+        if not query.outcomes or not query.outcomes.isdisjoint(past.outcomes):
             number += 1
             yield past
 

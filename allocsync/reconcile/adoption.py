@@ -83,10 +83,10 @@ class Adoption:
                 lane = self._lanes[key] = self._keeper.lane(key)
             if key in freed and lane.state is State.IDLE and lane.changes:
                 lane.look_at = min(lane.look_at, lane.restraint.allowed_at(now))
-            changed += self._want(lane, desired, generation, now)
+            changed += self._want(lane, desired, generation, now, freed=key in freed)
         for key in [key for key in self._lanes if key not in wanted]:
             if key not in generation.quarantined:
-                removed += self._want(self._lanes[key], None, generation, now)
+                removed += self._want(self._lanes[key], None, generation, now, freed=False)
         anew = self.digest != generation.digest
         self.generation, self.since = generation, self._clock.wall()
         self._wake()
@@ -120,10 +120,14 @@ class Adoption:
             limit_percent=ruling.limit_percent,
         )
 
-    def _want(self, lane: Lane, desired: Desired | None, generation: Generation, now: float) -> bool:
+    def _want(
+        self, lane: Lane, desired: Desired | None, generation: Generation, now: float, *, freed: bool
+    ) -> bool:
         problems = generation.quarantined.get(lane.id, ())
         if problems and lane.desired is not None:
-            return False  # its last good version stays in force
+            if not freed:
+                return False  # its last good version stays in force
+            desired = self._rails.baseline.get(lane.id)  # what the rail held never was
         differs = lane.desired != desired
         lane.want(desired, now=now, problems=problems)
         if differs and lane.compared is None and not lane.missing and lane.intent is None:

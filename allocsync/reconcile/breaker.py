@@ -77,7 +77,8 @@ class Breaker(Generic[Key]):
         closed, self.open, self._unheard = self.open, False, None
         self._served_at = now
         if not closed:
-            self._usual += (self._failures - self._usual) / USUAL_OF
+            # Of each allocation so many at most, or a few that always fail would hide an outage.
+            self._usual += (min(self._failures, FAILURES * len(self._failed)) - self._usual) / USUAL_OF
         self._failed.clear()
         self._failures = self._shut = 0
         return closed

@@ -5,6 +5,7 @@ is given a turn at which a token is back, so that thousands do not all come for 
 minute and come back with the last of theirs. Pure.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
@@ -22,6 +23,7 @@ class Budget:
     most: int | None = None
     spent: list[tuple[float, int]] = field(default_factory=list)
     turns: dict[AllocationId, float] = field(default_factory=dict)
+    _waiting: Counter[float] = field(default_factory=Counter)  # how many have each turn
 
     def empty(self, now: float) -> bool:
         """Whether there is no token now."""
@@ -32,24 +34,30 @@ class Budget:
     def turn(self, key: AllocationId, now: float) -> float:
         """When this allocation may ask again; minus infinity: now."""
         if not self.empty(now):
-            self.turns.pop(key, None)
+            self._give_up(key)
             return -inf
         if self.turns.get(key, -inf) <= now:
-            self.turns[key] = self._next_turn(now)
+            self._give_up(key)
+            self.turns[key] = at = self._next_turn(now)
+            self._waiting[at] += 1
         return self.turns[key]
+
+    def _give_up(self, key: AllocationId) -> None:
+        at = self.turns.pop(key, None)
+        if at is not None:
+            self._waiting[at] -= 1
+            if not self._waiting[at]:
+                del self._waiting[at]
 
     def _next_turn(self, now: float) -> float:
         """When the first token comes back that nobody waits for; else when the last of them does."""
-        waiting: dict[float, int] = {}
-        for at in self.turns.values():
-            waiting[at] = waiting.get(at, 0) + 1
         backs = [(at + MINUTE + HOUR, number) for at, number in self.spent if at + MINUTE + HOUR > now]
-        free = (at for at, number in backs if waiting.get(at, 0) < number)
+        free = (at for at, number in backs if self._waiting[at] < number)
         return next(free, backs[-1][0])
 
     def spend(self, key: AllocationId, now: float) -> None:
         """An update leaves."""
-        self.turns.pop(key, None)
+        self._give_up(key)
         if self.most is None:
             return
         self.spent = [(at, number) for at, number in self.spent if at + MINUTE + HOUR > now]

@@ -24,7 +24,7 @@ from allocsync.planning.model import (
     UpdateAnswer,
 )
 from allocsync.reconcile.admission import Admission
-from allocsync.reconcile.decision import Decision, Intent, Update
+from allocsync.reconcile.decision import Decision, Intent, State, Update
 from allocsync.reconcile.keeper import Keeper
 from allocsync.reconcile.lane import Lane
 from allocsync.reconcile.limiter import Slot
@@ -103,6 +103,9 @@ class Cycle:
             await self._send(lane, decision.update, name)
             return True
         finally:
+            if lane.state is State.POSTING and lane.intent is not None:  # cut off by the end
+                lane.past.unknown(lane.intent, self._clock.now())
+                lane.state, lane.restraint.error = State.SETTLING, "allocsync ended before the answer came"
             self._deadlines.pop(lane.id, None)
             self._admission.release(lane, held, self._clock.now())
 
@@ -111,6 +114,7 @@ class Cycle:
         begun = self._clock.now()
         self._deadlines[lane.id] = begun + self._rules.get_deadline_seconds
         snapshot = await self._api.snapshot(lane.id)
+        del self._deadlines[lane.id]  # what comes next waits for the disk, which has none
         now = self._clock.now()
         decision = lane.looked(
             snapshot,

@@ -23,7 +23,7 @@ from allocsync.reconcile.decision import Decision, Finding, Intent, State, Updat
 from allocsync.reconcile.limiter import Slot
 from allocsync.reconcile.past import Past
 from allocsync.reconcile.queue import Priority, Turn
-from allocsync.reconcile.restraint import JOURNAL, RETRY_AFTER, Restraint
+from allocsync.reconcile.restraint import JOURNAL, RETRY_AFTER, By, Restraint
 from allocsync.reconcile.rules import Rules
 from allocsync.reconcile.stops import Stops
 
@@ -127,10 +127,9 @@ class Lane:
 
     def _looked_missing(self, begun: float, now: float) -> Decision:
         findings = self.past.gone(now)
-        self.state = State.IDLE
+        self.state, self.missing = State.IDLE, True
         self.read_failures = self.restraint.failures = 0
-        self.missing, self.pending_since, self.changes = True, None, ()
-        self.compared, self.observed_at = None, begun
+        self.pending_since, self.changes, self.compared, self.observed_at = None, (), None, begun
         probe = min(self.rules.missing_first_seconds * 2**self.probes, self.rules.missing_most_seconds)
         self.probes += 1
         self._rest(now + probe, now)
@@ -177,8 +176,7 @@ class Lane:
             return None
         self.pending_since = None
         body, problems = update_body(desired, cloud)
-        if problems:
-            self.restraint.refuse(self.changes, "; ".join(problems), now + self.rules.terminal_seconds)
+        self.restraint.build(self.changes, problems, now + self.rules.terminal_seconds)
         stop = self.stops.until(self.id, now)
         until = self.restraint.forbids(self.changes, now, begun=self.observed_at, stopped_until=stop)
         if until is not None:
@@ -266,9 +264,11 @@ class Lane:
                 self.restraint.failures, self.restraint.error = 0, ""
                 self.past.accepted(intent, now)
                 self._rest(now + confirm_seconds, now)
+            case model.Rejected(status=410):
+                self._looked_missing(now, now)
             case model.Rejected(terminal=True) | model.NotSent(terminal=True):
-                self.restraint.failures += 1
-                self.restraint.refuse(self.changes, answer.reason, now + self.rules.terminal_seconds)
+                by = By.API if isinstance(answer, model.Rejected) else By.CHECK
+                self.restraint.refuse(self.changes, answer.reason, now + self.rules.terminal_seconds, by)
                 self._rest(now + min(resync_seconds, self.rules.terminal_seconds), now)
             case _:
                 wish = answer.retry_after_seconds if isinstance(answer, model.Rejected) else None
@@ -294,7 +294,7 @@ class Lane:
         elif changes or self.missing or landing or (judge_at := self.past.leaves.looks_at(self.rules)) <= now:
             self.suspected, self.look_at = bool(changes), min(self.look_at, soon)
         else:
-            self.changes, self.observed_at = (), begun
+            self.changes, self.observed_at, self.suspected = (), begun, False
             self.compared = self.converged = self.desired
-            self.read_failures, self.look_at = 0, judge_at
+            self.read_failures, self.pending_since, self.look_at = 0, None, judge_at
             self.restraint.relieve()

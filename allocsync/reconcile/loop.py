@@ -13,6 +13,7 @@ Left out: how a pass over one allocation goes (`cycle`) and the pass over all of
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from math import inf
 
 from allocsync.planning.guard import Limit
@@ -81,7 +82,7 @@ class Loop:
         self._turned_at = clock.now()
         self._answered = False
         self._resync = Resync(
-            api=api, clock=clock, tell=self._tell, rules=rules, backoff=backoff, policy=bulk
+            api=api, clock=clock, tell=self._tell, rules=rules, backoff=backoff, policy=bulk, show=self._show
         )
         stops = self._keeper.stops
         self.adoption = Adoption(
@@ -168,12 +169,11 @@ class Loop:
 
     async def _wait(self) -> None:
         now = self._clock.now()
-        due_at = min(self._admission.next_at(now), self._resync.at)
-        try:
+        resync_at = inf if self.adoption.generation is None else self._resync.at
+        due_at = min(self._admission.next_at(now), resync_at)
+        with suppress(TimeoutError):
             async with asyncio.timeout(max(TICK_SECONDS, min(due_at - now, IDLE_SECONDS))):
                 await self._changed.wait()
-        except TimeoutError:
-            return
 
     async def _work(self, lane: Lane, slot: Slot) -> None:
         try:
@@ -190,17 +190,15 @@ class Loop:
 
     async def _drain(self) -> None:
         self._resync.cancel()
-        tasks = list(self._working.values())
-        if tasks:
+        if tasks := list(self._working.values()):
             await asyncio.wait(tasks, timeout=self._drain_seconds)
-        for task in tasks:
-            task.cancel()
-        if tasks:
+            for task in tasks:
+                task.cancel()
             await asyncio.wait(tasks)
         self._tell("stopped", open_intents=sum(lane.intent is not None for lane in self._lanes.values()))
 
     def _place(self, lane: Lane) -> None:
-        """Put a lane where it belongs in the queue, and tell when its condition changed."""
+        """Put a lane where it belongs in the queue, or let it go; and tell when its condition changed."""
         if lane.state in {State.IDLE, State.SETTLING}:
             disowned = lane.desired is None and lane.intent is None and not lane.problems
             if disowned and lane.id not in self._working:
@@ -210,6 +208,10 @@ class Loop:
                 self._board.drop(lane.id)
                 return
             self._queue.schedule(lane.id, lane.turn())
+        self._show(lane)
+
+    def _show(self, lane: Lane) -> None:
+        """Tell when a lane's condition changed."""
         self._board.show(lane, resync_seconds=self._resync.interval_seconds, lanes=len(self._lanes))
         self.adoption.canaries.placed(lane.id)
 
@@ -252,7 +254,7 @@ class Loop:
             now=self._clock.now(),
             wall=self._clock.wall(),
             resync_seconds=self._resync.interval_seconds,
-            bulk_at=self._resync.at,
+            bulk_at=self._resync.bulk_at,
         )
 
     def status(self) -> LoopStatus:

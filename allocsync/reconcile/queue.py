@@ -138,12 +138,25 @@ class Queue(Generic[Key]):
 
     def _mature(self, now: float) -> None:
         """Move what is due to its place among the due, and drop dead entries from the front."""
+        moved = False
         while self._delayed:
             at, number, key = self._delayed[0]
             alive = self._alive(number, key)
             if alive and at > now:
-                return
+                break
             heappop(self._delayed)
             if alive:
                 turn = self._entries[key][1]
                 self._due[turn.slot][turn.priority].append((number, key))
+                moved = True
+        if moved:
+            self._bury()
+
+    def _bury(self) -> None:
+        """Drop dead entries among the due: where nothing is taken, as in an outage, they would pile up."""
+        queues = [entries for by_priority in self._due.values() for entries in by_priority.values()]
+        if sum(map(len, queues)) > 64 + 2 * len(self._entries):
+            for entries in queues:
+                alive = [entry for entry in entries if self._alive(*entry)]
+                entries.clear()
+                entries.extend(alive)

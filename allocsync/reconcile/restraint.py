@@ -5,8 +5,9 @@ never what the server asked for. Only success clears the rest. It survives a res
 restarted over and over again is no faster than one that runs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from math import inf
 from typing import Any
 
@@ -18,6 +19,14 @@ from allocsync.reconcile.rules import Rules
 BACKOFF, RETRY_AFTER, JOURNAL, TAKEOVER = "backoff", "retry_after", "journal", "takeover"
 
 
+class By(StrEnum):
+    """Who refuses differences."""
+
+    API = "api"
+    BODY = "body"  # none can be built of what is live; asked at each look
+    CHECK = "check"  # somebody asked for what was reviewed and nothing else; ends with the process
+
+
 @dataclass(slots=True)
 class Restraint:
     """`failures` are updates in a row that failed; `terminal` are the differences that the API refuses."""
@@ -27,6 +36,7 @@ class Restraint:
     error: str = ""
     terminal: tuple[Change, ...] = ()
     terminal_until: float = -inf
+    refused_by: By = By.API
     journal_problem: str = ""  # why the journal cannot be written, while that is so
 
     def fail(self, reason: str, until: float, retry_after_seconds: float | None = None) -> None:
@@ -43,9 +53,17 @@ class Restraint:
         if BACKOFF in self.until:
             self.until[BACKOFF] = min(self.until[BACKOFF], until)
 
-    def refuse(self, changes: tuple[Change, ...], reason: str, until: float) -> None:
+    def refuse(self, changes: tuple[Change, ...], reason: str, until: float, by: By = By.API) -> None:
         """These changes cannot be sent as they are: not before an edit, a live change or this time."""
-        self.terminal, self.error, self.terminal_until = changes, reason, until
+        self.terminal, self.error, self.terminal_until, self.refused_by = changes, reason, until, by
+        self.failures += by is By.API
+
+    def build(self, changes: tuple[Change, ...], problems: Sequence[str], until: float) -> None:
+        """A body for these changes was built, or these problems are why there is none."""
+        if problems:
+            self.refuse(changes, "; ".join(problems), until, By.BODY)
+        elif self.terminal and self.refused_by is By.BODY:
+            self.terminal, self.error = (), ""
 
     def edit(self) -> None:
         """The file changed."""
@@ -79,13 +97,14 @@ class Restraint:
         """What has to survive a restart, times moved by this much; empty when nothing has to."""
         # A journal that can be read again is one that works: its trouble ends with the process.
         until = {reason: at for reason, at in self.until.items() if reason != JOURNAL}
-        if not (self.failures or self.terminal or until):
+        terminal = self.terminal if self.refused_by is By.API else ()
+        if not (self.failures or terminal or until):
             return {}
         return {
             "until": {reason: kept(at, offset_seconds) for reason, at in until.items()},
             "failures": self.failures,
             "error": self.error,
-            "terminal": [[each.field, tagged(each.live), each.desired] for each in self.terminal],
+            "terminal": [[each.field, tagged(each.live), each.desired] for each in terminal],
             "terminal_until": kept(self.terminal_until, offset_seconds),
         }
 

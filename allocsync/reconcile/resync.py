@@ -49,13 +49,16 @@ class Resync:
         rules: Rules,
         backoff: Callable[[int, float | None], float],
         policy: BulkPolicy,
+        show: Callable[[Lane], None],
     ) -> None:
+        """`show` tells what the condition of a lane is by now."""
         self._api = api
         self._clock = clock
         self._tell = tell
         self._rules = rules
         self._backoff = backoff
         self._policy = policy
+        self._show = show
         self._failures = 0
         self._checks: dict[AllocationId, Desired] = {}  # what the last pass called equal to it, unconfirmed
         self._disagreed: AllocationId | None = None  # one of which it was wrong
@@ -64,7 +67,7 @@ class Resync:
         self._wrong = 0  # passes in a row with such a disagreement, of those whose checks were answered
         self._task: asyncio.Task[None] | None = None
         self.bulk = policy is not BulkPolicy.OFF
-        self.at = clock.now() if self.bulk else inf
+        self.at = clock.now() + (0.0 if self.bulk else rules.resync_each_seconds)
         self.finished_at: float | None = None  # wall clock
         self.answered = False
 
@@ -72,6 +75,11 @@ class Resync:
     def interval_seconds(self) -> float:
         """How often everything is looked at."""
         return self._rules.resync_bulk_seconds if self.bulk else self._rules.resync_each_seconds
+
+    @property
+    def bulk_at(self) -> float:
+        """When everything is looked at in one request again; infinity: never."""
+        return self.at if self.bulk else inf
 
     def first_look_at(self, now: float) -> float:
         """When an allocation that was never looked at is looked at by itself.
@@ -88,8 +96,8 @@ class Resync:
         return inf if self.bulk else self._jittered(self._rules.resync_each_seconds)
 
     def due(self, now: float) -> bool:
-        """Whether a bulk pass should start."""
-        return self.bulk and self._task is None and now >= self.at
+        """Whether a pass should start."""
+        return self._task is None and now >= self.at
 
     def start(
         self,
@@ -99,17 +107,17 @@ class Resync:
         place: Callable[[Lane], None],
         finished: Callable[[], None],
     ) -> None:
-        """Start a bulk pass; `place` is told of each lane that it touched."""
+        """Start a pass; `place` is told of each lane that it touched."""
 
         async def run() -> None:
             try:
-                await self._pass(lanes, place)
+                await (self._pass(lanes, place) if self.bulk else self._review(lanes))
             finally:
                 self._task = None
                 finished()
 
         self.at = inf
-        self._task = group.create_task(run(), name="bulk resync")
+        self._task = group.create_task(run(), name="resync")
 
     def hurry(self, lanes: Mapping[AllocationId, Lane], place: Callable[[Lane], None]) -> None:
         """Somebody wants a look at everything now. What waits for an outcome or a backoff keeps its time."""
@@ -179,6 +187,12 @@ class Resync:
             "resync_finished", how="bulk", allocations=len(seen), differ=differ, elapsed_seconds=now - begun
         )
 
+    async def _review(self, lanes: Mapping[AllocationId, Lane]) -> None:
+        """Say what each is by now, where each is looked at by itself: in an outage perhaps none is."""
+        async for lane in _each(lanes):
+            self._show(lane)
+        self.at = self._clock.now() + self._rules.resync_each_seconds
+
     def _check(self, lanes: Mapping[AllocationId, Lane], begun: float, place: Callable[[Lane], None]) -> None:
         """Have a few of those that were called in sync looked at."""
         self._checks, self._disagreed, self._agreed = {}, None, False
@@ -207,13 +221,16 @@ class Resync:
         now = self._clock.now()
         if not error.supported and self._policy is BulkPolicy.AUTO:
             self.bulk = False
+            self.at = now + self._rules.resync_each_seconds
         else:
-            # A resync later it is due in any case.
-            self.at = now + min(self._backoff(self._failures, None), self._jittered(self.interval_seconds))
+            # A resync later it is due in any case, unless the server asked for more.
+            wait = min(self._backoff(self._failures, None), self._jittered(self.interval_seconds))
+            wish = error.retry_after_seconds
+            self.at = now + (wait if wish is None else max(wait, self._backoff(1, wish)))
         if not self.bulk or self._failures % FALL_BACK_AFTER == 0:
             async for lane in _each(lanes):
                 # What was never seen is looked at now; the rest is spread, so that it is no wave.
-                seen = lane.compared is not None
+                seen = lane.compared is not None or lane.missing
                 spread = self._clock.uniform(0, self._rules.resync_each_seconds) if seen else 0.0
                 lane.look_at = min(lane.look_at, lane.restraint.allowed_at(now + spread))
                 place(lane)

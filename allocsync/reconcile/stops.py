@@ -49,8 +49,9 @@ class Stops:
 
     def until(self, key: AllocationId, now: float) -> float:
         """Until when this allocation may not be updated; infinity: until that is lifted."""
-        closed = self.windows.closed_seconds(now + self.offset_seconds)
-        return max(self.ordered_until(key), now + closed if closed else -inf, self.budget.turn(key, now))
+        ordered, closed = self.ordered_until(key), self.windows.closed_seconds(now + self.offset_seconds)
+        turn = -inf if ordered > now else self.budget.turn(key, now)  # it could not take its turn
+        return max(ordered, now + closed if closed else -inf, turn)
 
     def ordered_until(self, key: AllocationId) -> float:
         """Likewise, as far as it is held or paused."""

@@ -161,3 +161,7 @@ def test_a_mistake_behind_an_anchor_quarantines_everyone_who_uses_it(write: Writ
 
 
 # What is rejected whole, what is quarantined.
+
+
+def test_allocations_may_be_merged_from_a_mapping_that_stands_there(single: Single) -> None:
+    assert single(HEAD + "allocations:\n  <<: {a: {region: r}}\n").leaves == (("region", "r"),)

@@ -229,3 +229,33 @@ def test_history_is_filtered_by_id_time_and_outcome(tmp_path: Path) -> None:
         assert found(until=WALL) == found(outcomes=frozenset({"not_applied"})) == [("a", "not_applied")]
         assert found(outcomes=frozenset({"void"})) == []
     file.close()
+
+
+def test_a_row_of_a_clock_that_was_wrong_takes_nothing_with_it_and_keeps_nothing(tmp_path: Path) -> None:
+    file, _ = opened(tmp_path)
+
+    def write(at: float) -> None:
+        (sequence,) = file.write([Intent(A, RECORD)], at)
+        file.write([Outcome(A, sequence, "applied", "r")], at)
+
+    for at in (WALL - 60, 1e9, WALL):
+        write(at)
+    assert prune(file, wall=WALL, days=90) == 0, "what is young is kept, whatever stands behind it"
+    assert prune(file, wall=WALL + 100 * DAY_SECONDS, days=90) == 6
+    for at in (WALL, WALL + 900 * DAY_SECONDS, WALL):
+        write(at)
+    assert prune(file, wall=WALL + 100 * DAY_SECONDS, days=90) == 6
+    file.close()
+    with reading.opened(tmp_path) as connection:
+        assert reading.verify(connection).problems == ()
+
+
+def test_history_finds_an_update_by_what_it_put_back_and_by_how_it_ended(tmp_path: Path) -> None:
+    file, _ = opened(tmp_path)
+    file.write([Intent(A, RECORD)], WALL)
+    file.write([Outcome(A, 1, "late_applied", "r"), Outcome(A, 1, "stale_overwrite", "r")], WALL + 1)
+    with reading.opened(tmp_path) as connection:
+        for outcome, number in {"late_applied": 1, "stale_overwrite": 1, "applied": 0}.items():
+            asked = reading.Query(outcomes=frozenset({outcome}))
+            assert len(list(reading.updates(connection, asked))) == number
+    file.close()

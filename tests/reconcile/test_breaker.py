@@ -207,3 +207,15 @@ def test_an_opening_after_another_begins_anew() -> None:
 )
 def test_what_an_answer_says_of_the_api(answer: Snapshot | UpdateAnswer, result: Result | None) -> None:
     assert result_of(answer) is result
+
+
+def test_a_few_that_have_failed_for_days_do_not_hide_that_the_api_is_gone() -> None:
+    breaker: Breaker[int] = Breaker()
+    for number in range(3000):  # of three, and nothing else was asked meanwhile
+        now = 60.0 * number
+        breaker.failed(number % 3, Result.OVERLOADED, begun=now, now=now, keys=10_000)
+        assert not breaker.open
+    breaker.served(now + 1)
+    for number in range(5 * FAILURES):
+        breaker.failed(number, Result.SHUT, begun=now + 2, now=now + 2, keys=10_000)
+    assert breaker.open

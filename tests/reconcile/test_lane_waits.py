@@ -12,6 +12,7 @@ from allocsync.planning.model import (
     Rejected,
     UpdateAnswer,
 )
+from allocsync.reconcile import memory
 from allocsync.reconcile.limiter import Slot
 from allocsync.reconcile.queue import Priority
 from allocsync.reconcile.status import Condition
@@ -205,3 +206,41 @@ def test_one_request_at_a_time() -> None:
     told.post(Accepted(200, None))
     with pytest.raises(ValueError, match="no update is under way"):
         told.post(Accepted(200, None))
+
+
+def test_what_no_body_could_be_built_for_is_sent_once_one_can() -> None:
+    told = Told(wanted(Mode.ENFORCE, **{"urls.vanity.url": "mark.pieces.cloud"}))
+    assert told.look({}).update is None
+    assert told.condition() is Condition.FAILING
+    urls = {**cloud()["urls"], "vanity": {"status": "RUNNING"}}
+    assert told.look({"urls": urls}, at=RESYNC).update is not None
+    assert told.condition() is not Condition.FAILING
+
+
+def test_a_check_that_refuses_an_update_is_not_remembered_over_a_restart_and_is_no_failure() -> None:
+    told = Told()
+    told.update(DIFFERENT)
+    told.post(NotSent("region moved since the plan was reviewed", terminal=True))
+    assert told.look(DIFFERENT, at=100.0).update is None, "nor is it asked for again"
+    assert told.condition() is Condition.FAILING
+    assert memory.dump(told.lane, 0.0) is None
+
+
+def test_an_update_that_finds_nothing_there_makes_it_missing_and_not_failing() -> None:
+    told = Told()
+    told.update(DIFFERENT)
+    told.post(Rejected(410, "410 Cloud not found", terminal=True))
+    assert told.condition() is Condition.MISSING
+    assert told.lane.turn().at == RULES.missing_first_seconds
+
+
+def test_a_bulk_answer_that_is_equal_ends_the_doubt_and_the_wait_for_a_status() -> None:
+    told = Told()
+    told.look({**DIFFERENT, "status": {"cloud": "PENDING"}})
+    doubts = []
+    for at, shown in (50.0, {"region": "y", "version": "1"}), (60.0, A):
+        told.lane.listed(cloud(**shown), begun=at, now=at)
+        doubts.append(told.lane.suspected)
+    assert doubts == [True, False]
+    told.look({**DIFFERENT, "status": {"cloud": "PENDING"}}, at=5000.0)
+    assert told.condition() is Condition.PENDING, "it has not been so all the while"

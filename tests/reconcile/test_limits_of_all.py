@@ -2,6 +2,7 @@
 
 import asyncio
 from itertools import pairwise
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from allocsync.planning.windows import parse_windows
 from allocsync.reconcile.budget import HOUR, Budget
 from allocsync.reconcile.rules import Rules
 from allocsync.reconcile.status import Condition
+from allocsync.reconcile.stops import Pause, Stops
 from tests.reconcile.scripted import KEYS, Run, ScriptedApi, generation
 
 ONE = AllocationId("one")
@@ -124,3 +126,13 @@ async def test_many_that_were_planned_for_the_last_token_are_stopped_just_before
         assert len(run.kinds("update_intended")) > 1, "several were about to leave"
         assert len(api.posts) == 1
         assert [outcome for _, outcome in run.journal.outcomes].count("not_sent") >= 1
+
+
+def test_what_is_held_or_paused_takes_no_turn_from_those_that_wait_for_the_budget() -> None:
+    budget = Budget(3)
+    for now in (0.0, 100.0, 200.0):
+        budget.spend(ONE, now)
+    held, paused, waiting = AllocationId("held"), AllocationId("paused"), AllocationId("waiting")
+    pause = Pause(until=9e9, ends_at=9e9, ends="later", reason="r", owner="o")
+    stops = Stops(budget=budget, held={held}, pauses={paused: pause})
+    assert [stops.until(key, 300.0) for key in (held, paused, waiting)] == [inf, 9e9, 3660.0]

@@ -7,6 +7,7 @@ import pytest
 from allocsync.planning.model import AllocationId
 from allocsync.planning.record import IntentRecord
 from allocsync.reconcile.loop import IDLE_SECONDS, STALL_SECONDS
+from allocsync.reconcile.status import Condition
 from tests.reconcile.scripted import KEYS, Run, ScriptedApi, generation
 from tests.reconcile.troubled import now
 
@@ -72,3 +73,48 @@ async def test_a_dispatcher_that_has_died_is_a_stall_within_a_minute() -> None:
     await asyncio.sleep(IDLE_SECONDS + STALL_SECONDS + 1)
     assert running.cancelled()
     assert "the dispatcher has not turned for" in str(run.loop.status().stalled)
+
+
+async def test_an_update_that_the_end_cuts_off_is_unknown_and_not_under_way() -> None:
+    api = ScriptedApi()
+    api.post_seconds = lambda _: 60.0
+    async with Run(api) as run:
+        run.loop.adopt(generation("wanted", KEYS[:3]))
+        await asyncio.sleep(5)
+        assert len(api.posts) == 3
+    assert run.count(Condition.UNKNOWN) == len(run.journal.open) == 3
+    (reason,) = {row.reason for row in run.loop.allocations()}
+    assert reason == "allocsync ended before the answer came; nothing is sent before a read-back"
+
+
+async def test_a_disk_that_takes_minutes_is_no_stall() -> None:
+    api = ScriptedApi()
+    async with Run(api) as run:
+        quick = run.journal.intent
+
+        async def intent(allocation: AllocationId, record: IntentRecord) -> int:
+            await asyncio.sleep(100)
+            return await quick(allocation, record)
+
+        run.journal.intent = intent  # type: ignore[method-assign]
+        run.loop.adopt(generation())
+        await asyncio.sleep(95)
+        assert api.looks
+        assert not api.posts, "the disk is at work"
+        assert run.loop.status().stalled is None
+        run.journal.intent = quick  # type: ignore[method-assign]
+
+
+async def test_nothing_to_follow_is_waited_for_and_not_asked_about_all_the_time() -> None:
+    run = Run(ScriptedApi())
+    asked = 0
+
+    def look() -> float:
+        nonlocal asked
+        asked += 1
+        return asyncio.get_running_loop().time()
+
+    run.loop._clock.now = look  # type: ignore[method-assign]  # noqa: SLF001 - each turn of the dispatcher asks
+    async with run:
+        await asyncio.sleep(600)
+        assert 2 * 600 / IDLE_SECONDS <= asked < 1000

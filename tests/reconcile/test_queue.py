@@ -163,3 +163,13 @@ def test_rescheduling_for_ever_does_not_grow_the_queue() -> None:
     assert len(queue._delayed) < 100  # noqa: SLF001 - the bound is the point
     assert queue.take(Slot.READ, 1e6) == "a"
     assert queue.take(Slot.READ, 1e6) is None
+
+
+def test_what_is_due_and_scheduled_again_and_again_where_nothing_is_taken_does_not_grow_the_queue() -> None:
+    queue: Queue[str] = Queue()
+    for at in range(10_000):
+        queue.schedule("a", Turn(float(at), Slot.READ, Priority.RESYNC))
+        assert queue.due(Slot.READ, float(at)) == 1
+    assert len(queue._due[Slot.READ][Priority.RESYNC]) < 100  # noqa: SLF001 - the bound is the point
+    assert queue.take(Slot.READ, 1e6) == "a"
+    assert queue.take(Slot.READ, 1e6) is None

@@ -252,3 +252,25 @@ async def test_the_same_update_is_stopped_by_the_rail_alone_when_only_the_rail_c
         (finished,) = run.kinds("update_finished")
         assert "ALLOCSYNC_MAX_CHANGES_PERCENT" in str(finished.fields["reason"])
         assert not api.posts
+
+
+@pytest.mark.parametrize("broken", [1, len(KEYS)])
+async def test_what_is_held_is_not_sent_when_a_mistake_in_it_puts_it_into_quarantine(broken: int) -> None:
+    api = ScriptedApi()
+    async with Run(api, rail=RAIL) as run:
+        run.loop.adopt(edited(0))
+        await asyncio.sleep(5)
+        run.loop.adopt(edited(len(KEYS)))
+        await asyncio.sleep(5)
+        assert run.count(Condition.HELD) == len(KEYS)
+        wanted = {
+            key: each for key, each in edited(len(KEYS)).allocations.items() if key not in KEYS[:broken]
+        }
+        quarantined = dict.fromkeys(KEYS[:broken], ("no such field",))
+        run.loop.adopt(Generation("with a mistake", wanted, quarantined))
+        looks = len(api.looks)
+        await asyncio.sleep(3600)
+        assert len(api.looks) > looks
+        assert not api.posts, "nobody has approved it"
+        assert run.count(Condition.IN_SYNC) == broken, "what was in force before is in force again"
+        assert run.count(Condition.HELD) == len(KEYS) - broken

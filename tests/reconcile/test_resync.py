@@ -1,6 +1,7 @@
 """The pass over everything beside what else goes on: edits in mid-answer, and who keeps their time."""
 
 import asyncio
+from collections import Counter
 
 import pytest
 
@@ -91,6 +92,7 @@ async def test_a_check_that_failed_is_no_agreement_even_where_that_is_forgiven(*
         rules=RULES,
         backoff=lambda _failures, _after: 1.0,
         policy=BulkPolicy.AUTO,
+        show=lambda _: None,
     )
     assert told.lane.desired is not None
     resync._checks[ID] = told.lane.desired  # noqa: SLF001 - what a pass would have left
@@ -156,6 +158,36 @@ async def test_nor_does_it_hurry_what_an_earlier_process_left_open() -> None:
         rules=RULES,
         backoff=lambda _failures, _after: 1.0,
         policy=BulkPolicy.OFF,
+        show=lambda _: None,
     )
     resync.hurry({ID: lane}, lambda _: None)
     assert lane.turn().at == now() + RULES.settle_seconds
+
+
+async def test_in_an_outage_nothing_is_called_in_sync_for_longer_than_three_resyncs() -> None:
+    api = ScriptedApi(bulk=False)
+    async with Run(api) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(60)
+        assert run.count(Condition.IN_SYNC) == len(KEYS)
+        api.on_snapshot = lambda _: Failed("refused")
+        await asyncio.sleep(5 * run.loop._rules.resync_each_seconds)  # noqa: SLF001 - as it has it
+        assert run.loop.status().breakers_open["read"]
+        assert run.count(Condition.IN_SYNC) == 0
+        rows = Counter(row.condition for row in run.loop.allocations())
+        assert rows == Counter(
+            {name: number for name, number in run.loop.status().conditions.items() if number}
+        )
+
+
+async def test_one_that_is_missing_is_not_looked_at_more_often_because_bulk_reads_fail() -> None:
+    api = ScriptedApi()
+    del api.truth[KEYS[0]]
+    async with Run(api) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(600)
+        api.bulk_error = BulkUnavailable("504", supported=True)
+        before = len([key for _, key in api.looks if key == KEYS[0]])
+        await asyncio.sleep(3600)
+        assert len(run.kinds("bulk_unavailable")) > 30
+        assert len([key for _, key in api.looks if key == KEYS[0]]) - before < 20

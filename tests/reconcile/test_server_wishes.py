@@ -147,3 +147,19 @@ async def test_an_update_of_unknown_outcome_is_read_back_whatever_the_server_wis
         assert len(api.posts) == 1
         await asyncio.sleep(WISH_SECONDS)
         assert len(api.posts) == 2
+
+
+async def test_a_bulk_read_comes_no_sooner_than_the_server_asked_for() -> None:
+    api = ScriptedApi()
+    async with Run(api) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(5)
+        api.bulk_error = BulkUnavailable("429", supported=True, retry_after_seconds=WISH_SECONDS)
+        run.loop.sync()
+        await asyncio.sleep(0.5)
+        assert run.kinds("bulk_unavailable")
+        before = api.lists
+        await asyncio.sleep(WISH_SECONDS - 1)
+        assert api.lists == before
+        await asyncio.sleep(2)
+        assert api.lists == before + 1
