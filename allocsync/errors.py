@@ -61,12 +61,22 @@ class ApiError(AllocsyncError):
 class BulkUnavailable(ApiError):  # noqa: N818 - a finding that the loop acts on, not an accident
     """`GET /allocations` gave no usable answer; `supported` is False where the server has no such route.
 
-    `retry_after_seconds` is what it asked for, if it did.
+    `status` and `retry_after_seconds` are what it answered, if it did; `asked` is False where it was not.
     """
 
-    def __init__(self, reason: str, *, supported: bool, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        supported: bool,
+        status: int | None = None,
+        retry_after_seconds: float | None = None,
+        asked: bool = True,
+    ) -> None:
         super().__init__(reason)
         self.supported = supported
+        self.status = status
+        self.asked = asked
         self.retry_after_seconds = retry_after_seconds
 
 

@@ -160,6 +160,7 @@ class AllocationClient:
             raise BulkUnavailable(
                 answers.reason_of(answer, answer.problem),
                 supported=supported,
+                status=answer.status,
                 retry_after_seconds=answer.retry_after_seconds,
             )
         records = Records(answer.chunks, max_record_bytes=self._max_answer_bytes)
@@ -172,7 +173,8 @@ class AllocationClient:
                 else:
                     clouds = await asyncio.to_thread(records.take, RECORDS_PER_STEP)
             except wire.WireError as error:
-                raise BulkUnavailable(f"200 OK, but the body is unusable: {error}", supported=True) from error
+                unusable = f"200 OK, but the body is unusable: {error}"
+                raise BulkUnavailable(unusable, supported=True, status=HTTPStatus.OK) from error
             for cloud in clouds:
                 yield cloud
             if len(clouds) < RECORDS_PER_STEP:

@@ -25,17 +25,9 @@ def prune(file: JournalFile, *, wall: float, days: float = DAYS, most_bytes: int
         ValueError: neither, because of damage.
     """
     connection, begin = file.connection, file.anchor
-    before = wall - days * DAY_SECONDS
-    if file.bytes() > most_bytes:
-        before = wall - KEPT_SECONDS
-    # One row of a clock that was wrong must not take what is young with it, nor keep what is old for ever.
-    kept = connection.execute(
-        "SELECT sequence FROM entries WHERE at BETWEEN ? AND ? OR sequence > ? ORDER BY sequence LIMIT 1",
-        (min(before, wall - KEPT_SECONDS), wall + DAY_SECONDS, begin.sequence + ROWS_AT_ONCE),
-    ).fetchone()
-    found = connection.execute("SELECT max(sequence) FROM entries").fetchone() if kept is None else None
-    old = begin.sequence if found is None or found[0] is None else found[0]
-    last = _settled_prefix(connection, old if kept is None else kept[0] - 1)
+    most_days = 0.0 if file.bytes() > most_bytes else days
+    before = wall - max(most_days * DAY_SECONDS, KEPT_SECONDS)
+    last = _settled_prefix(connection, _old_prefix(connection, begin.sequence, before, wall))
     if last <= begin.sequence:
         return 0
     with file.transaction():
@@ -48,6 +40,23 @@ def prune(file: JournalFile, *, wall: float, days: float = DAYS, most_bytes: int
     file.anchor = Head(last, end)
     connection.execute("PRAGMA incremental_vacuum").fetchall()
     return last - begin.sequence
+
+
+def _old_prefix(connection: sqlite3.Connection, begin: int, before: float, wall: float) -> int:
+    """The longest prefix of old rows, some thousand at most.
+
+    A row of a clock that was wrong must not take what is young with it, nor keep what is old for ever: one
+    from more than a day ahead goes with an old one after it, and is no reason to cut or to stop.
+    """
+    (young,) = connection.execute(
+        "SELECT min(sequence) FROM entries WHERE sequence <= ? AND at BETWEEN ? AND ?",
+        (begin + ROWS_AT_ONCE, before, wall + DAY_SECONDS),
+    ).fetchone()
+    (old,) = connection.execute(
+        "SELECT max(sequence) FROM entries WHERE sequence < ? AND at < ?",
+        (begin + ROWS_AT_ONCE + 1 if young is None else young, before),
+    ).fetchone()
+    return begin if old is None else int(old)
 
 
 def _settled_prefix(connection: sqlite3.Connection, last: int) -> int:

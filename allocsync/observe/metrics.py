@@ -159,7 +159,8 @@ class Metrics:
 
     def _bulk_unavailable(self, event: Event) -> None:
         self._count("bulk_unavailable_total")
-        self._count("api_requests_total", "list", _code(event.fields.get("status")))
+        if event.fields.get("asked", True):
+            self._count("api_requests_total", "list", _code(event.fields.get("status")))
 
     def _breaker_opened(self, event: Event) -> None:
         self._count("breaker_openings_total", str(event.fields.get("lane")))

@@ -15,6 +15,8 @@ from typing import NewType, TypeAlias
 
 AllocationId = NewType("AllocationId", str)
 
+_GONE = 410
+
 
 @dataclass(frozen=True, slots=True)
 class NumberLiteral:
@@ -126,6 +128,11 @@ class Rejected:
     reason: str
     terminal: bool
     retry_after_seconds: float | None = None
+
+    @property
+    def gone(self) -> bool:
+        """Whether it says that there is no such allocation."""
+        return self.status == _GONE
 
 
 @dataclass(frozen=True, slots=True)

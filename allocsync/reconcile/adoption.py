@@ -7,7 +7,7 @@ once these are verified it is let through as if somebody had approved it.
 Left out: when a generation is held (`planning.guard`, `rails`) and what a lane makes of a wish (`lane`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from allocsync.errors import NotHeldError
 from allocsync.planning.guard import DIGITS, Ruling, in_force
@@ -50,6 +50,7 @@ class Adoption:
         self._place = place
         self._wake = wake
         self.canaries = Canaries(lanes=lanes, shown=shown, place=place)
+        self._stood: dict[AllocationId, Desired | None] = {}  # what held of each before the rail held it
         self.generation: Generation | None = None
         self.since: float | None = None
         self.held_since: float | None = None
@@ -71,6 +72,7 @@ class Adoption:
         ruling = self._rails.judge(generation, now, approved=approved, whole=whole)
         self.canaries.watch(ruling.canaries)
         withheld = before.withheld if before else frozenset()
+        self._remember(ruling.withheld - withheld)
         freed, ruled = withheld - ruling.withheld, withheld | ruling.withheld
         wanted = in_force(self._rails.baseline, generation, ruling)
         changed = removed = 0
@@ -87,6 +89,7 @@ class Adoption:
         for key in [key for key in self._lanes if key not in wanted]:
             if key not in generation.quarantined:
                 removed += self._want(self._lanes[key], None, generation, now, freed=False)
+        self._stood = {key: stood for key, stood in self._stood.items() if key in ruling.withheld}
         anew = self.digest != generation.digest
         self.generation, self.since = generation, self._clock.wall()
         self._wake()
@@ -104,6 +107,13 @@ class Adoption:
                 quarantined=len(generation.quarantined),
                 files=generation.files,
             )
+
+    def _remember(self, withheld: Iterable[AllocationId]) -> None:
+        """What is in force of those that are held from now on: a restart knows only the baseline of it."""
+        for key in withheld:
+            lane = self._lanes.get(key)
+            stood = None if lane is None else lane.desired
+            self._stood[key] = self._rails.baseline.get(key) if stood is None else stood
 
     def _held(self, ruling: Ruling, *, anew: bool) -> None:
         if not anew:
@@ -127,7 +137,7 @@ class Adoption:
         if problems and lane.desired is not None:
             if not freed:
                 return False  # its last good version stays in force
-            desired = self._rails.baseline.get(lane.id)  # what the rail held never was
+            desired = self._stood[lane.id]  # what the rail held never was in force
         differs = lane.desired != desired
         lane.want(desired, now=now, problems=problems)
         if differs and lane.compared is None and not lane.missing and lane.intent is None:

@@ -6,6 +6,7 @@ first; it is sent once. Whatever the API answers is an outcome that the lane jud
 Left out: which allocation and when (`loop`), and every judgement (`lane`).
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from math import inf
 from typing import Protocol
@@ -103,9 +104,8 @@ class Cycle:
             await self._send(lane, decision.update, name)
             return True
         finally:
-            if lane.state is State.POSTING and lane.intent is not None:  # cut off by the end
-                lane.past.unknown(lane.intent, self._clock.now())
-                lane.state, lane.restraint.error = State.SETTLING, "allocsync ended before the answer came"
+            if lane.state is State.POSTING:  # the end came while it was being recorded
+                lane.withdraw("allocsync ended before it was sent", now=self._clock.now(), delay_seconds=0.0)
             self._deadlines.pop(lane.id, None)
             self._admission.release(lane, held, self._clock.now())
 
@@ -170,7 +170,12 @@ class Cycle:
         self._keeper.spend(lane.id)
         begun = self._clock.now()
         self._deadlines[lane.id] = begun + self._rules.post_deadline_seconds
-        answer = await self._api.update(lane.id, update.body)
+        try:
+            answer = await self._api.update(lane.id, update.body)
+        except asyncio.CancelledError:
+            lane.past.unknown(intent, self._clock.now())
+            lane.state, lane.restraint.error = State.SETTLING, "allocsync ended before the answer came"
+            raise
         self._answered(lane, intent, answer, begun)
         self._finished(lane, update, name, answer, self._clock.now() - begun)
 

@@ -19,7 +19,7 @@ pause_lifted         scope, by
 pause_ended          scope
 resync_started       how (bulk get), allocations
 resync_finished      how, allocations, differ, elapsed_seconds
-bulk_unavailable     reason, supported
+bulk_unavailable     reason, supported, status, asked (whether a request was made)
 breaker_opened       lane (read write), reason: nothing succeeds, one probe an interval goes from now on
 breaker_closed       lane, open_seconds, probes
 probe_started        lane

@@ -128,7 +128,7 @@ class Lane:
     def _looked_missing(self, begun: float, now: float) -> Decision:
         findings = self.past.gone(now)
         self.state, self.missing = State.IDLE, True
-        self.read_failures = self.restraint.failures = 0
+        self.read_failures, self.restraint.failures, self.restraint.terminal = 0, 0, ()
         self.pending_since, self.changes, self.compared, self.observed_at = None, (), None, begun
         probe = min(self.rules.missing_first_seconds * 2**self.probes, self.rules.missing_most_seconds)
         self.probes += 1
@@ -232,8 +232,8 @@ class Lane:
     def withdraw(self, reason: str, *, now: float, delay_seconds: float) -> None:
         """The update did not leave: rebuilt at once; twice in a row, edits aside, counts as a failure."""
         self.past.intent, self.state, self.look_at = None, State.IDLE, now
-        self.rebuilt += not self.edited
-        if self.rebuilt > 1:
+        self.rebuilt += 1
+        if self.rebuilt > 1 and not self.edited:
             self.rebuilt = 0
             self.restraint.fail(reason, now + delay_seconds)
             self.look_at = now + delay_seconds
@@ -264,12 +264,12 @@ class Lane:
                 self.restraint.failures, self.restraint.error = 0, ""
                 self.past.accepted(intent, now)
                 self._rest(now + confirm_seconds, now)
-            case model.Rejected(status=410):
-                self._looked_missing(now, now)
             case model.Rejected(terminal=True) | model.NotSent(terminal=True):
                 by = By.API if isinstance(answer, model.Rejected) else By.CHECK
                 self.restraint.refuse(self.changes, answer.reason, now + self.rules.terminal_seconds, by)
-                self._rest(now + min(resync_seconds, self.rules.terminal_seconds), now)
+                self.missing = isinstance(answer, model.Rejected) and answer.gone
+                wait = self.rules.missing_first_seconds if self.missing else self.rules.terminal_seconds
+                self._rest(now + min(resync_seconds, wait), now)
             case _:
                 wish = answer.retry_after_seconds if isinstance(answer, model.Rejected) else None
                 self.restraint.fail(answer.reason, until, wish)

@@ -272,7 +272,7 @@ class Loop:
             limits={slot.value: int(slots.limit) for slot, slots in self._limiter.slots.items()},
             most={slot.value: slots.most for slot, slots in self._limiter.slots.items()},
             breakers_open={slot.value: slots.breaker.open for slot, slots in self._limiter.slots.items()},
-            last_full_look=self._last_full_look(now),
+            last_full_look=self._last_full_look(),
             first_answer_seen=self._answered or self._resync.answered,
             stalled=self._stalled(now),
             stopping=self._stopping,
@@ -283,12 +283,11 @@ class Loop:
             pauses=self.pauses.ends(),
         )
 
-    def _last_full_look(self, now: float) -> float | None:
+    def _last_full_look(self) -> float | None:
         """Since when (wall clock) every allocation has been looked at, as far as looks succeed."""
-        if self._resync.bulk:
+        if self._resync.bulk and not self._resync.failing:
             return self._resync.finished_at
-        oldest = min((lane.observed_at for lane in self._lanes.values()), default=-inf)
-        return None if oldest == -inf else self._clock.wall() + oldest - now
+        return report.looked_at(self._lanes, self._moment())
 
     def _stalled(self, now: float) -> str | None:
         lag = now - self._turned_at - IDLE_SECONDS

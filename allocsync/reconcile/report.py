@@ -55,6 +55,15 @@ def allocations(
 def allocation(lane: Lane, shown: Shown, moment: Moment) -> AllocationStatus:
     """One allocation."""
     condition, reason = project(lane, moment.now, moment.resync_seconds)
-    looked_at = lane.desired is not None and lane.desired.mode is not Mode.SUSPEND and lane.intent is None
-    next_look = min(lane.turn().at, moment.bulk_at) if looked_at else lane.turn().at
+    by_bulk = _is_looked_at(lane) and lane.intent is None
+    next_look = min(lane.turn().at, moment.bulk_at) if by_bulk else lane.turn().at
     return AllocationStatus(lane.id, condition, reason, shown.since, moment.at(next_look))
+
+
+def looked_at(lanes: Mapping[AllocationId, Lane], moment: Moment) -> float | None:
+    """Since when (wall clock) each that is looked at at all has been; None: not each has."""
+    return moment.at(min((lane.observed_at for lane in lanes.values() if _is_looked_at(lane)), default=inf))
+
+
+def _is_looked_at(lane: Lane) -> bool:
+    return lane.desired is not None and lane.desired.mode is not Mode.SUSPEND

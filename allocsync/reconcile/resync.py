@@ -60,6 +60,7 @@ class Resync:
         self._policy = policy
         self._show = show
         self._failures = 0
+        self._asked_until = -inf  # the server asked for no bulk read before
         self._checks: dict[AllocationId, Desired] = {}  # what the last pass called equal to it, unconfirmed
         self._disagreed: AllocationId | None = None  # one of which it was wrong
         self._agreed = False  # of one it was right
@@ -75,6 +76,11 @@ class Resync:
     def interval_seconds(self) -> float:
         """How often everything is looked at."""
         return self._rules.resync_bulk_seconds if self.bulk else self._rules.resync_each_seconds
+
+    @property
+    def failing(self) -> bool:
+        """Whether the latest bulk read failed."""
+        return bool(self._failures)
 
     @property
     def bulk_at(self) -> float:
@@ -124,7 +130,7 @@ class Resync:
         now = self._clock.now()
         if self.bulk:
             if self._task is None:
-                self.at = now
+                self.at = max(now, self._asked_until)
             else:
                 self._hurried = True  # the pass under way began too early to count
             return
@@ -156,7 +162,7 @@ class Resync:
             self._wrong = self._wrong + 1 if self._disagreed else 0
         if self._wrong == WRONG_IN_A_ROW:
             reason = f"what it says of {self._disagreed} is not what GET /allocation/{{id}} says"
-            await self._failed(BulkUnavailable(reason, supported=False), lanes, place)
+            await self._failed(BulkUnavailable(reason, supported=False, asked=False), lanes, place)
             return
         begun = self._clock.now()
         self._tell("resync_started", how="bulk", allocations=len(lanes))
@@ -217,7 +223,13 @@ class Resync:
         self, error: BulkUnavailable, lanes: Mapping[AllocationId, Lane], place: Callable[[Lane], None]
     ) -> None:
         self._failures += 1
-        self._tell("bulk_unavailable", reason=str(error), supported=error.supported)
+        self._tell(
+            "bulk_unavailable",
+            reason=str(error),
+            supported=error.supported,
+            status=error.status,
+            asked=error.asked,
+        )
         now = self._clock.now()
         if not error.supported and self._policy is BulkPolicy.AUTO:
             self.bulk = False
@@ -226,7 +238,12 @@ class Resync:
             # A resync later it is due in any case, unless the server asked for more.
             wait = min(self._backoff(self._failures, None), self._jittered(self.interval_seconds))
             wish = error.retry_after_seconds
-            self.at = now + (wait if wish is None else max(wait, self._backoff(1, wish)))
+            if wish is not None:
+                wait = max(wait, self._backoff(1, wish))
+                self._asked_until = now + wait
+                if wait > self.interval_seconds:
+                    self._failures = FALL_BACK_AFTER  # as many would not be sooner
+            self.at = now + wait
         if not self.bulk or self._failures % FALL_BACK_AFTER == 0:
             async for lane in _each(lanes):
                 # What was never seen is looked at now; the rest is spread, so that it is no wave.

@@ -164,7 +164,7 @@ async def test_a_server_without_the_route_is_told_from_one_that_fails(
     async with raw_server(answering(http(status, b"Route not found"))) as server:
         with pytest.raises(BulkUnavailable, match=rf"{status} .*: Route not found") as caught:
             await listed(server)
-    assert caught.value.supported is supported
+    assert (caught.value.supported, caught.value.status, caught.value.asked) == (supported, status, True)
     assert len(server.requests) == 1
 
 

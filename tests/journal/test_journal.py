@@ -245,6 +245,9 @@ def test_a_row_of_a_clock_that_was_wrong_takes_nothing_with_it_and_keeps_nothing
     for at in (WALL, WALL + 900 * DAY_SECONDS, WALL):
         write(at)
     assert prune(file, wall=WALL + 100 * DAY_SECONDS, days=90) == 6
+    for at in (WALL, WALL + 1):
+        write(at)
+    assert prune(file, wall=WALL - 5 * DAY_SECONDS, days=90) == 0, "this time it is today's clock"
     file.close()
     with reading.opened(tmp_path) as connection:
         assert reading.verify(connection).problems == ()

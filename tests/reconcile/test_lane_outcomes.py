@@ -136,7 +136,13 @@ def test_what_is_held_back_twice_in_a_row_waits_as_after_a_failure_but_not_becau
         told.lane.want(wanted(region=region, version="1"), now=now)
         told.lane.withdraw("the desired state changed", now=now, delay_seconds=9.0)
         assert told.lane.turn().at == now
-    for now, look_at in ((3, 3), (4, 13)):
+    update = told.update(DIFFERENT, at=3)
+    late = 3 + RULES.fresh_seconds + 1
+    assert told.lane.recheck(update, late, commit_seconds=1.0) is None, "as after any that was held back"
+    told.lane.withdraw("the snapshot is too old", now=3, delay_seconds=9.0)
+    assert told.lane.turn().at == 12
+    told = Told()
+    for now, look_at in ((0, 0), (1, 10)):
         told.update(DIFFERENT, at=now)
         told.lane.withdraw("the snapshot is too old", now=now, delay_seconds=9.0)
         assert told.lane.turn().at == look_at

@@ -232,6 +232,12 @@ def test_an_update_that_finds_nothing_there_makes_it_missing_and_not_failing() -
     told.post(Rejected(410, "410 Cloud not found", terminal=True))
     assert told.condition() is Condition.MISSING
     assert told.lane.turn().at == RULES.missing_first_seconds
+    assert told.look(DIFFERENT, at=60.0).update is None, (
+        "a server that says both is not asked again and again"
+    )
+    assert told.condition() is Condition.FAILING
+    assert told.look(Missing(), at=120.0).update is None
+    assert told.look(DIFFERENT, at=180.0).update is not None, "it was gone and is back"
 
 
 def test_a_bulk_answer_that_is_equal_ends_the_doubt_and_the_wait_for_a_status() -> None:

@@ -118,3 +118,20 @@ async def test_nothing_to_follow_is_waited_for_and_not_asked_about_all_the_time(
     async with run:
         await asyncio.sleep(600)
         assert 2 * 600 / IDLE_SECONDS <= asked < 1000
+
+
+async def test_an_update_that_the_end_finds_still_at_the_disk_is_not_unknown() -> None:
+    api = ScriptedApi()
+    async with Run(api) as run:
+
+        async def intent(allocation: AllocationId, record: IntentRecord) -> int:
+            await asyncio.sleep(1000)
+            raise AssertionError(allocation, record)
+
+        run.journal.intent = intent  # type: ignore[method-assign]
+        run.loop.adopt(generation("wanted", KEYS[:3]))
+        await asyncio.sleep(5)
+        assert api.looks
+    assert not api.posts
+    assert run.count(Condition.PENDING) == 3
+    assert run.kinds("stopped")[0].fields["open_intents"] == 0

@@ -274,3 +274,23 @@ async def test_what_is_held_is_not_sent_when_a_mistake_in_it_puts_it_into_quaran
         assert not api.posts, "nobody has approved it"
         assert run.count(Condition.IN_SYNC) == broken, "what was in force before is in force again"
         assert run.count(Condition.HELD) == len(KEYS) - broken
+
+
+async def test_what_was_in_force_beside_the_baseline_stays_when_a_mistake_is_made_in_what_is_held() -> None:
+    one, api = KEYS[0], ScriptedApi()
+    async with Run(api, rail=RAIL) as run:
+        run.loop.adopt(edited(0))
+        await asyncio.sleep(5)
+        run.loop.adopt(edited(1))
+        await asyncio.sleep(30)
+        assert api.truth[one]["region"] == "edited"
+        run.loop.adopt(edited(len(KEYS)))
+        await asyncio.sleep(5)
+        wanted = {key: each for key, each in edited(len(KEYS)).allocations.items() if key != one}
+        run.loop.adopt(Generation("with a mistake", wanted, {one: ("no such field",)}))
+        await asyncio.sleep(3600)
+        assert len(api.posts) == 1
+        assert run.count(Condition.IN_SYNC) == 1
+        run.loop.adopt(edited(len(KEYS)))
+        await asyncio.sleep(3600)
+        assert len(api.posts) == 1

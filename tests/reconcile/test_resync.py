@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from allocsync.errors import BulkUnavailable
-from allocsync.planning.model import AllocationId, Cloud, Failed, OutcomeUnknown
+from allocsync.planning.model import AllocationId, Cloud, Desired, Failed, Generation, Mode, OutcomeUnknown
 from allocsync.planning.record import OpenIntent
 from allocsync.reconcile import memory
 from allocsync.reconcile.resync import BulkPolicy, Resync
@@ -191,3 +191,20 @@ async def test_one_that_is_missing_is_not_looked_at_more_often_because_bulk_read
         await asyncio.sleep(3600)
         assert len(run.kinds("bulk_unavailable")) > 30
         assert len([key for _, key in api.looks if key == KEYS[0]]) - before < 20
+
+
+@pytest.mark.parametrize("bulk", [BulkPolicy.OFF, BulkPolicy.AUTO])
+async def test_everything_counts_as_looked_at_where_only_what_is_suspended_is_not(bulk: BulkPolicy) -> None:
+    api = ScriptedApi()
+    api.bulk_error = BulkUnavailable("503", supported=True)
+    wanted = {
+        **generation("live").allocations,
+        KEYS[0]: Desired(KEYS[0], (("region", "live"),), Mode.SUSPEND),
+    }
+    async with Run(api, bulk=bulk) as run:
+        run.loop.adopt(Generation("one is suspended", wanted))
+        await asyncio.sleep(2000)
+        looked_at = run.loop.status().last_full_look
+        assert looked_at is not None
+        longest = 2.2 * run.loop._rules.resync_each_seconds  # noqa: SLF001 - as it has it
+        assert 1e9 + now() - longest <= looked_at <= 1e9 + now()

@@ -163,3 +163,18 @@ async def test_a_bulk_read_comes_no_sooner_than_the_server_asked_for() -> None:
         assert api.lists == before
         await asyncio.sleep(2)
         assert api.lists == before + 1
+
+
+async def test_where_bulk_reads_are_not_wanted_for_minutes_everything_is_looked_at_by_itself() -> None:
+    api = ScriptedApi()
+    api.bulk_error = BulkUnavailable("429", supported=True, retry_after_seconds=WISH_SECONDS)
+    async with Run(api) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(5)
+        assert {key for _, key in api.looks} == {*KEYS}
+        for _ in range(10):
+            run.loop.sync()
+            await asyncio.sleep(10)
+        assert api.lists == 1, "nor does an order make it come sooner"
+        await asyncio.sleep(WISH_SECONDS)
+        assert api.lists == 2
