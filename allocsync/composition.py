@@ -4,6 +4,7 @@ Left out: the life of the process (`daemon`), and what a command prints (`cli`).
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -49,7 +50,7 @@ async def open_api(settings: Settings) -> AsyncIterator[AllocationClient]:
 
 def locator_of(settings: Settings) -> Locator:
     """What finds the server with `api_url: auto`; which one it was is remembered where there is state."""
-    there = settings.state_dir.is_dir()
+    there = os.path.isdir(settings.state_dir)  # noqa: PTH112 - False where it is closed to us, too
     return Locator(home=Path.home(), remembered=settings.state_dir / REMEMBERED if there else None)
 
 

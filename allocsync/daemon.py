@@ -68,6 +68,7 @@ class Daemon:
         self._credentials = credentials_of(settings)
         self._api: AllocationClient | None = None
         self._told: frozenset[str] = frozenset()  # settings of which a change was told
+        self._wrong: list[str] = []  # what was told of settings that do not hold
         self._rejection: Rejection | None = None
         self._clock = SystemClock()
         self._logger: FilteringBoundLogger = logs.configure(
@@ -206,9 +207,12 @@ class Daemon:
             credentials = credentials_of(settings)
             token = listen_token.held(self.settings.state_dir, settings.listen_token)
         except SettingsError as error:
-            for line in str(error).splitlines():
+            lines = str(error).splitlines()
+            for line in lines if lines != self._wrong else ():
                 self._say("settings_rejected", level="error", problem=line, note="what was read before stays")
+            self._wrong = lines
             return
+        self._wrong = []
         changed = settings.differences(self.settings)
         if changed != self._told:
             self._told = changed

@@ -91,7 +91,7 @@ def from_yaml(names: Collection[str], file: Path, problems: list[str]) -> dict[s
     """Read `name: scalar` lines; whatever is wrong is added to `problems`."""
     try:
         root = yaml.compose(_read_text(file), Loader=yaml.SafeLoader)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except (OSError, ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
         problems.append(f"the settings file {shown(file)} cannot be read: {_why(error)}")
         return {}
     if root is None:

@@ -12,6 +12,7 @@ Left out: flags as such (`cli.options`), and whether what a setting points at an
 """
 
 import difflib
+import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, get_args
@@ -282,13 +283,17 @@ def _absent(name: str, given: Mapping[str, Given]) -> Iterator[str]:
     value, origin = Settings.model_fields[name].default, "the default"
     if name in given:
         value, origin = given[name].value, given[name].origin
-    if not Path(value).exists():
-        yield (
-            f"{variable_name(name)}={shown(value)}: no such file or directory ({origin}). "
-            "Create it, or see `allocsync validate --help`."
-        )
+    try:
+        Path(value).stat()
+    except (OSError, ValueError) as error:
+        why = (getattr(error, "strerror", None) or str(error)).lower()
+        do = "Create it" if isinstance(error, FileNotFoundError) else "Let this user reach it"
+        do += ", or see `allocsync validate --help`."
+        yield f"{variable_name(name)}={shown(value)}: {why} ({origin}). {do}"
 
 
 def _without_credentials(text: str) -> str:
-    """Hide what stands before the last @: a URL may carry a password there."""
-    return f"…@{text.rpartition('@')[2]}" if "@" in text else text
+    """Hide where a URL may carry a password or a key: before the last @, and from a ? or # on."""
+    place = re.split(r"[?#]", text, maxsplit=1)[0] if "://" in text else text
+    hidden = "…@" if "@" in place else ""
+    return hidden + place.rpartition("@")[2] + ("…" if place != text else "")

@@ -2,12 +2,13 @@
 
 The rules: only what answers `ok:<uuid>` to `GET /.well-known/health` is one. The uuid is remembered, and a
 server with another one is never used by itself: the desired state was not written for it. A server that has
-moved to another port is found again.
+moved to another port is found again; one that is slow to say who it is has not moved.
 
 Left out: servers on other machines; those have a URL.
 """
 
 import asyncio
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ REMEMBERED = "server"  # in the state directory
 PROBE_SECONDS = 1.0
 LOOK_SECONDS = 5.0
 _MOST_BYTES = 200
+_NO_ANSWER = (aiohttp.ClientError, OSError, ValueError)  # TimeoutError is an OSError
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class Locator:
         at, said = "", ""
         while True:
             try:
-                url = await self.find()
+                url = at if at and await self._is_there(at) else await self.find()
             except NoServerError as error:
                 if str(error) != said:
                     move(None)
@@ -91,6 +93,17 @@ class Locator:
                     tell("api_found", url=url)
                 at, said = url, ""
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _is_there(self, url: str) -> bool:
+        """Whether the server that was found there is there still, or is too busy to say."""
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=LOOK_SECONDS)) as http:
+            try:
+                found = await _asked(http, url)
+            except TimeoutError:
+                return True
+            except _NO_ANSWER:
+                return False
+        return found is not None and self._known() in (None, found.server)
 
     def _announced(self) -> Iterable[int]:
         for file in PORT_FILES:
@@ -114,21 +127,37 @@ class Locator:
             raise NoServerError(f"{self._remembered}: cannot be read: {error}") from error
 
     def _remember(self, server: str) -> None:
+        if self._remembered is None or self._known() is not None:
+            return
+        beside = self._remembered.with_name(f".{self._remembered.name}.new")
         try:
-            if self._remembered is not None and not self._remembered.exists():
-                self._remembered.write_text(server + "\n", encoding="utf-8")
+            # Whole or not at all: half an id would be another server's, and none would be anybody's.
+            with beside.open("w", encoding="utf-8") as file:
+                file.write(server + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self._remembered)
         except OSError as error:
             # Used without being remembered, it could be taken for another one later.
             raise NoServerError(f"{self._remembered}: cannot be written: {error.strerror}") from error
 
 
 async def _probe(http: aiohttp.ClientSession, port: int) -> Found | None:
-    url = f"http://127.0.0.1:{port}"
     try:
-        async with http.get(f"{url}/.well-known/health", allow_redirects=False) as answer:
-            said = (await answer.content.read(_MOST_BYTES)).decode()
-    except (aiohttp.ClientError, OSError, ValueError):
+        return await _asked(http, f"http://127.0.0.1:{port}")
+    except _NO_ANSWER:
         return None  # whatever is there is no such server
+
+
+async def _asked(http: aiohttp.ClientSession, url: str) -> Found | None:
+    """Who is there, if it is such a server; raises `_NO_ANSWER`."""
+    async with http.get(f"{url}/.well-known/health", allow_redirects=False) as answer:
+        body = b""
+        async for chunk in answer.content.iter_chunked(_MOST_BYTES):
+            body += chunk
+            if len(body) > _MOST_BYTES:
+                return None
+    said = body.decode()
     word, colon, server = said.strip().partition(":")
     proper = answer.status == 200 and word == "ok" and colon and server and server.isprintable()  # noqa: PLR2004 - OK
     return Found(url, server) if proper else None

@@ -18,6 +18,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from watchfiles import Change, awatch
@@ -42,6 +43,15 @@ class _Found:
 
     fingerprint: str
     examined: Examined
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """What is watched: directories, and there these links, and of a single file these names."""
+
+    directories: set[Path]
+    links: set[Path]
+    names: frozenset[str] | None = None
 
 
 class DirectoryWatch:
@@ -140,8 +150,8 @@ class DirectoryWatch:
     async def _watch(self, stop: asyncio.Event) -> None:
         try:
             changes = awatch(
-                *self._directories(),
-                watch_filter=self._concerns_us,
+                *(places := self._places()).directories,
+                watch_filter=partial(self._concerns_us, places),
                 debounce=_DEBOUNCE_MILLISECONDS,
                 step=_STEP_MILLISECONDS,
                 stop_event=stop,
@@ -154,17 +164,27 @@ class DirectoryWatch:
         except (OSError, RuntimeError):
             return  # gone, forbidden, or no watches left: `next` looks more often instead
 
-    def _directories(self) -> set[Path]:
-        """The directory; for a file the one that it is named in, and the one that it stands in."""
-        if self._path.is_dir():
-            return {self._path.absolute()}
-        return {self._path.absolute().parent, Path(os.path.realpath(self._path)).parent}
+    def _places(self) -> _Places:
+        """The directory, or the one that the file is named in; and of each link where it stands and leads to.
 
-    def _concerns_us(self, _: Change, changed: str) -> bool:
+        Raises:
+            OSError: there is nothing to watch, or it is closed to us.
+        """
+        path, real = self._path.absolute(), Path(os.path.realpath(self._path))
+        links = {each for each in (path, *path.parents) if each.is_symlink()}
+        if not real.is_dir():
+            names = frozenset({path.name, real.name})
+            return _Places({path.parent, real.parent, *(link.parent for link in links)}, links, names)
+        # Those of kubelet lead into `..data`, which is what it swaps.
+        led_to = {
+            Path(os.path.realpath(each)) for each in path.iterdir() if reading.is_a_link_of_its_own(each)
+        }
+        return _Places({path, *(link.parent for link in links | led_to)}, links)
+
+    @staticmethod
+    def _concerns_us(places: _Places, _: Change, changed: str) -> bool:
         """Whether an event can be about the content: editors make many files of their own beside it."""
         place = Path(changed)
-        if place in self._directories() or place.name.startswith("..data"):
+        if place in places.directories or place in places.links or place.name.startswith("..data"):
             return True
-        if self._path.is_dir():
-            return place.suffix in reading.SUFFIXES
-        return place.name in {self._path.name, Path(os.path.realpath(self._path)).name}
+        return place.suffix in reading.SUFFIXES if places.names is None else place.name in places.names

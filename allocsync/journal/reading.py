@@ -79,8 +79,16 @@ def opened(directory: Path) -> Iterator[sqlite3.Connection]:
         AllocsyncError: there is none, or it cannot be read, or what was read in it makes no sense.
     """
     path = directory / NAME
-    if not path.exists():
-        raise AllocsyncError(f"{path}: there is no journal yet. `allocsync run` and `apply` write one.")
+    try:
+        path.stat()
+    except FileNotFoundError as error:
+        raise AllocsyncError(
+            f"{path}: there is no journal yet. `allocsync run` and `apply` write one."
+        ) from error
+    except OSError as error:
+        raise AllocsyncError(
+            f"{path}: the journal cannot be read: {(error.strerror or 'unknown').lower()}. Ask as its user."
+        ) from error
     try:
         connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
         try:

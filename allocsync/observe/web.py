@@ -105,7 +105,7 @@ async def serve_web(listen: str, app: web.Application) -> AsyncIterator[tuple[st
     try:
         try:
             await web.TCPSite(runner, host, port).start()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise SettingsError(f"ALLOCSYNC_LISTEN={listen}: {_why_not(error)}.") from error
         address = runner.addresses[0]
         yield str(address[0]), int(address[1])
@@ -123,8 +123,8 @@ def _verdict(verdict: Verdict) -> web.Response:
     return web.Response(status=200 if verdict.holds else 503, text=verdict.reason + "\n")
 
 
-def _why_not(error: OSError) -> str:
-    if isinstance(error, socket.gaierror):
+def _why_not(error: OSError | UnicodeError) -> str:
+    if isinstance(error, socket.gaierror | UnicodeError):
         return "the host name is not known. Try 127.0.0.1:9847"
     return _WHY_NOT.get(error.errno or 0, f"cannot listen there ({error.strerror})")
 

@@ -1,13 +1,15 @@
 """Servers of this machine: found by their file, by their port, again after a move, and never mixed up."""
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from allocsync.api import location
 from allocsync.api.client import AllocationClient
 from allocsync.api.location import PORT_FILES, Locator, NoServerError
 from allocsync.api.server import ReferenceServer
@@ -111,3 +113,54 @@ async def test_a_client_that_is_nowhere_sends_nothing() -> None:
         client.move(None)
         assert isinstance(await client.update(key, CLOUDS[0]), NotSent)
         assert len(server.records) == 1
+
+
+async def test_a_file_that_a_full_disk_left_empty_does_not_let_any_server_in(tmp_path: Path) -> None:
+    remembered = tmp_path / "server"
+    remembered.write_text("")
+    async with ReferenceServer.start(CLOUDS) as first, ReferenceServer.start(CLOUDS) as other:
+        locator = Locator(home=tmp_path, remembered=remembered, ports=[port_of(first.url)])
+        assert await locator.find() == first.url
+        assert remembered.read_text() == first.store.server_id + "\n"
+        with pytest.raises(NoServerError, match="before: nothing is sent"):
+            await Locator(home=tmp_path, remembered=remembered, ports=[port_of(other.url)]).find()
+
+
+async def test_a_server_that_is_slow_to_say_who_it_is_stays_and_one_that_has_gone_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(location, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(location, "PROBE_SECONDS", 0.2)
+    asked, slow = 0, False
+    moves: list[str | None] = []
+
+    async def answer(_: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        if slow:
+            await asyncio.sleep(30)
+        return web.Response(text="ok:uuid")
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = int(runner.addresses[0][1])
+    locator = Locator(home=tmp_path, remembered=tmp_path / "server", ports=[port])
+    following = asyncio.create_task(locator.follow(moves.append, lambda *_, **__: None))
+
+    async def until(holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not holds():
+                await asyncio.sleep(0.02)
+
+    await until(lambda: bool(moves))
+    slow, before = True, asked
+    await until(lambda: asked >= before + 3)
+    assert moves == [f"http://127.0.0.1:{port}"]
+    await runner.cleanup()
+    await until(lambda: len(moves) > 1)
+    assert moves[1:] == [None]
+    following.cancel()
+    await asyncio.wait({following})

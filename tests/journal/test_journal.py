@@ -262,3 +262,11 @@ def test_history_finds_an_update_by_what_it_put_back_and_by_how_it_ended(tmp_pat
             asked = reading.Query(outcomes=frozenset({outcome}))
             assert len(list(reading.updates(connection, asked))) == number
     file.close()
+
+
+def test_a_journal_that_cannot_be_reached_is_said_to_be(tmp_path: Path) -> None:
+    with (
+        pytest.raises(AllocsyncError, match=r"cannot be read: file name too long\. Ask as its user"),
+        reading.opened(tmp_path / ("x" * 300)),
+    ):
+        raise AssertionError("opened")

@@ -274,6 +274,7 @@ async def test_a_port_in_use_is_an_error_in_the_settings(daemon: Daemon) -> None
     [
         ("192.0.2.1:0", "this machine has no such address"),
         ("no.such.host.invalid:1", "host name is not known"),
+        ("a..b:1", "host name is not known"),
     ],
 )
 async def test_an_address_that_cannot_be_bound_says_why(daemon: Daemon, listen: str, said: str) -> None:

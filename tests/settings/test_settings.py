@@ -233,3 +233,18 @@ def test_listen_takes_every_address_and_port(address: object, port: int) -> None
     host = f"[{address}]" if ":" in str(address) else str(address)
 
     assert parse_listen(f"{host}:{port}") == (str(address), port)
+
+
+def test_a_path_that_cannot_be_asked_for_is_a_mistake_and_no_crash(problems: Problems) -> None:
+    (problem,) = problems(env={"ALLOCSYNC_DESIRED": "/x" + "y" * 300}, existing=("desired",))
+    assert ": file name too long (" in problem
+    assert "Let this user reach it" in problem
+
+
+@pytest.mark.parametrize(
+    "url", ["http://h/?token=SECRET", "http://h/#SECRET", "http://u:SECRET@h/?a=SECRET@b"]
+)
+def test_what_may_be_a_secret_in_a_url_is_not_shown(problems: Problems, url: str) -> None:
+    (problem,) = problems(env={"ALLOCSYNC_API_URL": url})
+    assert "h/…" in problem
+    assert "SECRET" not in problem

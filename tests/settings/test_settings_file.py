@@ -125,3 +125,8 @@ def test_any_bytes_are_read_or_reported(tmp_path_factory: pytest.TempPathFactory
 
     assert set(found) <= set(Settings.model_fields)
     assert all(line.isprintable() for line in problems)
+
+
+def test_a_character_that_there_is_not_is_a_mistake_in_the_file(problems: Problems) -> None:
+    (problem,) = problems(file='mode: "\\UFFFFFFFF"')
+    assert "allocsync.yaml cannot be read" in problem

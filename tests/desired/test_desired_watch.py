@@ -1,0 +1,97 @@
+"""What a watch sees by itself, long before it polls: links are swapped, files edited where they lead to."""
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from allocsync.desired.watch import DirectoryWatch
+from allocsync.planning.model import Generation, Mode
+from tests.desired.loading import HEAD
+
+POLL_SECONDS, SOON_SECONDS = 600.0, 30.0
+
+
+def write(file: Path, region: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"{HEAD}allocations: {{a: {{region: {region}}}}}\n")
+
+
+async def following(path: Path) -> tuple[asyncio.Queue[Generation], "asyncio.Task[None]"]:
+    """The generations that a watch of it gives."""
+    found: asyncio.Queue[Generation] = asyncio.Queue()
+    watch = DirectoryWatch(
+        path,
+        default_mode=Mode.ENFORCE,
+        on_loaded=lambda _: None,
+        on_rejected=lambda _: None,
+        poll_seconds=POLL_SECONDS,
+    )
+
+    async def follow() -> None:
+        while True:
+            found.put_nowait(await watch.next())
+
+    return found, asyncio.create_task(follow())
+
+
+async def region(found: asyncio.Queue[Generation]) -> str:
+    async with asyncio.timeout(SOON_SECONDS):
+        ((only,),) = [each.leaves for each in (await found.get()).allocations.values()]
+    return only[1]
+
+
+async def ended(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("name", ["desired", "desired/a.yaml"])
+async def test_a_link_on_the_way_that_is_swapped_is_seen(tmp_path: Path, name: str) -> None:
+    for release in ("one", "two"):
+        write(tmp_path / "releases" / release / "desired" / "a.yaml", release)
+    (tmp_path / "current").symlink_to(tmp_path / "releases" / "one")
+    found, task = await following(tmp_path / "current" / name)
+    assert await region(found) == "one"
+    await asyncio.sleep(0.5)  # it watches by then; if not, it has something new at its first look
+    (tmp_path / "new").symlink_to(tmp_path / "releases" / "two")
+    (tmp_path / "new").replace(tmp_path / "current")
+    assert await region(found) == "two"
+    await ended(task)
+
+
+async def test_a_directory_that_is_a_link_and_is_swapped_is_seen(tmp_path: Path) -> None:
+    for release in ("one", "two"):
+        write(tmp_path / release / "a.yaml", release)
+    (tmp_path / "desired").symlink_to("one")
+    found, task = await following(tmp_path / "desired")
+    assert await region(found) == "one"
+    await asyncio.sleep(0.5)
+    (tmp_path / "new").symlink_to("two")
+    (tmp_path / "new").replace(tmp_path / "desired")
+    assert await region(found) == "two"
+    await ended(task)
+
+
+async def test_an_edit_of_what_a_file_in_the_directory_links_to_is_seen(tmp_path: Path) -> None:
+    write(tmp_path / "store" / "real.yaml", "one")
+    (tmp_path / "desired").mkdir()
+    (tmp_path / "desired" / "a.yaml").symlink_to(tmp_path / "store" / "real.yaml")
+    found, task = await following(tmp_path / "desired")
+    assert await region(found) == "one"
+    await asyncio.sleep(0.5)
+    write(tmp_path / "store" / "real.yaml", "two")
+    assert await region(found) == "two"
+    await ended(task)
+
+
+async def test_a_plain_edit_is_seen(tmp_path: Path) -> None:
+    write(tmp_path / "a.yaml", "one")
+    found, task = await following(tmp_path)
+    assert await region(found) == "one"
+    await asyncio.sleep(0.5)
+    write(tmp_path / "a.yaml", "two")
+    assert await region(found) == "two"
+    await ended(task)
