@@ -22,7 +22,6 @@ CODES = (
     *("500", "502", "503", "504", "1xx", "2xx", "3xx", "4xx", "5xx", NO_CODE),
 )
 _LANES = ("read", "write")
-_WAYS = ("bulk", "get")
 _SCOPES = ("all", "one")
 _REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 75, 120)
 _WAIT_BUCKETS = (5, 10, 15, 20, 30, 60, 90, 120, 180, 300, 900, 3600)
@@ -114,9 +113,11 @@ METRICS = (
         "duplicate_writes_avoided_total",
         "Updates of unknown outcome that had been applied: sending again would have been needless.",
     ),
-    _counter("resync_total", "Periodic looks at everything, by how they read.", how=_WAYS),
+    _counter(
+        "resync_total", "Looks at everything in one request that were begun; one by one there are none."
+    ),
     _histogram(
-        "resync_duration_seconds", "Time of a periodic look at everything.", _REQUEST_BUCKETS, how=_WAYS
+        "resync_duration_seconds", "Time of such a look, what was made of it included.", _REQUEST_BUCKETS
     ),
     _counter("bulk_unavailable_total", "Attempts to read everything in one request that failed."),
     _counter("generations_adopted_total", "Generations of the desired state that came into force."),

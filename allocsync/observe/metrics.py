@@ -148,14 +148,12 @@ class Metrics:
         if outcome == "applied":
             self._count("duplicate_writes_avoided_total")
 
-    def _resync_started(self, event: Event) -> None:
-        self._count("resync_total", str(event.fields.get("how")))
+    def _resync_started(self, _: Event) -> None:
+        self._count("resync_total")
 
     def _resync_finished(self, event: Event) -> None:
-        how = str(event.fields.get("how"))
-        self._time("resync_duration_seconds", _seconds(event, "elapsed_seconds"), how)
-        if how == "bulk":
-            self._request("list", event, 200)
+        self._time("resync_duration_seconds", _seconds(event, "elapsed_seconds"))
+        self._request("list", event, 200)
 
     def _bulk_unavailable(self, event: Event) -> None:
         self._count("bulk_unavailable_total")

@@ -17,7 +17,7 @@ condition_changed    before, after, reason
 pause_begun          scope (all one), ends, reason, owner
 pause_lifted         scope, by
 pause_ended          scope
-resync_started       how (bulk get), allocations
+resync_started       how (bulk), allocations
 resync_finished      how, allocations, differ, elapsed_seconds
 bulk_unavailable     reason, supported, status, asked (whether a request was made)
 breaker_opened       lane (read write), reason: nothing succeeds, one probe an interval goes from now on

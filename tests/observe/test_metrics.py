@@ -226,16 +226,15 @@ def test_an_unknown_that_proves_applied_is_a_duplicate_avoided(
     assert read(registry, "duplicate_writes_avoided_total") == avoided
 
 
-def test_resyncs_are_counted_by_how_they_read(registry: CollectorRegistry, metrics: Metrics) -> None:
+def test_looks_at_everything_are_counted_and_timed(registry: CollectorRegistry, metrics: Metrics) -> None:
     metrics(Event("resync_started", fields={"how": "bulk"}))
     metrics(Event("resync_finished", fields={"how": "bulk", "elapsed_seconds": 3.0}))
     metrics(Event("resync_started", fields={"how": "bulk"}))
     for status, asked in ((None, True), (503, True), (None, False)):
         metrics(Event("bulk_unavailable", fields={"reason": "r", "status": status, "asked": asked}))
-    metrics(Event("resync_started", fields={"how": "get"}))
 
-    assert [read(registry, "resync_total", how=how) for how in ("bulk", "get")] == [2, 1]
-    assert read(registry, "resync_duration_seconds_sum", how="bulk") == 3
+    assert read(registry, "resync_total") == 2
+    assert read(registry, "resync_duration_seconds_sum") == 3
     assert read(registry, "bulk_unavailable_total") == 3
     codes = ("200", "503", "none")
     assert [read(registry, "api_requests_total", operation="list", code=code) for code in codes] == [1, 1, 1]
