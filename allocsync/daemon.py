@@ -174,6 +174,7 @@ class Daemon:
         self._notifier.reloading(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
         self._watch.reload()
         self._say("reloading", note="desired state and secrets are read again")
+        self._wrong = []  # whoever asks is told again
         self._renew()
         self._notifier.ready()
 

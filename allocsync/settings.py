@@ -280,20 +280,21 @@ def _example(expects: Expects, given: Given) -> str:
 
 
 def _absent(name: str, given: Mapping[str, Given]) -> Iterator[str]:
-    value, origin = Settings.model_fields[name].default, "the default"
-    if name in given:
-        value, origin = given[name].value, given[name].origin
+    found = given.get(name) or Given(Settings.model_fields[name].default, "the default")
+    value, origin = found.value, found.origin
     try:
-        Path(value).stat()
+        Path(str(value)).stat()
     except (OSError, ValueError) as error:
         why = (getattr(error, "strerror", None) or str(error)).lower()
         do = "Create it" if isinstance(error, FileNotFoundError) else "Let this user reach it"
-        do += ", or see `allocsync validate --help`."
-        yield f"{variable_name(name)}={shown(value)}: {why} ({origin}). {do}"
+        also = "or see `allocsync validate --help`."
+        yield f"{variable_name(name)}={shown(value)}: {why} ({origin}). {do}, {also}"
 
 
 def _without_credentials(text: str) -> str:
     """Hide where a URL may carry a password or a key: before the last @, and from a ? or # on."""
-    place = re.split(r"[?#]", text, maxsplit=1)[0] if "://" in text else text
-    hidden = "…@" if "@" in place else ""
-    return hidden + place.rpartition("@")[2] + ("…" if place != text else "")
+    before, at, after = text.rpartition("@")
+    if re.search(r"[?#]", before):
+        return "…"  # a password with one of these in it, or a key with an @: nobody knows where it begins
+    place = re.split(r"[?#]", after, maxsplit=1)[0]
+    return ("…@" if at else "") + place + ("…" if place != after else "")

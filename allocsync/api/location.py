@@ -81,7 +81,7 @@ class Locator:
         at, said = "", ""
         while True:
             try:
-                url = at if at and await self._is_there(at) else await self.find()
+                url = await self._again(at)
             except NoServerError as error:
                 if str(error) != said:
                     move(None)
@@ -94,16 +94,35 @@ class Locator:
                 at, said = url, ""
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _is_there(self, url: str) -> bool:
-        """Whether the server that was found there is there still, or is too busy to say."""
+    async def _again(self, at: str) -> str:
+        """Where it is by now, having been there; as `find` does.
+
+        Raises:
+            NoServerError: see `find`; but one that is too busy to say is where it was, or else elsewhere.
+        """
+        there = await self._is_there(at) if at else False
+        if there:
+            return at
+        try:
+            return await self.find()
+        except NoServerError:
+            if there is None:
+                return at
+            raise
+
+    async def _is_there(self, url: str) -> bool | None:
+        """Whether the server that was found there is there still; None: no answer in time."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=LOOK_SECONDS)) as http:
             try:
                 found = await _asked(http, url)
             except TimeoutError:
-                return True
+                return None
             except _NO_ANSWER:
                 return False
-        return found is not None and self._known() in (None, found.server)
+        if found is None or self._known() not in (None, found.server):
+            return False
+        self._remember(found.server)  # somebody may have removed the file
+        return True
 
     def _announced(self) -> Iterable[int]:
         for file in PORT_FILES:

@@ -103,7 +103,8 @@ def _is_its_own(entry: Path) -> bool:
 
 def is_a_link_of_its_own(entry: Path) -> bool:
     """Whether it is a link to a file of desired state that leads elsewhere than into `..data`."""
-    return entry.suffix in SUFFIXES and entry.is_symlink() and _is_its_own(entry)
+    named = entry.suffix in SUFFIXES and not entry.name.startswith(".")
+    return named and entry.is_symlink() and _is_its_own(entry)
 
 
 def _read_file(name: str, place: Path) -> File:

@@ -137,8 +137,13 @@ class DirectoryWatch:
     @asynccontextmanager
     async def _watching(self) -> AsyncIterator[bool]:
         """Watch while the context lasts; gives False where that cannot be done."""
+        try:
+            places = await asyncio.to_thread(self._places)
+        except OSError:  # gone, or forbidden: `next` looks more often instead
+            yield False
+            return
         stop = asyncio.Event()
-        watch = asyncio.create_task(self._watch(stop))
+        watch = asyncio.create_task(self._watch(places, stop))
         try:
             # The watch is in place once the task has run to its first suspension, before anything is read.
             await asyncio.sleep(0)
@@ -147,11 +152,11 @@ class DirectoryWatch:
             stop.set()
             await asyncio.wait({watch})
 
-    async def _watch(self, stop: asyncio.Event) -> None:
+    async def _watch(self, places: _Places, stop: asyncio.Event) -> None:
         try:
             changes = awatch(
-                *(places := self._places()).directories,
-                watch_filter=partial(self._concerns_us, places),
+                *places.directories,
+                watch_filter=partial(_concerns_us, places),
                 debounce=_DEBOUNCE_MILLISECONDS,
                 step=_STEP_MILLISECONDS,
                 stop_event=stop,
@@ -162,29 +167,46 @@ class DirectoryWatch:
                     self._look.set()
                     return
         except (OSError, RuntimeError):
-            return  # gone, forbidden, or no watches left: `next` looks more often instead
+            return  # gone meanwhile, forbidden, or no watches left: `next` looks more often instead
 
     def _places(self) -> _Places:
-        """The directory, or the one that the file is named in; and of each link where it stands and leads to.
+        """Where the content is named, and where it stands; and each link on the way from one to the other.
 
         Raises:
-            OSError: there is nothing to watch, or it is closed to us.
+            OSError: the way to it is closed to us.
         """
         path, real = self._path.absolute(), Path(os.path.realpath(self._path))
-        links = {each for each in (path, *path.parents) if each.is_symlink()}
-        if not real.is_dir():
-            names = frozenset({path.name, real.name})
-            return _Places({path.parent, real.parent, *(link.parent for link in links)}, links, names)
-        # Those of kubelet lead into `..data`, which is what it swaps.
-        led_to = {
-            Path(os.path.realpath(each)) for each in path.iterdir() if reading.is_a_link_of_its_own(each)
-        }
-        return _Places({path, *(link.parent for link in links | led_to)}, links)
+        links, names = _links(path), None
+        if real.is_dir():
+            main, more = path, set[Path]()
+            for entry in path.iterdir():
+                if reading.is_a_link_of_its_own(entry):
+                    links |= _links(entry)
+                    more.add(Path(os.path.realpath(entry)).parent)
+        else:
+            main, more, names = path.parent, {real.parent}, frozenset({path.name, real.name})
+        more |= {link.parent for link in links}
+        # One that is not there, or is closed to us, must not cost the watch of the others.
+        return _Places({main, *(each for each in more if os.access(each, os.R_OK))}, links, names)
 
-    @staticmethod
-    def _concerns_us(places: _Places, _: Change, changed: str) -> bool:
-        """Whether an event can be about the content: editors make many files of their own beside it."""
-        place = Path(changed)
-        if place in places.directories or place in places.links or place.name.startswith("..data"):
-            return True
-        return place.suffix in reading.SUFFIXES if places.names is None else place.name in places.names
+
+def _links(path: Path) -> set[Path]:
+    """Every link on the way to where it leads, each named by where it stands."""
+    found, ways = set[Path](), [path]
+    while ways:
+        way = ways.pop()
+        for each in (way, *way.parents):
+            if each.is_symlink():
+                link = Path(os.path.realpath(each.parent)) / each.name
+                if link not in found:
+                    found.add(link)
+                    ways.append(link.parent / each.readlink() / way.relative_to(each))
+    return found
+
+
+def _concerns_us(places: _Places, _: Change, changed: str) -> bool:
+    """Whether an event can be about the content: editors make many files of their own beside it."""
+    place = Path(changed)
+    if place in places.directories or place in places.links or place.name.startswith("..data"):
+        return True
+    return place.suffix in reading.SUFFIXES if places.names is None else place.name in places.names

@@ -147,11 +147,16 @@ def _can_show(before: Desired | None, wanted: Desired) -> bool:
     return before is None or before.mode is not Mode.ENFORCE or not {*wanted.leaves} <= {*before.leaves}
 
 
-def in_force(baseline: Baseline, generation: Generation, ruling: Ruling) -> Mapping[AllocationId, Desired]:
-    """What is declared as things stand: the generation, and of one that is held also what it removed."""
+def in_force(
+    generation: Generation, ruling: Ruling, stood: Mapping[AllocationId, Desired | None]
+) -> Mapping[AllocationId, Desired]:
+    """What is declared as things stand: the generation, and of one that is held also what it removed.
+
+    That is as it `stood` before, which need not be what it is compared with; None: it was not declared.
+    """
     if not ruling.held or not ruling.removed:
         return generation.allocations
-    kept = {key: replace(baseline[key], source=NOT_DECLARED) for key in ruling.removed}
+    kept = {key: replace(was, source=NOT_DECLARED) for key in ruling.removed if (was := stood[key])}
     return {**generation.allocations, **kept}
 
 

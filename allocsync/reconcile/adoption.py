@@ -7,7 +7,8 @@ once these are verified it is let through as if somebody had approved it.
 Left out: when a generation is held (`planning.guard`, `rails`) and what a lane makes of a wish (`lane`).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 
 from allocsync.errors import NotHeldError
 from allocsync.planning.guard import DIGITS, Ruling, in_force
@@ -72,9 +73,10 @@ class Adoption:
         ruling = self._rails.judge(generation, now, approved=approved, whole=whole)
         self.canaries.watch(ruling.canaries)
         withheld = before.withheld if before else frozenset()
-        self._remember(ruling.withheld - withheld)
+        held = ruling.withheld | ruling.removed if ruling.held else frozenset[AllocationId]()
+        self._remember(held)
         freed, ruled = withheld - ruling.withheld, withheld | ruling.withheld
-        wanted = in_force(self._rails.baseline, generation, ruling)
+        wanted = in_force(generation, ruling, self._stood)
         changed = removed = 0
         for key in [*wanted, *generation.quarantined]:
             lane, desired = self._lanes.get(key), wanted.get(key)
@@ -89,7 +91,7 @@ class Adoption:
         for key in [key for key in self._lanes if key not in wanted]:
             if key not in generation.quarantined:
                 removed += self._want(self._lanes[key], None, generation, now, freed=False)
-        self._stood = {key: stood for key, stood in self._stood.items() if key in ruling.withheld}
+        self._stood = {key: stood for key, stood in self._stood.items() if key in held}
         anew = self.digest != generation.digest
         self.generation, self.since = generation, self._clock.wall()
         self._wake()
@@ -108,12 +110,14 @@ class Adoption:
                 files=generation.files,
             )
 
-    def _remember(self, withheld: Iterable[AllocationId]) -> None:
-        """What is in force of those that are held from now on: a restart knows only the baseline of it."""
-        for key in withheld:
+    def _remember(self, held: AbstractSet[AllocationId]) -> None:
+        """What is in force of those that are held from now on; of a time before this process the baseline."""
+        for key in held - self._stood.keys():
             lane = self._lanes.get(key)
-            stood = None if lane is None else lane.desired
-            self._stood[key] = self._rails.baseline.get(key) if stood is None else stood
+            if self.generation is None:
+                self._stood[key] = self._rails.baseline.get(key)
+            else:
+                self._stood[key] = None if lane is None else lane.desired
 
     def _held(self, ruling: Ruling, *, anew: bool) -> None:
         if not anew:

@@ -128,9 +128,9 @@ class Resync:
     def hurry(self, lanes: Mapping[AllocationId, Lane], place: Callable[[Lane], None]) -> None:
         """Somebody wants a look at everything now. What waits for an outcome or a backoff keeps its time."""
         now = self._clock.now()
-        if self.bulk:
+        if self.bulk and (self._task is not None or now >= self._asked_until):
             if self._task is None:
-                self.at = max(now, self._asked_until)
+                self.at = now
             else:
                 self._hurried = True  # the pass under way began too early to count
             return
@@ -230,7 +230,7 @@ class Resync:
             status=error.status,
             asked=error.asked,
         )
-        now = self._clock.now()
+        now, late = self._clock.now(), False
         if not error.supported and self._policy is BulkPolicy.AUTO:
             self.bulk = False
             self.at = now + self._rules.resync_each_seconds
@@ -238,13 +238,11 @@ class Resync:
             # A resync later it is due in any case, unless the server asked for more.
             wait = min(self._backoff(self._failures, None), self._jittered(self.interval_seconds))
             wish = error.retry_after_seconds
-            if wish is not None:
-                wait = max(wait, self._backoff(1, wish))
-                self._asked_until = now + wait
-                if wait > self.interval_seconds:
-                    self._failures = FALL_BACK_AFTER  # as many would not be sooner
-            self.at = now + wait
-        if not self.bulk or self._failures % FALL_BACK_AFTER == 0:
+            asked = 0.0 if wish is None else self._backoff(1, wish)
+            self._asked_until, self.at = now + asked, now + max(wait, asked)
+            if late := asked > self.interval_seconds:
+                self._failures = max(self._failures, FALL_BACK_AFTER)  # so many would not be sooner
+        if not self.bulk or late or self._failures % FALL_BACK_AFTER == 0:
             async for lane in _each(lanes):
                 # What was never seen is looked at now; the rest is spread, so that it is no wave.
                 seen = lane.compared is not None or lane.missing

@@ -156,11 +156,18 @@ async def test_a_server_that_is_slow_to_say_who_it_is_stays_and_one_that_has_gon
                 await asyncio.sleep(0.02)
 
     await until(lambda: bool(moves))
+    (tmp_path / "server").unlink()
+    await until((tmp_path / "server").exists)
     slow, before = True, asked
     await until(lambda: asked >= before + 3)
     assert moves == [f"http://127.0.0.1:{port}"]
+    async with saying("ok:uuid") as other:
+        announce(tmp_path, other)
+        await until(lambda: len(moves) > 1)
+        assert moves[1:] == [f"http://127.0.0.1:{other}"], "it was hung, and another took its place"
+        (tmp_path / PORT_FILES[0]).unlink()
     await runner.cleanup()
-    await until(lambda: len(moves) > 1)
-    assert moves[1:] == [None]
+    await until(lambda: len(moves) > 2)
+    assert moves[2:] == [None]
     following.cancel()
     await asyncio.wait({following})

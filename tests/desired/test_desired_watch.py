@@ -95,3 +95,39 @@ async def test_a_plain_edit_is_seen(tmp_path: Path) -> None:
     write(tmp_path / "a.yaml", "two")
     assert await region(found) == "two"
     await ended(task)
+
+
+@pytest.mark.parametrize("name", ["desired/a.yaml", "desired"])
+async def test_a_link_that_a_link_leads_through_is_seen_when_it_is_swapped(tmp_path: Path, name: str) -> None:
+    for release in ("one", "two"):
+        write(tmp_path / "releases" / release / "desired" / "a.yaml", release)
+    (tmp_path / "current").symlink_to("releases/one")
+    path = tmp_path / "etc" / name
+    path.parent.mkdir(parents=True)
+    path.symlink_to(tmp_path / "current" / name)
+    found, task = await following(tmp_path / "etc" / "desired")
+    assert await region(found) == "one"
+    await asyncio.sleep(0.5)
+    (tmp_path / "new").symlink_to("releases/two")
+    (tmp_path / "new").replace(tmp_path / "current")
+    assert await region(found) == "two"
+    await ended(task)
+
+
+async def test_links_that_lead_nowhere_or_in_a_circle_do_not_cost_the_watch_of_the_rest(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path / "desired" / "a.yaml", "one")
+    (tmp_path / "desired" / ".old.yaml").symlink_to("/nonexistent/directory/x.yaml")
+    (tmp_path / "desired" / ".round.yaml").symlink_to(".round.yaml")
+    found, task = await following(tmp_path / "desired")
+    assert await region(found) == "one"
+    await asyncio.sleep(0.5)
+    write(tmp_path / "desired" / "a.yaml", "two")
+    assert await region(found) == "two"
+    (tmp_path / "desired" / "gone.yaml").symlink_to("/nonexistent/directory/x.yaml")
+    await asyncio.sleep(0.5)
+    (tmp_path / "desired" / "gone.yaml").unlink()
+    write(tmp_path / "desired" / "a.yaml", "three")
+    assert await region(found) == "three"
+    await ended(task)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allocsync.errors import AllocsyncError, JournalUnavailable
-from allocsync.journal import reading
+from allocsync.journal import pruning, reading
 from allocsync.journal.entries import Intent, Memory, Outcome
 from allocsync.journal.file import NAME, JournalFile
 from allocsync.journal.pruning import DAY_SECONDS, prune
@@ -251,6 +251,19 @@ def test_a_row_of_a_clock_that_was_wrong_takes_nothing_with_it_and_keeps_nothing
     file.close()
     with reading.opened(tmp_path) as connection:
         assert reading.verify(connection).problems == ()
+
+
+def test_many_rows_of_a_clock_that_was_ahead_are_cut_in_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruning, "ROWS_AT_ONCE", 4)
+    file, _ = opened(tmp_path)
+    for at in (*[WALL + 900 * DAY_SECONDS] * 5, *[WALL] * 3, WALL + 200 * DAY_SECONDS):
+        (sequence,) = file.write([Intent(A, RECORD)], at)
+        file.write([Outcome(A, sequence, "applied", "r")], at)
+    now = WALL + 200 * DAY_SECONDS
+    assert [prune(file, wall=now) for _ in range(6)] == [4, 4, 4, 4, 0, 0]
+    file.close()
 
 
 def test_history_finds_an_update_by_what_it_put_back_and_by_how_it_ended(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_only_what_is_otherwise_is_held_and_everything_that_is(
     assert not ruling.held or ruling.withheld == new.allocations.keys() - same
     assert ruling.changes == len(ruling.changed) + len(ruling.added) + len(ruling.removed)
     assert not (ruling.removed & {*quarantined}), "what is in quarantine is still declared"
-    force = in_force(baseline, new, ruling)
+    force = in_force(new, ruling, baseline)
     assert dict(force) == {
         **new.allocations,
         **({key: baseline[key] for key in ruling.removed} if ruling.held else {}),

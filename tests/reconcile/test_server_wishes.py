@@ -178,3 +178,33 @@ async def test_where_bulk_reads_are_not_wanted_for_minutes_everything_is_looked_
         assert api.lists == 1, "nor does an order make it come sooner"
         await asyncio.sleep(WISH_SECONDS)
         assert api.lists == 2
+
+
+async def test_only_the_wish_of_the_server_holds_up_an_order_and_not_our_own_backoff() -> None:
+    api = ScriptedApi()
+    api.bulk_error = BulkUnavailable("503", supported=True, retry_after_seconds=1.0)
+    async with Run(api, backoff=lambda failures, after: max(2.0**failures, after or 0.0)) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(900)
+        assert len(run.kinds("bulk_unavailable")) < 30
+        before = api.lists
+        await asyncio.sleep(2)
+        assert api.lists == before
+        run.loop.sync()
+        await asyncio.sleep(0.5)
+        assert api.lists == before + 1
+
+
+async def test_an_order_while_the_server_wants_no_bulk_read_looks_at_each() -> None:
+    api = ScriptedApi()
+    async with Run(api) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(5)
+        api.bulk_error = BulkUnavailable("429", supported=True, retry_after_seconds=50.0)
+        run.loop.sync()
+        await asyncio.sleep(5)
+        before, lists = len(api.looks), api.lists
+        run.loop.sync()
+        await asyncio.sleep(5)
+        assert {key for _, key in api.looks[before:]} == {*KEYS}
+        assert api.lists == lists

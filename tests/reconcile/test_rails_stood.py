@@ -1,0 +1,98 @@
+"""What stays in force while a generation is held: what stood before it, whatever the rail compares with."""
+
+import asyncio
+
+import pytest
+
+from allocsync.planning.model import Generation
+from allocsync.reconcile.status import Condition
+from tests.reconcile.scripted import KEYS, Run, ScriptedApi
+from tests.reconcile.test_rails import RAIL, edited
+
+pytestmark = pytest.mark.looptime
+
+
+@pytest.mark.parametrize("broken", [1, len(KEYS)])
+async def test_what_is_held_is_not_sent_when_a_mistake_in_it_puts_it_into_quarantine(broken: int) -> None:
+    api = ScriptedApi()
+    async with Run(api, rail=RAIL) as run:
+        run.loop.adopt(edited(0))
+        await asyncio.sleep(5)
+        run.loop.adopt(edited(len(KEYS)))
+        await asyncio.sleep(5)
+        assert run.count(Condition.HELD) == len(KEYS)
+        wanted = {
+            key: each for key, each in edited(len(KEYS)).allocations.items() if key not in KEYS[:broken]
+        }
+        quarantined = dict.fromkeys(KEYS[:broken], ("no such field",))
+        run.loop.adopt(Generation("with a mistake", wanted, quarantined))
+        looks = len(api.looks)
+        await asyncio.sleep(3600)
+        assert len(api.looks) > looks
+        assert not api.posts, "nobody has approved it"
+        assert run.count(Condition.IN_SYNC) == broken, "what was in force before is in force again"
+        assert run.count(Condition.HELD) == len(KEYS) - broken
+
+
+async def test_what_was_in_force_beside_the_baseline_stays_when_a_mistake_is_made_in_what_is_held() -> None:
+    one, api = KEYS[0], ScriptedApi()
+    async with Run(api, rail=RAIL) as run:
+        run.loop.adopt(edited(0))
+        await asyncio.sleep(5)
+        run.loop.adopt(edited(1))
+        await asyncio.sleep(30)
+        assert api.truth[one]["region"] == "edited"
+        run.loop.adopt(edited(len(KEYS)))
+        await asyncio.sleep(5)
+        wanted = {key: each for key, each in edited(len(KEYS)).allocations.items() if key != one}
+        run.loop.adopt(Generation("with a mistake", wanted, {one: ("no such field",)}))
+        await asyncio.sleep(3600)
+        assert len(api.posts) == 1
+        assert run.count(Condition.IN_SYNC) == 1
+        run.loop.adopt(edited(len(KEYS)))
+        await asyncio.sleep(3600)
+        assert len(api.posts) == 1
+
+
+@pytest.mark.parametrize("between", [False, True])
+async def test_what_a_held_generation_removes_stays_as_it_was_in_force_and_not_as_it_is_compared(
+    *, between: bool
+) -> None:
+    one, api = KEYS[0], ScriptedApi()
+    async with Run(api, rail=RAIL) as run:
+        run.loop.adopt(edited(0))
+        await asyncio.sleep(5)
+        run.loop.adopt(edited(1))
+        await asyncio.sleep(30)
+        assert api.truth[one]["region"] == "edited"
+        if between:
+            run.loop.adopt(edited(len(KEYS), "elsewhere"))
+            await asyncio.sleep(30)
+            run.loop.adopt(edited(len(KEYS), "elsewhere", keys=KEYS[1:]))
+        else:
+            run.loop.adopt(Generation("empty", {}))
+        await asyncio.sleep(30)
+        assert run.loop.status().held_reason
+        assert len(api.posts) == 1
+        api.truth[one] = {**api.truth[one], "region": "drift"}
+        await asyncio.sleep(400)
+        assert api.truth[one]["region"] == "edited", "it is still followed"
+
+
+async def test_what_was_disowned_before_is_not_followed_again_because_of_what_is_held() -> None:
+    one, api = KEYS[0], ScriptedApi()
+    async with Run(api, rail=RAIL) as run:
+        run.loop.adopt(edited(0))
+        await asyncio.sleep(5)
+        run.loop.adopt(edited(0, keys=KEYS[1:]))
+        await asyncio.sleep(30)
+        api.truth[one] = {**api.truth[one], "region": "theirs"}
+        run.loop.adopt(edited(len(KEYS)))
+        await asyncio.sleep(30)
+        wanted = {key: each for key, each in edited(len(KEYS)).allocations.items() if key != one}
+        run.loop.adopt(Generation("with a mistake", wanted, {one: ("no such field",)}))
+        await asyncio.sleep(400)
+        run.loop.adopt(edited(len(KEYS), keys=KEYS[1:]))
+        await asyncio.sleep(400)
+        assert run.loop.status().held_reason
+        assert not api.posts
