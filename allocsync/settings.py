@@ -266,7 +266,7 @@ def _validated(sources: tuple[_Source, ...]) -> tuple[Settings | None, frozenset
 
 def _wrong_value(name: str, given: Given) -> str:
     expects = next(note for note in Settings.model_fields[name].metadata if isinstance(note, Expects))
-    value = "" if is_secret(name) else f"={shown(_without_credentials(str(given.value)))}"
+    value = "" if is_secret(name) else f"={shown(_without_secrets(name, str(given.value)))}"
     return (
         f"{variable_name(name)}{value} is not {expects.what} ({given.origin}). "
         f"Try {_example(expects, given)}."
@@ -291,10 +291,10 @@ def _absent(name: str, given: Mapping[str, Given]) -> Iterator[str]:
         yield f"{variable_name(name)}={shown(value)}: {why} ({origin}). {do}, {also}"
 
 
-def _without_credentials(text: str) -> str:
+def _without_secrets(name: str, text: str) -> str:
     """Hide where a URL may carry a password or a key: before the last @, and from a ? or # on."""
     before, at, after = text.rpartition("@")
-    if re.search(r"[?#]", before):
+    if name == "api_url" and re.search(r"[?#]", before):
         return "…"  # a password with one of these in it, or a key with an @: nobody knows where it begins
-    place = re.split(r"[?#]", after, maxsplit=1)[0]
+    place = re.split(r"[?#]", after, maxsplit=1)[0] if name == "api_url" else after
     return ("…@" if at else "") + place + ("…" if place != after else "")

@@ -10,6 +10,7 @@ Left out: servers on other machines; those have a URL.
 import asyncio
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,7 +122,8 @@ class Locator:
                 return False
         if found is None or self._known() not in (None, found.server):
             return False
-        self._remember(found.server)  # somebody may have removed the file
+        with suppress(NoServerError):  # somebody may have removed the file; the next look tries again
+            self._remember(found.server)
         return True
 
     def _announced(self) -> Iterable[int]:

@@ -16,7 +16,7 @@ Left out: what a set of files means (`desired.load`).
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -175,16 +175,18 @@ class DirectoryWatch:
         Raises:
             OSError: the way to it is closed to us.
         """
+        # Every directory has one name here, the real one: events come under one of them only.
         path, real = self._path.absolute(), Path(os.path.realpath(self._path))
         links, names = _links(path), None
         if real.is_dir():
-            main, more = path, set[Path]()
+            main, more = real, set[Path]()
             for entry in path.iterdir():
                 if reading.is_a_link_of_its_own(entry):
                     links |= _links(entry)
                     more.add(Path(os.path.realpath(entry)).parent)
         else:
-            main, more, names = path.parent, {real.parent}, frozenset({path.name, real.name})
+            main, more = Path(os.path.realpath(path.parent)), {real.parent}
+            names = frozenset({path.name, real.name})
         more |= {link.parent for link in links}
         # One that is not there, or is closed to us, must not cost the watch of the others.
         return _Places({main, *(each for each in more if os.access(each, os.R_OK))}, links, names)
@@ -196,11 +198,11 @@ def _links(path: Path) -> set[Path]:
     while ways:
         way = ways.pop()
         for each in (way, *way.parents):
-            if each.is_symlink():
+            with suppress(OSError):  # closed to us
                 link = Path(os.path.realpath(each.parent)) / each.name
-                if link not in found:
-                    found.add(link)
+                if each.is_symlink() and link not in found:
                     ways.append(link.parent / each.readlink() / way.relative_to(each))
+                    found.add(link)
     return found
 
 

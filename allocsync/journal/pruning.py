@@ -15,7 +15,6 @@ BYTES = 1024**3
 KEPT_SECONDS = 3600.0
 ROWS_AT_ONCE = 10_000
 DAY_SECONDS = 86_400.0
-_NEVER = 2**62  # a sequence
 
 
 def prune(file: JournalFile, *, wall: float, days: float = DAYS, most_bytes: int = BYTES) -> int:
@@ -49,15 +48,20 @@ def _old_prefix(connection: sqlite3.Connection, begin: int, before: float, wall:
     A row of a clock that was wrong must not take what is young with it, nor keep what is old for ever: one
     from more than a day ahead goes with an old one after it, and is no reason to cut or to stop.
     """
-    young = connection.execute(
-        "SELECT sequence FROM entries WHERE at BETWEEN ? AND ? ORDER BY sequence LIMIT 1",
-        (before, wall + DAY_SECONDS),
+    end, ahead = begin + ROWS_AT_ONCE, wall + DAY_SECONDS
+    (young,) = connection.execute(
+        "SELECT min(sequence) FROM entries WHERE sequence <= ? AND at BETWEEN ? AND ?", (end, before, ahead)
     ).fetchone()
-    old = connection.execute(
-        "SELECT sequence FROM entries WHERE at < ? AND sequence < ? ORDER BY sequence DESC LIMIT 1",
-        (before, _NEVER if young is None else young[0]),
+    if young is None:
+        after = "SELECT at FROM entries WHERE sequence > ? AND at <= ? ORDER BY sequence LIMIT 1"
+        found = connection.execute(after, (end, ahead)).fetchone()
+        if found is not None and found[0] < before:
+            return end
+    (old,) = connection.execute(
+        "SELECT max(sequence) FROM entries WHERE sequence < ? AND at < ?",
+        (end + 1 if young is None else young, before),
     ).fetchone()
-    return begin if old is None else min(int(old[0]), begin + ROWS_AT_ONCE)
+    return begin if old is None else int(old)
 
 
 def _settled_prefix(connection: sqlite3.Connection, last: int) -> int:

@@ -91,7 +91,8 @@ class Adoption:
         for key in [key for key in self._lanes if key not in wanted]:
             if key not in generation.quarantined:
                 removed += self._want(self._lanes[key], None, generation, now, freed=False)
-        self._stood = {key: stood for key, stood in self._stood.items() if key in held}
+        still = held | generation.quarantined.keys()
+        self._stood = {key: stood for key, stood in self._stood.items() if key in still}
         anew = self.digest != generation.digest
         self.generation, self.since = generation, self._clock.wall()
         self._wake()
@@ -114,7 +115,8 @@ class Adoption:
         """What is in force of those that are held from now on; of a time before this process the baseline."""
         for key in held - self._stood.keys():
             lane = self._lanes.get(key)
-            if self.generation is None:
+            unknown = lane is not None and lane.desired is None and lane.problems
+            if self.generation is None or unknown:
                 self._stood[key] = self._rails.baseline.get(key)
             else:
                 self._stood[key] = None if lane is None else lane.desired

@@ -131,3 +131,21 @@ async def test_links_that_lead_nowhere_or_in_a_circle_do_not_cost_the_watch_of_t
     write(tmp_path / "desired" / "a.yaml", "three")
     assert await region(found) == "three"
     await ended(task)
+
+
+@pytest.mark.parametrize("name", ["etc", "etc/a.yaml", "etc/../etc"])
+async def test_a_link_beside_the_content_is_seen_by_whatever_name_the_directory_goes(
+    tmp_path: Path, name: str
+) -> None:
+    for release in ("one", "two"):
+        write(tmp_path / "srv" / "releases" / release / "a.yaml", release)
+    (tmp_path / "etc").symlink_to("srv")
+    (tmp_path / "srv" / "a.yaml").symlink_to("current/a.yaml")
+    (tmp_path / "srv" / "current").symlink_to("releases/one")
+    found, task = await following(tmp_path / name)
+    assert await region(found) == "one"
+    await asyncio.sleep(0.5)
+    (tmp_path / "new").symlink_to("releases/two")
+    (tmp_path / "new").replace(tmp_path / "srv" / "current")
+    assert await region(found) == "two"
+    await ended(task)

@@ -96,3 +96,31 @@ async def test_what_was_disowned_before_is_not_followed_again_because_of_what_is
         await asyncio.sleep(400)
         assert run.loop.status().held_reason
         assert not api.posts
+
+
+@pytest.mark.parametrize("mended", [False, True])
+async def test_after_a_restart_what_had_a_mistake_from_the_first_on_stands_as_the_baseline_has_it(
+    *, mended: bool
+) -> None:
+    one, api = KEYS[0], ScriptedApi()
+    wanted = {key: each for key, each in edited(0).allocations.items() if key != one}
+    mistake = {one: ("no such field",)}
+    async with Run(api, rail=RAIL) as run:
+        run.loop.adopt(edited(0))
+        await asyncio.sleep(5)
+    async with Run(api, rail=RAIL, before=run) as again:
+        again.loop.adopt(Generation("with a mistake", wanted, mistake))
+        await asyncio.sleep(5)
+        if mended:
+            again.loop.adopt(edited(len(KEYS)))
+            await asyncio.sleep(5)
+            wanted = {key: each for key, each in edited(len(KEYS)).allocations.items() if key != one}
+            again.loop.adopt(Generation("with another", wanted, mistake))
+        else:
+            again.loop.adopt(Generation("empty", {}))
+        await asyncio.sleep(5)
+        assert again.loop.status().held_reason
+        api.truth[one] = {**api.truth[one], "region": "drift"}
+        await asyncio.sleep(400)
+        assert api.truth[one]["region"] == "live", "it is still followed"
+        assert {key for _, key in api.posts} == {one}

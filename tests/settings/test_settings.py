@@ -257,3 +257,8 @@ def test_what_may_be_a_secret_in_a_url_is_not_shown(problems: Problems, url: str
     (problem,) = problems(env={"ALLOCSYNC_API_URL": url})
     assert problem.startswith(f"ALLOCSYNC_API_URL={shown} is not ")
     assert "SEC" not in problem
+
+
+def test_what_is_no_url_is_shown_whole(problems: Problems) -> None:
+    (problem,) = problems(env={"ALLOCSYNC_RESYNC_SECONDS": "60 # a minute"})
+    assert problem.startswith("ALLOCSYNC_RESYNC_SECONDS=60 # a minute is not ")
