@@ -101,10 +101,9 @@ def _is_its_own(entry: Path) -> bool:
         return True  # not a link
 
 
-def is_a_link_of_its_own(entry: Path) -> bool:
-    """Whether it is a link to a file of desired state that leads elsewhere than into `..data`."""
-    named = entry.suffix in SUFFIXES and not entry.name.startswith(".")
-    return named and entry.is_symlink() and _is_its_own(entry)
+def leads_elsewhere(link: Path) -> bool:
+    """Whether a link in the directory is read as a file of its own: those into `..data` are not."""
+    return link.suffix in SUFFIXES and not link.name.startswith(".") and _is_its_own(link)
 
 
 def _read_file(name: str, place: Path) -> File:

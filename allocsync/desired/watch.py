@@ -180,10 +180,11 @@ class DirectoryWatch:
         links, names = _links(path), None
         if real.is_dir():
             main, more = real, set[Path]()
-            for entry in path.iterdir():
-                if reading.is_a_link_of_its_own(entry):
-                    links |= _links(entry)
-                    more.add(Path(os.path.realpath(entry)).parent)
+            with os.scandir(path) as entries:  # tells links without asking for each: edits wait for this
+                inside = [Path(entry) for entry in entries if entry.is_symlink()]
+            for link in filter(reading.leads_elsewhere, inside):
+                links |= _links(link)
+                more.add(Path(os.path.realpath(link)).parent)
         else:
             main, more = Path(os.path.realpath(path.parent)), {real.parent}
             names = frozenset({path.name, real.name})

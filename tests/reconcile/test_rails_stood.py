@@ -10,6 +10,22 @@ from tests.reconcile.scripted import KEYS, Run, ScriptedApi
 from tests.reconcile.test_rails import RAIL, edited
 
 pytestmark = pytest.mark.looptime
+ONE, MISTAKE = KEYS[0], ("no such field",)
+
+
+def mistaken(broken: int = 1, edits: int = len(KEYS)) -> Generation:
+    """So many edits, and a mistake in the first so many allocations."""
+    wanted = edited(edits, keys=KEYS[broken:]).allocations
+    return Generation(f"{edits} with {broken} mistakes", wanted, dict.fromkeys(KEYS[:broken], MISTAKE))
+
+
+async def adopt_one_edit(run: Run, api: ScriptedApi) -> None:
+    """One edit that the rail lets through is in force, and not yet what it compares with."""
+    run.loop.adopt(edited(0))
+    await asyncio.sleep(5)
+    run.loop.adopt(edited(1))
+    await asyncio.sleep(30)
+    assert api.truth[ONE]["region"] == "edited"
 
 
 @pytest.mark.parametrize("broken", [1, len(KEYS)])
@@ -21,11 +37,7 @@ async def test_what_is_held_is_not_sent_when_a_mistake_in_it_puts_it_into_quaran
         run.loop.adopt(edited(len(KEYS)))
         await asyncio.sleep(5)
         assert run.count(Condition.HELD) == len(KEYS)
-        wanted = {
-            key: each for key, each in edited(len(KEYS)).allocations.items() if key not in KEYS[:broken]
-        }
-        quarantined = dict.fromkeys(KEYS[:broken], ("no such field",))
-        run.loop.adopt(Generation("with a mistake", wanted, quarantined))
+        run.loop.adopt(mistaken(broken))
         looks = len(api.looks)
         await asyncio.sleep(3600)
         assert len(api.looks) > looks
@@ -35,17 +47,12 @@ async def test_what_is_held_is_not_sent_when_a_mistake_in_it_puts_it_into_quaran
 
 
 async def test_what_was_in_force_beside_the_baseline_stays_when_a_mistake_is_made_in_what_is_held() -> None:
-    one, api = KEYS[0], ScriptedApi()
+    api = ScriptedApi()
     async with Run(api, rail=RAIL) as run:
-        run.loop.adopt(edited(0))
-        await asyncio.sleep(5)
-        run.loop.adopt(edited(1))
-        await asyncio.sleep(30)
-        assert api.truth[one]["region"] == "edited"
+        await adopt_one_edit(run, api)
         run.loop.adopt(edited(len(KEYS)))
         await asyncio.sleep(5)
-        wanted = {key: each for key, each in edited(len(KEYS)).allocations.items() if key != one}
-        run.loop.adopt(Generation("with a mistake", wanted, {one: ("no such field",)}))
+        run.loop.adopt(mistaken())
         await asyncio.sleep(3600)
         assert len(api.posts) == 1
         assert run.count(Condition.IN_SYNC) == 1
@@ -58,13 +65,9 @@ async def test_what_was_in_force_beside_the_baseline_stays_when_a_mistake_is_mad
 async def test_what_a_held_generation_removes_stays_as_it_was_in_force_and_not_as_it_is_compared(
     *, between: bool
 ) -> None:
-    one, api = KEYS[0], ScriptedApi()
+    api = ScriptedApi()
     async with Run(api, rail=RAIL) as run:
-        run.loop.adopt(edited(0))
-        await asyncio.sleep(5)
-        run.loop.adopt(edited(1))
-        await asyncio.sleep(30)
-        assert api.truth[one]["region"] == "edited"
+        await adopt_one_edit(run, api)
         if between:
             run.loop.adopt(edited(len(KEYS), "elsewhere"))
             await asyncio.sleep(30)
@@ -74,23 +77,22 @@ async def test_what_a_held_generation_removes_stays_as_it_was_in_force_and_not_a
         await asyncio.sleep(30)
         assert run.loop.status().held_reason
         assert len(api.posts) == 1
-        api.truth[one] = {**api.truth[one], "region": "drift"}
+        api.truth[ONE] = {**api.truth[ONE], "region": "drift"}
         await asyncio.sleep(400)
-        assert api.truth[one]["region"] == "edited", "it is still followed"
+        assert api.truth[ONE]["region"] == "edited", "it is still followed"
 
 
 async def test_what_was_disowned_before_is_not_followed_again_because_of_what_is_held() -> None:
-    one, api = KEYS[0], ScriptedApi()
+    api = ScriptedApi()
     async with Run(api, rail=RAIL) as run:
         run.loop.adopt(edited(0))
         await asyncio.sleep(5)
         run.loop.adopt(edited(0, keys=KEYS[1:]))
         await asyncio.sleep(30)
-        api.truth[one] = {**api.truth[one], "region": "theirs"}
+        api.truth[ONE] = {**api.truth[ONE], "region": "theirs"}
         run.loop.adopt(edited(len(KEYS)))
         await asyncio.sleep(30)
-        wanted = {key: each for key, each in edited(len(KEYS)).allocations.items() if key != one}
-        run.loop.adopt(Generation("with a mistake", wanted, {one: ("no such field",)}))
+        run.loop.adopt(mistaken())
         await asyncio.sleep(400)
         run.loop.adopt(edited(len(KEYS), keys=KEYS[1:]))
         await asyncio.sleep(400)
@@ -102,25 +104,22 @@ async def test_what_was_disowned_before_is_not_followed_again_because_of_what_is
 async def test_after_a_restart_what_had_a_mistake_from_the_first_on_stands_as_the_baseline_has_it(
     *, mended: bool
 ) -> None:
-    one, api = KEYS[0], ScriptedApi()
-    wanted = {key: each for key, each in edited(0).allocations.items() if key != one}
-    mistake = {one: ("no such field",)}
+    api = ScriptedApi()
     async with Run(api, rail=RAIL) as run:
         run.loop.adopt(edited(0))
         await asyncio.sleep(5)
     async with Run(api, rail=RAIL, before=run) as again:
-        again.loop.adopt(Generation("with a mistake", wanted, mistake))
+        again.loop.adopt(mistaken(edits=0))
         await asyncio.sleep(5)
         if mended:
             again.loop.adopt(edited(len(KEYS)))
             await asyncio.sleep(5)
-            wanted = {key: each for key, each in edited(len(KEYS)).allocations.items() if key != one}
-            again.loop.adopt(Generation("with another", wanted, mistake))
+            again.loop.adopt(mistaken())
         else:
             again.loop.adopt(Generation("empty", {}))
         await asyncio.sleep(5)
         assert again.loop.status().held_reason
-        api.truth[one] = {**api.truth[one], "region": "drift"}
+        api.truth[ONE] = {**api.truth[ONE], "region": "drift"}
         await asyncio.sleep(400)
-        assert api.truth[one]["region"] == "live", "it is still followed"
-        assert {key for _, key in api.posts} == {one}
+        assert api.truth[ONE]["region"] == "live", "it is still followed"
+        assert {key for _, key in api.posts} == {ONE}
