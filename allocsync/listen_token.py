@@ -7,12 +7,12 @@ own user alone; the commands of that user find it there. The file is there only 
 Left out: what may be asked for with it (`observe.orders`).
 """
 
-import os
 import secrets
 from pathlib import Path
 
 from pydantic import SecretStr
 
+from allocsync import whole_file
 from allocsync.errors import SettingsError
 
 NAME = "listen_token"
@@ -69,10 +69,5 @@ def _read(file: Path) -> str | None:
 
 def _made(file: Path) -> str:
     token = secrets.token_urlsafe(MADE_BYTES)
-    beside = file.with_name(f".{file.name}.new")
-    beside.unlink(missing_ok=True)
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-        stream.write(token + "\n")
-    beside.replace(file)
+    whole_file.write(file, f"{token}\n".encode("ascii"), mode=whole_file.OWNER)
     return token

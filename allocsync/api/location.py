@@ -8,7 +8,6 @@ Left out: servers on other machines; those have a URL.
 """
 
 import asyncio
-import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import aiohttp
 
+from allocsync import whole_file
 from allocsync.errors import AllocsyncError
 
 AUTO = "auto"
@@ -150,14 +150,9 @@ class Locator:
     def _remember(self, server: str) -> None:
         if self._remembered is None or self._known() is not None:
             return
-        beside = self._remembered.with_name(f".{self._remembered.name}.new")
         try:
-            # Whole or not at all: half an id would be another server's, and none would be anybody's.
-            with beside.open("w", encoding="utf-8") as file:
-                file.write(server + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self._remembered)
+            # Half an id would be another server's, and none would be anybody's.
+            whole_file.write(self._remembered, f"{server}\n".encode())
         except OSError as error:
             # Used without being remembered, it could be taken for another one later.
             raise NoServerError(f"{self._remembered}: cannot be written: {error.strerror}") from error

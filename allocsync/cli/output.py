@@ -13,6 +13,7 @@ from typing import Protocol
 
 import click
 
+from allocsync import whole_file
 from allocsync.errors import AllocsyncError
 from allocsync.planning.render import Line, Tone
 
@@ -42,15 +43,16 @@ def write_file(file: Path, value: Mapping[str, object]) -> None:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a text to a file, whole or not at all.
+    """Write a text to a file, whole or not at all; to a terminal or a pipe as it comes.
 
     Raises:
         AllocsyncError: it cannot be written.
     """
-    beside = file.with_name(f".{file.name}.new")
     try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(file)
+        if file.exists() and not file.is_file():
+            file.write_text(text, encoding="utf-8")
+        else:
+            whole_file.write(file.resolve(), text.encode())
     except OSError as error:
         raise AllocsyncError(f"{file}: cannot be written: {(error.strerror or 'unknown').lower()}") from error
 

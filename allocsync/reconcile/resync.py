@@ -134,6 +134,10 @@ class Resync:
             else:
                 self._hurried = True  # the pass under way began too early to count
             return
+        self._look_at_each(lanes, place)
+
+    def _look_at_each(self, lanes: Mapping[AllocationId, Lane], place: Callable[[Lane], None]) -> None:
+        now = self._clock.now()
         for lane in list(lanes.values()):
             if lane.state is State.IDLE and not lane.read_failures and not lane.restraint.failures:
                 lane.look_at = min(lane.look_at, lane.restraint.allowed_at(now))
@@ -249,7 +253,10 @@ class Resync:
                 spread = self._clock.uniform(0, self._rules.resync_each_seconds) if seen else 0.0
                 lane.look_at = min(lane.look_at, lane.restraint.allowed_at(now + spread))
                 place(lane)
-        self._hurried = False  # the next try begins late enough, and keeps its time
+        # Whoever asked meanwhile has the next try, which keeps its time; if that is none, or late, looks.
+        hurried, self._hurried = self._hurried, False
+        if hurried and (not self.bulk or late):
+            self._look_at_each(lanes, place)
 
     def _jittered(self, seconds: float) -> float:
         return seconds * self._clock.uniform(1 - JITTER, 1 + JITTER)

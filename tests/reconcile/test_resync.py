@@ -208,3 +208,29 @@ async def test_everything_counts_as_looked_at_where_only_what_is_suspended_is_no
         assert looked_at is not None
         longest = 2.2 * run.loop._rules.resync_each_seconds  # noqa: SLF001 - as it has it
         assert 1e9 + now() - longest <= looked_at <= 1e9 + now()
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        pytest.param(BulkUnavailable("404 Route not found", supported=False), id="there is none any more"),
+        pytest.param(BulkUnavailable("503", supported=True, retry_after_seconds=300.0), id="much later"),
+    ],
+)
+async def test_who_asks_for_a_look_in_a_bulk_read_that_is_not_tried_again_soon_has_each_looked_at(
+    failure: BulkUnavailable,
+) -> None:
+    api = ScriptedApi()
+    async with Run(api) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(20)
+        assert run.count(Condition.IN_SYNC) == len(KEYS)
+        api.seconds, api.bulk_error = 2.0, failure
+        async with asyncio.timeout(100):
+            while api.lists < 2:
+                await asyncio.sleep(0.1)
+        looked = len(api.looks)
+        run.loop.sync()
+        await asyncio.sleep(30)
+        assert len(run.kinds("bulk_unavailable")) == 1
+        assert {key for _, key in api.looks[looked:]} == set(KEYS)

@@ -1,7 +1,8 @@
 """Many schedules in one go: what they contained, and what they broke."""
 
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Generator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field, fields
 from multiprocessing import get_context
@@ -49,14 +50,15 @@ def run_seeds(seeds: range) -> Figures:
     return figures
 
 
-def run_everywhere(seeds: range) -> Iterator[Figures]:
+def run_everywhere(seeds: range) -> Generator[Figures, None, None]:
     """Run these on all cores; gives the figures of each chunk as it is done.
 
-    Closing the iterator ends it after the chunks that are under way.
+    Closing the iterator ends it after the chunks that are under way; Ctrl-C is for this process alone.
     """
     workers = os.cpu_count() or 1
     chunks = iter(range(seeds.start, seeds.stop, CHUNK))
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    deaf = (signal.SIGINT, signal.SIG_IGN)
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=signal.signal, initargs=deaf) as pool:
         under_way: list[Future[Figures]] = []
         try:
             while True:

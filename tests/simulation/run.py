@@ -8,9 +8,11 @@ python -m tests.simulation.run bugs                  what each planted bug took 
 import argparse
 import json
 import random
+import signal
 import subprocess
 import sys
 import time
+from contextlib import closing, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,21 +34,21 @@ SEEDS = 2**40
 
 
 def soak(minutes: float, first: int) -> int:
-    """Run schedules for so long, print the figures and keep them."""
+    """Run schedules for so long, or until Ctrl-C or SIGTERM; print the figures and keep them."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     say(f"seeds from {first} on, for {minutes:g} minutes")
     stamped, figures, begun, told = stamp(), Figures(), time.monotonic(), 0.0
-    chunks = run_everywhere(range(first, first + SEEDS))
-    for chunk in chunks:
-        figures.join(chunk)
-        for seed, promise, what in chunk.broken:
-            say(f"seed {seed}: {promise}: {what}")
-        passed = time.monotonic() - begun
-        if passed > told + 60:
-            told = passed
-            say(f"{passed / 60:5.1f} min: {figures.schedules:,} schedules, {len(figures.broken)} broken")
-        if passed > minutes * 60:
-            chunks.close()  # type: ignore[attr-defined] # it is a generator
-            break
+    with closing(run_everywhere(range(first, first + SEEDS))) as chunks, suppress(KeyboardInterrupt):
+        for chunk in chunks:
+            figures.join(chunk)
+            for seed, promise, what in chunk.broken:
+                say(f"seed {seed}: {promise}: {what}")
+            passed = time.monotonic() - begun
+            if passed > told + 60:
+                told = passed
+                say(f"{passed / 60:5.1f} min: {figures.schedules:,} schedules, {len(figures.broken)} broken")
+            if passed > minutes * 60:
+                break
     row = {
         **stamped,
         "first_seed": first,

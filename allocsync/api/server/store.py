@@ -1,12 +1,11 @@
 """The truth: every cloud by id, in order, and the file that it survives in.
 
 The rules: a change is in memory at once and on disk before anything that shows it is answered (`durable`).
-The file is replaced as a whole (written beside, synced, renamed, the directory synced), by one thread, for
-all changes that wait at that time together. One server owns a state file.
+The file is replaced as a whole, by one thread, for all changes that wait at that time together. One server
+owns a state file.
 """
 
 import asyncio
-import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
 
+from allocsync import whole_file
 from allocsync.api import wire
 from allocsync.api.server.clouds import difference, get, problems_of, replacement, spare, stamped, with_change
 from allocsync.api.server.seed import clouds_of
@@ -219,18 +219,8 @@ def _read(state: Path) -> tuple[str, dict[str, Cloud]]:
 
 
 def _write(state: Path, server_id: str, texts: list[bytes]) -> None:
-    beside = state.with_name(state.name + ".new")
+    head = b'{"server":' + wire.dumps(server_id) + b',"iterable":[\n'
     try:
-        with beside.open("wb") as file:
-            file.write(b'{"server":' + wire.dumps(server_id) + b',"iterable":[\n')
-            file.write(b",\n".join(texts) + b"\n]}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(state)
-        directory = os.open(state.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        whole_file.write(state, head + b",\n".join(texts) + b"\n]}\n")
     except OSError as error:
         raise StateError(f"{state}: cannot be written: {error.strerror}") from error
