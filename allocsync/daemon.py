@@ -83,6 +83,7 @@ class Daemon:
         self._watch = DirectoryWatch(
             settings.desired,
             default_mode=settings.mode,
+            on_change=self._expect,
             on_loaded=self._loaded,
             on_rejected=self._rejected,
         )
@@ -270,6 +271,10 @@ class Daemon:
         self._say("journal_available")
         if self.loop is not None:
             self.loop.journal_works()
+
+    def _expect(self) -> None:
+        if self.loop is not None:
+            self.loop.adoption.expect()
 
     def _loaded(self, loaded: Loaded) -> None:
         self._rejection = None

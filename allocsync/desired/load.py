@@ -23,7 +23,7 @@ from allocsync.desired import reading
 from allocsync.desired.alike import difference, folded
 from allocsync.desired.parts import Key, Part, Parts
 from allocsync.errors import DesiredError, Problem
-from allocsync.planning.model import AllocationId, Generation, Mode
+from allocsync.planning.model import AllocationId, Desired, Generation, Mode
 from allocsync.planning.render import visible
 
 T = TypeVar("T")
@@ -44,6 +44,42 @@ class Examined:
     loaded: Loaded | None
     problems: tuple[Problem, ...]
     files: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Merged:
+    """What these parts declare together, sorted by id, and the line of each for the digest."""
+
+    parts: Sequence[Part]
+    allocations: Mapping[AllocationId, Desired]
+    lines: Mapping[AllocationId, str]
+
+
+class Loader:
+    """Judges one set of files after the other, each whole; an edit costs little more than what it changes."""
+
+    def __init__(self, *, default_mode: Mode) -> None:
+        self._parts = Parts(default_mode=default_mode)
+        self._merged = _Merged((), {}, {})  # of the last set that was not rejected
+
+    def prepare(self, files: reading.FileSet) -> None:
+        """Parse what has to be parsed of it, because it will probably be examined."""
+        self._parts.of(files)
+
+    def examine(self, files: reading.FileSet) -> Examined:
+        """Judge this set; raises nothing."""
+        parts, before = self._parts.of(files), self._merged
+        same = _have_the_same_ids(parts, before.parts)
+        fatal = [problem for part in parts for problem in part.fatal]
+        if files.trouble:
+            fatal.append(Problem(visible(files.name), 1, 1, "", files.trouble))
+        if not same:
+            fatal.extend(_clashes(parts))
+        problems = tuple(sorted({*fatal, *(problem for part in parts for problem in part.problems)}))
+        if fatal:
+            return Examined(None, problems, len(files.files))
+        merged = self._merged = _put_in(parts, before) if same else _merge(parts)
+        return Examined(_loaded(merged, problems), problems, len(files.files))
 
 
 def load(path: Path, *, default_mode: Mode) -> Loaded:
@@ -68,28 +104,46 @@ def accept(examined: Examined) -> Loaded:
 
 def examine(files: reading.FileSet, *, default_mode: Mode) -> Examined:
     """Judge a set of files whole; raises nothing."""
-    return merge(files, Parts(default_mode=default_mode).of(files))
+    return Loader(default_mode=default_mode).examine(files)
 
 
-def merge(files: reading.FileSet, parts: Sequence[Part]) -> Examined:
-    """Judge a set by the part of each file; raises nothing."""
-    fatal = [problem for part in parts for problem in part.fatal]
-    if files.trouble:
-        fatal.append(Problem(visible(files.name), 1, 1, "", files.trouble))
-    fatal.extend(_clashes(parts))
-    problems = tuple(sorted({*fatal, *(problem for part in parts for problem in part.problems)}))
-    if fatal:
-        return Examined(None, problems, len(files.files))
-    allocations = _merged([part.allocations for part in parts])
-    quarantined = _merged([part.quarantined for part in parts])
-    lines = {key: line for part in parts for key, line in part.lines.items()}
-    generation = Generation(
-        digest=_digest([lines[key] for key in allocations], quarantined),
-        allocations=allocations,
-        quarantined={key: tuple(str(each) for each in sorted(found)) for key, found in quarantined.items()},
-        files=len(files.files),
+def _have_the_same_ids(parts: Sequence[Part], before: Sequence[Part]) -> bool:
+    """Whether each part has the ids that it had before, the same of them in quarantine."""
+    return len(parts) == len(before) and all(
+        part is other
+        or (
+            len(part.keys) == len(other.keys)
+            and part.alike == other.alike
+            and part.allocations.keys() == other.allocations.keys()
+        )
+        for part, other in zip(parts, before, strict=True)
     )
-    return Examined(Loaded(generation, problems), problems, len(files.files))
+
+
+def _put_in(parts: Sequence[Part], before: _Merged) -> _Merged:
+    """The same as `_merge`, where each part has the ids that it had before: each keeps its place."""
+    allocations, lines = dict(before.allocations), dict(before.lines)
+    for part, other in zip(parts, before.parts, strict=True):
+        if part is not other:
+            allocations.update(part.allocations)
+            lines.update(part.lines)
+    return _Merged(parts, allocations, lines)
+
+
+def _merge(parts: Sequence[Part]) -> _Merged:
+    allocations = _sorted([part.allocations for part in parts])
+    return _Merged(parts, allocations, _sorted([part.lines for part in parts]))
+
+
+def _loaded(merged: _Merged, problems: tuple[Problem, ...]) -> Loaded:
+    quarantined = _sorted([part.quarantined for part in merged.parts])
+    generation = Generation(
+        digest=_digest(merged.lines.values(), quarantined),
+        allocations=merged.allocations,
+        quarantined={key: tuple(str(each) for each in sorted(found)) for key, found in quarantined.items()},
+        files=len(merged.parts),
+    )
+    return Loaded(generation, problems)
 
 
 def _clashes(parts: Sequence[Part]) -> Iterator[Problem]:
@@ -112,7 +166,7 @@ def _clashes(parts: Sequence[Part]) -> Iterator[Problem]:
             )
 
 
-def _merged(mappings: Iterable[Mapping[AllocationId, T]]) -> dict[AllocationId, T]:
+def _sorted(mappings: Iterable[Mapping[AllocationId, T]]) -> dict[AllocationId, T]:
     """All of these in one, sorted."""
     found: dict[AllocationId, T] = {}
     for mapping in mappings:

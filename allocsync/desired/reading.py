@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
+_STEP = 1024 * 1024
 _DATA_LINK = "..data"  # what kubelet's AtomicWriter swaps
 SUFFIXES = (".yaml", ".yml")
 _TRIES = 10  # a directory that is swapped more often than it can be read is reported, not waited for
@@ -108,10 +109,15 @@ def leads_elsewhere(link: Path) -> bool:
 
 def _read_file(name: str, place: Path) -> File:
     try:
-        if not stat.S_ISREG(place.stat().st_mode):
+        found = place.stat()
+        if not stat.S_ISREG(found.st_mode):
             return File(name, trouble="this is not a file that can be read; only regular files are")
-        with place.open("rb") as stream:
-            data = stream.read(MAX_FILE_BYTES + 1)
+        # As few calls as can be: after each of them the thread may have to wait for the event loop's.
+        with place.open("rb", buffering=0) as stream:
+            data = stream.read(min(found.st_size, MAX_FILE_BYTES) + 1)
+            # It has grown or shrunk since, or does not tell its size.
+            while len(data) != found.st_size and len(data) <= MAX_FILE_BYTES and (more := stream.read(_STEP)):
+                data += more
     except OSError as error:
         return File(name, trouble=f"this file cannot be read: {_why(error)}")
     if len(data) > MAX_FILE_BYTES:

@@ -15,6 +15,7 @@ Left out: what a set of files means (`desired.load`).
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -24,15 +25,14 @@ from pathlib import Path
 from watchfiles import Change, awatch
 
 from allocsync.desired import reading
-from allocsync.desired.load import Examined, Loaded, accept, merge
-from allocsync.desired.parts import Parts
+from allocsync.desired.load import Examined, Loaded, Loader, accept
 from allocsync.errors import DesiredError
 from allocsync.planning.model import Generation, Mode
 
 POLL_SECONDS = 10.0
 _UNWATCHED_SECONDS = 0.5  # between two looks where nothing can be watched, as when the directory is gone
 _DEBOUNCE_MILLISECONDS = 200
-_STEP_MILLISECONDS = 50
+_STEP_MILLISECONDS = 20  # an edit waits for two of them, and so does the end of each look
 _SETTLE_SECONDS = 0.05  # content that stays the same so long is not being written any more
 _SETTLE_TRIES = 6  # and one that never does is judged as it is
 
@@ -62,13 +62,18 @@ class DirectoryWatch:
         path: Path,
         *,
         default_mode: Mode,
+        on_change: Callable[[], None],
         on_loaded: Callable[[Loaded], None],
         on_rejected: Callable[[DesiredError], None],
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
-        """`on_loaded` and `on_rejected` are called once for each content that differs from the one before."""
+        """`on_loaded` or `on_rejected` is called once for each content that differs from the one before.
+
+        `on_change` is called when it may have changed, before anything is read.
+        """
         self._path = path
-        self._parts = Parts(default_mode=default_mode)
+        self._loader = Loader(default_mode=default_mode)
+        self._on_change = on_change
         self._on_loaded = on_loaded
         self._on_rejected = on_rejected
         self._poll_seconds = poll_seconds
@@ -108,20 +113,20 @@ class DirectoryWatch:
 
     async def _find(self) -> _Found | None:
         files, fingerprint = await asyncio.to_thread(self._read)
-        for _ in range(_SETTLE_TRIES):
+        for attempt in range(_SETTLE_TRIES):
             if fingerprint == self._seen:
                 return None
             if not self._seen:
                 break  # the first look: whatever is being written now will be seen by the watch
-            await asyncio.sleep(_SETTLE_SECONDS)
+            settled_at = time.monotonic() + _SETTLE_SECONDS
+            if attempt == 0:  # most have been written by now: what must be parsed is parsed meanwhile
+                await asyncio.to_thread(self._loader.prepare, files)
+            await asyncio.sleep(max(0.0, settled_at - time.monotonic()))
             before = fingerprint
             files, fingerprint = await asyncio.to_thread(self._read)
             if fingerprint == before:
                 break
-        return _Found(fingerprint, await asyncio.to_thread(self._examine, files))
-
-    def _examine(self, files: reading.FileSet) -> Examined:
-        return merge(files, self._parts.of(files))
+        return _Found(fingerprint, await asyncio.to_thread(self._loader.examine, files))
 
     def _read(self) -> tuple[reading.FileSet, str]:
         files = reading.read(self._path)
@@ -133,6 +138,7 @@ class DirectoryWatch:
                 await self._look.wait()
         except TimeoutError:
             return
+        self._on_change()
 
     @asynccontextmanager
     async def _watching(self) -> AsyncIterator[bool]:

@@ -116,7 +116,7 @@ def rule(baseline: Baseline, generation: Generation, limit: Limit) -> Ruling:
     }
     added = wanted.keys() - baseline.keys()
     removed = baseline.keys() - wanted.keys() - generation.quarantined.keys()
-    total = len(baseline.keys() | wanted.keys())
+    total = len(baseline) + len(added)
     touched = len(changed) + len(added) + len(removed)
     empty = not wanted and not generation.quarantined
     over = total >= limit.least and EVERYTHING_PERCENT * touched > limit.percent * total

@@ -2,14 +2,16 @@
 
 The rules: which allocation goes and in which slot is one synchronous step. A probe is the due allocation that
 has failed least often, so never one that keeps failing while there is another. What failed because the API
-served nobody is forgiven: it counts for no backoff, and comes back within ten seconds, not all at once. What
-failed in a storm comes back as soon when that is over.
+served nobody is forgiven: it counts for no backoff, and comes back within ten seconds, many not at once. What
+failed in a storm comes back as soon when that is over. For a second after the files may have changed the
+periodic looks make way: reading the files takes the same processor, and what is in them goes first.
 
 Left out: the requests themselves (`loop`, `cycle`).
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import inf
 
 from allocsync.planning.model import AllocationId, Failed, Live, Missing, Snapshot, UpdateAnswer
 from allocsync.reconcile.decision import State
@@ -19,7 +21,8 @@ from allocsync.reconcile.queue import Queue
 from allocsync.reconcile.restraint import BACKOFF
 from allocsync.reconcile.result import result_of
 
-SPREAD_SECONDS = 10.0
+SPREAD_SECONDS, SPREAD_PER_SECOND = 10.0, 100  # a few need no more than the limits to be no burst
+MAKE_WAY_SECONDS = 1.0  # and then not again for as long
 
 Uniform = Callable[[float, float], float]
 
@@ -46,13 +49,20 @@ class Admission:
         self._queue = queue
         self._limiter = limiter
         self._lanes = lanes
+        self._way_until = -inf
+
+    def make_way(self, now: float) -> None:
+        """The files may have changed: the periodic looks wait, half of the time at most."""
+        if now >= self._way_until + MAKE_WAY_SECONDS:
+            self._way_until = now + MAKE_WAY_SECONDS
 
     def admit(self, now: float, uniform: Uniform) -> Iterator[tuple[Lane, Slot, bool]]:
         """Give slots to what is due while there is any of both: which lane goes, in which, as a probe?"""
         for slot in Slot:
             while self._limiter.waits(slot, now) is None:
                 probe = self._limiter.probing(slot)
-                key = self._queue.take(slot, now, fewest=self._failures_in(slot) if probe else None)
+                fewest = self._failures_in(slot) if probe else None
+                key = self._queue.take(slot, now, fewest=fewest, periodic=now >= self._way_until)
                 if key is None:
                     break
                 lane = self._lanes[key]
@@ -65,7 +75,8 @@ class Admission:
 
     def next_at(self, now: float) -> float:
         """When more may go by the passing of time alone."""
-        return min(self._queue.next_at(now), self._limiter.opens_at(now))
+        made_way_at = self._way_until if now < self._way_until else inf
+        return min(self._queue.next_at(now), self._limiter.opens_at(now), made_way_at)
 
     def promote(self, lane: Lane, now: float) -> bool:
         """Have a write slot take the place of the lane's read slot, if there is one."""
@@ -95,9 +106,10 @@ class Admission:
         if result is None:
             return None
         heard = self._limiter.hear(asked, held, lane.id, result, begun=begun, now=now, keys=len(self._lanes))
+        spread_seconds = min(SPREAD_SECONDS, len(heard.forgiven) / SPREAD_PER_SECOND)
         for key, failures in heard.forgiven.items():
             if key in self._lanes:
-                _forgive(self._lanes[key], asked, failures, until=now + uniform(0, SPREAD_SECONDS))
+                _forgive(self._lanes[key], asked, failures, until=now + uniform(0, spread_seconds))
                 self._queue.schedule(key, self._lanes[key].turn())
         if not heard.turned:
             return None

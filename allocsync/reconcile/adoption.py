@@ -13,6 +13,7 @@ from collections.abc import Set as AbstractSet
 from allocsync.errors import NotHeldError
 from allocsync.planning.guard import DIGITS, Ruling, in_force
 from allocsync.planning.model import AllocationId, Desired, Generation
+from allocsync.reconcile.admission import Admission
 from allocsync.reconcile.canaries import Canaries
 from allocsync.reconcile.cycle import Tell
 from allocsync.reconcile.decision import State
@@ -37,6 +38,7 @@ class Adoption:
         rails: Rails,
         lanes: dict[AllocationId, Lane],
         shown: Mapping[AllocationId, Shown],
+        admission: Admission,
         first_look_at: Callable[[float], float],
         place: Callable[[Lane], None],
         wake: Callable[[], None],
@@ -47,6 +49,7 @@ class Adoption:
         self._keeper = keeper
         self._rails = rails
         self._lanes = lanes
+        self._admission = admission
         self._first_look_at = first_look_at
         self._place = place
         self._wake = wake
@@ -66,6 +69,10 @@ class Adoption:
         """What the rail says of it."""
         return self._rails.ruling
 
+    def expect(self) -> None:
+        """The files may have changed, and are being read."""
+        self._admission.make_way(self._clock.now())
+
     def adopt(self, generation: Generation, *, approved: bool = False, whole: bool = True) -> None:
         """Put a generation in force at once; see `Rails.judge`."""
         now = self._clock.now()
@@ -77,8 +84,11 @@ class Adoption:
         self._remember(held)
         freed, ruled = withheld - ruling.withheld, withheld | ruling.withheld
         wanted = in_force(generation, ruling, self._stood)
+        known = self.generation.allocations if self.generation else {}
+        # Most are the very same object, since a file that has not changed is not parsed again.
+        new = [key for key, desired in wanted.items() if known.get(key) is not desired or key in ruled]
         changed = removed = 0
-        for key in [*wanted, *generation.quarantined]:
+        for key in [*new, *generation.quarantined]:
             lane, desired = self._lanes.get(key), wanted.get(key)
             if lane is not None and key not in ruled and _is_untouched(lane, desired):
                 lane.desired = desired  # it may stand in another place now

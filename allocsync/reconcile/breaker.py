@@ -25,7 +25,7 @@ FAILURES = 10  # ... while so many failed
 USUAL_OF = 8  # successes
 KEYS = 5  # of so many allocations, or of all where there are fewer
 PROBE_FIRST_SECONDS = 1.0  # until the first probe; doubles
-PROBE_MOST_SECONDS = 30.0
+PROBE_MOST_SECONDS = 8.0
 PROBE_JITTER = 0.2  # shorter by up to this share, never longer
 KEEPS_FAILING = 3  # failures in a row of one allocation
 

@@ -92,6 +92,7 @@ class Loop:
             rails=Rails(keeper=self._keeper, limit=rail or Limit(), rules=rules, stops=stops),
             lanes=self._lanes,
             shown=self._board.shown,
+            admission=self._admission,
             first_look_at=self._resync.first_look_at,
             place=self._place,
             wake=self._changed.set,

@@ -80,19 +80,22 @@ class Queue(Generic[Key]):
         if key in self._taken:
             self._taken[key] = None
 
-    def take(self, slot: Slot, now: float, *, fewest: Callable[[Key], int] | None = None) -> Key | None:
+    def take(
+        self, slot: Slot, now: float, *, fewest: Callable[[Key], int] | None = None, periodic: bool = True
+    ) -> Key | None:
         """Hand out the most urgent key that is due for this kind of slot, or None.
 
-        Where `fewest` is given, one for which it gives the smallest number goes: a probe.
+        Where `fewest` is given, one for which it gives the smallest number goes: a probe. Without `periodic`
+        none goes that only wants its periodic look.
         """
         self._mature(now)
-        return self._turn(slot) if fewest is None else self._probe(slot, fewest)
+        return self._turn(slot, periodic=periodic) if fewest is None else self._probe(slot, fewest)
 
-    def _turn(self, slot: Slot) -> Key | None:
+    def _turn(self, slot: Slot, *, periodic: bool) -> Key | None:
         due = self._due[slot]
         turn = self._turns[slot] + 1
         for priority in _LEAST_URGENT_FIRST if turn % RESYNC_TURN == 0 else _URGENT_FIRST:
-            while due[priority]:
+            while due[priority] and (periodic or priority is not Priority.RESYNC):
                 number, key = due[priority].popleft()
                 if self._alive(number, key):
                     self._turns[slot] = turn

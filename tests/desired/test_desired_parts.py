@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allocsync.desired import parts, reading
-from allocsync.desired.load import Examined, examine, merge
+from allocsync.desired.load import Examined, Loader, examine
 from allocsync.desired.parts import Parts
 from allocsync.desired.reading import File, FileSet
 from allocsync.planning.model import Mode
@@ -46,6 +46,19 @@ contents = texts | st.sampled_from(ODD)
 files = st.dictionaries(st.sampled_from(FILES), contents | st.just("cannot be read"), max_size=len(FILES))
 histories = st.lists(st.tuples(files, st.booleans(), st.sampled_from(("", "it is gone"))), max_size=6)
 
+# Of each file few ids, and seldom one that another file has, so that most sets hold and differ in bodies.
+declarations = [
+    st.dictionaries(st.sampled_from(ids), bodies, min_size=1, max_size=2).map(
+        lambda declared: "".join(
+            [HEAD, "allocations:\n", *(f"  {key}: {body}\n" for key, body in declared.items())]
+        ).encode()
+    )
+    for ids in ("aab", "ccd", "eefA")
+]
+edits_of_the_same_ids = st.lists(
+    st.fixed_dictionaries({}, optional=dict(zip(FILES, declarations, strict=False))), min_size=2, max_size=8
+)
+
 
 def file_set(wanted: Mapping[str, bytes | str], trouble: str = "") -> FileSet:
     found = [
@@ -65,12 +78,33 @@ def same(found: Examined, anew: Examined) -> None:
 def test_after_any_edits_what_is_kept_gives_what_a_fresh_load_gives(
     history: list[tuple[dict[str, bytes | str], bool, str]], mode: Mode
 ) -> None:
-    kept = Parts(default_mode=mode)
+    kept = Loader(default_mode=mode)
     wanted: dict[str, bytes | str] = {}
     for edit, replaces, trouble in history:
         wanted = dict(edit) if replaces else {**wanted, **edit}
         found = file_set(wanted, trouble)
-        same(merge(found, kept.of(found)), examine(found, default_mode=mode))
+        same(kept.examine(found), examine(found, default_mode=mode))
+
+
+@given(edits_of_the_same_ids, st.sampled_from(Mode))
+def test_edits_of_what_is_declared_already_give_what_a_fresh_load_gives(
+    history: list[dict[str, bytes]], mode: Mode
+) -> None:
+    kept = Loader(default_mode=mode)
+    wanted: dict[str, bytes] = {}
+    for edit in history:
+        wanted |= edit
+        found = file_set(wanted)
+        same(kept.examine(found), examine(found, default_mode=mode))
+
+
+def test_an_id_in_quarantine_that_comes_to_look_like_another_is_told() -> None:
+    kept = Loader(default_mode=Mode.ENFORCE)
+    for other, holds in (("x", True), ("B", False)):
+        written = f"{HEAD}allocations:\n  a: {{region: r}}\n  {other}: {{regoin: r}}\n".encode()
+        found = kept.examine(file_set({"a.yaml": written, "b.yaml": declares("b")}))
+        assert (found.loaded is not None) is holds
+    assert "looks like the id at a.yaml:4:3" in str(found.problems[-1])
 
 
 @given(st.lists(documents, min_size=1, max_size=3), st.sampled_from(Mode))

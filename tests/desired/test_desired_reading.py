@@ -46,6 +46,14 @@ def test_names_stay_as_they_were_written(write: Write, monkeypatch: pytest.Monke
     assert reading.read(Path("allocations/a.yaml")).files[0].name == "allocations/a.yaml"
 
 
+@pytest.mark.skipif(not Path("/proc/filesystems").is_file(), reason="this system has no /proc")
+def test_a_file_that_does_not_tell_its_size_is_read_whole() -> None:
+    telling_nothing = Path("/proc/filesystems")
+    assert telling_nothing.stat().st_size == 0
+    (file,) = reading.read(telling_nothing).files
+    assert file.data == telling_nothing.read_bytes() != b""
+
+
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     found = reading.read(tmp_path / "nowhere")
     assert found.trouble.startswith("no such file or directory; create it")

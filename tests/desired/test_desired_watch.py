@@ -1,7 +1,7 @@
 """What a watch sees by itself, long before it polls: links are swapped, files edited where they lead to."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -29,12 +29,15 @@ def swap(link: Path, target: str | Path) -> None:
 
 
 @asynccontextmanager
-async def following(path: Path) -> AsyncIterator[asyncio.Queue[Generation]]:
+async def following(
+    path: Path, on_change: Callable[[], None] = lambda: None
+) -> AsyncIterator[asyncio.Queue[Generation]]:
     """The generations that a watch of it gives after the first, which says region one."""
     found: asyncio.Queue[Generation] = asyncio.Queue()
     watch = DirectoryWatch(
         path,
         default_mode=Mode.ENFORCE,
+        on_change=on_change,
         on_loaded=lambda _: None,
         on_rejected=lambda _: None,
         poll_seconds=POLL_SECONDS,
@@ -94,6 +97,17 @@ async def test_a_plain_edit_is_seen(tmp_path: Path) -> None:
     async with following(tmp_path) as found:
         write(tmp_path / "a.yaml", "two")
         assert await region(found) == "two"
+
+
+async def test_an_edit_is_announced_when_it_is_noticed_and_nothing_else_is(tmp_path: Path) -> None:
+    write(tmp_path / "a.yaml", "one")
+    announced: list[int] = []
+    async with following(tmp_path, lambda: announced.append(found.qsize())) as found:
+        assert announced == []
+        write(tmp_path / "a.yaml", "two")
+        while not found.qsize():
+            await asyncio.sleep(0.01)
+        assert announced[0] == 0
 
 
 @pytest.mark.parametrize("name", ["desired/a.yaml", "desired"])

@@ -16,6 +16,7 @@ from allocsync.reconcile.result import Result
 
 KEYS = tuple("abcdefghijkl")
 slots = st.sampled_from(Slot)
+WISH_MOST_SECONDS = 20
 
 
 class LimiterMachine(RuleBasedStateMachine):
@@ -81,7 +82,7 @@ class LimiterMachine(RuleBasedStateMachine):
             self.limiter.release(held, key, self.now)
             del self.held[key]
 
-    @rule(slot=slots, seconds=st.integers(0, 20))
+    @rule(slot=slots, seconds=st.integers(0, WISH_MOST_SECONDS))
     def close(self, slot: Slot, seconds: int) -> None:
         self.limiter.close(slot, self.now + seconds)
 
@@ -105,7 +106,7 @@ class LimiterMachine(RuleBasedStateMachine):
         for key, (slot, _) in self.held.items():
             self.limiter.release(slot, key, self.now)
         for slot in Slot:
-            self.now += PROBE_MOST_SECONDS
+            self.now += max(PROBE_MOST_SECONDS, WISH_MOST_SECONDS)
             assert self.limiter.admit(slot, "a", self.now) is None
             for asked in self.shut(slot) or [slot]:
                 self.limiter.hear(asked, slot, "a", Result.SERVED, begun=self.now, now=self.now, keys=12)

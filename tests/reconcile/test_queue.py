@@ -44,10 +44,14 @@ class QueueMachine(RuleBasedStateMachine):
         if key in self.out:
             self.out[key] = None
 
-    @rule(slot=st.sampled_from(Slot))
-    def take(self, slot: Slot) -> None:
-        key = self.queue.take(slot, self.now)
-        due = {k: t for k, t in self.waiting.items() if t.slot is slot and t.at <= self.now}
+    @rule(slot=st.sampled_from(Slot), periodic=st.booleans())
+    def take(self, slot: Slot, *, periodic: bool) -> None:
+        key = self.queue.take(slot, self.now, periodic=periodic)
+        due = {
+            k: t
+            for k, t in self.waiting.items()
+            if t.slot is slot and t.at <= self.now and (periodic or t.priority is not Priority.RESYNC)
+        }
         if key is None:
             assert not due
             return
