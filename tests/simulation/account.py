@@ -1,10 +1,13 @@
 """What a run came to, as a story asks for it: the truth, the journal and what was told. Times are virtual."""
 
+from bisect import bisect
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 
 from allocsync.journal import reading
+from allocsync.planning.diff import leaf
 from allocsync.planning.model import Cloud
 from tests.simulation.history import Get, History, Post, Version
 from tests.simulation.machine import WALL
@@ -36,6 +39,29 @@ class Run:
     def gets(self, key: int = 0) -> list[Get]:
         """The reads."""
         return self.history.truths[id_of(key)].gets
+
+    def all_posts(self) -> list[Post]:
+        """The updates of all, as they left."""
+        posts = (post for truth in self.history.truths.values() for post in truth.posts)
+        return sorted(posts, key=lambda post: post.order)
+
+    def all_gets(self) -> list[Get]:
+        """The reads of all, as they left."""
+        gets = (get for truth in self.history.truths.values() for get in truth.gets)
+        return sorted(gets, key=lambda get: get.order)
+
+    def under_way(self, *, since: float, until: float) -> list[tuple[float, int]]:
+        """How many requests for one allocation were under way as each of these left."""
+        times = [(get.begun, get.answered) for get in self.all_gets()]
+        times += [(post.sent, post.answered) for post in self.all_posts()]
+        begun = sorted(begin for begin, _ in times)
+        ended = sorted(end for _, end in times if end is not None)
+        return [(at, bisect(begun, at) - bisect(ended, at)) for at in begun if since < at < until]
+
+    def shows(self, key: int, region: str) -> list[float]:
+        """When the truth had this region, each time anew."""
+        regions = [(each.at, each.cloud and leaf(each.cloud, "region")) for each in self.versions(key)]
+        return [at for (_, before), (at, now) in pairwise([(0.0, None), *regions]) if before != now == region]
 
     def versions(self, key: int = 0) -> list[Version]:
         """The truth, from the beginning."""

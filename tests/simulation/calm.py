@@ -44,12 +44,12 @@ def out_of_line(
     """What is not in line, and should be."""
     left = []
     for key, truth in server.history.truths.items():
-        desired, cloud = wanted.get(key), truth.now.cloud
+        desired, cloud = wanted.get(key) or server.history.rail.stands.get(key), truth.now.cloud
         if unsettled(truth, server.history.gap_at):
             left.append(f"{key}: the outcome of an update is open")
         if desired is None or cloud is None or desired.mode is not Mode.ENFORCE:
             continue
-        if not liveness.resting(key):
+        if not liveness.resting(key) and key not in server.history.rail.perhaps:
             left += [
                 f"{key}: {each.field} is {each.live}, not {each.desired}" for each in compare(desired, cloud)
             ]

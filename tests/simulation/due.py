@@ -1,7 +1,13 @@
-"""When the next request for one allocation is due, and what that follows from."""
+"""When the next request for one allocation is due, what that follows from, and who may be before it."""
 
-from dataclasses import dataclass
+from bisect import bisect
+from dataclasses import dataclass, field
 from math import inf
+
+from allocsync.reconcile.queue import RESYNC_TURN
+from tests.simulation.fates import GET_TIMEOUT_SECONDS
+
+FEWEST_SLOTS, SLOW_SECONDS = 4, 6.0  # so many updates can fill the slots, until they count as slow
 
 
 @dataclass(slots=True)
@@ -31,3 +37,20 @@ class Due:
             self.forgiven, self.forgiven_at = max(self.forgiven, self.write_failures), at
             self.forgiven_until = max(self.forgiven_until, self.backoff_until)
         self.write_failures = 0
+
+
+@dataclass(slots=True)
+class Turns:
+    """When requests left: as long as others do, one that waits in a crowd may be behind them all."""
+
+    taken: list[float] = field(default_factory=list)
+
+    def until(self, since: float, *, of: int) -> float:
+        """Until when one that has been due since then can wait, among more than there are slots.
+
+        Of ten turns one is for the least urgent, so after ten for each of all it had its own. Where nobody
+        has a turn, it waits for an answer at the most.
+        """
+        number = len(self.taken) - bisect(self.taken, since)
+        may_wait = of > FEWEST_SLOTS + 1 and 0 < number < RESYNC_TURN * of
+        return self.taken[-1] + GET_TIMEOUT_SECONDS if may_wait else -inf

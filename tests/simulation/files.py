@@ -10,7 +10,9 @@ class Files:
 
     def __init__(self, allocations: tuple[Allocation, ...]) -> None:
         self.wanted: dict[AllocationId, Desired] = {
-            id_of(each.key): Desired(id_of(each.key), each.declared) for each in allocations if each.present
+            id_of(each.key): Desired(id_of(each.key), each.declared, each.mode)
+            for each in allocations
+            if each.present
         }
         self._edits = 0
 

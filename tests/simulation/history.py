@@ -3,13 +3,14 @@
 Nothing of it comes from the daemon's memory. `order` numbers say what came before what within one instant.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
-from allocsync.planning.diff import leaf
+from allocsync.planning.diff import compare, leaf
 from allocsync.planning.model import AllocationId, Cloud, Desired, Generation
 from allocsync.planning.record import OpenIntent, undeclared_hash
+from tests.simulation.rail import Rail
 
 NEVER = float("inf")
 
@@ -122,12 +123,13 @@ class Truth:
 class History:
     """All of it, and what the files say."""
 
-    def __init__(self, clouds: Mapping[AllocationId, Cloud]) -> None:
+    def __init__(self, clouds: Mapping[AllocationId, Cloud], rail: Rail) -> None:
+        self.rail = rail
         self._orders = count(1)
         self._posts = count(1)
         self.truths = {key: Truth([Version(0.0, 0, cloud, "the beginning")]) for key, cloud in clouds.items()}
         self.wanted: dict[AllocationId, Desired] = {}  # what the files say now
-        self.adopted: Generation | None = None  # what the living process has in force
+        self.adopted: Generation | None = None  # what the living process has been told
         self.gap_at = -1.0  # when a journal was lost, if ever
         self.requests = 0  # for one allocation each
         self.lists = 0  # for all of them
@@ -142,6 +144,7 @@ class History:
     def begins(self, now: float) -> None:
         """A process begins."""
         self.lives.append((now, NEVER))
+        self.rail.begins()
 
     def ends(self, now: float) -> None:
         """The last process has ended, if it had not before."""
@@ -184,7 +187,31 @@ class History:
 
     def desired(self, key: AllocationId) -> Desired | None:
         """What the living process has been told of an allocation."""
-        return None if self.adopted is None else self.adopted.allocations.get(key)
+        if self.adopted is None:
+            return None
+        return self.adopted.allocations.get(key) or self.rail.stands.get(key)
+
+    def adopts(
+        self, generation: Generation, now: float, *, approved: bool
+    ) -> Iterator[tuple[AllocationId, Desired | None]]:
+        """The living process is told this; which allocations that concerns, and what held of them before."""
+        before = {key: self.desired(key) for key in self.truths}
+        held = self.rail.held
+        self.rail.judge(generation.allocations, now, approved=approved)
+        self.adopted = generation
+        for key, truth in self.truths.items():
+            freed = key in held - self.rail.held and self._differs(key)
+            if self.desired(key) != before[key] or freed:
+                truth.edits.append((now, self.order()))
+                yield key, before[key]
+
+    def _differs(self, key: AllocationId) -> bool:
+        """Whether the latest read has shown a difference, and none is under way: then one follows."""
+        desired, gets = self.desired(key), self.truths[key].gets
+        if desired is None or not gets or gets[-1].answered is None:
+            return False
+        shown = next((get.cloud for get in reversed(gets) if get.ok), None)
+        return shown is not None and bool(compare(desired, shown))
 
     @property
     def declared(self) -> int:

@@ -24,7 +24,7 @@ from allocsync.planning.model import (
 )
 from allocsync.reconcile.rules import Rules
 from tests.simulation import evidence
-from tests.simulation.due import Due
+from tests.simulation.due import FEWEST_SLOTS, SLOW_SECONDS, Due, Turns
 from tests.simulation.evidence import backoff_most_seconds, resting, unsettled, written
 from tests.simulation.history import Get, Post
 from tests.simulation.outage import Outage
@@ -32,7 +32,6 @@ from tests.simulation.server import Server
 
 RULES = Rules()
 SLACK_SECONDS = 1.5
-FEWEST_SLOTS, SLOW_SECONDS = 4, 6.0  # so many updates can fill the slots, until they count as slow
 FIRST_PASS_SECONDS = 90.0  # three bulk reads that fail slowly come first
 TOO_MANY_REQUESTS = 429
 
@@ -51,7 +50,7 @@ class Liveness:
         self._lives = 0
         self._alive = self._passed = False
         self._reads_closed_until = self._writes_closed_until = -inf
-        self._reads, self._writes = Outage(), Outage()
+        self._reads, self._writes, self._turns = Outage(), Outage(), Turns()
         self.forgotten_before = -inf  # a clock that jumped ahead ends what was remembered for minutes
         self._nothing_before = -inf  # after a lost journal
         self.journal: sqlite3.Connection | None = None
@@ -107,23 +106,23 @@ class Liveness:
 
     def _check(self, key: AllocationId) -> None:
         due, now = self._due[key], self._server.now()
-        by = inf
-        if due.by < inf:
-            closed = max(self._writes_closed_until, self._writes.until) if due.writes else -inf
-            # There may be a single slot, and all the others may be before this one.
-            narrow = self._reads.narrow(now) or self._writes.narrow(now)
-            under_way = sum(each.under_way for each in self._due.values())
-            crowd = len(self._due) - 1 if narrow else under_way // FEWEST_SLOTS
-            held = max(self.trouble_until, closed, self._reads_closed_until, self._reads.until)
-            by = max(due.by, held) + self.slack_seconds + crowd * SLOW_SECONDS
-            if self._alive and now > by:
-                by = max(
-                    by, self._settled_at(key, evidence.told_settle_seconds(self.journal)) + self.slack_seconds
-                )
-        if self._alive and now > by and due.promise == "P8" and evidence.told_open(self.journal, key):
+        if not self._alive or now <= due.by + self.slack_seconds:
+            return
+        closed = max(self._writes_closed_until, self._writes.until) if due.writes else -inf
+        # There may be a single slot, and all the others may be before this one.
+        narrow = self._reads.narrow(now) or self._writes.narrow(now)
+        under_way = sum(each.under_way for each in self._due.values())
+        crowd = len(self._due) - 1 if narrow else under_way // FEWEST_SLOTS
+        held = max(self.trouble_until, closed, self._reads_closed_until, self._reads.until)
+        by = max(due.by, held) + self.slack_seconds + crowd * SLOW_SECONDS
+        by = max(by, self._turns.until(due.by, of=len(self._due)))
+        if now > by:
+            told_at = self._settled_at(key, lambda: evidence.told_settle_seconds(self.journal))
+            by = max(by, told_at + self.slack_seconds)
+        if now > by and due.promise == "P8" and evidence.told_open(self.journal, key):
             # What a read has settled here is open there: a late landing of an older one explained it.
             self._expect(key, now + evidence.MOST_SECONDS, "P1", "an update is open, and its reads may fail")
-        elif self._alive and now > by:
+        elif now > by:
             self._broken(due.promise, f"no request for {key} since {due.why}; it was due by {by:.3f}")
             due.by = inf
 
@@ -134,6 +133,7 @@ class Liveness:
     def begins(self, key: AllocationId) -> None:
         """A request leaves."""
         self._check(key)
+        self._turns.taken.append(self._server.now())
         due = self._due[key]
         due.by, due.under_way, due.edited = inf, True, False
 
@@ -159,7 +159,7 @@ class Liveness:
             return
         if desired is None or desired.mode is Mode.SUSPEND:
             due.by = inf
-        elif self._settled_at(key, self.settle_most_seconds()) <= self._server.now():
+        elif self._settled_at(key, self.settle_most_seconds) <= self._server.now():
             self._expect(key, self._soon(self._server.now(), due), "P8", "the file was edited", writes=True)
 
     def _soon(self, now: float, due: Due) -> float:
@@ -233,20 +233,20 @@ class Liveness:
             truth, self._server.allocations[key].deaf, self.ended_at, self._history.gap_at
         )
 
-    def _settled_at(self, key: AllocationId, settle_seconds: float) -> float:
+    def _settled_at(self, key: AllocationId, settle_seconds: Callable[[], float]) -> float:
         """When what no read has shown yet is settled at the latest, with this settle time."""
         posts = self._history.truths[key].posts
-        since = (post.unknown_since for post in posts if not post.evident and post.unknown_since is not None)
-        return max(since, default=-inf) + settle_seconds
+        since = [post.unknown_since for post in posts if not post.evident and post.unknown_since is not None]
+        return max(since) + settle_seconds() if since else -inf
 
     def _seen(self, key: AllocationId, due: Due, cloud: Cloud, now: float) -> None:
         truth, desired = self._history.truths[key], self._history.desired(key)
-        settled_at = self._settled_at(key, self.settle_most_seconds())
+        settled_at = self._settled_at(key, self.settle_most_seconds)
         if unsettled(truth, self._history.gap_at):
             self._expect(key, max(now, settled_at), "P1", "a read did not settle an update")
         elif desired is None or desired.mode is Mode.SUSPEND:
             due.by = inf
-        elif not compare(desired, cloud) or desired.mode is Mode.OBSERVE:
+        elif not compare(desired, cloud) or desired.mode is Mode.OBSERVE or key in self._history.rail.perhaps:
             if not compare(desired, cloud):
                 due.forgive(now)
             self._expect(key, max(now + self._resync_seconds, settled_at), "P1", "a read found nothing to do")

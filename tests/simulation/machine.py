@@ -129,6 +129,14 @@ class Machine:
             self._server.history.asked.append(self._server.now())
             self.life.loop.sync()
 
+    def approve(self) -> None:
+        """Somebody approves what the files say, of which the process that runs has been told."""
+        if self.life is not None and self.life.alive and self.life.loop is not None:
+            generation = self._files.generation()
+            self._outcome.note("world", None, f"{generation.digest} is approved")
+            self.life.loop.adoption.approve(generation.digest, "a person")
+            self._promises.adopted(generation, approved=True)
+
     def switch_off(self) -> None:
         """SIGTERM, and no other life after this one."""
         self._off = True

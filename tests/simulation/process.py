@@ -95,7 +95,7 @@ class Life:
         settings = Settings(
             bulk=self._schedule.bulk,  # type: ignore[arg-type] # one of its words
             resync_seconds=self._schedule.resync_seconds,
-            max_changes_percent=100,
+            max_changes_percent=self._schedule.max_changes_percent,
         )
         self.loop = loop = build_loop(
             settings, api=self, clock=self, observer=self._observe, journal=journal, restored=restored

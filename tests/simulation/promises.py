@@ -4,7 +4,7 @@ P2   an allocation that is in sync is never posted to; what was accepted is not 
 P3   an update carries everything that is not declared exactly as the snapshot just before it had it
 P4   never two requests of one process for one allocation at once
 P6   every update that leaves is in the journal first
-P8   an update carries what the newest generation in force declares
+P8   an update carries what the newest generation in force declares, and nothing that the rail holds
 R1   an update of unknown outcome is not followed by another before a read has settled it: one that shows it,
      or one that began a settle time after it became unknown (in a new life: after that life began)
 """
@@ -132,15 +132,10 @@ class Promises:
         self.commit_seconds = max(self.commit_seconds, commit_seconds + 0.01)
         self.liveness.slack_seconds = SLACK_SECONDS + 4 * self.commit_seconds
 
-    def adopted(self, generation: Generation) -> None:
-        """A generation is in force."""
-        before = self._history.adopted
-        self._history.adopted = generation
-        for key, truth in self._history.truths.items():
-            old = None if before is None else before.allocations.get(key)
-            if generation.allocations.get(key) != old:
-                truth.edits.append((self._server.now(), self._history.order()))
-                self.liveness.edited(key, first=old is None)
+    def adopted(self, generation: Generation, *, approved: bool = False) -> None:
+        """A process has been told this, or somebody has approved it."""
+        for key, before in self._history.adopts(generation, self._server.now(), approved=approved):
+            self.liveness.edited(key, first=before is None)
 
     # Reads.
 
@@ -217,7 +212,7 @@ class Promises:
             self._broken("P6", f"update {post.number} left, and its intent {found[0]} is of another update")
 
     def _is_wanted(self, post: Post, desired: Desired | None) -> bool:
-        if desired is None or desired.mode is not Mode.ENFORCE:
+        if desired is None or desired.mode is not Mode.ENFORCE or post.key in self._history.rail.held:
             self._broken("P8", f"update {post.number} left, and nothing may be sent: {desired}")
             return False
         carried = {name: leaf(post.body, name) for name in post.leaves}

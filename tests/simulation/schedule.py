@@ -58,6 +58,18 @@ class Edit:
 
 
 @dataclass(frozen=True, slots=True)
+class Edits:
+    """Several entries change at once, in one generation."""
+
+    edits: tuple[Edit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Approve:
+    """Somebody approves what the files say, which the rail holds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Foreign:
     """Somebody else writes one field."""
 
@@ -105,7 +117,7 @@ class Look:
     """Somebody asks for a look at everything now."""
 
 
-Action = Edit | Foreign | Gone | Ends | DiskFails | SlowDisk | Look
+Action = Edit | Edits | Approve | Foreign | Gone | Ends | DiskFails | SlowDisk | Look
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +152,7 @@ class Allocation:
     ticking: bool = False  # `updated` moves by itself
     pending: bool = False  # its status is PENDING while an update is carried out
     present: bool = True  # whether the first generation declares it
+    mode: Mode = Mode.ENFORCE  # at first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +169,7 @@ class Schedule:
     resync_seconds: float = 60.0
     slow: bool = False  # now and then an answer takes seconds
     checkpoint_pages: int = 0  # how soon the journal's log is carried over; 0: as it comes
+    max_changes_percent: float = 100.0  # more is held; 100 holds nothing
 
     def without(self, events: range) -> "Schedule":
         """The same without some of its events."""

@@ -3,8 +3,9 @@
     run = play(shim, updates={0: [unknown(lands=3.0)]}, until=60.0)
     (update,) = run.posts()
 
-The n-th request for an allocation meets the n-th line of its script; what no line speaks of goes well, in a
-few hundredths of a second. Each allocation has the region x and shall have the region a.
+The n-th request for an allocation meets the n-th line of its script; what no line speaks of meets the weather
+if there is any, and else goes well, in a few hundredths of a second. Each allocation has the region x and
+shall have the region a.
 
 The rule: a script is used up. A line that no request met, or an event that waits for a seam to the end, fails
 the run, and so does every promise that is broken on the way. The timeline is printed in any case.
@@ -13,8 +14,7 @@ Left out: what is drawn (`schedule`, `fates`), and how to ask what came of it (`
 """
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,14 +26,14 @@ from tests.simulation.disk import Disk
 from tests.simulation.fates import ACCEPTED, Ending, Fates, ReadFate, UpdateFate
 from tests.simulation.history import History
 from tests.simulation.machine import WALL
-from tests.simulation.schedule import Action, Allocation, Edit, Event, Schedule, Seam
+from tests.simulation.schedule import Action, Allocation, Edit, Edits, Event, Schedule, Seam
 from tests.simulation.sqlite_shim import SqliteShim
 from tests.simulation.timeline import timeline
+from tests.simulation.weather import ANSWERED, FINE, SOON, Listed, Weather
 from tests.simulation.world import World
 
 Line = TypeVar("Line")
 
-SOON, ANSWERED = 0.01, 0.02  # when a request arrives, and when it is answered
 LIVE = (("region", "x"), ("version", "x"), ("urls.vanity.url", "x"))
 GATEWAY_TIMEOUT = OutcomeUnknown("504 Gateway Timeout", 504)
 WRONG_ID = "200 OK, but with the id of another allocation"
@@ -57,14 +57,6 @@ def failed(reason: str, status: int | None = None) -> ReadFate:
     return ReadFate(SOON, ANSWERED, (reason, status, None))
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A bulk read: how long it takes after the truth was read for it, and whom it leaves out."""
-
-    after: float = ANSWERED
-    omits: frozenset[int] = frozenset()
-
-
 WELL = ReadFate(SOON, ANSWERED)
 LISTED_WELL = Listed()
 
@@ -73,16 +65,26 @@ LISTED_WELL = Listed()
 
 
 def allocation(
-    key: int = 0, *, declared: Mapping[str, str] | None = None, deaf: str = "", ticking: bool = False
+    key: int = 0,
+    *,
+    declared: Mapping[str, str] | None = None,
+    deaf: str = "",
+    ticking: bool = False,
+    mode: Mode = Mode.ENFORCE,
 ) -> Allocation:
     """One that has the region, the version and the vanity URL x; and shall have the region a."""
     leaves = tuple((declared or {"region": "a"}).items())
-    return Allocation(key=key, live=LIVE, declared=leaves, deaf=deaf, ticking=ticking)
+    return Allocation(key=key, live=LIVE, declared=leaves, deaf=deaf, ticking=ticking, mode=mode)
 
 
 def edit(region: str, key: int = 0, *, mode: Mode = Mode.ENFORCE) -> Edit:
     """The file declares this region now."""
     return Edit(key, (("region", region),), mode)
+
+
+def edits(region: str, keys: Iterable[int], *, mode: Mode = Mode.ENFORCE) -> Edits:
+    """The files declare this region of all of these now."""
+    return Edits(tuple(edit(region, key, mode=mode) for key in keys))
 
 
 def at(seconds: float, action: Action, *, seam: Seam | None = None) -> Event:
@@ -111,23 +113,27 @@ class ScriptedFates(Fates):
         updates: Mapping[int, Sequence[UpdateFate]],
         reads: Mapping[int, Sequence[ReadFate]],
         lists: Sequence[Listed],
+        weather: Weather,
     ) -> None:
         super().__init__(schedule)
+        self._weather = weather
         self._updates = {key: list(lines) for key, lines in updates.items()}
         self._reads = {key: list(lines) for key, lines in reads.items()}
         self._lists = list(lists)
         self.lists: list[float] = []
 
-    def read(self, key: int, now: float) -> ReadFate:  # noqa: ARG002 - the script knows no weather
-        return _next(self._reads.get(key, []), WELL)
+    def read(self, key: int, now: float) -> ReadFate:
+        return _next(self._reads.get(key)) or self._weather.reads(key, now) or WELL
 
-    def update(self, allocation: Allocation, now: float) -> UpdateFate:  # noqa: ARG002 - see above
-        return _next(self._updates.get(allocation.key, []), accepted())
+    def update(self, allocation: Allocation, now: float) -> UpdateFate:
+        key = allocation.key
+        return _next(self._updates.get(key)) or self._weather.updates(key, now) or accepted()
 
     def bulk(self, now: float) -> tuple[ReadFate, random.Random]:
         self.lists.append(now)
-        line = _next(self._lists, LISTED_WELL)
-        return ReadFate(SOON, line.after), _Listing(line.omits)
+        line = _next(self._lists) or self._weather.lists(now) or LISTED_WELL
+        fault = (line.fault, None, None) if line.fault else None
+        return ReadFate(SOON, line.after, fault), _Listing(line.omits)
 
     def unmet(self) -> int:
         """How many lines no request has met."""
@@ -135,8 +141,8 @@ class ScriptedFates(Fates):
         return updates + sum(len(lines) for lines in self._reads.values()) + len(self._lists)
 
 
-def _next(lines: list[Line], otherwise: Line) -> Line:
-    return lines.pop(0) if lines else otherwise
+def _next(lines: list[Line] | None) -> Line | None:
+    return lines.pop(0) if lines else None
 
 
 class WreckedDisk(Disk):
@@ -179,8 +185,10 @@ def play(
     reads: Mapping[int, Sequence[ReadFate]] | None = None,
     lists: Sequence[Listed] = (),
     events: Sequence[Event] = (),
+    weather: Weather = FINE,
     bulk: str = "off",
     resync_seconds: float = 300.0,
+    max_changes_percent: float = 100.0,
 ) -> Run:
     """Run the script until this time, and on until all that can be in line is so."""
     schedule = Schedule(
@@ -191,8 +199,9 @@ def play(
         calm_at=until,
         bulk=bulk,
         resync_seconds=resync_seconds,
+        max_changes_percent=max_changes_percent,
     )
-    fates = ScriptedFates(schedule, updates or {}, reads or {}, lists)
+    fates = ScriptedFates(schedule, updates or {}, reads or {}, lists, weather)
     with WreckedDisk(shim) as disk:
         worlds: list[_Played] = []
 
@@ -206,7 +215,7 @@ def play(
             for world in worlds:
                 print(timeline(schedule, world.outcome))  # noqa: T201 - shown where the test fails
         (world,) = worlds
-        assert not world.outcome.broken
+        assert not world.outcome.broken, world.outcome.broken[0]
         assert not fates.unmet(), "no request met some lines of the script"
         assert not world.waiting, "an event waited for a seam to the end"
         with reading.opened(world.directory) as connection:

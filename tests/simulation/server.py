@@ -12,6 +12,7 @@ from allocsync.planning.model import AllocationId, Cloud, Desired
 from allocsync.planning.record import undeclared_hash
 from tests.simulation.fates import ACCEPTED, Fates, UpdateFate
 from tests.simulation.history import History, Post
+from tests.simulation.rail import Rail
 from tests.simulation.schedule import Allocation, Schedule
 
 
@@ -47,7 +48,8 @@ class Server:
 
     def __init__(self, schedule: Schedule, note: Callable[..., None]) -> None:
         self.allocations = {id_of(each.key): each for each in schedule.allocations}
-        self.history = History({key: first_cloud(each) for key, each in self.allocations.items()})
+        clouds = {key: first_cloud(each) for key, each in self.allocations.items()}
+        self.history = History(clouds, Rail(schedule.max_changes_percent))
         self.fates = Fates(schedule)
         self.calm_from = schedule.calm_at
         self.faults = 0

@@ -11,6 +11,7 @@ from tests.simulation.audit import Audit
 from tests.simulation.evidence import Ended
 from tests.simulation.history import History
 from tests.simulation.process import rows_of
+from tests.simulation.rail import Rail
 
 
 @pytest.mark.parametrize("over", [True, False])
@@ -18,7 +19,7 @@ def test_a_file_that_cannot_be_read_is_a_breach_and_ends_no_judge(tmp_path: Path
     written(tmp_path)
     damage(tmp_path, *SCHEMA)
     broken = list[tuple[str, str]]()
-    audit = Audit(History({}), Ended(), lambda promise, what: broken.append((promise, what)))
+    audit = Audit(History({}, Rail(100.0)), Ended(), lambda promise, what: broken.append((promise, what)))
     with closing(rows_of(tmp_path / NAME)) as journal:
         if over:
             audit.over(journal, settled=lambda _: True)

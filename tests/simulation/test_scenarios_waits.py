@@ -9,7 +9,6 @@ from tests.simulation.schedule import Gone, Look, Seam
 from tests.simulation.script import (
     WELL,
     WRONG_ID,
-    Listed,
     accepted,
     allocation,
     at,
@@ -19,6 +18,7 @@ from tests.simulation.script import (
     unknown,
 )
 from tests.simulation.sqlite_shim import SqliteShim
+from tests.simulation.weather import Listed
 
 SETTLE_SECONDS = 10.0
 

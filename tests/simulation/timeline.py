@@ -1,9 +1,9 @@
 """A run as a person reads it: one line for each thing that happened, with what was broken at the end."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tests.simulation.outcome import Outcome
+from tests.simulation.outcome import Note, Outcome
 from tests.simulation.schedule import Schedule
 
 TOLD = {
@@ -16,14 +16,14 @@ TOLD = {
     "resync_finished": ("differ",),
     "bulk_unavailable": ("reason",),
 }
-SHOWN_LINES = 400
+SHOWN_LINES, SHOWN_ALLOCATIONS = 400, 40
 
 
 def timeline(schedule: Schedule, outcome: Outcome, *, most: int = SHOWN_LINES) -> str:
     """All of it; of a long run the setting and the end."""
-    head, lines = list(_setting(schedule)), list(_happened(outcome))
-    if len(lines) > most:
-        lines = [f"… {len(lines) - most:,} lines …", *lines[-most:]]
+    head, lines = list(_setting(schedule)), list(_happened(outcome.notes[-most:]))
+    if len(outcome.notes) > most:
+        lines = [f"… {len(outcome.notes) - most:,} lines …", *lines]
     ends = [f"BROKEN {promise}: {what}" for promise, what in outcome.broken]
     return "\n".join([*head, *lines, *ends])
 
@@ -32,7 +32,7 @@ def _setting(schedule: Schedule) -> Iterator[str]:
     size = f"{len(schedule.allocations)} allocations, {len(schedule.events)} events"
     route = "" if schedule.bulk_route else " (the server has no such route)"
     yield f"seed {schedule.seed}: {size}, bulk {schedule.bulk}{route}, resync {schedule.resync_seconds:g} s"
-    for each in schedule.allocations:
+    for each in schedule.allocations[:SHOWN_ALLOCATIONS]:
         traits = [name for name in ("ticking", "pending") if getattr(each, name)]
         traits += [f"deaf for {each.deaf}"] if each.deaf else []
         traits += [] if each.present else ["not declared at first"]
@@ -46,8 +46,8 @@ def _setting(schedule: Schedule) -> Iterator[str]:
     yield f"  calm from {schedule.calm_at:.1f} s"
 
 
-def _happened(outcome: Outcome) -> Iterator[str]:
-    for note in outcome.notes:
+def _happened(notes: Sequence[Note]) -> Iterator[str]:
+    for note in notes:
         yield f"{note.at:9.3f}  {note.who:8} {note.key or '':13} {note.what}{_fields(note.what, note.fields)}"
 
 

@@ -20,8 +20,10 @@ from tests.simulation.process import rows_of
 from tests.simulation.promises import Promises
 from tests.simulation.schedule import (
     Action,
+    Approve,
     DiskFails,
     Edit,
+    Edits,
     Ends,
     Event,
     Foreign,
@@ -150,9 +152,11 @@ class World:
     def _do(self, action: Action) -> None:
         match action:
             case Edit():
-                self._files.edit(action)
-                self.outcome.note("world", id_of(action.key), f"edit: {dict(action.leaves)} {action.mode}")
-                self._machine.edited()
+                self._edited(action)
+            case Edits(edits):
+                self._edited(*edits)
+            case Approve():
+                self._machine.approve()
             case Foreign(key, field, value):
                 self._server.writes(id_of(key), field, value)
             case Gone(key, seconds):
@@ -165,6 +169,12 @@ class World:
                 self._machine.slow(commit_seconds, seconds)
             case Look():
                 self._machine.look()
+
+    def _edited(self, *edits: Edit) -> None:
+        for edit in edits:
+            self._files.edit(edit)
+            self.outcome.note("world", id_of(edit.key), f"edit: {dict(edit.leaves)} {edit.mode}")
+        self._machine.edited()
 
 
 def simulate(schedule: Schedule, shim: SqliteShim) -> Outcome:
