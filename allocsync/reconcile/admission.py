@@ -111,6 +111,9 @@ class Admission:
             if key in self._lanes:
                 _forgive(self._lanes[key], asked, failures, until=now + uniform(0, spread_seconds))
                 self._queue.schedule(key, self._lanes[key].turn())
+        if now < heard.wait_until and lane.state is State.IDLE:
+            lane.look_at = max(lane.look_at, heard.wait_until)
+            self._queue.schedule(lane.id, lane.turn())
         if not heard.turned:
             return None
         breaker = self._limiter.slots[asked].breaker

@@ -22,6 +22,7 @@ from allocsync.reconcile.lane import Lane
 from allocsync.reconcile.ports import Clock
 from allocsync.reconcile.rails import Rails
 from allocsync.reconcile.report import Shown
+from allocsync.reconcile.standing import Standing
 
 BY_CANARY = "canary"  # stands where an approval names a person
 
@@ -54,6 +55,7 @@ class Adoption:
         self._place = place
         self._wake = wake
         self.canaries = Canaries(lanes=lanes, shown=shown, place=place)
+        self._standing = Standing(keeper)
         self._stood: dict[AllocationId, Desired | None] = {}  # what held of each before the rail held it
         self.generation: Generation | None = None
         self.since: float | None = None
@@ -105,6 +107,7 @@ class Adoption:
         self._stood = {key: stood for key, stood in self._stood.items() if key in still}
         anew = self.digest != generation.digest
         self.generation, self.since = generation, self._clock.wall()
+        self._keep_standing(whole=whole)
         self._wake()
         if ruling.held:
             self._held(ruling, anew=anew)
@@ -122,14 +125,27 @@ class Adoption:
             )
 
     def _remember(self, held: AbstractSet[AllocationId]) -> None:
-        """What is in force of those that are held from now on; of a time before this process the baseline."""
+        """What is in force of those that are held from now on; before this process as it was kept."""
         for key in held - self._stood.keys():
             lane = self._lanes.get(key)
             unknown = lane is not None and lane.desired is None and lane.problems
             if self.generation is None or unknown:
-                self._stood[key] = self._rails.baseline.get(key)
+                self._stood[key] = self._standing.of(key, self._rails.baseline)
             else:
                 self._stood[key] = None if lane is None else lane.desired
+
+    def _keep_standing(self, *, whole: bool = True) -> None:
+        """Have it kept what is in force where the baseline has something else."""
+        generation, ruling = self.generation, self.ruling
+        if generation is None or ruling is None:
+            return
+        if not whole:  # what is named is the baseline now, and nothing is said of the rest
+            self._standing.keep({}, unclear=self._standing.kept.keys() - generation.allocations.keys())
+            return
+        wanted, stood = generation.allocations, self._stood
+        differs = sorted(ruling.changed | ruling.added | ruling.removed)
+        beside = {key: stood[key] if key in stood else wanted.get(key) for key in differs}
+        self._standing.keep(beside, unclear=generation.quarantined)
 
     def _held(self, ruling: Ruling, *, anew: bool) -> None:
         if not anew:
@@ -191,7 +207,10 @@ class Adoption:
                 self._let_through(self.generation, self.ruling, BY_CANARY)
             else:
                 self._rails.progressed(self.ruling, progress.text)
+        before = self.ruling
         self._rails.tend(self._clock.now(), settled=settled, least_seconds=least_seconds)
+        if self.ruling is not before:
+            self._keep_standing()
 
 
 def _is_untouched(lane: Lane, desired: Desired | None) -> bool:

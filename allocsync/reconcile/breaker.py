@@ -4,6 +4,7 @@ The rules: it opens when the API serves nobody, never because some allocations f
 succeeded for 10 seconds and 10 failures came from 5 allocations, or when as many could not connect, were not
 known (401, 403, 404) or were sent elsewhere (3xx): then there is nothing to wait for. Any success closes it.
 
+Once so many have failed, whoever fails waits for the end of the ten seconds: asking again shows nothing new.
 What failed meanwhile is the API's fault and not the allocation's: it is told, to be forgiven. A probe by an
 allocation that had kept failing before proves little, so it does not make the next one wait longer. One that
 ended without a request of this kind, as its look failed or found nothing to do, proves nothing: the next may
@@ -101,9 +102,14 @@ class Breaker(Generic[Key]):
         self._probe_at = now + PROBE_FIRST_SECONDS
         return dict(self._failed)
 
+    def decides_at(self, *, keys: int) -> float:
+        """When it will open if nothing succeeds by then; minus infinity: it looks well, or is open."""
+        suspects = not self.open and self._failed_enough(min(KEYS, keys))
+        return self._silent_since + SILENT_SECONDS if suspects else -inf
+
     def _serves_nobody(self, now: float, enough: int) -> bool:
-        if len(self._failed) < enough:
-            return False
-        unusual = max(1.0, self._usual)
-        shut = self._shut >= unusual * FAILURES * enough / KEYS
-        return shut or (self._failures >= unusual * FAILURES and self.silent(now))
+        shut = self._shut >= max(1.0, self._usual) * FAILURES * enough / KEYS
+        return len(self._failed) >= enough and (shut or (self._failed_enough(enough) and self.silent(now)))
+
+    def _failed_enough(self, enough: int) -> bool:
+        return len(self._failed) >= enough and self._failures >= max(1.0, self._usual) * FAILURES

@@ -73,7 +73,7 @@ def _pending(lane: Lane, *, known: bool) -> str:
     if lane.restraint.error:
         return lane.restraint.error
     if known and lane.changes:
-        if lane.past.leaves:
+        if lane.past.leaves.awaited(lane.changes):
             return f"the update of {_fields(lane.changes)} was accepted and does not show yet"
         return f"differs in {_fields(lane.changes)}"
     return "being looked at" if lane.state is State.LOOKING else "not looked at yet"

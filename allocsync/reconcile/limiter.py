@@ -166,11 +166,12 @@ class Slots(Generic[Key]):
 class Heard(Generic[Key]):
     """What an answer changed: the breaker opened or closed, and how many failures of whom to forgive.
 
-    Where that is none, the key may try again soon all the same.
+    Where that is none, the key may try again soon all the same. The key that failed waits until `wait_until`.
     """
 
     turned: bool = False
     forgiven: Mapping[Key, int] = field(default_factory=dict)
+    wait_until: float = -inf
 
 
 class Limiter(Generic[Key]):
@@ -233,7 +234,7 @@ class Limiter(Generic[Key]):
         turned = slots.breaker.open and not open_before
         if turned:
             slots.collapse()
-        return Heard(turned, again | dict(forgiven))
+        return Heard(turned, again | dict(forgiven), slots.breaker.decides_at(keys=keys))
 
     def release(self, slot: Slot, key: Key, now: float) -> None:
         """Give the key's slot back.

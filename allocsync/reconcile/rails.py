@@ -83,16 +83,26 @@ class Rails:
             self._keeper.keep_value(BASELINE + key, None)
         for key, desired in baseline.items():
             if self.baseline.get(key) != desired:
-                leaves = [list(pair) for pair in desired.leaves]
-                self._keeper.keep_value(BASELINE + key, {"leaves": leaves, "mode": desired.mode.value})
+                self._keeper.keep_value(BASELINE + key, values_of(desired))
         self.baseline = dict(baseline)
 
 
 def baseline_from(kept: Mapping[str, Any]) -> dict[AllocationId, Desired]:
     """The baseline as the journal has it, by the rest of each key."""
-    return {
-        AllocationId(key): Desired(
-            AllocationId(key), tuple((name, value) for name, value in each["leaves"]), Mode(each["mode"])
-        )
-        for key, each in kept.items()
-    }
+    found = {AllocationId(key): desired_from(key, each) for key, each in kept.items()}
+    return {key: desired for key, desired in found.items() if desired is not None}
+
+
+def values_of(desired: Desired | None) -> dict[str, Any]:
+    """What is declared, for the journal; None: nothing is."""
+    if desired is None:
+        return {"mode": None}
+    return {"leaves": [list(pair) for pair in desired.leaves], "mode": desired.mode.value}
+
+
+def desired_from(key: str, kept: Mapping[str, Any]) -> Desired | None:
+    """The same as the journal has it."""
+    if kept["mode"] is None:
+        return None
+    leaves = tuple((name, value) for name, value in kept["leaves"])
+    return Desired(AllocationId(key), leaves, Mode(kept["mode"]))

@@ -7,12 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allocsync.planning.model import Cloud, OutcomeUnknown
-from allocsync.reconcile.admission import SPREAD_SECONDS
+from allocsync.planning.model import Cloud, Live, OutcomeUnknown, Snapshot
+from allocsync.reconcile.admission import SPREAD_SECONDS, Admission
+from allocsync.reconcile.lane import Lane
+from allocsync.reconcile.limiter import MOST, Limiter, Slot
+from allocsync.reconcile.queue import Queue
 from allocsync.reconcile.status import Condition
 from allocsync.reconcile.storm import BEGINS, LATEST, OVER, Storm
 from tests.reconcile.scripted import ScriptedApi, generation
-from tests.reconcile.troubled import TIMEOUT, named, now, real_run
+from tests.reconcile.told import new_lane
+from tests.reconcile.troubled import DEAD, TIMEOUT, named, now, real_run
 
 STORM_SECONDS = 60.0
 
@@ -83,3 +87,22 @@ async def test_backoffs_do_not_outlast_a_storm_in_which_some_are_served() -> Non
         assert run.count(Condition.IN_SYNC) < len(keys) - BEGINS, "backoffs hold some up"
         await asyncio.sleep(2 * SPREAD_SECONDS)
         assert run.count(Condition.IN_SYNC) == len(keys)
+
+
+@pytest.mark.parametrize(("failing", "within_seconds"), [(5, 0.05), (40, 0.4), (2_000, SPREAD_SECONDS)])
+def test_many_come_back_one_after_the_other_and_a_few_at_once(failing: int, within_seconds: float) -> None:
+    lanes = {key: new_lane(key) for key in named(failing + 1)}
+    *hit, healthy = lanes.values()
+    admission = Admission(Queue(), Limiter(MOST), lanes)
+
+    def hear(lane: Lane, answer: Snapshot, at: float) -> None:
+        admission.hear(lane, Slot.READ, answer, begun=at, now=at, uniform=lambda _, most: most)
+
+    for number in range(failing + LATEST):
+        hear(hit[number % failing], DEAD, at=1.0)
+        hear(healthy, Live({}), at=1.0)
+    for lane in hit:
+        lane.read_failures, lane.look_at = 6, 300.0
+    for _ in range(LATEST):
+        hear(healthy, Live({}), at=100.0)
+    assert {lane.look_at for lane in hit} == {100.0 + within_seconds}

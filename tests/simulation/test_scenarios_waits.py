@@ -5,7 +5,7 @@ from itertools import pairwise
 from allocsync.planning.diff import leaf
 from allocsync.planning.model import Mode, OutcomeUnknown, Rejected
 from tests.simulation.account import answered, near
-from tests.simulation.schedule import Gone, Look, Seam
+from tests.simulation.schedule import Foreign, Gone, Look, Seam
 from tests.simulation.script import (
     WELL,
     WRONG_ID,
@@ -152,3 +152,18 @@ def test_an_answer_with_the_id_of_another_allocation_leaves_an_update_unknown_an
     assert third < fourth < third + 2.1
     assert run.outcomes() == [["not_applied"], ["applied"]]
     assert run.conditions() == ["Pending", "Unknown", "Pending", "InSync"]
+
+
+def test_a_drift_that_waits_for_its_repair_is_not_called_accepted(shim: SqliteShim) -> None:
+    busy = Rejected(429, "429 Too Many Requests", terminal=False, retry_after_seconds=40.0)
+    run = play(
+        shim,
+        allocations=[allocation(0), allocation(1, declared={"region": "x"})],
+        updates={0: [unknown(lands=None, ending=busy)]},
+        events=[at(5.0, Foreign(1, "region", "theirs")), at(6.0, Look())],
+        until=60.0,
+    )
+    (repair,) = run.posts(1)
+    assert repair.sent > 40.0
+    changed = run.told("condition_changed", 1)
+    assert [each.fields["reason"] for each in changed if 6.0 < each.at < repair.sent] == ["differs in region"]

@@ -1,0 +1,76 @@
+"""What is in force beside the baseline outlives a restart: files that are held then take nothing back."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from allocsync.planning.model import AllocationId, Desired, Generation
+from allocsync.reconcile.standing import IN_FORCE
+from tests.reconcile.scripted import KEYS, Run, ScriptedApi
+from tests.reconcile.test_rails import RAIL, edited
+from tests.reconcile.test_rails_stood import MISTAKE, ONE, adopt_one_edit
+
+pytestmark = pytest.mark.looptime
+GONE = edited(0, keys=KEYS[20:])  # removes the first twenty, which is held
+
+
+def kept(run: Run) -> set[str]:
+    """Of which allocations it is kept what is in force."""
+    names = run.journal.memories
+    return {name.removeprefix(IN_FORCE) for name in names if name.startswith(IN_FORCE)}
+
+
+async def drift_is_taken_back_to(region: str, run: Run, api: ScriptedApi, key: AllocationId = ONE) -> None:
+    """What somebody else writes is repaired, and to this."""
+    assert run.loop.status().held_reason
+    posts = len(api.posts)
+    api.truth[key] = {**api.truth[key], "region": "drift"}
+    await asyncio.sleep(400)
+    assert {sent for _, sent in api.posts[posts:]} == {key}
+    assert api.truth[key]["region"] == region
+
+
+async def test_what_is_the_baseline_by_now_is_not_kept_twice() -> None:
+    api = ScriptedApi()
+    async with Run(api, rail=RAIL) as run:
+        await adopt_one_edit(run, api)
+        assert kept(run) == {ONE}
+        await asyncio.sleep(400)
+        assert kept(run) == set()
+
+
+async def test_it_outlives_more_restarts_than_one() -> None:
+    api = ScriptedApi()
+    async with Run(api, rail=RAIL) as run:
+        await adopt_one_edit(run, api)
+    for _ in range(3):
+        async with Run(api, rail=RAIL, before=run) as run:
+            run.loop.adopt(GONE)
+            await asyncio.sleep(5)
+            await drift_is_taken_back_to("edited", run, api)
+
+
+async def test_a_mistake_in_it_does_not_have_it_forgotten() -> None:
+    api = ScriptedApi()
+    async with Run(api, rail=RAIL) as run:
+        await adopt_one_edit(run, api)
+        run.loop.adopt(replace(edited(0, keys=KEYS[1:]), digest="mistake", quarantined={ONE: MISTAKE}))
+        await asyncio.sleep(5)
+    async with Run(api, rail=RAIL, before=run) as again:
+        again.loop.adopt(GONE)
+        await asyncio.sleep(5)
+        await drift_is_taken_back_to("edited", again, api)
+
+
+async def test_who_names_another_allocation_changes_nothing_of_it_and_who_names_it_approves_it() -> None:
+    api = ScriptedApi()
+    named = {key: Desired(key, (("region", "named"),)) for key in KEYS[:2]}
+    async with Run(api, rail=RAIL) as run:
+        await adopt_one_edit(run, api)
+    for key, left in ((KEYS[1], {ONE}), (ONE, set())):
+        async with Run(api, rail=RAIL, before=run) as run:
+            run.loop.adopt(Generation(f"{key} alone", {key: named[key]}), approved=True, whole=False)
+            await asyncio.sleep(5)
+            assert api.truth[key]["region"] == "named"
+            assert kept(run) == left
