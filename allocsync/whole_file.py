@@ -2,7 +2,8 @@
 
 The rule: what is new is written beside, synced, and put in the place of what was there before; the directory
 is synced, too. So a full disk, kill -9 or a power cut leaves the file as it was before or as it was to be.
-The name beside begins with a dot, so that nothing that reads the directory takes it for one of its files.
+The name beside begins with a dot, so that nothing that reads the directory takes it for one of its files, and
+is another one in each process: of two that write, the last one stands.
 
 Left out: files that grow (`journal.file`).
 """
@@ -19,14 +20,18 @@ def write(path: Path, data: bytes, *, mode: int = EVERYBODY) -> None:
     Raises:
         OSError: it cannot be written; what was there before is as it was.
     """
-    beside = path.with_name(f".{path.name}.new")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     beside.unlink(missing_ok=True)
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)  # it takes room on a disk that may be full
+        raise
     directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(directory)

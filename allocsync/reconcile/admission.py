@@ -4,12 +4,13 @@ The rules: which allocation goes and in which slot is one synchronous step. A pr
 has failed least often, so never one that keeps failing while there is another. What failed because the API
 served nobody is forgiven: it counts for no backoff, and comes back within ten seconds, many not at once. What
 failed in a storm comes back as soon when that is over. For a second after the files may have changed the
-periodic looks make way: reading the files takes the same processor, and what is in them goes first.
+periodic looks make way: reading the files takes the same processor, and what is in them goes first. What
+failed before takes half of all places at most: however many hang, some are left for what is new.
 
 Left out: the requests themselves (`loop`, `cycle`).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -17,7 +18,7 @@ from allocsync.planning.model import AllocationId, Failed, Live, Missing, Snapsh
 from allocsync.reconcile.decision import State
 from allocsync.reconcile.lane import Lane
 from allocsync.reconcile.limiter import Limiter, Slot
-from allocsync.reconcile.queue import Queue
+from allocsync.reconcile.queue import Priority, Queue
 from allocsync.reconcile.restraint import BACKOFF
 from allocsync.reconcile.result import result_of
 
@@ -50,6 +51,7 @@ class Admission:
         self._limiter = limiter
         self._lanes = lanes
         self._way_until = -inf
+        self._retries: dict[Slot, set[AllocationId]] = {slot: set() for slot in Slot}  # under way
 
     def make_way(self, now: float) -> None:
         """The files may have changed: the periodic looks wait, half of the time at most."""
@@ -62,13 +64,23 @@ class Admission:
             while self._limiter.waits(slot, now) is None:
                 probe = self._limiter.probing(slot)
                 fewest = self._failures_in(slot) if probe else None
-                key = self._queue.take(slot, now, fewest=fewest, periodic=now >= self._way_until)
+                key = self._queue.take(slot, now, fewest=fewest, without=self._without(slot, now))
                 if key is None:
                     break
                 lane = self._lanes[key]
                 failures = _failures(lane)
                 self._limiter.admit(slot, key, now, failures=failures, chance=uniform(0, 1) if probe else 0.0)
+                if lane.turn().priority is Priority.RETRY:
+                    self._retries[slot].add(key)
                 yield lane, slot, probe
+
+    def _without(self, slot: Slot, now: float) -> Sequence[Priority]:
+        """What does not go now, however many slots are free."""
+        full = 2 * len(self._retries[slot]) >= self._limiter.slots[slot].most
+        return [
+            *([Priority.RESYNC] if now < self._way_until else []),
+            *([Priority.RETRY] if full else []),
+        ]
 
     def _failures_in(self, slot: Slot) -> Callable[[AllocationId], int]:
         return lambda key: _failures(self._lanes[key]) + self._limiter.failures(slot, key)
@@ -80,11 +92,16 @@ class Admission:
 
     def promote(self, lane: Lane, now: float) -> bool:
         """Have a write slot take the place of the lane's read slot, if there is one."""
-        return self._limiter.promote(lane.id, now)
+        promoted = self._limiter.promote(lane.id, now)
+        if promoted and lane.id in self._retries[Slot.READ]:
+            self._retries[Slot.READ].remove(lane.id)
+            self._retries[Slot.WRITE].add(lane.id)
+        return promoted
 
     def release(self, lane: Lane, slot: Slot, now: float) -> None:
         """Give the lane's slot back."""
         self._limiter.release(slot, lane.id, now)
+        self._retries[slot].discard(lane.id)
 
     def close(self, slot: Slot, until: float) -> None:
         """The server wants no such request before then, whatever it is for."""
@@ -111,7 +128,7 @@ class Admission:
             if key in self._lanes:
                 _forgive(self._lanes[key], asked, failures, until=now + uniform(0, spread_seconds))
                 self._queue.schedule(key, self._lanes[key].turn())
-        if now < heard.wait_until and lane.state is State.IDLE:
+        if now < heard.wait_until and lane.state is State.IDLE and not lane.edited:
             lane.look_at = max(lane.look_at, heard.wait_until)
             self._queue.schedule(lane.id, lane.turn())
         if not heard.turned:

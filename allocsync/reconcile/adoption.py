@@ -142,10 +142,13 @@ class Adoption:
         if not whole:  # what is named is the baseline now, and nothing is said of the rest
             self._standing.keep({}, unclear=self._standing.kept.keys() - generation.allocations.keys())
             return
-        wanted, stood = generation.allocations, self._stood
+        wanted, stood, baseline = generation.allocations, self._stood, self._rails.baseline
         differs = sorted(ruling.changed | ruling.added | ruling.removed)
         beside = {key: stood[key] if key in stood else wanted.get(key) for key in differs}
-        self._standing.keep(beside, unclear=generation.quarantined)
+        # Of what is in quarantine the last good version is in force, if this process has seen one.
+        last = {key: self._lanes[key].desired for key in generation.quarantined if key in self._lanes}
+        beside |= {key: good for key, good in last.items() if good is not None and good != baseline.get(key)}
+        self._standing.keep(beside, unclear=[key for key in generation.quarantined if last.get(key) is None])
 
     def _held(self, ruling: Ruling, *, anew: bool) -> None:
         if not anew:

@@ -4,7 +4,8 @@ The rules: it opens when the API serves nobody, never because some allocations f
 succeeded for 10 seconds and 10 failures came from 5 allocations, or when as many could not connect, were not
 known (401, 403, 404) or were sent elsewhere (3xx): then there is nothing to wait for. Any success closes it.
 
-Once so many have failed, whoever fails waits for the end of the ten seconds: asking again shows nothing new.
+Once so many have failed, whoever fails waits for the end of the ten seconds, or the first success: asking
+again shows nothing new.
 What failed meanwhile is the API's fault and not the allocation's: it is told, to be forgiven. A probe by an
 allocation that had kept failing before proves little, so it does not make the next one wait longer. One that
 ended without a request of this kind, as its look failed or found nothing to do, proves nothing: the next may
@@ -13,7 +14,7 @@ go a second later.
 Left out: who is the probe (`queue`), and how far the limit falls (`limiter`).
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from math import inf
 from typing import Generic, TypeVar
 
@@ -102,10 +103,13 @@ class Breaker(Generic[Key]):
         self._probe_at = now + PROBE_FIRST_SECONDS
         return dict(self._failed)
 
+    def suspects(self, *, keys: int) -> Collection[Key]:
+        """Who failed, while it looks as if the API served nobody and it has not opened."""
+        return () if self.open or not self._failed_enough(min(KEYS, keys)) else tuple(self._failed)
+
     def decides_at(self, *, keys: int) -> float:
         """When it will open if nothing succeeds by then; minus infinity: it looks well, or is open."""
-        suspects = not self.open and self._failed_enough(min(KEYS, keys))
-        return self._silent_since + SILENT_SECONDS if suspects else -inf
+        return self._silent_since + SILENT_SECONDS if self.suspects(keys=keys) else -inf
 
     def _serves_nobody(self, now: float, enough: int) -> bool:
         shut = self._shut >= max(1.0, self._usual) * FAILURES * enough / KEYS

@@ -225,6 +225,7 @@ class Limiter(Generic[Key]):
         slots = self.slots[asked]
         again = dict.fromkeys(slots.storm.hear(key, served=result is Result.SERVED), 0)
         if result is Result.SERVED:
+            again |= dict.fromkeys(slots.breaker.suspects(keys=keys), 0)
             return Heard(slots.served(now - begun, now), again)
         if result is Result.OVERLOADED:
             for each in {asked, held}:

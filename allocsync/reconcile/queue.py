@@ -9,7 +9,7 @@ Left out: why something is due (`lane`) and whether there is room for it (`limit
 """
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
 from enum import IntEnum
 from heapq import heapify, heappop, heappush
@@ -81,21 +81,26 @@ class Queue(Generic[Key]):
             self._taken[key] = None
 
     def take(
-        self, slot: Slot, now: float, *, fewest: Callable[[Key], int] | None = None, periodic: bool = True
+        self,
+        slot: Slot,
+        now: float,
+        *,
+        fewest: Callable[[Key], int] | None = None,
+        without: Collection[Priority] = (),
     ) -> Key | None:
         """Hand out the most urgent key that is due for this kind of slot, or None.
 
-        Where `fewest` is given, one for which it gives the smallest number goes: a probe. Without `periodic`
-        none goes that only wants its periodic look.
+        Where `fewest` is given, one for which it gives the smallest number goes: a probe. Any other is of
+        none of the priorities `without` which it is.
         """
         self._mature(now)
-        return self._turn(slot, periodic=periodic) if fewest is None else self._probe(slot, fewest)
+        return self._turn(slot, without) if fewest is None else self._probe(slot, fewest)
 
-    def _turn(self, slot: Slot, *, periodic: bool) -> Key | None:
+    def _turn(self, slot: Slot, without: Collection[Priority]) -> Key | None:
         due = self._due[slot]
         turn = self._turns[slot] + 1
         for priority in _LEAST_URGENT_FIRST if turn % RESYNC_TURN == 0 else _URGENT_FIRST:
-            while due[priority] and (periodic or priority is not Priority.RESYNC):
+            while due[priority] and priority not in without:
                 number, key = due[priority].popleft()
                 if self._alive(number, key):
                     self._turns[slot] = turn

@@ -51,7 +51,7 @@ def test_what_a_full_disk_cannot_take_leaves_what_was_there(
 def test_what_somebody_left_beside_it_is_not_written_to(tmp_path: Path) -> None:
     file, elsewhere = tmp_path / "file", tmp_path / "elsewhere"
     elsewhere.write_bytes(b"of somebody else")
-    (tmp_path / ".file.new").symlink_to(elsewhere)
+    (tmp_path / f".file.{os.getpid()}.new").symlink_to(elsewhere)
     whole_file.write(file, ONE, mode=whole_file.OWNER)
     assert elsewhere.read_bytes() == b"of somebody else"
     assert (file.read_bytes(), file.stat().st_mode & 0o777) == (ONE, 0o600)

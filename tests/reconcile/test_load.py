@@ -130,6 +130,11 @@ async def test_twenty_allocations_that_hang_hardly_hold_the_healthy_ones_up() ->
         assert after[int(0.99 * len(after))] <= later[-1] + 1.0
 
 
+async def test_more_that_hang_than_there_are_places_leave_some_to_later_edits() -> None:
+    _, beside = await edits(named(260)[::4])
+    assert beside[len(beside) // 2] <= 1.0
+
+
 async def test_nine_of_ten_fail_for_ever_and_it_goes_on() -> None:
     keys = named(100)
     api = ScriptedApi(keys=keys)

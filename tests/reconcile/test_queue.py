@@ -44,13 +44,13 @@ class QueueMachine(RuleBasedStateMachine):
         if key in self.out:
             self.out[key] = None
 
-    @rule(slot=st.sampled_from(Slot), periodic=st.booleans())
-    def take(self, slot: Slot, *, periodic: bool) -> None:
-        key = self.queue.take(slot, self.now, periodic=periodic)
+    @rule(slot=st.sampled_from(Slot), without=st.sets(st.sampled_from(Priority), max_size=2))
+    def take(self, slot: Slot, without: set[Priority]) -> None:
+        key = self.queue.take(slot, self.now, without=without)
         due = {
             k: t
             for k, t in self.waiting.items()
-            if t.slot is slot and t.at <= self.now and (periodic or t.priority is not Priority.RESYNC)
+            if t.slot is slot and t.at <= self.now and t.priority not in without
         }
         if key is None:
             assert not due

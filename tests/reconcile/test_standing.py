@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from allocsync.planning.model import AllocationId, Desired, Generation
+from allocsync.planning.model import AllocationId, Desired, Generation, Rejected
+from allocsync.reconcile.rails import BASELINE
 from allocsync.reconcile.standing import IN_FORCE
 from tests.reconcile.scripted import KEYS, Run, ScriptedApi
 from tests.reconcile.test_rails import RAIL, edited
@@ -74,3 +75,22 @@ async def test_who_names_another_allocation_changes_nothing_of_it_and_who_names_
             await asyncio.sleep(5)
             assert api.truth[key]["region"] == "named"
             assert kept(run) == left
+
+
+async def test_what_is_in_force_of_a_mistake_is_kept_when_the_baseline_moves_away_from_it() -> None:
+    api, refused = ScriptedApi(), KEYS[5]
+    api.on_update = lambda key, _: Rejected(422, "422", terminal=True) if key == refused else None
+    both = {key: Desired(key, (("region", "edited"),)) for key in (ONE, refused)}
+    async with Run(api, rail=RAIL) as run:
+        run.loop.adopt(edited(0))
+        await asyncio.sleep(5)
+        live = dict(edited(0).allocations)
+        run.loop.adopt(Generation("both", live | both))
+        await asyncio.sleep(600)
+        run.loop.adopt(Generation("one is back", live | {refused: both[refused]}))
+        await asyncio.sleep(600)
+        del live[ONE]
+        run.loop.adopt(Generation("a mistake", live | {refused: both[refused]}, {ONE: MISTAKE}))
+        await asyncio.sleep(3600)
+        assert run.journal.memories[f"{BASELINE}{ONE}"]["leaves"] == [["region", "edited"]], "it has moved"
+        assert run.journal.memories[f"{IN_FORCE}{ONE}"]["leaves"] == [["region", "live"]]

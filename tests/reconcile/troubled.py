@@ -63,7 +63,7 @@ async def edits(poison: tuple[AllocationId, ...]) -> tuple[list[float], list[flo
     All from a cold start, then a dozen every seven seconds, then a dozen after each long pause. Updates of
     poison ones end after half a minute with a 504, and are not applied.
     """
-    keys = named(220)
+    keys = named(200 + max(20, len(poison) + 1))
     healthy = [key for key in keys if key not in poison][-200:]
     api = ScriptedApi(keys=keys)
     api.on_update = lambda key, _: TIMEOUT if key in poison else None
