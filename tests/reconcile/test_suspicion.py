@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from allocsync.planning.model import Desired, Generation
+from allocsync.planning.model import AllocationId, Desired, Generation
 from allocsync.reconcile.resync import BulkPolicy
 from allocsync.reconcile.status import Condition
 from tests.reconcile.scripted import ScriptedApi, generation
@@ -36,8 +36,9 @@ async def test_an_edit_during_a_look_that_fails_does_not_wait_for_the_breaker() 
     async with real_run(api, bulk=BulkPolicy.OFF) as run:
         run.loop.adopt(generation("live", keys))
         await asyncio.sleep(0.8)
-        edited = next(key for _, key in api.looks[10:] if key in api.under_way)
-        desired = {**generation("live", keys).allocations, edited: Desired(edited, (("region", "edit"),))}
+        edited = next(AllocationId(key) for _, key in api.looks[10:] if key in api.under_way)
+        desired = dict(generation("live", keys).allocations)
+        desired[edited] = Desired(edited, (("region", "edit"),))
         run.loop.adopt(Generation("edit", desired))
         before = len(api.looks)
         await asyncio.sleep(0.5)
