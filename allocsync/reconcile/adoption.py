@@ -107,7 +107,7 @@ class Adoption:
         self._stood = {key: stood for key, stood in self._stood.items() if key in still}
         anew = self.digest != generation.digest
         self.generation, self.since = generation, self._clock.wall()
-        self._keep_standing(whole=whole)
+        self._keep_standing(generation, ruling, whole=whole)
         self._wake()
         if ruling.held:
             self._held(ruling, anew=anew)
@@ -134,11 +134,8 @@ class Adoption:
             else:
                 self._stood[key] = None if lane is None else lane.desired
 
-    def _keep_standing(self, *, whole: bool = True) -> None:
+    def _keep_standing(self, generation: Generation, ruling: Ruling, *, whole: bool = True) -> None:
         """Have it kept what is in force where the baseline has something else."""
-        generation, ruling = self.generation, self.ruling
-        if generation is None or ruling is None:
-            return
         if not whole:  # what is named is the baseline now, and nothing is said of the rest
             self._standing.keep({}, unclear=self._standing.kept.keys() - generation.allocations.keys())
             return
@@ -212,8 +209,8 @@ class Adoption:
                 self._rails.progressed(self.ruling, progress.text)
         before = self.ruling
         self._rails.tend(self._clock.now(), settled=settled, least_seconds=least_seconds)
-        if self.ruling is not before:
-            self._keep_standing()
+        if self.generation is not None and self.ruling is not None and self.ruling is not before:
+            self._keep_standing(self.generation, self.ruling)
 
 
 def _is_untouched(lane: Lane, desired: Desired | None) -> bool:
