@@ -18,7 +18,8 @@ def write(path: Path, data: bytes, *, mode: int = EVERYBODY) -> None:
     """Write the file. What somebody else left beside it, a link even, is not written to.
 
     Raises:
-        OSError: it cannot be written; what was there before is as it was.
+        OSError: it cannot be written, and what was there before is as it was; or the directory cannot be
+            synced, and a power cut may bring that back.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     beside.unlink(missing_ok=True)

@@ -105,7 +105,7 @@ class Breaker(Generic[Key]):
 
     def suspects(self, *, keys: int) -> Collection[Key]:
         """Who failed, while it looks as if the API served nobody and it has not opened."""
-        return () if self.open or not self._failed_enough(min(KEYS, keys)) else tuple(self._failed)
+        return () if self.open or not self._failed_enough(min(KEYS, keys)) else self._failed.keys()
 
     def decides_at(self, *, keys: int) -> float:
         """When it will open if nothing succeeds by then; minus infinity: it looks well, or is open."""

@@ -90,8 +90,8 @@ class Queue(Generic[Key]):
     ) -> Key | None:
         """Hand out the most urgent key that is due for this kind of slot, or None.
 
-        Where `fewest` is given, one for which it gives the smallest number goes: a probe. Any other is of
-        none of the priorities `without` which it is.
+        Where `fewest` is given, one for which it gives the smallest number goes: a probe. Else none goes that
+        has one of the priorities in `without`.
         """
         self._mature(now)
         return self._turn(slot, without) if fewest is None else self._probe(slot, fewest)

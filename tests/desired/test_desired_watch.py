@@ -105,8 +105,9 @@ async def test_an_edit_is_announced_when_it_is_noticed_and_nothing_else_is(tmp_p
     async with following(tmp_path, lambda: announced.append(found.qsize())) as found:
         assert announced == []
         write(tmp_path / "a.yaml", "two")
-        while not found.qsize():
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(SOON_SECONDS):
+            while not found.qsize():
+                await asyncio.sleep(0.01)
         assert announced[0] == 0
 
 

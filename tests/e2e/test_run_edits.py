@@ -30,7 +30,7 @@ async def test_the_periodic_looks_make_way_for_an_edit_and_go_on(tmp_path: Path)
         daemon(server.url, file, tmp_path / "log", *options) as running,
     ):
         await eventually(lambda: len(running.events("update_accepted")) == len(CLOUDS))
-        await asyncio.sleep(3.0)
+        await asyncio.sleep(3.0)  # until what was accepted has been confirmed
         begun = len(server.records)
         await asyncio.sleep(3.0)
         assert longest_pause(looks(server, since=begun)) < PAUSE_SECONDS

@@ -22,8 +22,10 @@ def kept(run: Run) -> set[str]:
     return {name.removeprefix(IN_FORCE) for name in names if name.startswith(IN_FORCE)}
 
 
-async def drift_is_taken_back_to(region: str, run: Run, api: ScriptedApi, key: AllocationId = ONE) -> None:
-    """What somebody else writes is repaired, and to this."""
+async def held_files_leave(region: str, run: Run, api: ScriptedApi, key: AllocationId = ONE) -> None:
+    """Files that do not name it any more are held, and what somebody else writes is taken back to this."""
+    run.loop.adopt(GONE)
+    await asyncio.sleep(5)
     assert run.loop.status().held_reason
     posts = len(api.posts)
     api.truth[key] = {**api.truth[key], "region": "drift"}
@@ -47,9 +49,7 @@ async def test_it_outlives_more_restarts_than_one() -> None:
         await adopt_one_edit(run, api)
     for _ in range(3):
         async with Run(api, rail=RAIL, before=run) as run:
-            run.loop.adopt(GONE)
-            await asyncio.sleep(5)
-            await drift_is_taken_back_to("edited", run, api)
+            await held_files_leave("edited", run, api)
 
 
 async def test_a_mistake_in_it_does_not_have_it_forgotten() -> None:
@@ -59,9 +59,7 @@ async def test_a_mistake_in_it_does_not_have_it_forgotten() -> None:
         run.loop.adopt(replace(edited(0, keys=KEYS[1:]), digest="mistake", quarantined={ONE: MISTAKE}))
         await asyncio.sleep(5)
     async with Run(api, rail=RAIL, before=run) as again:
-        again.loop.adopt(GONE)
-        await asyncio.sleep(5)
-        await drift_is_taken_back_to("edited", again, api)
+        await held_files_leave("edited", again, api)
 
 
 async def test_who_names_another_allocation_changes_nothing_of_it_and_who_names_it_approves_it() -> None:

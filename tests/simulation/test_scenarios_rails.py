@@ -7,7 +7,7 @@ import pytest
 from allocsync.planning.diff import leaf
 from allocsync.planning.model import Mode
 from tests.simulation.account import Run, answered, near
-from tests.simulation.schedule import Approve, Edit, Edits, Ends, Foreign, How, Look
+from tests.simulation.schedule import Approve, Edit, Edits, Ends, Event, Foreign, How, Look
 from tests.simulation.script import LIVE, allocation, at, edit, edits, play, unknown
 from tests.simulation.sqlite_shim import SqliteShim
 
@@ -203,39 +203,27 @@ def test_an_update_whose_outcome_is_open_as_its_value_is_held_is_read_back_and_n
     assert run.conditions(0, since=22.0) == ["Held", "Pending", "InSync"]
 
 
+def restarted(shim: SqliteShim, before: Iterable[Event], files: Edits) -> Run:
+    """Something happens, the process is killed a moment later, and the next one starts with these files."""
+    events = [*before, at(60.0, Ends(How.KILL, 10.0)), at(65.0, files)]
+    run = play(shim, allocations=IN_LINE, events=events, until=100.0, max_changes_percent=PERCENT)
+    assert len(run.told("generation_held")) == 1
+    return run
+
+
 def test_what_is_removed_while_no_process_runs_stays_as_it_was_in_force_until_that_is_approved(
     shim: SqliteShim,
 ) -> None:
-    # The edit is in force and applied, but too young to be the baseline: x is sent, which no file declares.
-    run = play(
-        shim,
-        allocations=IN_LINE,
-        events=[
-            at(20.0, edit("a", 0)),
-            at(60.0, Ends(How.KILL, 10.0)),
-            at(65.0, Edits(tuple(Edit(key, ()) for key in range(20)))),
-        ],
-        until=100.0,
-        max_changes_percent=30.0,
-    )
-    assert len(run.told("generation_held")) == 1
+    # The edit is in force and applied, but too young to be the baseline, by which x would be sent again.
+    removed = Edits(tuple(Edit(key, ()) for key in range(20)))
+    run = restarted(shim, [at(20.0, edit("a", 0))], removed)
     assert len(run.posts(0)) == 1
 
 
 def test_what_was_let_go_is_not_written_again_because_other_edits_are_held_after_a_restart(
     shim: SqliteShim,
 ) -> None:
-    # That it is not declared any more is in force, but too young to be the baseline: it is owned again.
-    run = play(
-        shim,
-        allocations=IN_LINE,
-        events=[
-            at(20.0, Edit(0, ())),
-            at(30.0, Foreign(0, "region", "theirs")),
-            at(60.0, Ends(How.KILL, 10.0)),
-            at(65.0, edits("a", range(1, 21))),
-        ],
-        until=100.0,
-        max_changes_percent=30.0,
-    )
+    # That it is not declared any more is too young to be the baseline, by which it would be owned again.
+    let_go = [at(20.0, Edit(0, ())), at(30.0, Foreign(0, "region", "theirs"))]
+    run = restarted(shim, let_go, edits("a", range(1, 21)))
     assert not run.posts(0)
