@@ -2,10 +2,10 @@
 
 The rules: which allocation goes and in which slot is one synchronous step. A probe is the due allocation that
 has failed least often, so never one that keeps failing while there is another. What failed because the API
-served nobody is forgiven: it counts for no backoff, and comes back within ten seconds, many not at once. What
-failed in a storm comes back as soon when that is over. For a second after the files may have changed the
-periodic looks make way: reading the files takes the same processor, and what is in them goes first. What
-failed before takes half of all places at most: however many hang, some are left for what is new.
+served nobody is forgiven: it counts for no backoff, and comes back within ten seconds, many not at once. As
+one of those that failed is served, the next of them goes (`recovery`). For a second after the files may have
+changed the periodic looks make way: reading the files takes the same processor, and what is in them goes
+first. What failed before takes half of all places at most: however many hang, some are left for what is new.
 
 Left out: the requests themselves (`loop`, `cycle`).
 """
@@ -107,6 +107,12 @@ class Admission:
         """The server wants no such request before then, whatever it is for."""
         self._limiter.close(slot, until)
 
+    def forget(self, key: AllocationId, now: float, uniform: Uniform) -> None:
+        """It is declared no more, and has no lane."""
+        self._queue.forget(key)
+        for slot in Slot:
+            self._done(slot, key, now, uniform)
+
     def hear(
         self,
         lane: Lane,
@@ -123,11 +129,9 @@ class Admission:
         if result is None:
             return None
         heard = self._limiter.hear(asked, held, lane.id, result, begun=begun, now=now, keys=len(self._lanes))
-        spread_seconds = min(SPREAD_SECONDS, len(heard.forgiven) / SPREAD_PER_SECOND)
-        for key, failures in heard.forgiven.items():
-            if key in self._lanes:
-                _forgive(self._lanes[key], asked, failures, until=now + uniform(0, spread_seconds))
-                self._queue.schedule(key, self._lanes[key].turn())
+        self._let_go(asked, heard.forgiven, now, uniform)
+        if asked is Slot.READ and not lane.restraint.failures:
+            self._done(Slot.WRITE, lane.id, now, uniform)
         if now < heard.wait_until and lane.state is State.IDLE and not lane.edited:
             lane.look_at = max(lane.look_at, heard.wait_until)
             self._queue.schedule(lane.id, lane.turn())
@@ -135,6 +139,18 @@ class Admission:
             return None
         breaker = self._limiter.slots[asked].breaker
         return Turned(asked, breaker.open, now - breaker.opened_at, breaker.probes)
+
+    def _let_go(self, slot: Slot, forgiven: Mapping[AllocationId, int], now: float, uniform: Uniform) -> None:
+        """So many failures of these were not theirs: they may try again soon."""
+        spread_seconds = min(SPREAD_SECONDS, len(forgiven) / SPREAD_PER_SECOND)
+        for key, failures in forgiven.items():
+            if key in self._lanes:
+                _forgive(self._lanes[key], slot, failures, until=now + uniform(0, spread_seconds))
+                self._queue.schedule(key, self._lanes[key].turn())
+
+    def _done(self, slot: Slot, key: AllocationId, now: float, uniform: Uniform) -> None:
+        """There is nothing to ask for it in such a slot any more."""
+        self._let_go(slot, dict.fromkeys(self._limiter.done(slot, key), 0), now, uniform)
 
 
 def _failures(lane: Lane) -> int:

@@ -13,15 +13,15 @@ long as it asks. The breaker is the bottom: it opens when nothing at all succeed
 Chance and time are arguments. Left out: which allocation goes (`queue`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
 from typing import Generic
 
 from allocsync.reconcile.breaker import Breaker, Key
+from allocsync.reconcile.recovery import Recovery
 from allocsync.reconcile.result import Result
-from allocsync.reconcile.storm import Storm
 
 
 class Slot(StrEnum):
@@ -56,7 +56,7 @@ class Slots(Generic[Key]):
         self.most = most
         self.limit = float(min(start, most))
         self.breaker: Breaker[Key] = Breaker()
-        self.storm: Storm[Key] = Storm()
+        self.recovery: Recovery[Key] = Recovery()
         self.slow: set[Key] = set()
         self._floor = min(floor, most)
         self._fresh: dict[Key, float] = {}  # when each began, the oldest first
@@ -223,10 +223,10 @@ class Limiter(Generic[Key]):
     ) -> Heard[Key]:
         """A request of one of so many keys ended: a GET asks as a read does, whatever slot it holds."""
         slots = self.slots[asked]
-        again = dict.fromkeys(slots.storm.hear(key, served=result is Result.SERVED), 0)
         if result is Result.SERVED:
-            again |= dict.fromkeys(slots.breaker.suspects(keys=keys), 0)
+            again = dict.fromkeys((*slots.recovery.served(key), *slots.breaker.suspects(keys=keys)), 0)
             return Heard(slots.served(now - begun, now), again)
+        slots.recovery.failed(key)
         if result is Result.OVERLOADED:
             for each in {asked, held}:
                 self.slots[each].overloaded(now)
@@ -235,7 +235,7 @@ class Limiter(Generic[Key]):
         turned = slots.breaker.open and not open_before
         if turned:
             slots.collapse()
-        return Heard(turned, again | dict(forgiven), slots.breaker.decides_at(keys=keys))
+        return Heard(turned, forgiven, slots.breaker.decides_at(keys=keys))
 
     def release(self, slot: Slot, key: Key, now: float) -> None:
         """Give the key's slot back.
@@ -250,6 +250,10 @@ class Limiter(Generic[Key]):
     def failures(self, slot: Slot, key: Key) -> int:
         """How often the key has failed where `slot` asks since anything succeeded there."""
         return sum(each.breaker.failures(key) for each in self._asked(slot))
+
+    def done(self, slot: Slot, key: Key) -> Collection[Key]:
+        """There is nothing to ask in such a slot for the key any more; returns who may try again instead."""
+        return self.slots[slot].recovery.done(key)
 
     def opens_at(self, now: float) -> float:
         """When more may be admitted by the passing of time alone (infinity: never)."""

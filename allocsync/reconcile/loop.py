@@ -204,8 +204,8 @@ class Loop:
             disowned = lane.desired is None and lane.intent is None and not lane.problems
             if disowned and lane.id not in self._working:
                 self._keeper.keep(lane)  # to be disowned is an edit too
-                self._queue.forget(lane.id)
                 del self._lanes[lane.id]
+                self._admission.forget(lane.id, self._clock.now(), self._clock.uniform)
                 self._board.drop(lane.id)
                 return
             self._queue.schedule(lane.id, lane.turn())

@@ -37,7 +37,7 @@ REACHES_THROUGH = frozenset(
 DECIDERS = (
     *("queue", "lane", "limiter", "decision", "leaves", "rules", "condition", "report", "explain"),
     *("settle", "ghosts", "restraint", "past", "keeping", "memory", "result", "breaker", "admission"),
-    *("stops", "budget", "canaries", "storm"),
+    *("stops", "budget", "canaries", "recovery"),
 )
 
 

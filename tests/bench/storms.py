@@ -19,7 +19,7 @@ import looptime
 
 from allocsync.errors import BulkUnavailable
 from allocsync.planning.model import Failed, OutcomeUnknown
-from allocsync.reconcile import breaker, limiter, storm
+from allocsync.reconcile import breaker, limiter, recovery
 from allocsync.reconcile.limiter import Slot
 from allocsync.reconcile.resync import BulkPolicy
 from allocsync.reconcile.status import Condition
@@ -34,7 +34,7 @@ NO_SLOW_POOL = {"SLOW_SECONDS": inf, "SLOW_LEAST_SECONDS": inf, "SLOW_AT_FIRST_S
 SIXTEEN = dict.fromkeys(Slot, 16)
 FIXED = {"START": SIXTEEN, "FLOOR": SIXTEEN, "SHARE": 2.0, "CALM": -1.0, "PRESSED": inf}
 
-# What is replaced, by name: constants of the limiter, of the breaker and of the storm.
+# What is replaced, by name: constants of the limiter, of the breaker and of the recovery.
 VARIANTS: Mapping[str, Mapping[str, object]] = {
     "as it is": {},
     "fixed 16, nothing else": {**FIXED, **NO_SLOW_POOL, **NEVER},
@@ -51,7 +51,8 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
     "a floor of 4 for reads too": {"FLOOR": dict.fromkeys(Slot, 4)},
     "no breaker": NEVER,
     "poison lengthens the interval": {"KEEPS_FAILING": 10**9},
-    "backoffs outlast a storm": {"BEGINS": inf},
+    "backoffs outlast a storm": {"CALLS": 0},
+    "each calls two": {"CALLS": 2},
 }
 
 
@@ -59,7 +60,10 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
 def replaced(constants: Mapping[str, object]) -> Iterator[None]:
     """Run with these in place of those of the modules."""
     modules = [
-        (module, name) for name in constants for module in (limiter, breaker, storm) if hasattr(module, name)
+        (module, name)
+        for name in constants
+        for module in (limiter, breaker, recovery)
+        if hasattr(module, name)
     ]
     before = [(module, name, getattr(module, name)) for module, name in modules]
     for module, name in modules:
