@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import Generator, Iterator
 from ipaddress import ip_address
+from typing import Protocol
 
 import hypothesis
 import pytest
@@ -26,6 +27,13 @@ FOREIGN = frozenset(
         *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"),
     }
 )
+
+
+class Worker(Protocol):
+    """What pytest-xdist, which has no types, knows of a process that runs a part of the tests."""
+
+    config: pytest.Config
+    workerinput: dict[str, object]
 
 
 class NetworkGuard:
@@ -84,7 +92,8 @@ SKIPS_FAIL = pytest.StashKey[bool]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Clean the environment, set the guard, say how Hypothesis works."""
-    config.stash[SKIPS_FAIL] = os.environ.get(NO_SKIPS, "") not in ("", "0")
+    told: dict[str, bool] = getattr(config, "workerinput", {})
+    config.stash[SKIPS_FAIL] = told.get(NO_SKIPS, os.environ.get(NO_SKIPS, "") not in ("", "0"))
     for name in list(os.environ):
         if name.startswith("ALLOCSYNC_") or name in FOREIGN:
             del os.environ[name]
@@ -93,6 +102,12 @@ def pytest_configure(config: pytest.Config) -> None:
     # A deadline measures the machine, not the code; print_blob gives the line that repeats a failure.
     hypothesis.settings.register_profile("allocsync", deadline=None, print_blob=True)
     hypothesis.settings.load_profile("allocsync")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Worker) -> None:
+    """Tell it what was exported, which is gone when it starts."""
+    node.workerinput[NO_SKIPS] = node.config.stash[SKIPS_FAIL]
 
 
 @pytest.fixture(autouse=True)

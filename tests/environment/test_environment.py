@@ -21,10 +21,10 @@ def _inner(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _run(folder: Path, test: str, **environment: str) -> str:
+def _run(folder: Path, test: str, *options: str, **environment: str) -> str:
     (folder / "test_inner.py").write_text(test, encoding="utf-8")
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-ra", "test_inner.py"],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-ra", *options, "test_inner.py"],
         cwd=folder,
         env={**os.environ, **environment},
         capture_output=True,
@@ -95,11 +95,12 @@ SKIPS = {
 }
 
 
+@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["one process", "two"])
 @pytest.mark.parametrize("skip", SKIPS.values(), ids=SKIPS.keys())
-def test_a_skip_is_a_failure_where_ci_says_so(inner: Path, skip: str) -> None:
-    said = _run(inner, skip)
+def test_a_skip_is_a_failure_where_ci_says_so(inner: Path, skip: str, options: tuple[str, ...]) -> None:
+    said = _run(inner, skip, *options)
     assert "1 skipped" in said
-    strict = _run(inner, skip, ALLOCSYNC_TEST_NO_SKIPS="1")
+    strict = _run(inner, skip, *options, ALLOCSYNC_TEST_NO_SKIPS="1")
     assert "skipped" not in strict.splitlines()[-1]
     assert "1 failed" in strict or "1 error" in strict
     assert "promtool is not here" in strict
