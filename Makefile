@@ -34,15 +34,16 @@ demo: $(RUNTIME) ## A reference API with faults, the daemon and its status page;
 run: $(RUNTIME) ## The daemon, with settings from ALLOCSYNC_* and ARGS="--config FILE"
 	@$(PY) -m allocsync $(ARGS) run
 
+ALL_CORES := -n auto --dist worksteal
 test: $(TOOLS) ## All tests, on all cores; ARGS="-k journal" picks some
-	@$(PY) -m pytest -n auto --dist worksteal $(ARGS)
+	@$(PY) -m pytest $(ALL_CORES) $(ARGS)
 
 # The seed is fixed: the same code has the same coverage.
 COVERED := tests/planning tests/journal tests/simulation/test_replay.py \
 	$(filter-out %/test_load.py,$(wildcard tests/reconcile/test_*.py tests/simulation/test_scenarios_*.py)) \
 	tests/reconcile/test_load.py::test_429_to_a_look_holds_all_looks_up_as_long_as_it_says
 coverage: $(TOOLS) ## Every branch of planning and reconcile is taken by their own tests
-	@$(PY) -m pytest -q -n auto --dist worksteal --hypothesis-seed=0 $(COVERED) --cov=allocsync.planning --cov=allocsync.reconcile \
+	@$(PY) -m pytest -q $(ALL_CORES) --hypothesis-seed=0 $(COVERED) --cov=allocsync.planning --cov=allocsync.reconcile \
 		--cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
 check: check-architecture check-format check-lint check-layers check-types ## Everything that is checked without running

@@ -148,14 +148,10 @@ def admitted(lanes: dict[AllocationId, Lane]) -> Admission:
 def test_an_allocation_that_is_declared_no_more_passes_its_call_on() -> None:
     first, second, third = lanes = [new_lane(key) for key in named(3)]
     admission = admitted({lane.id: lane for lane in lanes})
-
-    def hear(lane: Lane, answer: OutcomeUnknown | Live, slot: Slot) -> None:
-        admission.hear(lane, slot, answer, begun=1.0, now=1.0, uniform=lambda _, most: most)
-
     for lane in lanes:
         lane.read_failures, lane.look_at = 6, 300.0
         admission.hear(lane, Slot.READ, DEAD, begun=0.0, now=0.0, uniform=lambda _, most: most)
-    hear(third, Live({}), Slot.READ)
+    admission.hear(third, Slot.READ, Live({}), begun=1.0, now=1.0, uniform=lambda _, most: most)
     assert (first.look_at < 2.0, second.look_at) == (True, 300.0)
     admission.forget(first.id, 1.0, lambda _, most: most)
     assert second.look_at < 2.0
