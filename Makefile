@@ -39,11 +39,12 @@ test: $(TOOLS) ## All tests, on all cores; ARGS="-k journal" picks some
 	@$(PY) -m pytest $(ALL_CORES) $(ARGS)
 
 # The seed is fixed: the same code has the same coverage.
-COVERED := tests/planning tests/journal tests/simulation/test_replay.py \
-	$(filter-out %/test_load.py,$(wildcard tests/reconcile/test_*.py tests/simulation/test_scenarios_*.py)) \
-	tests/reconcile/test_load.py::test_429_to_a_look_holds_all_looks_up_as_long_as_it_says
-coverage: $(TOOLS) ## Every branch of planning and reconcile is taken by their own tests
-	@$(PY) -m pytest -q $(ALL_CORES) --hypothesis-seed=0 $(COVERED) --cov=allocsync.planning --cov=allocsync.reconcile \
+COVERED := tests/unit/model tests/unit/planning tests/unit/journal tests/unit/desired/test_export.py \
+	tests/simulation/engine/test_replay.py \
+	$(filter-out %/test_load.py,$(shell find tests/unit/reconcile tests/simulation/scenarios -name 'test_*.py')) \
+	tests/unit/reconcile/scheduling/test_load.py::test_429_to_a_look_holds_all_looks_up_as_long_as_it_says
+coverage: $(TOOLS) ## Every branch of model, planning and reconcile is taken by their own tests
+	@$(PY) -m pytest -q $(ALL_CORES) --hypothesis-seed=0 $(COVERED) --cov=allocsync.model --cov=allocsync.planning --cov=allocsync.reconcile \
 		--cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
 check: check-architecture check-format check-lint check-layers check-types ## Everything that is checked without running
@@ -64,7 +65,7 @@ check-types: $(TOOLS) ## mypy, strict
 	@$(PY) -m mypy
 
 bench: $(TOOLS) ## Speed, and storms beside other clients: an hour, or STORMS=50 for one; then `make tables`
-	@$(if $(STORMS),,$(PY) -m tests.bench.run &&) $(PY) -m tests.bench.storm_run $(if $(STORMS),storms --storms "$(STORMS)")
+	@$(if $(STORMS),,$(PY) -m tests.benchmarks.run &&) $(PY) -m tests.benchmarks.storm_run $(if $(STORMS),storms --storms "$(STORMS)")
 
 soak: $(TOOLS) ## Simulated schedules on all cores, for MINUTES=10; SEED=n begins there; then `make tables`
 	@$(PY) -m tests.simulation.run soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))

@@ -14,9 +14,9 @@ def main() -> None:
     # Where the parent has it ignored, as a shell does for what runs with `&`, it stays so.
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-    from allocsync import cli  # noqa: PLC0415 - the reason for all this
+    from allocsync.cli.root import main as run  # noqa: PLC0415 - the reason for all this
 
-    cli.main()
+    run()
 
 
 if __name__ == "__main__":

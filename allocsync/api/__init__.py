@@ -1,1 +1,1 @@
-"""Both ends of the Allocation API: the client that allocsync uses and the reference server."""
+"""The client of the Allocation API."""

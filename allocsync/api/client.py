@@ -23,12 +23,14 @@ from urllib.parse import quote
 from yarl import URL
 
 from allocsync import __version__
-from allocsync.api import answers, wire
-from allocsync.api.bulk import Records
+from allocsync.api import json_codec, responses
 from allocsync.api.credentials import Credentials
-from allocsync.api.exchange import Exchange
+from allocsync.api.list_parser import Records
+from allocsync.api.transport import Exchange
 from allocsync.errors import BulkUnavailable, SettingsError
-from allocsync.planning.model import AllocationId, Cloud, Failed, NotSent, Snapshot, UpdateAnswer
+from allocsync.model.api_answers import Failed, NotSent, Snapshot, UpdateAnswer
+from allocsync.model.cloud import Cloud
+from allocsync.model.ids import AllocationId
 
 MAX_ANSWER_BYTES = 1024 * 1024
 MAX_BULK_BYTES = 128 * 1024 * 1024  # held in memory while it is read: two hundred thousand clouds or so
@@ -124,7 +126,7 @@ class AllocationClient:
             seconds=self._timeouts.get_seconds,
             max_bytes=self._max_answer_bytes,
         )
-        return answers.snapshot_from(answer, allocation_id)
+        return responses.snapshot_from(answer, allocation_id)
 
     async def update(self, allocation_id: AllocationId, body: Cloud) -> UpdateAnswer:
         """Send one update, once; `body` is the whole object, and must be the one of this allocation."""
@@ -133,8 +135,8 @@ class AllocationClient:
         if body.get("id") != allocation_id:
             return NotSent("the body is not the one of this allocation: its id differs")
         try:
-            data = wire.dumps(body)
-        except wire.WireError as error:
+            data = json_codec.dumps(body)
+        except json_codec.WireError as error:
             return NotSent(f"the body {error}")
         answer = await self._exchange.post(
             "/allocation/update",
@@ -142,7 +144,7 @@ class AllocationClient:
             seconds=self._timeouts.post_seconds,
             max_bytes=self._max_answer_bytes,
         )
-        return answers.update_from(answer, allocation_id)
+        return responses.update_from(answer, allocation_id)
 
     async def list(self) -> AsyncIterator[Cloud]:
         """Every cloud, one at a time. The answer is read whole first, so a slow consumer holds up nobody.
@@ -153,12 +155,12 @@ class AllocationClient:
         answer = await self._exchange.get(
             "/allocations", seconds=self._timeouts.bulk_seconds, max_bytes=self._max_bulk_bytes
         )
-        if isinstance(answer, answers.NoAnswer):
+        if isinstance(answer, responses.NoAnswer):
             raise BulkUnavailable(answer.reason, supported=True)
         if answer.status != HTTPStatus.OK or answer.chunks is None:
             supported = answer.status not in _NO_SUCH_ROUTE
             raise BulkUnavailable(
-                answers.reason_of(answer, answer.problem),
+                responses.reason_of(answer, answer.problem),
                 supported=supported,
                 status=answer.status,
                 retry_after_seconds=answer.retry_after_seconds,
@@ -172,7 +174,7 @@ class AllocationClient:
                     clouds = records.take(RECORDS_PER_STEP)
                 else:
                     clouds = await asyncio.to_thread(records.take, RECORDS_PER_STEP)
-            except wire.WireError as error:
+            except json_codec.WireError as error:
                 unusable = f"200 OK, but the body is unusable: {error}"
                 raise BulkUnavailable(unusable, supported=True, status=HTTPStatus.OK) from error
             for cloud in clouds:

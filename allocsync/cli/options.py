@@ -15,8 +15,9 @@ from typing import Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import click
 
-from allocsync import settings
-from allocsync.setting_sources import flag_name, variable_name
+from allocsync.settings.loader import load_settings
+from allocsync.settings.model import Settings, is_secret
+from allocsync.settings.sources import flag_name, variable_name
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,7 +31,7 @@ def setting_options(*names: str) -> Callable[[Callable[Concatenate[Flags, P], R]
         ValueError: a name is no setting, or a secret.
     """
     for name in names:
-        if name not in settings.Settings.model_fields or settings.is_secret(name):
+        if name not in Settings.model_fields or is_secret(name):
             raise ValueError(f"{name} cannot be a flag")
 
     def decorate(command: Callable[Concatenate[Flags, P], R]) -> Callable[P, R]:
@@ -48,22 +49,18 @@ def setting_options(*names: str) -> Callable[[Callable[Concatenate[Flags, P], R]
     return decorate
 
 
-def settings_from(
-    context: click.Context, flags: Flags, *, existing: Collection[str] = ()
-) -> settings.Settings:
+def settings_from(context: click.Context, flags: Flags, *, existing: Collection[str] = ()) -> Settings:
     """Load the settings for a command; `existing` names path settings that must lead to something now.
 
     Raises:
         SettingsError: every mistake, one a line.
     """
     config_file = context.find_root().obj
-    return settings.load_settings(
-        Path(config_file) if config_file else None, flags, os.environ, existing=existing
-    )
+    return load_settings(Path(config_file) if config_file else None, flags, os.environ, existing=existing)
 
 
 def _option(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    field = settings.Settings.model_fields[name]
+    field = Settings.model_fields[name]
     default = "" if field.default is None else f"; default {field.default}"
     return click.option(
         flag_name(name),

@@ -13,9 +13,9 @@ from typing import Protocol
 
 import click
 
-from allocsync import whole_file
+from allocsync import atomic_file
 from allocsync.errors import AllocsyncError
-from allocsync.planning.render import Line, Tone
+from allocsync.planning.rendering import Line, Tone
 
 _COLOURS = {Tone.GOOD: "green", Tone.WAIT: "yellow", Tone.BAD: "red"}
 
@@ -52,7 +52,7 @@ def write_text(file: Path, text: str) -> None:
         if file.exists() and not file.is_file():
             file.write_text(text, encoding="utf-8")
         else:
-            whole_file.write(file.resolve(), text.encode())
+            atomic_file.write(file.resolve(), text.encode())
     except OSError as error:
         raise AllocsyncError(f"{file}: cannot be written: {(error.strerror or 'unknown').lower()}") from error
 

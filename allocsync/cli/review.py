@@ -15,9 +15,14 @@ from pathlib import Path
 from typing import TypeAlias
 
 from allocsync.errors import AllocsyncError, UsageError
-from allocsync.planning import render
-from allocsync.planning.diff import Change, compare
-from allocsync.planning.model import AllocationId, Cloud, Generation, Live, NotSent, Snapshot, UpdateAnswer
+from allocsync.model.api_answers import Live, NotSent, Snapshot, UpdateAnswer
+from allocsync.model.change import Change
+from allocsync.model.cloud import Cloud
+from allocsync.model.desired_state import Generation
+from allocsync.model.escaping import visible
+from allocsync.model.ids import AllocationId
+from allocsync.planning import rendering
+from allocsync.planning.diff import compare
 from allocsync.planning.plan import Plan
 from allocsync.reconcile.ports import Api
 
@@ -52,7 +57,7 @@ def review_of(digest: str | None, file: Path | None) -> Review | None:
         return None
     if not _DIGEST.fullmatch(digest):
         raise UsageError(
-            f"--digest {render.visible(digest)}: {LEAST_DIGITS} to 64 hexadecimal digits are needed, "
+            f"--digest {visible(digest)}: {LEAST_DIGITS} to 64 hexadecimal digits are needed, "
             "as `allocsync plan` shows them."
         )
     return Review(digest)
@@ -69,7 +74,7 @@ def check(review: Review, plan: Plan) -> None:
     now, then = plan.digest[:LEAST_DIGITS], review.digest[:LEAST_DIGITS]
     lines = [f"what would be sent now is not what was reviewed: its digest is {now}, not {then}."]
     if review.changes is not None:
-        lines += _moved(review.changes, changes_of(render.as_json(plan), "this plan"))
+        lines += _moved(review.changes, changes_of(rendering.as_json(plan), "this plan"))
     lines.append("Nothing was sent. Read `allocsync plan` again.")
     raise AllocsyncError("\n".join(lines))
 
@@ -80,7 +85,7 @@ def _moved(then: Changes, now: Changes) -> Iterator[str]:
         + [(row[0], row[1], "no longer") for row in then - now]
     )
     for key, name, how in moved[:_SHOWN]:
-        yield f"  {how}: {render.visible(key)} {name}"
+        yield f"  {how}: {visible(key)} {name}"
     if len(moved) > _SHOWN:
         yield f"  and {len(moved) - _SHOWN:,} more"
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from allocsync.errors import UsageError
-from allocsync.planning.model import AllocationId, Generation
+from allocsync.model.desired_state import Generation
+from allocsync.model.ids import AllocationId
 
 
 def select(generation: Generation, names: Sequence[str]) -> Generation:

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from allocsync.desired.schema import API_VERSION, MAX_ID_LENGTH, MAX_TEXT_LENGTH, STATUS_FIELDS, fields_under
-from allocsync.planning.model import DECLARABLE, STATUSES, UNDECLARABLE_STATUSES, Mode
+from allocsync.model.cloud import DECLARABLE, STATUSES, UNDECLARABLE_STATUSES
+from allocsync.model.desired_state import Mode
 
 Schema: TypeAlias = "bool | int | str | Sequence[Schema] | Mapping[str, Schema]"
 

@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias
 
-from allocsync.desired.source import Block, Items, Node, Pair, Read, Scalar
-from allocsync.desired.text import SourceText, shown
+from allocsync.desired.source_text import SourceText, shown
+from allocsync.desired.yaml_parser import Block, Items, Node, Pair, Read, Scalar
 from allocsync.errors import Problem
-from allocsync.planning.model import DECLARABLE, STATUSES, UNDECLARABLE_STATUSES, AllocationId, Desired, Mode
+from allocsync.model.cloud import DECLARABLE, STATUSES, UNDECLARABLE_STATUSES
+from allocsync.model.desired_state import Desired, Mode
+from allocsync.model.ids import AllocationId
 
 API_VERSION = "allocsync/v1"
 MAX_ID_LENGTH = 256

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from allocsync.planning.model import AllocationId
-from allocsync.planning.record import IntentRecord
+from allocsync.model.ids import AllocationId
+from allocsync.model.intent_record import IntentRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from typing import NoReturn, Protocol, TypeVar
 
 from allocsync.errors import AllocsyncError, JournalUnavailable
-from allocsync.journal.chain import Head
+from allocsync.journal.database import JournalFile
 from allocsync.journal.entries import Entry, Intent, Memory, Outcome
-from allocsync.journal.file import JournalFile
-from allocsync.journal.pruning import prune
-from allocsync.journal.trouble import DAMAGE, ERRORS, is_damage, message
-from allocsync.planning.model import AllocationId
-from allocsync.planning.record import IntentRecord
+from allocsync.journal.hash_chain import Head
+from allocsync.journal.retention import prune
+from allocsync.journal.sqlite_errors import DAMAGE, ERRORS, is_damage, message
+from allocsync.model.ids import AllocationId
+from allocsync.model.intent_record import IntentRecord
 
 RETRY_SECONDS = 1.0
 T = TypeVar("T")

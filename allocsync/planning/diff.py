@@ -8,35 +8,17 @@ Left out: whether an update may be sent (`reconcile`), and what is shown of it (
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from allocsync.planning.model import STATUSES, Cloud, Desired, Json
+from allocsync.model.change import Change
+from allocsync.model.cloud import STATUSES, Cloud, Json, leaf
+from allocsync.model.desired_state import Desired
 
 URLS = ("urls.base", "urls.id", "urls.vanity")
 OPTIONAL_URL = "urls.vanity"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One field: live value → desired value; `live` is None where the live object has none."""
-
-    field: str
-    live: Json
-    desired: str
-
-
 class CannotMergeError(ValueError):
     """The live object has something other than an object where a declared leaf has to go."""
-
-
-def leaf(cloud: Cloud, field: str) -> Json:
-    """The value at a dotted path, None where any part of it is absent or null."""
-    value: Json = cloud
-    for key in field.split("."):
-        if not isinstance(value, Mapping):
-            return None
-        value = value.get(key)
-    return value
 
 
 def compare(desired: Desired, cloud: Cloud) -> tuple[Change, ...]:

@@ -12,18 +12,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 
-from allocsync.planning.diff import Change, compare, pending, update_body
-from allocsync.planning.model import (
-    AllocationId,
-    Cloud,
-    Desired,
-    Failed,
-    Generation,
-    Missing,
-    Mode,
-    Snapshot,
-)
-from allocsync.planning.tagged import tagged
+from allocsync.model.api_answers import Failed, Missing, Snapshot
+from allocsync.model.change import Change
+from allocsync.model.cloud import Cloud
+from allocsync.model.desired_state import Desired, Generation, Mode
+from allocsync.model.ids import AllocationId
+from allocsync.model.lossless_json import tagged
+from allocsync.planning.diff import compare, pending, update_body
 
 
 class Verdict(StrEnum):

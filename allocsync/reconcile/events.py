@@ -30,9 +30,9 @@ stopped              open_intents
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
-from allocsync.planning.model import AllocationId
+from allocsync.model.ids import AllocationId
 
 KINDS = (
     "generation_adopted",
@@ -69,6 +69,19 @@ class Event:
 
 
 Observer: TypeAlias = Callable[[Event], None]
+
+
+class Tell(Protocol):
+    """Tell the world of an event."""
+
+    def __call__(
+        self,
+        kind: str,
+        allocation: AllocationId | None = None,
+        reconcile: str | None = None,
+        **fields: object,
+    ) -> None:
+        """Tell it."""
 
 
 def tell_all(observers: Iterable[Observer]) -> Observer:

@@ -7,8 +7,11 @@ and crashes. Declared here because they are used here; nothing in this folder kn
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from allocsync.planning.model import AllocationId, Cloud, Generation, Snapshot, UpdateAnswer
-from allocsync.planning.record import IntentRecord
+from allocsync.model.api_answers import Snapshot, UpdateAnswer
+from allocsync.model.cloud import Cloud
+from allocsync.model.desired_state import Generation
+from allocsync.model.ids import AllocationId
+from allocsync.model.intent_record import IntentRecord
 
 
 class Api(Protocol):

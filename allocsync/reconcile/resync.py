@@ -15,12 +15,13 @@ from enum import StrEnum
 from math import inf
 
 from allocsync.errors import BulkUnavailable
-from allocsync.planning.model import AllocationId, Desired
-from allocsync.reconcile.cycle import Tell
-from allocsync.reconcile.decision import State
-from allocsync.reconcile.lane import Lane
+from allocsync.model.desired_state import Desired
+from allocsync.model.ids import AllocationId
+from allocsync.reconcile.allocation.managed_allocation import Lane
+from allocsync.reconcile.allocation.updates import State
+from allocsync.reconcile.events import Tell
+from allocsync.reconcile.parameters import Rules
 from allocsync.reconcile.ports import Api, Clock
-from allocsync.reconcile.rules import Rules
 
 JITTER = 0.1
 FALL_BACK_AFTER = 3  # failures of the bulk request in a row

@@ -16,15 +16,17 @@ from typing import Any
 
 import click
 
-from allocsync import errors, settings
-from allocsync.api.answers import Answer, NoAnswer, update_from
-from allocsync.api.server.faults import FAULTS, Body, Effect, Fault
-from allocsync.api.server.knobs import EXAMPLES, phases_of, read_faults
-from allocsync.cli import allocsync
-from allocsync.observe.metric_table import METRICS
-from allocsync.planning.model import Accepted, AllocationId, OutcomeUnknown, Rejected
-from allocsync.setting_sources import flag_name, variable_name
-from tests.bench import storm_tables
+from allocsync import errors
+from allocsync.api.responses import Answer, NoAnswer, update_from
+from allocsync.cli.root import allocsync
+from allocsync.model.api_answers import Accepted, OutcomeUnknown, Rejected
+from allocsync.model.ids import AllocationId
+from allocsync.reference_server.fault_config import EXAMPLES, phases_of, read_faults
+from allocsync.reference_server.faults import FAULTS, Body, Effect, Fault
+from allocsync.settings.model import Settings, is_secret
+from allocsync.settings.sources import flag_name, variable_name
+from allocsync.telemetry.metric_definitions import METRICS
+from tests.benchmarks import storm_tables
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 RESULTS = README.parent / "tests" / "bench" / "results.json"
@@ -80,10 +82,10 @@ def exit_codes() -> str:
 def setting_table() -> str:
     """The settings: how each is named in the file, in the environment and as a flag."""
     rows = []
-    for name, field in settings.Settings.model_fields.items():
+    for name, field in Settings.model_fields.items():
         if not field.description:
             raise ValueError(f"the setting {name} has no description")
-        flag = "no" if settings.is_secret(name) else f"`{flag_name(name)}`"
+        flag = "no" if is_secret(name) else f"`{flag_name(name)}`"
         default = "" if field.default is None else f"`{field.default}`"
         rows.append((f"`{name}`", f"`{variable_name(name)}`", flag, default, field.description))
     return _table(("setting", "environment", "flag", "default", "what it is"), rows)

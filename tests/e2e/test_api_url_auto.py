@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from allocsync.api.location import PORT_FILES
-from allocsync.api.server import ReferenceServer
-from allocsync.api.server.sample import sample_clouds
-from tests.e2e.processes import command, daemon, declare, eventually
+from allocsync.api.discovery import PORT_FILES
+from allocsync.reference_server import ReferenceServer
+from allocsync.reference_server.sample import sample_clouds
+from tests.support.processes import command, daemon, declare, eventually
 
 CLOUDS = sample_clouds(3, 22)
 

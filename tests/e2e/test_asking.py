@@ -5,10 +5,10 @@ import json
 import socket
 from pathlib import Path
 
-from allocsync.api.server import ReferenceServer
-from allocsync.api.server.sample import sample_clouds
-from allocsync.reconcile.status import Condition
-from tests.e2e.processes import command, daemon, declare, eventually
+from allocsync.model.condition import Condition
+from allocsync.reference_server import ReferenceServer
+from allocsync.reference_server.sample import sample_clouds
+from tests.support.processes import command, daemon, declare, eventually
 
 CLOUDS = sample_clouds(3, 22)
 FIRST = str(CLOUDS[0]["id"])

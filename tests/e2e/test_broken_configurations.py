@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import command
+from tests.support.processes import command
 
 DOCUMENT = "apiVersion: allocsync/v1\nallocations:\n"
 CONFIGURATIONS = {

@@ -5,9 +5,9 @@ import random
 import uuid
 from pathlib import Path
 
-from allocsync.api.server import ReferenceServer
-from allocsync.planning.model import STATUSES, Cloud
-from tests.e2e.processes import command
+from allocsync.model.cloud import STATUSES, Cloud
+from allocsync.reference_server import ReferenceServer
+from tests.support.processes import command
 
 WORDS = (
     *(

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from allocsync.api.server import ReferenceServer
-from allocsync.api.server.sample import sample_clouds
-from tests.e2e.processes import CLEAN, command, declare, eventually, start
+from allocsync.reference_server import ReferenceServer
+from allocsync.reference_server.sample import sample_clouds
+from tests.support.processes import CLEAN, command, declare, eventually, start
 
 CLOUDS = sample_clouds(3, 22)
 

@@ -5,9 +5,9 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from allocsync.api.server import ReferenceServer
-from allocsync.api.server.sample import sample_clouds
-from tests.e2e.processes import Daemon, daemon, declare
+from allocsync.reference_server import ReferenceServer
+from allocsync.reference_server.sample import sample_clouds
+from tests.support.processes import Daemon, daemon, declare
 
 CLOUDS = sample_clouds(6, 21)
 

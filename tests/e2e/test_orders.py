@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from allocsync.api.server import ReferenceServer
-from allocsync.api.server.sample import sample_clouds
-from tests.e2e.processes import command, daemon, declare, eventually
+from allocsync.reference_server import ReferenceServer
+from allocsync.reference_server.sample import sample_clouds
+from tests.support.processes import command, daemon, declare, eventually
 
 CLOUDS = sample_clouds(12, 21)
 RAIL = {"ALLOCSYNC_MAX_CHANGES_PERCENT": ""}  # the default: 30

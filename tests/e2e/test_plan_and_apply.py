@@ -4,9 +4,9 @@ import json
 import socket
 from pathlib import Path
 
-from allocsync.api.server import ReferenceServer
-from allocsync.api.server.sample import sample_clouds
-from tests.e2e.processes import command, declare
+from allocsync.reference_server import ReferenceServer
+from allocsync.reference_server.sample import sample_clouds
+from tests.support.processes import command, declare
 
 CLOUDS = sample_clouds(4, 22)
 GONE, *REST = (str(cloud["id"]) for cloud in CLOUDS)

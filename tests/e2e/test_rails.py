@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from allocsync.api.server import ReferenceServer
-from allocsync.api.server.sample import sample_clouds
-from allocsync.planning.model import Cloud
-from tests.e2e.processes import Daemon, command, daemon, declare, eventually
+from allocsync.model.cloud import Cloud
+from allocsync.reference_server import ReferenceServer
+from allocsync.reference_server.sample import sample_clouds
+from tests.support.processes import Daemon, command, daemon, declare, eventually
 
 CLOUDS = sample_clouds(12, 21)
 RAIL = {"ALLOCSYNC_MAX_CHANGES_PERCENT": ""}  # the default: 30

@@ -7,9 +7,9 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-from allocsync.api.server import ReferenceServer
-from allocsync.api.server.sample import sample_clouds
-from tests.e2e.processes import daemon, declare, eventually, seed, start
+from allocsync.reference_server import ReferenceServer
+from allocsync.reference_server.sample import sample_clouds
+from tests.support.processes import daemon, declare, eventually, seed, start
 
 CLOUDS = sample_clouds(12, 21)
 

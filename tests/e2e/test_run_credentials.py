@@ -5,7 +5,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from tests.e2e.processes import daemon, declare, eventually
+from tests.support.processes import daemon, declare, eventually
 
 
 async def test_a_renewed_secret_is_used_and_a_changed_setting_is_told(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ import asyncio
 from itertools import pairwise
 from pathlib import Path
 
-from allocsync.api.server import ReferenceServer
-from allocsync.api.server.sample import sample_clouds
-from tests.e2e.processes import daemon, declare, eventually
+from allocsync.reference_server import ReferenceServer
+from allocsync.reference_server.sample import sample_clouds
+from tests.support.processes import daemon, declare, eventually
 
 CLOUDS = sample_clouds(40, 5)
 RESYNC_SECONDS, PAUSE_SECONDS = 0.2, 0.6

@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from allocsync.api.server.sample import sample_clouds
-from tests.e2e.processes import Daemon, command, daemon, declare, eventually
-from tests.e2e.serving import Serving, serving
-from tests.e2e.small_disk import SmallDisk, small_disk
+from allocsync.reference_server.sample import sample_clouds
+from tests.support.processes import Daemon, command, daemon, declare, eventually
+from tests.support.reference_process import Serving, serving
+from tests.support.small_disk import SmallDisk, small_disk
 
 CLOUDS = sample_clouds(4, 41)
 FIRST, SECOND = (str(cloud["id"]) for cloud in CLOUDS[:2])

@@ -4,19 +4,19 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from allocsync.api.server.sample import sample_clouds
-from allocsync.journal import reading
-from allocsync.journal.file import rows_of
-from tests.e2e import hurried
-from tests.e2e.processes import Daemon, command, daemon, declare, eventually
-from tests.e2e.serving import Serving, serving
+from allocsync.journal import reader
+from allocsync.journal.database import rows_of
+from allocsync.reference_server.sample import sample_clouds
+from tests.support import fast_clock_daemon
+from tests.support.processes import Daemon, command, daemon, declare, eventually
+from tests.support.reference_process import Serving, serving
 
 CLOUDS = sample_clouds(3, 41)
 
 
 def hashes(state: Path) -> dict[int, str]:
     """The hash of each row of the journal."""
-    with reading.opened(state) as connection:
+    with reader.opened(state) as connection:
         return {row.sequence: row.hash.hex() for row in rows_of(connection)}
 
 
@@ -44,7 +44,9 @@ async def test_the_head_is_logged_at_the_start_and_every_hour_and_is_the_hash_of
 
     async with (
         serving(tmp_path, CLOUDS, {}) as server,
-        daemon(server.url, file, tmp_path / "log", environ=environ, program=hurried.PROGRAM) as running,
+        daemon(
+            server.url, file, tmp_path / "log", environ=environ, program=fast_clock_daemon.PROGRAM
+        ) as running,
     ):
         await running.in_sync(len(CLOUDS))
         assert [row["sequence"] for row in heads()] == [0], "at the start, when there was nothing"

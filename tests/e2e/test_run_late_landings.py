@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from allocsync.api.server.sample import sample_clouds
-from tests.e2e.processes import command, daemon, declare, eventually
-from tests.e2e.serving import serving
+from allocsync.reference_server.sample import sample_clouds
+from tests.support.processes import command, daemon, declare, eventually
+from tests.support.reference_process import serving
 
 CLOUDS = sample_clouds(1, 24)
 KEY = str(CLOUDS[0]["id"])

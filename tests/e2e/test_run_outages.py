@@ -4,10 +4,10 @@ import signal
 import socket
 from pathlib import Path
 
-from allocsync.api.server import ReferenceServer
-from allocsync.api.server.sample import sample_clouds
-from tests import judge
-from tests.e2e.processes import daemon, declare, eventually, seed, start
+from allocsync.reference_server import ReferenceServer
+from allocsync.reference_server.sample import sample_clouds
+from tests.support import server_log_oracle
+from tests.support.processes import daemon, declare, eventually, seed, start
 
 CLOUDS = sample_clouds(8, 24)
 SETTLE_SECONDS = 5.0
@@ -32,10 +32,10 @@ async def test_a_server_killed_in_mid_update_is_read_before_anything_is_sent_aga
             unknown = running.events("update_outcome_unknown")
             assert {row["allocation"] for row in unknown} == {str(cloud["id"]) for cloud in CLOUDS}
             assert (await running.get("/livez"))[0] == 200
-            before = len(judge.read_log(log))
+            before = len(server_log_oracle.read_log(log))
             server = await start("serve", *options)
             await running.in_sync(len(CLOUDS), 20)
-            records = judge.read_log(log)[before:]
+            records = server_log_oracle.read_log(log)[before:]
             for cloud in CLOUDS:
                 own = [row["op"] for row in records if row.get("id") == cloud["id"]]
                 assert own.count("update") == 1  # the killed one had not landed

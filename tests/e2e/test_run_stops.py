@@ -6,9 +6,9 @@ import signal
 import time
 from pathlib import Path
 
-from allocsync.api.server import ReferenceServer
-from allocsync.api.server.sample import sample_clouds
-from tests.e2e.processes import daemon, declare, eventually
+from allocsync.reference_server import ReferenceServer
+from allocsync.reference_server.sample import sample_clouds
+from tests.support.processes import daemon, declare, eventually
 
 CLOUDS = sample_clouds(8, 23)
 DRAIN_SECONDS, POLL_SECONDS = 20.0, 10.0

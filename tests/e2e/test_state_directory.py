@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from allocsync.api.server import ReferenceServer
-from allocsync.api.server.sample import sample_clouds
-from tests.e2e.processes import command, daemon, declare, eventually
+from allocsync.reference_server import ReferenceServer
+from allocsync.reference_server.sample import sample_clouds
+from tests.support.processes import command, daemon, declare, eventually
 
 CLOUDS = sample_clouds(3, 22)
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.simulation.disk import Disk
-from tests.simulation.sqlite_shim import SqliteShim
+from tests.simulation.disk.disk import Disk
+from tests.simulation.disk.sqlite_shim import SqliteShim
 
 
 @pytest.fixture(scope="module")

@@ -18,14 +18,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.simulation.bug import Bug
-from tests.simulation.bugs import BUGS
-from tests.simulation.figures import Figures, run_everywhere
-from tests.simulation.schedule import drawn
-from tests.simulation.shrink import shrunk
-from tests.simulation.sqlite_shim import SqliteShim
-from tests.simulation.timeline import timeline
-from tests.simulation.world import simulate
+from tests.simulation.disk.sqlite_shim import SqliteShim
+from tests.simulation.engine.schedule import drawn
+from tests.simulation.engine.world import simulate
+from tests.simulation.mutants.mutant import Bug
+from tests.simulation.mutants.mutants import BUGS
+from tests.simulation.report.figures import Figures, run_everywhere
+from tests.simulation.report.shrink import shrunk
+from tests.simulation.report.timeline import timeline
 
 RESULTS = Path(__file__).with_name("results.jsonl")
 FOUND = Path(__file__).with_name("bugs.jsonl")

@@ -1,10 +1,10 @@
 """Thousands of schedules: whatever goes wrong, whoever dies and when, no promise is broken."""
 
-from tests.simulation.figures import Figures, run_everywhere
-from tests.simulation.schedule import drawn
-from tests.simulation.sqlite_shim import SqliteShim
-from tests.simulation.timeline import timeline
-from tests.simulation.world import simulate
+from tests.simulation.disk.sqlite_shim import SqliteShim
+from tests.simulation.engine.schedule import drawn
+from tests.simulation.engine.world import simulate
+from tests.simulation.report.figures import Figures, run_everywhere
+from tests.simulation.report.timeline import timeline
 
 SCHEDULES = 2_000
 

@@ -25,11 +25,10 @@ from typing import Any
 
 import aiohttp
 
-from allocsync.api.server.sample import sample_clouds
-from allocsync.planning.diff import leaf
-from allocsync.planning.model import Cloud
-from tests import judge
-from tests.e2e.processes import Daemon, daemon, declare, seed, start
+from allocsync.model.cloud import Cloud, leaf
+from allocsync.reference_server.sample import sample_clouds
+from tests.support import server_log_oracle
+from tests.support.processes import Daemon, daemon, declare, seed, start
 
 NUMBER, SETTLE_SECONDS, RESYNC_SECONDS = 200, 5.0, 10.0
 LEAVES = ("region", "version")
@@ -185,11 +184,11 @@ async def soak(minutes: float, number: int, home: Path) -> dict[str, Any]:
     }
 
 
-def _judge(world: World) -> tuple[judge.Finding, list[str]]:
+def _judge(world: World) -> tuple[server_log_oracle.Finding, list[str]]:
     """All logs as one, and what was changed that is not declared."""
     records: list[dict[str, Any]] = []
     for index, log in enumerate(world.logs):
-        for record in judge.read_log(log):
+        for record in server_log_oracle.read_log(log):
             offset = {"n": record["n"] + index * 10**6} if record.get("n") is not None else {}
             records.append({**record, **offset})
     declared = {str(cloud["id"]): dict(world.wanted) for cloud in world.clouds}
@@ -201,7 +200,7 @@ def _judge(world: World) -> tuple[judge.Finding, list[str]]:
         for name in record["changed"]
         if name not in LEAVES
     ]
-    return judge.judge(records, truth, declared, settle_seconds=SETTLE_SECONDS), foreign
+    return server_log_oracle.judge(records, truth, declared, settle_seconds=SETTLE_SECONDS), foreign
 
 
 def _resident_mib(running: Daemon) -> float:

@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from allocsync.api.client import AllocationClient
-from allocsync.composition import build_loop
-from allocsync.journal.file import JournalFile
+from allocsync.journal.database import JournalFile
 from allocsync.journal.writer import Journal
-from allocsync.planning.model import AllocationId, Cloud, Generation, Snapshot, UpdateAnswer
-from allocsync.planning.record import Restored
+from allocsync.model.api_answers import Snapshot, UpdateAnswer
+from allocsync.model.cloud import Cloud
+from allocsync.model.desired_state import Generation
+from allocsync.model.ids import AllocationId
+from allocsync.model.intent_record import Restored
+from allocsync.reconcile.controller import Loop
 from allocsync.reconcile.events import Event
-from allocsync.reconcile.loop import Loop
-from allocsync.settings import Settings
+from allocsync.runtime.wiring import build_loop
+from allocsync.settings.model import Settings
 from tests.simulation.real_parts.network import GATE, Gate
 from tests.simulation.real_parts.schedule import Moment
 

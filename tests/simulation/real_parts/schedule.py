@@ -2,7 +2,7 @@
 
 The rule: the seed decides everything, and all of it is in the schedule before anything runs.
 
-Left out: what the faults do (`allocsync.api.server`) and how a process ends (`life`).
+Left out: what the faults do (`allocsync.reference_server`) and how a process ends (`life`).
 """
 
 import random
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from allocsync.api.server.faults import FAULTS, Effect, Fault
+from allocsync.reference_server.faults import FAULTS, Effect, Fault
 
 FIELDS = ("project", "region", "version", "urls.base.url")  # in the order of a declaration
 VALUES = ("alpha", "beta", "gamma")

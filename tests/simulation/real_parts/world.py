@@ -13,17 +13,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from allocsync.api.server import ReferenceServer
-from allocsync.api.server.sample import sample_clouds
-from allocsync.journal.chain import Checked
-from allocsync.journal.reading import Past, Query, opened, updates, verify
-from allocsync.planning.diff import leaf
-from allocsync.planning.model import AllocationId, Cloud, Desired, Generation
+from allocsync.journal.hash_chain import Checked
+from allocsync.journal.reader import Past, Query, opened, updates, verify
+from allocsync.model.cloud import Cloud, leaf
+from allocsync.model.desired_state import Desired, Generation
+from allocsync.model.ids import AllocationId
 from allocsync.reconcile.events import Event
-from allocsync.settings import Settings
-from tests.simulation.disk import Disk
+from allocsync.reference_server import ReferenceServer
+from allocsync.reference_server.sample import sample_clouds
+from allocsync.settings.model import Settings
+from tests.simulation.disk.disk import Disk
+from tests.simulation.real_parts.event_loop import run
 from tests.simulation.real_parts.life import Life, wall
-from tests.simulation.real_parts.loop import run
 from tests.simulation.real_parts.network import Network
 from tests.simulation.real_parts.schedule import (
     LATE_MOST_SECONDS,

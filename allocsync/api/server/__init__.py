@@ -1,9 +1,0 @@
-"""The reference Allocation API: a real server that keeps its word, and breaks it on purpose when told to.
-
-It is a product of its own: people test their automation against it. It shares nothing with the client but
-the wire format.
-"""
-
-from allocsync.api.server.reference import ReferenceServer
-
-__all__ = ["ReferenceServer"]

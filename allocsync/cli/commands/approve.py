@@ -1,0 +1,45 @@
+"""`allocsync approve DIGEST`: let the generation that a rail holds through, once."""
+
+import asyncio
+
+import click
+
+from allocsync import errors
+from allocsync.cli import daemon_client, output
+from allocsync.cli.options import Flags, setting_options, settings_from
+from allocsync.cli.owner import owner_option
+from allocsync.model.escaping import visible
+from allocsync.planning.rendering import Line, Tone, count
+
+
+@click.command()
+@click.argument("digest")
+@click.option("--url", metavar="URL", help="Address of the daemon; default: where ALLOCSYNC_LISTEN says.")
+@click.option("--json", "as_json", is_flag=True, help="Print the daemon's answer as JSON.")
+@owner_option
+@setting_options("listen", "state_dir")
+@click.pass_context
+def approve(
+    context: click.Context, flags: Flags, digest: str, url: str | None, as_json: bool, owner: str
+) -> int:
+    """Let the generation through that the daemon holds because it changes too much.
+
+    DIGEST is the generation's, or its first 8 digits, as `status` and `plan` show it. It counts for this one
+    generation: when the files have changed since, nothing is approved.
+    """
+    settings = settings_from(context, flags)
+    address = daemon_client.daemon_url(url, settings)
+    order = {"digest": digest, "owner": owner}
+    answer = asyncio.run(
+        daemon_client.order(address, "/-/approve", order, token=daemon_client.token_of(settings))
+    )
+    if as_json:
+        output.write_json(answer)
+        return errors.EXIT_FINE
+    try:
+        changes = int(answer["changes"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise daemon_client.stranger(address, 200) from error
+    said = f"generation {visible(digest)} is approved: {count(changes, 'allocation')} may change now"
+    output.write_lines([Line(said, Tone.GOOD)])
+    return errors.EXIT_FINE

@@ -1,0 +1,142 @@
+"""`allocsync history`: what was changed when, before and after, and how it ended; is the record whole?
+
+The rule: it reads the journal's file and nothing else, also beside a daemon that writes it.
+"""
+
+import json
+import re
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+import click
+
+from allocsync import errors
+from allocsync.cli import output
+from allocsync.cli.options import Flags, setting_options, settings_from
+from allocsync.journal import reader
+from allocsync.journal.hash_chain import Checked
+from allocsync.model.escaping import as_text, visible
+from allocsync.model.intent_record import OUTCOMES
+from allocsync.planning.rendering import Line, Tone, count
+from allocsync.telemetry.log_setup import rfc3339
+
+_AGO = re.compile(r"([0-9]{1,6})(s|m|h|d)")
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_TONES = {"applied": Tone.GOOD, "rejected": Tone.BAD, "stale_overwrite": Tone.BAD, reader.OPEN: Tone.WAIT}
+
+
+class Moment(click.ParamType[float]):
+    """A point in time: RFC 3339, or how long ago."""
+
+    name = "time"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds since the epoch."""
+        if isinstance(value, float | int):
+            return float(value)
+        if ago := _AGO.fullmatch(value):
+            return time.time() - int(ago[1]) * _UNIT_SECONDS[ago[2]]
+        try:
+            at = datetime.fromisoformat(value)
+            return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no time. Try 2026-01-31T12:00:00Z, 30m, 6h or 2d (ago).", param, ctx)
+
+
+@click.command()
+@click.argument("id", required=False)
+@click.option(
+    "--since", type=Moment(), metavar="TIME", help="Only from then on: RFC 3339, or 30m, 6h, 2d ago."
+)
+@click.option("--until", type=Moment(), metavar="TIME", help="Only up to then.")
+@click.option(
+    "--outcome",
+    "outcomes",
+    multiple=True,
+    type=click.Choice([*OUTCOMES, reader.OPEN]),
+    help="Only updates that ended so; can be given more than once.",
+)
+@click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the newest N.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@click.option("--verify", is_flag=True, help="Check that nothing was changed, taken out or put in.")
+@setting_options("state_dir")
+@click.pass_context
+def history(
+    context: click.Context,
+    flags: Flags,
+    id: str | None,  # noqa: A002 - the argument's name, as users see it
+    since: float | None,
+    until: float | None,
+    outcomes: tuple[str, ...],
+    last: int | None,
+    as_json: bool,
+    verify: bool,
+) -> int:
+    """Show what was sent, when and why, and how it ended. ID can be the beginning of one."""
+    settings = settings_from(context, flags)
+    query = reader.Query(allocation=id, since=since, until=until, outcomes=frozenset(outcomes), last=last)
+    with reader.opened(settings.state_dir) as journal:
+        if verify:
+            checked, gaps = reader.verify(journal), list(reader.gaps(journal))
+        else:
+            found = list(reader.updates(journal, query))
+    if verify:
+        return _verified(checked, gaps, as_json=as_json)
+    if as_json:
+        for each in found:
+            click.echo(json.dumps(_as_json(each)))
+    else:
+        output.write_lines(_lines(found) if found else [Line("no update fits.", Tone.DIM)])
+    return errors.EXIT_FINE
+
+
+def _verified(checked: Checked, gaps: list[tuple[float, str]], *, as_json: bool) -> int:
+    """Say what checking the chain found, and what it cannot find."""
+    head = checked.head
+    if as_json:
+        output.write_json(
+            {
+                "rows": checked.rows,
+                "sequence": head.sequence,
+                "hash": head.hash.hex(),
+                "problems": list(checked.problems),
+                "gaps": [{"at": rfc3339(at), "reason": reason} for at, reason in gaps],
+            }
+        )
+        return errors.EXIT_ERROR if checked.problems else errors.EXIT_FINE
+    lines = [Line(problem, Tone.BAD) for problem in checked.problems]
+    lines += [Line(f"{rfc3339(at)}  a gap: {visible(reason)}", Tone.WAIT) for at, reason in gaps]
+    if not checked.problems:
+        lines.append(Line(f"{count(checked.rows, 'row')}: the chain is whole.", Tone.GOOD))
+    lines += [
+        Line(f"It ends with row {head.sequence:,}, {head.hash.hex()}."),
+        Line("A tail that was cut off cannot be seen here: compare with the last `journal_head` in the log."),
+    ]
+    output.write_lines(lines)
+    return errors.EXIT_ERROR if checked.problems else errors.EXIT_FINE
+
+
+def _lines(found: Iterable[reader.Past]) -> Iterator[Line]:
+    for each in found:
+        why = visible(each.endings[-1].reason) if each.endings else "its outcome is not known yet"
+        head = f"{rfc3339(each.at)}  {visible(each.allocation)}  {each.outcome.replace('_', ' ')}: {why}"
+        yield Line(head, _TONES.get(each.outcome, Tone.PLAIN))
+        for change in each.changes:
+            yield Line(f"    {change.field}: {visible(change.live)} → {visible(change.desired)}")
+
+
+def _as_json(each: reader.Past) -> dict[str, object]:
+    return {
+        "id": each.allocation,
+        "at": rfc3339(each.at),
+        "generation": each.generation,
+        "reason": each.reason,
+        "outcome": each.outcome,
+        "before": {change.field: as_text(change.live) for change in each.changes},
+        "after": {change.field: change.desired for change in each.changes},
+        "endings": [
+            {"at": rfc3339(ending.at), "outcome": ending.outcome, "reason": ending.reason}
+            for ending in each.endings
+        ],
+    }

@@ -1,0 +1,22 @@
+"""`allocsync schema`: what the files may hold, as JSON Schema for editors and CI."""
+
+import click
+
+from allocsync.cli import output
+
+
+@click.command()
+@click.argument("what", type=click.Choice(["desired", "settings"]))
+def schema(what: str) -> None:
+    """Print the JSON Schema (draft-07) of the desired state or of the settings file.
+
+    A file names its schema in its first line: # yaml-language-server: $schema=allocations.schema.json
+    """
+    if what == "desired":
+        from allocsync.desired.json_schema import desired_schema
+
+        output.write_json(desired_schema())
+    else:
+        from allocsync.settings.json_schema import settings_schema
+
+        output.write_json(settings_schema())

@@ -1,0 +1,91 @@
+"""`allocsync serve`: the reference Allocation API as a process of its own.
+
+The first line on standard output says where it listens; what cannot work ends it before that, with one line
+on standard error. SIGTERM and SIGINT end it with exit code 0. Each flag is also ALLOCSYNC_SERVE_<FLAG>.
+"""
+
+import asyncio
+import signal
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import click
+
+from allocsync import errors
+from allocsync.reference_server import ReferenceServer
+from allocsync.reference_server.fault_config import FaultsError, read_faults
+from allocsync.reference_server.sample import sample_clouds
+from allocsync.reference_server.seed import doubts_about, read_seed
+from allocsync.settings.validators import parse_listen
+
+SAMPLE, SAMPLE_SEED = 24, 1
+IN_MEMORY = ":memory:"
+
+
+@click.command(context_settings={"auto_envvar_prefix": "ALLOCSYNC_SERVE"})
+@click.option("--listen", default="127.0.0.1:0", show_default=True, help="HOST:PORT; port 0: any.")
+@click.option(
+    "--seed",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help=f"Clouds: a saved answer of GET /allocations, JSON or YAML. Default: {SAMPLE} samples.",
+)
+@click.option(
+    "--state",
+    default=IN_MEMORY,
+    show_default=True,
+    metavar="FILE|:memory:",
+    help="Where the clouds survive; once it exists, the seed is not used.",
+)
+@click.option("--log", type=click.Path(dir_okay=False, path_type=Path), help="One JSON line per POST.")
+@click.option("--log-all", is_flag=True, help="Log reads, the other writer and faults too.")
+@click.option("--faults", metavar="FILE|JSON", help="Faults to begin with; PUT /-/faults changes them.")
+def serve(
+    listen: str, seed: Path | None, state: str, log: Path | None, log_all: bool, faults: str | None
+) -> None:
+    """Run the reference Allocation API, with faults where you want them."""
+    try:
+        address = parse_listen(listen)
+    except ValueError as error:
+        raise errors.UsageError(f"--listen {listen}: {error}. Try 127.0.0.1:0.") from error
+    file = None if state == IN_MEMORY else Path(state)
+    seed_is_used = file is None or not file.exists()
+    clouds = read_seed(seed) if seed and seed_is_used else sample_clouds(SAMPLE, SAMPLE_SEED)
+    try:
+        knobs = None if faults is None else read_faults(_text(faults))
+        starting = ReferenceServer.start(
+            clouds,
+            faults=knobs,
+            state=file,
+            log=log,
+            log_all=log_all,
+            keep_records=False,
+            listen=address,
+        )
+        asyncio.run(_serve(starting, passed_over=seed))
+    except FaultsError as error:
+        raise errors.UsageError(f"--faults: {error}") from error
+
+
+def _text(faults: str) -> str:
+    if faults.lstrip().startswith("{"):
+        return faults
+    try:
+        return Path(faults).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise errors.UsageError(f"--faults {faults}: not a text file") from error
+    except OSError as error:
+        why = f"{error.strerror}. Give a file, or the JSON itself"
+        raise errors.UsageError(f"--faults {faults}: {why}.") from error
+
+
+async def _serve(starting: AbstractAsyncContextManager[ReferenceServer], *, passed_over: Path | None) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with starting as server:
+        if server.resumed and passed_over is not None:
+            click.echo(f"the state file is there already: the seed {passed_over} is not used", err=True)
+        for doubt in doubts_about(server.clouds.values()):
+            click.echo(doubt, err=True)
+        click.echo(f"reference API  {server.url}  {len(server.clouds)} allocations")
+        await stop.wait()

@@ -1,0 +1,73 @@
+"""`allocsync validate`: judge the settings and the desired state offline, every mistake at once."""
+
+from pathlib import Path
+
+import click
+
+from allocsync import errors
+from allocsync.cli import output
+from allocsync.cli.options import Flags, setting_options, settings_from
+from allocsync.desired import files
+from allocsync.desired.loader import Examined, examine
+from allocsync.planning.rendering import count
+from allocsync.settings.model import Settings
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path), required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@setting_options("mode")
+@click.pass_context
+def validate(context: click.Context, flags: Flags, path: Path | None, as_json: bool) -> int:
+    """Check the settings, and the desired state at PATH (a file or a directory); default ALLOCSYNC_DESIRED.
+
+    Reads only files and changes nothing. Exits with 1 when anything is wrong in the desired state, and with
+    78 when a setting is.
+    """
+    found, wrong = Settings(), None
+    try:
+        found = settings_from(context, flags)
+    except errors.SettingsError as error:
+        wrong = error  # told at the end: whoever mends the one wants to know of the other
+    if path is not None or wrong is None:
+        where = found.desired if path is None else path
+        examined = examine(files.read(where), default_mode=found.mode)
+        if as_json:
+            output.write_json(_as_json(examined))
+        else:
+            for line in _lines(where, examined):
+                click.echo(line)
+        if wrong is None:
+            return errors.EXIT_ERROR if examined.problems else errors.EXIT_FINE
+    raise wrong
+
+
+def _lines(path: Path, examined: Examined) -> list[str]:
+    if examined.loaded and not examined.problems:
+        generation = examined.loaded.generation
+        declared = f"{count(len(generation.allocations), 'allocation')} in {count(generation.files, 'file')}"
+        return [f"{path}: {declared}, nothing wrong. Generation {generation.digest[:8]}."]
+    wrong = len({problem.file for problem in examined.problems})
+    total = count(max(examined.files, wrong), "file")
+    summary = f"{count(len(examined.problems), 'error')} in {wrong:,} of {total}. Nothing was changed."
+    return [*map(str, examined.problems), summary]
+
+
+def _as_json(examined: Examined) -> dict[str, object]:
+    generation = examined.loaded.generation if examined.loaded else None
+    return {
+        "valid": not examined.problems,
+        "files": examined.files,
+        "allocations": len(generation.allocations) if generation else 0,
+        "generation": generation.digest if generation else None,
+        "problems": [
+            {
+                "file": problem.file,
+                "line": problem.line,
+                "column": problem.column,
+                "path": problem.path,
+                "message": problem.message,
+            }
+            for problem in examined.problems
+        ],
+    }

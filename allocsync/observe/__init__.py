@@ -1,1 +1,0 @@
-"""What is said about the daemon: metrics, health, logs, the HTTP listener."""

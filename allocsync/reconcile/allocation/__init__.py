@@ -1,0 +1,1 @@
+"""One allocation: what was sent, what became of it, and what is decided next. Pure."""

@@ -1,0 +1,72 @@
+"""Who forbids updates from outside: a rail, a pause, the clock, a budget. Shared by all lanes. Pure.
+
+The rule: a stop forbids updates and never looks, so that what is open is still read back and what differs is
+still said. It is asked for when an update is planned and again just before it is sent. A pause has an end.
+
+Left out: what the API's answers forbid (`restraint`), and who sets a stop (`rails`, `pauses`).
+"""
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from math import inf
+
+from allocsync.model.ids import AllocationId
+from allocsync.planning.write_windows import Windows
+from allocsync.reconcile.gates.pause import Pause
+from allocsync.reconcile.gates.write_quota import Budget
+
+
+@dataclass(slots=True)
+class Stops:
+    """`held` are the allocations that a rail holds, for the one reason `held_reason`; `canaries` go first.
+
+    `windows` and `budget` limit all updates together. `everything` is the pause of all, `pauses` are those of
+    single ones; one that is over means nothing.
+    """
+
+    windows: Windows = field(default_factory=Windows)
+    budget: Budget = field(default_factory=Budget)
+    offset_seconds: float = 0.0  # from the lanes' clock to the wall clock
+    held: AbstractSet[AllocationId] = frozenset()
+    held_reason: str = ""
+    canaries: AbstractSet[AllocationId] = frozenset()
+    everything: Pause | None = None
+    pauses: dict[AllocationId, Pause] = field(default_factory=dict)
+
+    def until(self, key: AllocationId, now: float) -> float:
+        """Until when this allocation may not be updated; infinity: until that is lifted."""
+        ordered, closed = self.ordered_until(key), self.windows.closed_seconds(now + self.offset_seconds)
+        turn = -inf if ordered > now else self.budget.turn(key, now)  # it could not take its turn
+        return max(ordered, now + closed if closed else -inf, turn)
+
+    def ordered_until(self, key: AllocationId) -> float:
+        """Likewise, as far as it is held or paused."""
+        if key in self.held:
+            return inf
+        pauses = (self.everything, self.pauses.get(key))
+        return max((pause.until for pause in pauses if pause is not None), default=-inf)
+
+    def paused(self, key: AllocationId, now: float) -> Pause | None:
+        """The pause that it is in, the one that ends last; None where there is none."""
+        own, found = self.pauses.get(key), self.everything
+        if own is not None and (found is None or own.until > found.until):
+            found = own
+        return found if found is not None and found.until > now else None
+
+    def why(self, key: AllocationId, now: float) -> str:
+        """Why it may not be updated; empty where it may."""
+        if key in self.held:
+            return self.held_reason
+        return str(self.paused(key, now) or self.limit(now))
+
+    def limit(self, now: float) -> str:
+        """Which limit to all updates is reached; empty: none."""
+        if self.windows.closed_seconds(now + self.offset_seconds):
+            return (
+                f"updates are sent in the windows of ALLOCSYNC_WRITE_WINDOWS alone: {self.windows.text} UTC"
+            )
+        if self.budget.empty(now):
+            return (
+                f"{self.budget.most:,} updates in an hour are all that ALLOCSYNC_MAX_WRITES_PER_HOUR allows"
+            )
+        return ""

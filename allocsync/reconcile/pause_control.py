@@ -1,0 +1,151 @@
+"""Pauses: somebody wants nothing to be sent, for one allocation or for all, until a certain time.
+
+The rules: a pause has an end, a reason and an owner, and outlives a restart. A later one for the same takes
+the place of the earlier. The pause of all and those of single allocations are set and lifted apart from each
+other. When one ends, the next update is built on a new look, as always.
+
+Left out: what a pause forbids (`stops`), and which allocation a name means (`explain`).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from allocsync.model.ids import AllocationId, NotFound, find
+from allocsync.reconcile.allocation.managed_allocation import Lane
+from allocsync.reconcile.allocation.updates import State
+from allocsync.reconcile.checkpoint import Keeper
+from allocsync.reconcile.events import Tell
+from allocsync.reconcile.gates.pause import Pause
+from allocsync.reconcile.ports import Clock
+
+MOST_SECONDS = 30 * 86_400.0  # what is to stay longer is better said in the files, as mode: suspend
+KEPT, ALL, ONE = "pause/", "all", "of/"
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A pause that was set; `key` is None for all."""
+
+    key: AllocationId | None
+    pause: Pause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifted:
+    """Whether there was a pause to lift, and which others are left: of single ones, and of everything."""
+
+    key: AllocationId | None
+    there: bool
+    others: int
+    everything: Pause | None
+
+
+class Pauses:
+    """Sets, lifts, ends and keeps pauses. A name of None means all allocations."""
+
+    def __init__(
+        self,
+        *,
+        keeper: Keeper,
+        clock: Clock,
+        tell: Tell,
+        lanes: Mapping[AllocationId, Lane],
+        place: Callable[[Lane], None],
+        wake: Callable[[], None],
+    ) -> None:
+        """`place` puts a lane where it belongs in the queue, `wake` has the queue looked at."""
+        self._stops = keeper.stops
+        self._keeper = keeper
+        self._clock = clock
+        self._tell = tell
+        self._lanes = lanes
+        self._place = place
+        self._wake = wake
+        for name, each in keeper.recalled(KEPT).items():
+            key = None if name == ALL else AllocationId(name.removeprefix(ONE))
+            self._put(key, self._pause(each["ends_at"] - clock.wall(), each["reason"], each["owner"]))
+
+    def begin(self, name: str | None, *, seconds: float, reason: str, owner: str) -> Begun | NotFound:
+        """Send nothing for so long, 30 days at most; the allocation may be named by the start of its id."""
+        key = None if name is None else find(name, self._lanes)
+        if isinstance(key, NotFound):
+            return key
+        pause = self._pause(seconds, reason, owner)
+        self._put(key, pause)
+        kept = {"ends_at": pause.ends_at, "reason": reason, "owner": owner}
+        self._keeper.keep_value(_name(key), kept)
+        self._tell("pause_begun", key, scope=scope_of(key), ends=pause.ends, reason=reason, owner=owner)
+        self._touched(key)
+        return Begun(key, pause)
+
+    def lift(self, name: str | None, *, by: str) -> Lifted | NotFound:
+        """End a pause before its time, declared still or not; those of another scope stay."""
+        key = None if name is None else find(name, self._lanes.keys() | self._stops.pauses.keys())
+        if isinstance(key, NotFound):
+            return key
+        there = self._take(key) is not None
+        if there:
+            self._tell("pause_lifted", key, scope=scope_of(key), by=by)
+            self._touched(key)
+        everything = self._stops.everything if key is not None else None
+        return Lifted(key=key, there=there, others=len(self._stops.pauses), everything=everything)
+
+    def tend(self) -> None:
+        """End those that are over."""
+        now, stops = self._clock.now(), self._stops
+        stops.offset_seconds = self._clock.wall() - now  # wall clocks are set now and then
+        over: list[AllocationId | None] = [key for key, pause in stops.pauses.items() if pause.until <= now]
+        if stops.everything is not None and stops.everything.until <= now:
+            over.append(None)
+        for key in over:
+            self._take(key)
+            self._tell("pause_ended", key, scope=scope_of(key))
+            self._touched(key)
+
+    def ends(self) -> Mapping[str, tuple[int, float]]:
+        """By scope: how many there are, and when the last of them ends (wall clock; 0: there is none)."""
+        one = [pause.ends_at for pause in self._stops.pauses.values()]
+        everything = [self._stops.everything.ends_at] if self._stops.everything else []
+        return {
+            scope: (len(each), max(each, default=0.0)) for scope, each in (("all", everything), ("one", one))
+        }
+
+    def _pause(self, seconds: float, reason: str, owner: str) -> Pause:
+        seconds = min(seconds, MOST_SECONDS)
+        ends_at = self._clock.wall() + seconds
+        ends = datetime.fromtimestamp(ends_at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        until = self._clock.now() + seconds
+        return Pause(until=until, ends_at=ends_at, ends=ends, reason=reason, owner=owner)
+
+    def _put(self, key: AllocationId | None, pause: Pause) -> None:
+        if key is None:
+            self._stops.everything = pause
+        else:
+            self._stops.pauses[key] = pause
+
+    def _take(self, key: AllocationId | None) -> Pause | None:
+        if key is None:
+            taken, self._stops.everything = self._stops.everything, None
+        else:
+            taken = self._stops.pauses.pop(key, None)
+        self._keeper.keep_value(_name(key), None)
+        return taken
+
+    def _touched(self, key: AllocationId | None) -> None:
+        """What may be sent now is looked at first; what may not says why."""
+        now = self._clock.now()
+        for lane in [each for each in self._lanes.values() if key in {None, each.id}]:
+            if lane.state is State.IDLE and lane.changes and not self._stops.paused(lane.id, now):
+                lane.look_at = min(lane.look_at, lane.restraint.allowed_at(now))
+            self._place(lane)
+        self._wake()
+
+
+def scope_of(key: AllocationId | None) -> str:
+    """The word for what a pause is of, in events and metrics."""
+    return "all" if key is None else "one"
+
+
+def _name(key: AllocationId | None) -> str:
+    return KEPT + (ALL if key is None else ONE + key)

@@ -1,0 +1,1 @@
+"""Puts revisions in force, as far as the change limit lets them."""

@@ -1,0 +1,44 @@
+"""What is in force where the baseline has something else, kept for the next process.
+
+The rule: an edit within the rail's limit is in force at once, and becomes the baseline minutes later. A
+process that starts with files that are held meanwhile must not fall back on the baseline: it would write
+values that no file declares any more, even of what has been let go. So of each allocation that differs from
+the baseline it is kept what is in force of it; also that it is not declared.
+
+Left out: the baseline (`rails`), and what becomes of what stands (`adoption`).
+"""
+
+from collections.abc import Iterable, Mapping
+
+from allocsync.model.desired_state import Desired
+from allocsync.model.ids import AllocationId
+from allocsync.reconcile.checkpoint import Keeper
+from allocsync.reconcile.rollout.change_review import desired_from, values_of
+
+IN_FORCE = "in_force/"  # begins the key of each allocation
+
+
+class Standing:
+    """See the module. `kept` is for reading."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self.kept: Mapping[AllocationId, Desired | None] = {
+            AllocationId(key): desired_from(key, value) for key, value in keeper.recalled(IN_FORCE).items()
+        }
+
+    def of(self, key: AllocationId, baseline: Mapping[AllocationId, Desired]) -> Desired | None:
+        """What is in force of it, as far as it is known without a generation; None: it is not declared."""
+        return self.kept[key] if key in self.kept else baseline.get(key)
+
+    def keep(
+        self, beside: Mapping[AllocationId, Desired | None], *, unclear: Iterable[AllocationId] = ()
+    ) -> None:
+        """These differ from the baseline, and so much is in force; of what is `unclear` it stays."""
+        known = self.kept
+        self.kept = {**{key: known[key] for key in sorted(unclear) if key in known}, **beside}
+        for key in sorted(known.keys() - self.kept.keys()):
+            self._keeper.keep_value(IN_FORCE + key, None)
+        for key, desired in self.kept.items():
+            if key not in known or known[key] != desired:
+                self._keeper.keep_value(IN_FORCE + key, values_of(desired))

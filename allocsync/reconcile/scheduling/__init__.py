@@ -1,0 +1,1 @@
+"""Which request goes next, and how many may be in flight. Pure."""

@@ -1,0 +1,57 @@
+"""What was last told of each allocation's condition: a change is told once, and the counts agree with it.
+
+Left out: what the condition is (`condition`), and everything else that is said of an allocation (`report`).
+"""
+
+from allocsync.model.condition import Condition
+from allocsync.model.ids import AllocationId
+from allocsync.reconcile.allocation.managed_allocation import Lane
+from allocsync.reconcile.events import Tell
+from allocsync.reconcile.ports import Clock
+from allocsync.reconcile.status.condition_rules import project
+from allocsync.reconcile.status.report import Shown
+
+
+class Board:
+    """The conditions as they were told. `shown` and `counts` are for reading.
+
+    Every allocation that is followed is in `shown`, from the same step on in which it came until it goes.
+    """
+
+    def __init__(self, tell: Tell, clock: Clock) -> None:
+        self._tell = tell
+        self._clock = clock
+        self._all_in_sync = False
+        self.shown: dict[AllocationId, Shown] = {}
+        self.counts = dict.fromkeys(Condition, 0)
+
+    def show(self, lane: Lane, *, resync_seconds: float, lanes: int) -> None:
+        """See what the lane's condition is now, and tell it when it is another one."""
+        condition, reason = project(lane, self._clock.now(), resync_seconds)
+        shown = self.shown.get(lane.id)
+        if shown is not None and shown.condition is condition:
+            shown.reason = reason
+            return
+        self.counts[condition] += 1
+        if shown is not None:
+            self.counts[shown.condition] -= 1
+        self.shown[lane.id] = Shown(condition, reason, self._clock.wall())
+        before = None if shown is None else shown.condition.value
+        self._tell("condition_changed", lane.id, before=before, after=condition.value, reason=reason)
+        everything = self.counts[Condition.IN_SYNC] == lanes
+        if everything and not self._all_in_sync and len(self.shown) == lanes:
+            self._tell("all_in_sync", allocations=lanes)
+        self._all_in_sync = everything
+
+    def drop(self, key: AllocationId) -> None:
+        """The allocation is not followed any more."""
+        self.counts[self.shown.pop(key).condition] -= 1
+
+    def nothing_to_do(self) -> bool:
+        """Whether nothing that is wanted is still to be done, as far as it can be."""
+        undone = (Condition.PENDING, Condition.UNKNOWN, Condition.HELD, Condition.FAILING)
+        return not any(self.counts[condition] for condition in undone)
+
+    def unsettled(self) -> int:
+        """How many are Pending or Unknown."""
+        return self.counts[Condition.PENDING] + self.counts[Condition.UNKNOWN]

@@ -1,0 +1,1 @@
+"""The life of the process: what starts it, wires it, locks its state and talks to systemd."""

@@ -1,0 +1,128 @@
+"""The composition root: the only place that wires the parts together, for the daemon and for commands.
+
+Left out: the life of the process (`daemon`), and what a command prints (`cli`).
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from allocsync.api.backoff import FullJitter
+from allocsync.api.client import AllocationClient
+from allocsync.api.credentials import Credentials
+from allocsync.api.discovery import AUTO, REMEMBERED, Locator
+from allocsync.journal.database import JournalFile
+from allocsync.journal.writer import Journal
+from allocsync.model.intent_record import Restored
+from allocsync.planning.change_limit import Limit
+from allocsync.planning.write_windows import Windows, parse_windows
+from allocsync.reconcile.controller import Loop
+from allocsync.reconcile.events import Observer
+from allocsync.reconcile.operation import Slot
+from allocsync.reconcile.parameters import Rules
+from allocsync.reconcile.ports import Api, Clock
+from allocsync.reconcile.resync import BulkPolicy
+from allocsync.reconcile.scheduling.concurrency import MOST
+from allocsync.runtime.clock import SystemClock
+from allocsync.settings.model import Settings
+
+T = TypeVar("T")
+READS = MOST[Slot.READ]
+
+
+@asynccontextmanager
+async def open_api(settings: Settings) -> AsyncIterator[AllocationClient]:
+    """The client that the settings describe.
+
+    Raises:
+        NoServerError: `api_url` is auto, and there is no server, or another one than before.
+    """
+    url = settings.api_url
+    if url == AUTO:
+        url = await locator_of(settings).find()
+    async with AllocationClient.open(url, credentials=credentials_of(settings)) as client:
+        yield client
+
+
+def locator_of(settings: Settings) -> Locator:
+    """What finds the server with `api_url: auto`; which one it was is remembered where there is state."""
+    there = os.path.isdir(settings.state_dir)  # noqa: PTH112 - False where it is closed to us, too
+    return Locator(home=Path.home(), remembered=settings.state_dir / REMEMBERED if there else None)
+
+
+def credentials_of(settings: Settings) -> Credentials:
+    """What the settings say of us; the files are read now.
+
+    Raises:
+        SettingsError: one of them cannot be used.
+    """
+    return Credentials(
+        token=settings.api_token.get_secret_value() if settings.api_token else None,
+        application_id=settings.application_id.get_secret_value() if settings.application_id else None,
+        ca_file=settings.api_ca_file,
+        certificate_file=settings.api_certificate_file,
+        key_file=settings.api_key_file,
+    )
+
+
+def limit_of(settings: Settings) -> Limit:
+    """How much new files may change at once."""
+    return Limit(percent=settings.max_changes_percent, canary=settings.canary)
+
+
+def build_loop(
+    settings: Settings,
+    *,
+    api: Api,
+    clock: Clock,
+    observer: Observer,
+    journal: Journal,
+    restored: Restored,
+) -> Loop:
+    """The loop that the settings describe."""
+    rules = Rules(
+        settle_seconds=settings.settle_seconds,
+        writes_per_hour=settings.max_writes_per_hour,
+        windows=parse_windows(settings.write_windows) if settings.write_windows else Windows(),
+    )
+    if settings.resync_seconds is not None:
+        seconds = settings.resync_seconds
+        rules = replace(rules, resync_bulk_seconds=seconds, resync_each_seconds=seconds)
+    return Loop(
+        api=api,
+        clock=clock,
+        journal=journal,
+        restored=restored,
+        observer=observer,
+        rules=rules,
+        rail=limit_of(settings),
+        limits={slot: settings.concurrency_max or MOST[slot] for slot in Slot},
+        backoff=FullJitter(uniform=clock.uniform).delay_seconds,
+        bulk=BulkPolicy(settings.bulk),
+    )
+
+
+@asynccontextmanager
+async def open_journal(settings: Settings, clock: SystemClock) -> AsyncIterator[tuple[Journal, Restored]]:
+    """The journal of the state directory, and what an earlier process left in it. Its file has one thread.
+
+    Raises:
+        AllocsyncError: it cannot be opened.
+    """
+    running = asyncio.get_running_loop()
+    with ThreadPoolExecutor(1, thread_name_prefix="journal") as thread:
+
+        def execute(work: Callable[[], T]) -> asyncio.Future[T]:
+            return running.run_in_executor(thread, work)
+
+        file, restored = await execute(lambda: JournalFile.open(settings.state_dir, wall=clock.wall))
+        try:
+            async with Journal.running(file, execute=execute, now=clock.now, wall=clock.wall) as journal:
+                yield journal, restored
+        finally:
+            await execute(file.close)

@@ -1,0 +1,1 @@
+"""The settings: what can be set, where values come from, and what is wrong with them."""

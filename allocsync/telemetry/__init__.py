@@ -1,0 +1,1 @@
+"""Logs and metrics: what the events of the controller become."""

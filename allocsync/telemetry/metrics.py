@@ -1,0 +1,235 @@
+"""What Prometheus sees: the table's metrics, filled from the loop's events and its status.
+
+The rules: every series is there from the start, so that a rate over it is right and its absence means
+something. Counters and histograms move by events alone; what is a state (`from_status`) is asked for at the
+scrape.
+
+Left out: names and meanings (`metric_table`), the listener (`web`), and what an alert makes of these.
+"""
+
+import itertools
+import platform
+from collections.abc import Callable, Iterator, Mapping
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from allocsync import __version__
+from allocsync.model.condition import Condition
+from allocsync.reconcile.events import Event
+from allocsync.reconcile.status.controller_status import LoopStatus
+from allocsync.telemetry.metric_definitions import CODES, METRICS, NO_CODE, Metric
+
+
+class Metrics:
+    """The metrics on one registry. An instance is an Observer of the loop's events."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library gives it no types
+        rows = [metric for metric in METRICS if not metric.from_status]
+        self._counters = {
+            row.name: Counter(row.name, row.help, row.labels, registry=registry)
+            for row in rows
+            if row.kind == "counter"
+        }
+        self._gauges = {
+            row.name: Gauge(row.name, row.help, row.labels, registry=registry)
+            for row in rows
+            if row.kind == "gauge"
+        }
+        self._histograms = {
+            row.name: Histogram(row.name, row.help, row.labels, registry=registry, buckets=row.buckets)
+            for row in rows
+            if row.kind == "histogram"
+        }
+        for row in rows:
+            self._initialise(row)
+        self._gauges["allocsync_build_info"].labels(__version__, platform.python_version()).set(1)
+        self._gauges["allocsync_journal_writable"].set(1)
+        self._status = _StatusCollector()
+        registry.register(self._status)
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)
+        self._looks: dict[str, float] = {}  # by allocation: time of a look that an update may follow
+        self._handlers: dict[str, Callable[[Event], None]] = {
+            "generation_adopted": self._generation_adopted,
+            "look_finished": self._look_finished,
+            "update_finished": self._update_finished,
+            "update_settled": self._update_settled,
+            "resync_started": self._resync_started,
+            "resync_finished": self._resync_finished,
+            "bulk_unavailable": self._bulk_unavailable,
+            "breaker_opened": self._breaker_opened,
+            "probe_started": self._probe_started,
+        }
+
+    def __call__(self, event: Event) -> None:
+        """Count one event; kinds that move no metric are passed over."""
+        handler = self._handlers.get(event.kind)
+        if handler:
+            handler(event)
+
+    def follow(self, status: Callable[[], LoopStatus]) -> None:
+        """Ask `status` at every scrape from now on; until then the states read 0."""
+        self._status.status = status
+
+    def desired_loaded(self, *, at: float, quarantined: int) -> None:
+        """Note a load that succeeded (it need not change anything), at a time in seconds since the epoch."""
+        self._gauges["allocsync_desired_last_load_successful"].set(1)
+        self._gauges["allocsync_desired_last_load_success_timestamp_seconds"].set(at)
+        self._gauges["allocsync_desired_quarantined"].set(quarantined)
+
+    def desired_rejected(self) -> None:
+        """Note a load that was rejected as a whole."""
+        self._gauges["allocsync_desired_last_load_successful"].set(0)
+        self._count("desired_rejected_total")
+
+    def journal_works(self, *, works: bool) -> None:
+        """Note that the journal cannot be written any more, or can be again."""
+        self._gauges["allocsync_journal_writable"].set(works)
+        if not works:
+            self._count("journal_failures_total")
+
+    def _initialise(self, row: Metric) -> None:
+        made = {**self._counters, **self._gauges, **self._histograms}[row.name]
+        for combination in _combinations(row) if row.labels else ():
+            made.labels(*combination)
+
+    def _count(self, name: str, *labels: str) -> None:
+        counter = self._counters[f"allocsync_{name}"]
+        (counter.labels(*labels) if labels else counter).inc()
+
+    def _time(self, name: str, seconds: float, *labels: str) -> None:
+        histogram = self._histograms[f"allocsync_{name}"]
+        (histogram.labels(*labels) if labels else histogram).observe(seconds)
+
+    def _request(self, operation: str, event: Event, status: object) -> None:
+        self._count("api_requests_total", operation, _code(status))
+        self._time("api_request_duration_seconds", _seconds(event, "elapsed_seconds"), operation)
+
+    def _generation_adopted(self, _event: Event) -> None:
+        self._count("generations_adopted_total")
+
+    def _look_finished(self, event: Event) -> None:
+        status = event.fields.get("status")
+        self._request("snapshot", event, status)
+        self._count("reconcile_total")
+        elapsed = _seconds(event, "elapsed_seconds")
+        if event.fields.get("answer") == "failed":
+            self._count("reconcile_errors_total", "look_failed")
+        elif event.fields.get("differs") and event.allocation is not None:
+            self._looks[event.allocation] = elapsed
+            return
+        self._time("reconcile_duration_seconds", elapsed)
+
+    def _update_finished(self, event: Event) -> None:
+        outcome = str(event.fields.get("outcome"))
+        self._count("updates_total", outcome)
+        if outcome != "not_sent":
+            self._request("update", event, event.fields.get("status"))
+        if outcome != "accepted":
+            self._count("reconcile_errors_total", f"update_{outcome}")
+        looked = self._looks.pop(event.allocation, 0.0) if event.allocation else 0.0
+        self._time("reconcile_duration_seconds", looked + _seconds(event, "elapsed_seconds"))
+
+    def _update_settled(self, event: Event) -> None:
+        outcome = str(event.fields.get("outcome"))
+        self._count("outcomes_settled_total", outcome)
+        self._time("outcome_settle_duration_seconds", _seconds(event, "waited_seconds"))
+        if outcome == "applied":
+            self._count("duplicate_writes_avoided_total")
+
+    def _resync_started(self, _: Event) -> None:
+        self._count("resync_total")
+
+    def _resync_finished(self, event: Event) -> None:
+        self._time("resync_duration_seconds", _seconds(event, "elapsed_seconds"))
+        self._request("list", event, 200)
+
+    def _bulk_unavailable(self, event: Event) -> None:
+        self._count("bulk_unavailable_total")
+        if event.fields.get("asked", True):
+            self._count("api_requests_total", "list", _code(event.fields.get("status")))
+
+    def _breaker_opened(self, event: Event) -> None:
+        self._count("breaker_openings_total", str(event.fields.get("lane")))
+
+    def _probe_started(self, event: Event) -> None:
+        self._count("breaker_probes_total", str(event.fields.get("lane")))
+
+
+class _StatusCollector(Collector):
+    """Asks the loop at each scrape."""
+
+    def __init__(self) -> None:
+        self.status: Callable[[], LoopStatus] | None = None
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        read = _read(self.status()) if self.status else {}
+        for row in METRICS:
+            if row.from_status:
+                family = GaugeMetricFamily(row.name, row.help, labels=row.labels)
+                values = dict.fromkeys(_combinations(row), 0.0) | read.get(row.name, {})
+                for labels, value in values.items():
+                    family.add_metric(labels, value)
+                yield family
+
+
+def _read(status: LoopStatus) -> dict[str, dict[tuple[str, ...], float]]:
+    """The values of all `from_status` rows, by name and then by label values."""
+    alone: dict[str, float] = {
+        "generation_timestamp_seconds": status.generation_since or 0.0,
+        "generation_held": bool(status.held_reason),
+        "generation_held_timestamp_seconds": status.held_since or 0.0,
+        "generation_changed_allocations": status.changes,
+        "open_intents": status.open_intents,
+        "settle_seconds": status.settle_seconds,
+        "last_full_look_timestamp_seconds": status.last_full_look or 0.0,
+        "stalled": status.stalled is not None,
+        "stopping": status.stopping,
+    }
+    labelled: dict[str, Mapping[str, float] | Mapping[Condition, int]] = {
+        "generation_info": {status.generation: 1.0} if status.generation else {},
+        "allocations": status.conditions,
+        "pauses": {scope: number for scope, (number, _) in status.pauses.items()},
+        "pause_end_timestamp_seconds": {scope: end for scope, (_, end) in status.pauses.items()},
+        "queue_depth": status.queued,
+        "in_flight": status.in_flight,
+        "slow_in_flight": status.slow,
+        "concurrency_limit": status.limits,
+        "concurrency_max": status.most,
+        "breaker_open": status.breakers_open,
+    }
+    values: dict[str, dict[tuple[str, ...], float]]
+    values = {name: {(): float(value)} for name, value in alone.items()}
+    values |= {
+        name: {(str(key),): float(value) for key, value in of.items()} for name, of in labelled.items()
+    }
+    return {f"allocsync_{name}": of for name, of in values.items()}
+
+
+def _combinations(row: Metric) -> Iterator[tuple[str, ...]]:
+    return itertools.product(*row.values.values())
+
+
+def _code(status: object) -> str:
+    """The status itself if it is a usual one, else its class; a fixed set either way."""
+    if not isinstance(status, int):
+        return NO_CODE
+    text = str(status)
+    return text if text in CODES else f"{text[:1]}xx" if f"{text[:1]}xx" in CODES else NO_CODE
+
+
+def _seconds(event: Event, name: str) -> float:
+    value = event.fields.get(name)
+    return max(0.0, value) if isinstance(value, float | int) else 0.0

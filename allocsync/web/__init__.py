@@ -1,0 +1,1 @@
+"""The HTTP listener: metrics, health, status in JSON, and commands to the daemon."""

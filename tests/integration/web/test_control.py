@@ -1,0 +1,167 @@
+"""Orders over real sockets: nobody without the token changes anything, on whatever address."""
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from allocsync.web.control import MOST_BYTES, add_orders
+from allocsync.web.server import serve_web
+from tests.support.recording_daemon import TOKEN, Ordered
+
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+PATHS = ("/-/sync", "/-/reload", "/-/approve", "/-/pause", "/-/resume")
+PAUSE = {"all": True, "seconds": 7200, "reason": "maintenance", "owner": "me"}
+EVERY = {**PAUSE, "digest": "7f3a91c2"}  # enough for each of them
+
+
+@pytest.fixture(name="daemon")
+def _daemon() -> Ordered:
+    return Ordered()
+
+
+@pytest.fixture(name="client", params=["127.0.0.1:0", "0.0.0.0:0"])
+async def _client(daemon: Ordered, request: pytest.FixtureRequest) -> AsyncIterator[aiohttp.ClientSession]:
+    app = web.Application(client_max_size=MOST_BYTES)
+    add_orders(app, daemon.orders())
+    async with (
+        serve_web(request.param, app) as (_, port),
+        aiohttp.ClientSession(f"http://127.0.0.1:{port}", timeout=aiohttp.ClientTimeout(30)) as session,
+    ):
+        yield session
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        f"Bearer {TOKEN}x",
+        f"Bearer {TOKEN[:-1]}",
+        f"Basic {TOKEN}",
+        TOKEN,
+        "Bearer ö",
+        f"Bearer {TOKEN} {TOKEN}",
+    ],
+)
+async def test_an_order_without_the_token_is_refused_and_does_nothing(
+    daemon: Ordered, client: aiohttp.ClientSession, path: str, header: str | None
+) -> None:
+    headers = {} if header is None else {"Authorization": header}
+    if path == "/-/resume":
+        await client.post("/-/pause", json=PAUSE, headers=BEARER)
+        daemon.done.clear()
+    async with client.post(path, json=EVERY, headers=headers) as answer:
+        assert answer.status == 401
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        assert "listen_token" in (await answer.json())["error"]
+    assert not daemon.done
+    async with client.post(path, json=EVERY, headers=BEARER) as answer:
+        assert answer.status in {200, 202}, "with it, it is carried out"
+    assert len(daemon.done) == 1
+
+
+async def test_an_order_does_what_it_says_once(daemon: Ordered, client: aiohttp.ClientSession) -> None:
+    async with client.post("/-/sync", headers=BEARER) as answer:
+        assert (answer.status, await answer.json()) == (202, {"allocations": 3})
+    async with client.post("/-/reload", headers={"authorization": f"bearer {TOKEN}"}) as answer:
+        assert (answer.status, await answer.json()) == (202, {"reloading": True})
+    order = {"digest": daemon.held, "owner": "me"}
+    async with client.post("/-/approve", json=order, headers=BEARER) as answer:
+        assert (answer.status, await answer.json()) == (200, {"changes": 7})
+    assert daemon.done == ["sync", "reload", f"approve {daemon.held} by me"]
+    for path in PATHS:
+        async with client.get(path, headers=BEARER) as answer:
+            assert answer.status == 405
+    assert len(daemon.done) == 3
+
+
+async def test_what_cannot_be_carried_out_says_why(daemon: Ordered, client: aiohttp.ClientSession) -> None:
+    async with client.post("/-/approve", json={"digest": "00000000"}, headers=BEARER) as answer:
+        assert answer.status == 409
+        assert (await answer.json())["error"].startswith("no generation is held")
+    assert not daemon.done
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"{", b"[]", b'"x"', b"null", b"{}", b'{"digest": 7}', b'{"digest": "a\\nb"}', b"\xff"),
+        *(b'{"digest": "7f3a91c2", "owner": {}}', b'{"digest": "' + b"a" * 201 + b'"}', b"[" * 60_000),
+    ],
+)
+async def test_a_body_that_is_none_is_a_400_that_says_what_it_must_be(
+    daemon: Ordered, client: aiohttp.ClientSession, body: bytes
+) -> None:
+    async with client.post("/-/approve", data=body, headers=BEARER) as answer:
+        assert answer.status == 400
+        assert "must be" in (await answer.json())["error"]
+    assert not daemon.done
+
+
+async def test_a_body_without_end_is_cut_short(daemon: Ordered, client: aiohttp.ClientSession) -> None:
+    async with client.post("/-/approve", data=b" " * (MOST_BYTES + 1), headers=BEARER) as answer:
+        assert answer.status == 413
+    assert not daemon.done
+
+
+async def test_a_renewed_token_counts_from_then_on(daemon: Ordered, client: aiohttp.ClientSession) -> None:
+    daemon.token = "n" * 43
+    async with client.post("/-/sync", headers=BEARER) as answer:
+        assert answer.status == 401
+    async with client.post("/-/sync", headers={"Authorization": f"Bearer {daemon.token}"}) as answer:
+        assert answer.status == 202
+
+
+async def test_a_pause_is_set_and_lifted_for_one_and_for_all(
+    daemon: Ordered, client: aiohttp.ClientSession
+) -> None:
+    async with client.post("/-/pause", json=PAUSE, headers=BEARER) as answer:
+        assert (answer.status, await answer.json()) == (200, {"id": None, "ends": "later"})
+    one = {"id": "7b0c", "seconds": 0.5, "reason": "why", "owner": "who"}
+    async with client.post("/-/pause", json=one, headers=BEARER) as answer:
+        assert (answer.status, await answer.json()) == (200, {"id": "7b0c", "ends": "later"})
+    async with client.post("/-/resume", json={"id": "7b0c"}, headers=BEARER) as answer:
+        said = "paused until later by me: maintenance"
+        assert (await answer.json()) == {"id": "7b0c", "others": 0, "everything": said}
+    async with client.post("/-/resume", json={"id": "7b0c"}, headers=BEARER) as answer:
+        assert answer.status == 409
+        assert (await answer.json())["error"] == f"7b0c is not paused by itself; everything is {said}"
+    async with client.post("/-/resume", json={"all": True, "owner": "you"}, headers=BEARER) as answer:
+        assert (answer.status, (await answer.json())["id"]) == (200, None)
+    assert daemon.done[:2] == ["pause None 7200 maintenance me", "pause 7b0c 0.5 why who"]
+    assert daemon.done[-1] == "resume None you"
+
+
+@pytest.mark.parametrize("path", ["/-/pause", "/-/resume"])
+async def test_nobody_of_that_name_is_a_404(
+    daemon: Ordered, client: aiohttp.ClientSession, path: str
+) -> None:
+    order = {"id": "nobody", "seconds": 60, "reason": "why", "owner": "who"}
+    async with client.post(path, json=order, headers=BEARER) as answer:
+        assert answer.status == 404
+        assert (await answer.json())["error"].startswith("nobody: no such")
+    assert not daemon.done
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"seconds": value} for value in (0, -1, "7200", None, True, 1e12, float("nan"), float("inf"))),
+        *({"reason": value} for value in ("", "  ", None, 7, "a\nb", "x" * 201)),
+        *({"owner": value} for value in ("", None)),
+        *({"all": value} for value in (False, None, "yes")),
+        {"id": "7b0c"},
+    ],
+)
+async def test_a_pause_without_an_end_a_reason_or_an_owner_is_none(
+    daemon: Ordered, client: aiohttp.ClientSession, wrong: dict[str, object]
+) -> None:
+    async with client.post("/-/pause", json={**PAUSE, **wrong}, headers=BEARER) as answer:
+        assert answer.status == 400
+        assert "must" in (await answer.json())["error"]
+    assert not daemon.done

@@ -1,0 +1,133 @@
+"""The page about one allocation, asked over real sockets."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+import aiohttp
+import pytest
+from prometheus_client import CollectorRegistry
+from yarl import URL
+
+from allocsync.model.change import Change
+from allocsync.model.cloud import NumberLiteral
+from allocsync.model.condition import Condition
+from allocsync.model.desired_state import Mode
+from allocsync.model.ids import AllocationId, NotFound
+from allocsync.reconcile.status.controller_status import AllocationStatus, LoopStatus
+from allocsync.reconcile.status.explain import Explanation, OpenUpdate
+from allocsync.web.health import Verdict
+from allocsync.web.server import Pages, make_app, serve_web
+from tests.support.recording_daemon import Ordered
+
+SINCE = 1_795_435_450.218  # 2026-11-23T12:04:10.218Z
+WELL = Verdict(holds=True, reason="well")
+
+
+def nothing() -> LoopStatus:
+    raise AssertionError("the page about one allocation needs no status")
+
+
+@dataclass
+class Daemon:
+    """What the page is made of, and what was asked for."""
+
+    explained: Explanation | NotFound = field(default_factory=lambda: NotFound("nothing here", ()))
+    asked: list[str] = field(default_factory=list)
+
+    def explain(self, name: str) -> Explanation | NotFound:
+        self.asked.append(name)
+        return self.explained
+
+
+@pytest.fixture(name="daemon")
+def _daemon() -> Daemon:
+    return Daemon()
+
+
+@pytest.fixture(name="client")
+async def _client(daemon: Daemon) -> AsyncIterator[aiohttp.ClientSession]:
+    pages = Pages(
+        registry=CollectorRegistry(),
+        status=nothing,
+        allocations=tuple,
+        explain=daemon.explain,
+        live=lambda: WELL,
+        ready=lambda: WELL,
+        rejection=lambda: None,
+    )
+    async with (
+        serve_web("127.0.0.1:0", make_app(pages, Ordered().orders())) as (host, port),
+        aiohttp.ClientSession(f"http://{host}:{port}", timeout=aiohttp.ClientTimeout(30)) as session,
+    ):
+        yield session
+
+
+async def test_an_explanation_is_what_the_contract_says(
+    daemon: Daemon, client: aiohttp.ClientSession
+) -> None:
+    changes = (Change("region", NumberLiteral("1.10"), "b"), Change("version", None, "2"))
+    daemon.explained = Explanation(
+        status=AllocationStatus(AllocationId("00000001"), Condition.UNKNOWN, "because", SINCE, SINCE + 10),
+        source="a.yaml:3",
+        mode=Mode.ENFORCE,
+        desired=(("region", "b"), ("version", "2")),
+        problems=(),
+        differences=changes,
+        observed_at=SINCE - 1,
+        missing=False,
+        last_error="504",
+        read_failures=0,
+        write_failures=2,
+        no_update_before=None,
+        open_update=OpenUpdate(changes=changes, unknown_since=SINCE, settles_at=SINCE + 10),
+    )
+    shown = [
+        {"field": "region", "live": '{"number": "1.10"}', "desired": "b"},
+        {"field": "version", "live": None, "desired": "2"},
+    ]
+    async with client.get("/api/v1/allocations/00000001") as answer:
+        assert answer.status == 200
+        assert await answer.json() == {
+            "id": "00000001",
+            "condition": "Unknown",
+            "reason": "because",
+            "since": "2026-11-23T12:04:10.218Z",
+            "next_look_at": "2026-11-23T12:04:20.218Z",
+            "source": "a.yaml:3",
+            "mode": "enforce",
+            "problems": [],
+            "desired": {"region": "b", "version": "2"},
+            "differences": shown,
+            "canary": False,
+            "observed_at": "2026-11-23T12:04:09.218Z",
+            "missing": False,
+            "last_error": "504",
+            "read_failures": 0,
+            "write_failures": 2,
+            "no_update_before": None,
+            "open_update": {
+                "changes": shown,
+                "unknown_since": "2026-11-23T12:04:10.218Z",
+                "settles_at": "2026-11-23T12:04:20.218Z",
+            },
+        }
+
+
+async def test_an_allocation_that_nobody_knows_is_404_with_the_reason_and_what_begins_alike(
+    daemon: Daemon, client: aiohttp.ClientSession
+) -> None:
+    daemon.explained = NotFound("x fits 2 allocations", (AllocationId("x1"), AllocationId("x2")))
+    async with client.get("/api/v1/allocations/x") as answer:
+        assert answer.status == 404
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert await answer.json() == {"error": "x fits 2 allocations", "suggestions": ["x1", "x2"]}
+
+
+@pytest.mark.parametrize("name", ["a/b", "a%2Fb", "é", "a?b#c", "..", "a+b", "%", "a&b=c;d"])
+async def test_an_id_of_any_characters_arrives_whole(
+    daemon: Daemon, client: aiohttp.ClientSession, name: str
+) -> None:
+    url = URL(f"/api/v1/allocations/{quote(name, safe='').replace('.', '%2E')}", encoded=True)
+    async with client.get(url):
+        assert daemon.asked == [name]

@@ -1,0 +1,298 @@
+"""The listener, asked over real sockets."""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+
+import aiohttp
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse
+
+from allocsync.errors import Problem, SettingsError
+from allocsync.model.condition import Condition
+from allocsync.model.ids import AllocationId, NotFound
+from allocsync.reconcile.events import Event
+from allocsync.reconcile.status.controller_status import AllocationStatus, LoopStatus
+from allocsync.telemetry.metrics import Metrics
+from allocsync.web.health import Verdict
+from allocsync.web.serializers import PROBLEMS_MOST, Rejection
+from allocsync.web.server import SLICE, Pages, make_app, serve_web
+from tests.support.recording_daemon import Ordered
+
+SINCE = 1_795_435_450.218  # 2026-11-23T12:04:10.218Z
+WELL = Verdict(holds=True, reason="well")
+
+
+@dataclass
+class Daemon:
+    """What the pages are made of, for a test to change."""
+
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    live: Verdict = WELL
+    ready: Verdict = WELL
+    generation: str | None = "7f3a91c2"
+    rows: list[AllocationStatus] = field(default_factory=list)
+    rejection: Rejection | None = None
+
+    def status(self) -> LoopStatus:
+        counts = {condition: sum(row.condition is condition for row in self.rows) for condition in Condition}
+        return LoopStatus(
+            generation=self.generation,
+            generation_since=SINCE,
+            conditions={condition: count for condition, count in counts.items() if count},
+            open_intents=0,
+            settle_seconds=10.0,
+            queued={},
+            in_flight={},
+            slow={},
+            limits={},
+            most={},
+            breakers_open={},
+            last_full_look=None,
+            first_answer_seen=True,
+            stalled=None,
+            stopping=False,
+        )
+
+    def allocations(self) -> Iterator[AllocationStatus]:
+        yield from list(self.rows)
+
+    def pages(self) -> Pages:
+        return Pages(
+            registry=self.registry,
+            status=self.status,
+            allocations=self.allocations,
+            explain=lambda name: NotFound(name, ()),
+            live=lambda: self.live,
+            ready=lambda: self.ready,
+            rejection=lambda: self.rejection,
+        )
+
+
+@pytest.fixture(name="daemon")
+def _daemon() -> Daemon:
+    return Daemon()
+
+
+@pytest.fixture(name="client")
+async def _client(daemon: Daemon) -> AsyncIterator[aiohttp.ClientSession]:
+    async with (
+        serve_web("127.0.0.1:0", make_app(daemon.pages(), Ordered().orders())) as (host, port),
+        aiohttp.ClientSession(f"http://{host}:{port}", timeout=aiohttp.ClientTimeout(30)) as session,
+    ):
+        yield session
+
+
+def row(number: int, condition: Condition = Condition.IN_SYNC, at: float | None = None) -> AllocationStatus:
+    return AllocationStatus(AllocationId(f"{number:08x}"), condition, "because", SINCE, at)
+
+
+async def test_metrics_are_the_text_format_unless_openmetrics_is_asked_for(
+    daemon: Daemon, client: aiohttp.ClientSession
+) -> None:
+    metrics = Metrics(daemon.registry)
+    metrics.follow(daemon.status)
+    metrics(Event("update_settled", fields={"outcome": "applied", "waited_seconds": 10.0}))
+
+    async with client.get("/metrics") as answer:
+        assert answer.status == 200
+        assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        samples = {s.name: s.value for family in parse(await answer.text()) for s in family.samples}
+    assert samples["allocsync_duplicate_writes_avoided_total"] == 1
+
+    asked = {"Accept": "application/openmetrics-text; version=1.0.0,text/plain;q=0.5"}
+    async with client.get("/metrics", headers=asked) as answer:
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+        names = {f.name for f in parse_openmetrics(await answer.text())}  # type: ignore[no-untyped-call]  # theirs
+    assert "allocsync_duplicate_writes_avoided" in names
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+async def test_health_is_a_code_and_a_reason(
+    daemon: Daemon, client: aiohttp.ClientSession, path: str
+) -> None:
+    async with client.get(path) as answer:
+        assert answer.status == 200
+
+    name = path.strip("/").removesuffix("z")
+    setattr(daemon, name, Verdict(holds=False, reason=f"not {name}, and why"))
+    async with client.get(path) as answer:
+        assert (answer.status, await answer.text()) == (503, f"not {name}, and why\n")
+
+
+async def test_status_is_what_the_contract_says(daemon: Daemon, client: aiohttp.ClientSession) -> None:
+    daemon.rows = [row(1), row(2, Condition.FAILING, SINCE + 10)]
+
+    async with client.get("/api/v1/status") as answer:
+        assert answer.headers["Content-Type"].startswith("application/json")
+        assert answer.headers["Cache-Control"] == "no-store"
+        found = await answer.json()
+
+    assert found["generation"] == "7f3a91c2"
+    assert set(found["conditions"]) == {condition.value for condition in Condition}
+    assert (found["conditions"]["InSync"], found["conditions"]["Failing"]) == (1, 1)
+    assert sum(found["conditions"].values()) == 2
+    assert found["allocations"] == [
+        {
+            "id": "00000001",
+            "condition": "InSync",
+            "reason": "because",
+            "since": "2026-11-23T12:04:10.218Z",
+            "next_look_at": None,
+        },
+        {
+            "id": "00000002",
+            "condition": "Failing",
+            "reason": "because",
+            "since": "2026-11-23T12:04:10.218Z",
+            "next_look_at": "2026-11-23T12:04:20.218Z",
+        },
+    ]
+
+
+async def test_status_names_what_is_wrong_with_files_that_are_rejected_and_since_when(
+    daemon: Daemon, client: aiohttp.ClientSession
+) -> None:
+    async with client.get("/api/v1/status") as answer:
+        assert (await answer.json())["rejected"] is None
+
+    wrong = [Problem("eu.yaml", line, 5, "allocations.a1.regoin", "unknown field") for line in range(1, 31)]
+    daemon.rejection = Rejection(SINCE, tuple(wrong))
+    async with client.get("/api/v1/status") as answer:
+        found = (await answer.json())["rejected"]
+
+    assert (found["since"], found["count"]) == ("2026-11-23T12:04:10.218Z", 30)
+    assert found["problems"][0] == {
+        "file": "eu.yaml",
+        "line": 1,
+        "column": 5,
+        "path": "allocations.a1.regoin",
+        "message": "unknown field",
+    }
+    assert len(found["problems"]) == PROBLEMS_MOST
+
+
+@pytest.mark.parametrize("at", [float("inf"), float("-inf"), float("nan")])
+async def test_a_next_look_that_is_no_time_is_null(
+    daemon: Daemon, client: aiohttp.ClientSession, at: float
+) -> None:
+    daemon.rows = [row(1, at=at)]
+
+    async with client.get("/api/v1/status") as answer:
+        assert (await answer.json())["allocations"][0]["next_look_at"] is None
+
+
+@pytest.mark.parametrize("count", [0, 1, SLICE - 1, SLICE, SLICE + 1, 3 * SLICE])
+async def test_status_is_whole_at_every_size(
+    daemon: Daemon, client: aiohttp.ClientSession, count: int
+) -> None:
+    daemon.generation = None
+    daemon.rows = [row(number) for number in range(count)]
+
+    async with client.get("/api/v1/status") as answer:
+        found = await answer.json()
+
+    assert found["generation"] is None
+    assert [int(each["id"], 16) for each in found["allocations"]] == list(range(count))
+
+
+async def test_a_status_of_a_hundred_thousand_lets_the_loop_run(
+    daemon: Daemon, client: aiohttp.ClientSession
+) -> None:
+    daemon.rows = [row(number) for number in range(100_000)]
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    turning = asyncio.create_task(turn())
+    async with client.get("/api/v1/status") as answer:
+        body = await answer.read()
+    turning.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await turning
+
+    assert body.count(b'"id"') == 100_000
+    assert turns >= 100_000 / SLICE
+
+
+async def test_head_has_the_headers_and_no_body(daemon: Daemon, client: aiohttp.ClientSession) -> None:
+    daemon.rows = [row(1)]
+
+    for path in ("/metrics", "/livez", "/readyz", "/api/v1/status"):
+        async with client.head(path) as answer:
+            assert answer.status == 200
+            assert await answer.read() == b""
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert answer.headers["Server"] == "allocsync"
+
+
+async def test_there_is_nothing_else_and_nothing_to_write(client: aiohttp.ClientSession) -> None:
+    for path in ("/", "/status", "/metrics/", "/api/v1", "/-/"):
+        async with client.get(path) as answer:
+            assert answer.status == 404
+    for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
+        async with client.request(method, "/api/v1/status") as answer:
+            assert answer.status == 405
+            assert answer.headers["Allow"] == "GET,HEAD"
+
+
+async def test_a_reader_that_goes_away_disturbs_nobody(daemon: Daemon, client: aiohttp.ClientSession) -> None:
+    daemon.rows = [row(number) for number in range(20_000)]
+
+    answer = await client.get("/api/v1/status")
+    await answer.content.readexactly(100)
+    answer.close()
+
+    async with client.get("/livez") as answer:
+        assert answer.status == 200
+
+
+async def test_a_port_in_use_is_an_error_in_the_settings(daemon: Daemon) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(SettingsError) as caught:
+            async with serve_web(listen, make_app(daemon.pages(), Ordered().orders())):
+                raise AssertionError("bound")
+
+    assert str(caught.value) == (
+        f"ALLOCSYNC_LISTEN={listen}: another process listens there. Stop it, or choose another port."
+    )
+    assert caught.value.exit_code == 78
+
+
+@pytest.mark.parametrize(
+    ("listen", "said"),
+    [
+        ("192.0.2.1:0", "this machine has no such address"),
+        ("no.such.host.invalid:1", "host name is not known"),
+        ("a..b:1", "host name is not known"),
+    ],
+)
+async def test_an_address_that_cannot_be_bound_says_why(daemon: Daemon, listen: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=f"ALLOCSYNC_LISTEN={listen}: .*{said}"):
+        async with serve_web(listen, make_app(daemon.pages(), Ordered().orders())):
+            raise AssertionError("bound")
+
+
+async def test_the_listener_closes_at_once_when_a_reader_hangs(daemon: Daemon) -> None:
+    daemon.rows = [row(number) for number in range(100_000)]
+    async with serve_web("127.0.0.1:0", make_app(daemon.pages(), Ordered().orders())) as (host, port):
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(b"GET /api/v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"  # and then reads no more
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 10
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+    with pytest.raises(OSError, match="Connect call failed"):
+        await asyncio.open_connection(host, port)

@@ -1,0 +1,173 @@
+"""The simulated disk beneath the real journal: what a crash and a power cut leave of it."""
+
+import itertools
+import random
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from allocsync.errors import AllocsyncError
+from allocsync.journal.database import NAME, JournalFile
+from allocsync.journal.entries import Intent
+from allocsync.model.ids import AllocationId
+from tests.simulation.disk.disk import Disk, Fault
+from tests.simulation.disk.image import SECTOR, Image
+from tests.simulation.disk.sqlite_shim import SqliteShim
+from tests.simulation.disk.writer import RECORD, WALL, Writer, files_in, rows_at
+
+CHECKPOINTS = pytest.mark.parametrize("checkpoint_pages", [1000, 4])
+
+
+@CHECKPOINTS
+@pytest.mark.parametrize("seed", range(25))
+def test_what_a_commit_returned_for_survives_power_cuts(disk: Disk, checkpoint_pages: int, seed: int) -> None:
+    chance = random.Random(seed)
+    writer = Writer(disk, checkpoint_pages=checkpoint_pages)
+    for _ in range(20):
+        writer.write_many(chance.randrange(4))
+        if chance.random() < 0.2:
+            writer.file.close()
+        disk.cut_power(chance)
+        writer.restart()
+    writer.file.close()
+    assert len(writer.returned) >= 15
+
+
+@CHECKPOINTS
+def test_commits_without_a_sync_are_lost_by_a_power_cut_but_leave_a_chain(
+    disk: Disk, tmp_path: Path, checkpoint_pages: int
+) -> None:
+    writer = Writer(disk, checkpoint_pages=checkpoint_pages, synchronous="NORMAL")
+    numbers = set[int]()
+    for number in range(100):
+        writer.write()
+        disk.power_cut_image(tmp_path / f"{number}", random.Random(number))
+        found = rows_at(tmp_path / f"{number}")
+        assert found == writer.returned[: len(found)]
+        numbers.add(len(writer.returned) - len(found))
+    writer.file.close()
+    assert max(numbers) > min(numbers) == 0
+
+
+def test_a_process_crash_keeps_what_was_not_synced_and_a_power_cut_after_it_may_not(
+    disk: Disk, tmp_path: Path
+) -> None:
+    writer = Writer(disk, synchronous="NORMAL")
+    writer.write_many(10)
+    disk.crash_process()
+    for seed in range(50):
+        disk.power_cut_image(tmp_path / f"{seed}", random.Random(seed))
+    assert {len(rows_at(tmp_path / f"{seed}")) for seed in range(50)} >= {0, 10}
+    writer.restart()
+    assert len(writer.returned) == 10
+    writer.file.close()
+
+
+@pytest.mark.parametrize("end", [Disk.crash_process, lambda disk: disk.cut_power(random.Random(0))])
+def test_what_is_dead_changes_nothing_when_it_writes_or_closes_late(
+    disk: Disk, end: Callable[[Disk], Path]
+) -> None:
+    writer = Writer(disk)
+    writer.write()
+    dead, before = writer.file, disk.directory
+    assert end(disk) == disk.directory != before
+    writer.file = writer.opened()
+    writer.write()
+    files = files_in(disk.directory)
+    with pytest.raises(sqlite3.OperationalError):
+        dead.write([Intent(AllocationId("late"), RECORD)], WALL)
+    dead.close()
+    with pytest.raises(AllocsyncError):
+        JournalFile.open(before, wall=lambda: WALL)
+    assert files_in(disk.directory) == files
+    writer.write()
+    writer.file.close()
+    assert rows_at(disk.directory) == writer.returned
+
+
+def test_a_name_that_was_made_or_deleted_since_the_last_sync_may_be_there_or_not(
+    disk: Disk, tmp_path: Path
+) -> None:
+    def looked(when: str) -> set[frozenset[str]]:
+        for seed in range(50):
+            disk.power_cut_image(tmp_path / when / f"{seed}", random.Random(seed))
+        return {frozenset(files_in(tmp_path / when / f"{seed}")) for seed in range(50)}
+
+    found = list[set[frozenset[str]]]()
+    log = f"{NAME}-wal"
+    disk.cut_at(1, lambda: found.append(looked("opening")))
+    writer = Writer(disk)
+    assert {frozenset(), frozenset({NAME})} < found[0]
+    writer.write()
+    assert looked("written") == {frozenset({NAME, log})}
+    writer.file.close()
+    assert looked("closed") == {frozenset({NAME}), frozenset({NAME, log})}
+    assert all(rows_at(each) == ["0000"] for each in (tmp_path / "closed").iterdir())
+
+
+@CHECKPOINTS
+@pytest.mark.parametrize("how", ["a power cut", "a crash"])
+def test_an_end_in_the_middle_of_anything_leaves_a_chain_with_all_that_was_promised(
+    shim: SqliteShim, checkpoint_pages: int, how: str
+) -> None:
+    """From the first opening over commits to closing, at each call that reaches the disk."""
+    for call in itertools.count(1):
+        chance = random.Random(call)
+        with Disk(shim) as disk:
+            ended = list[Path]()
+
+            def end(disk: Disk = disk, chance: random.Random = chance, ended: list[Path] = ended) -> None:
+                ended.append(disk.cut_power(chance) if how == "a power cut" else disk.crash_process())
+
+            disk.cut_at(call, end)
+            writer = None
+            with suppress(sqlite3.OperationalError, AllocsyncError):
+                writer = Writer(disk, checkpoint_pages=checkpoint_pages)
+                writer.write_many(4)
+            if writer is not None:
+                writer.file.close()
+            if not ended:
+                assert call > 30
+                return
+            if writer is None:
+                writer = Writer(disk, checkpoint_pages=checkpoint_pages)
+            else:
+                writer.restart()
+            writer.write()
+            writer.file.close()
+
+
+def test_files_elsewhere_and_the_time_after_are_left_alone(tmp_path: Path) -> None:
+    with SqliteShim() as shim, Disk(shim) as disk:
+        disk.fault = Fault.IO_ERROR
+        connection = sqlite3.connect(tmp_path / "other")
+        connection.execute("CREATE TABLE t (x)")
+    connection.execute("INSERT INTO t VALUES (1)")
+    connection.commit()
+    connection.close()
+    assert disk.calls == 0
+    assert not disk.directory.exists()
+
+
+@given(
+    before=st.binary(max_size=3 * SECTOR).map(lambda start: start + bytes(2 * SECTOR)),
+    offset=st.integers(0, 3 * SECTOR),
+    sectors=st.integers(1, 4),
+    seed=st.integers(0, 1000),
+)
+def test_of_a_write_that_was_not_synced_each_sector_is_the_old_or_the_new(
+    before: bytes, offset: int, sectors: int, seed: int
+) -> None:
+    image = Image(before)
+    image.write(offset, b"n" * sectors * SECTOR)
+    old, new, found = before, bytes(image.cached), bytes(image.after_power_cut(random.Random(seed)))
+    for start in range(0, len(new), SECTOR):
+        part = slice(start, start + SECTOR)
+        assert found[part] in {old[part], new[part], old[part].ljust(len(new[part]), b"\0")}
+    image.sync()
+    assert image.after_power_cut(random.Random(seed)) == new

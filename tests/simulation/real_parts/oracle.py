@@ -1,0 +1,141 @@
+"""Judges a run of the real parts by the server's own log and by the journal's file.
+
+The rule: what is judged is what the client can have known. An answer that came after a deadline of the
+client's, or after the process's end, came to nobody; a read that a fault has struck has shown nothing.
+
+Left out: what the words mean (`tests.support.server_log_oracle`).
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from tests.simulation.real_parts.life import WALL
+from tests.simulation.real_parts.schedule import DRIP_MOST_SECONDS
+from tests.simulation.real_parts.world import Outcome
+from tests.support import server_log_oracle
+
+SETTLE_SECONDS = 10.0
+READ_SECONDS, UPDATE_SECONDS = 10.0, 75.0
+USABLE = ("update.partly", "update.drip")  # 200 with an answer that can be read
+NEVER_APPLIED = ("rejected", "not_sent")
+
+
+def verdict(outcome: Outcome) -> list[str]:
+    """Everything that is wrong, in words."""
+    records = as_met(outcome)
+    declared = {str(key): dict(desired.leaves) for key, desired in outcome.wanted.items()}
+    finding = server_log_oracle.judge(records, outcome.seed, declared, settle_seconds=SETTLE_SECONDS)
+    found = list(outcome.problems)
+    for what in ("avoidable_needless", "avoidable_duplicates", "at_once", "blind"):
+        found += [f"{what}: {each}" for each in getattr(finding, what)]
+    if outcome.in_sync_seconds is None:
+        found.append("not in sync and settled within the stated time")
+    return found + list(_journal(outcome)) + list(_foreign(outcome))
+
+
+def as_met(outcome: Outcome) -> list[Mapping[str, Any]]:
+    """The log as the client met it."""
+    struck: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    met = []
+    for record in outcome.records:
+        if record["op"] == "fault":
+            struck[record["id"]].append(record)
+            met.append(record)
+        elif record["op"] in ("snapshot", "update"):
+            met.append(_met(dict(record), _fault(record, struck[record["id"]]), outcome.crashed))
+        else:
+            met.append(record)
+    return met
+
+
+def _fault(record: Mapping[str, Any], struck: list[Mapping[str, Any]]) -> str:
+    """What struck a request: of its kind, the first since it came."""
+    for fault in struck:
+        if fault["at"] >= record["received_at"] and fault["kind"].startswith(record["op"]):
+            if fault["at"] > record["answered_at"] or fault["n"] != record.get("n"):
+                return ""
+            struck.remove(fault)
+            return str(fault["kind"])
+    return ""
+
+
+def _met(record: dict[str, Any], fault: str, crashed: list[float]) -> Mapping[str, Any]:
+    received = record["received_at"]
+    seconds = READ_SECONDS if record["op"] == "snapshot" else UPDATE_SECONDS
+    ends = [received + seconds, *(at for at in crashed if at >= received)]
+    if fault == "update.drip":
+        record["answered_at"] -= DRIP_MOST_SECONDS  # the server lets some time pass after the last byte too
+    if record["answered_at"] >= min(ends):
+        record |= {"answered_at": min(ends), "answer": "nobody was there"}
+    if fault and record["answer"] == HTTPStatus.OK and fault not in USABLE:
+        record["answer"] = "a fault"
+    return record
+
+
+def _journal(outcome: Outcome) -> Iterator[str]:
+    """What is wrong with the journal, by itself and against the log."""
+    if outcome.checked is not None:
+        yield from (f"journal: {problem}" for problem in outcome.checked.problems)
+    for past in outcome.past:
+        if past.outcome == "unknown":
+            yield f"journal: the intent {past.sequence} is open"
+        for ending in past.endings:
+            if "id differs" in ending.reason:
+                yield f"journal: the intent {past.sequence} was for somebody else's body"
+    used: Counter[int] = Counter()
+    posts = [record for record in outcome.records if record["op"] == "update"]
+    for post in sorted(posts, key=lambda record: int(record["n"])):
+        name = f"update n={post['n']} of {str(post['id'])[:8]}"
+        before = [
+            past
+            for past in outcome.past
+            if past.allocation == post["id"]
+            and past.at <= post["received_at"] + server_log_oracle.TOLERANCE_SECONDS
+        ]
+        if not before:
+            yield f"{name}: no intent was recorded"
+            continue
+        intent = before[-1]
+        used[intent.sequence] += 1
+        if used[intent.sequence] > 1:
+            yield f"{name}: the intent {intent.sequence} was already sent"
+        if post["applied_at"] is not None and {each.outcome for each in intent.endings} & {*NEVER_APPLIED}:
+            yield f"{name}: applied, and the journal says {intent.outcome}"
+
+
+def _foreign(outcome: Outcome) -> Iterator[str]:
+    """What was changed by us and is not declared; putting back what somebody else wrote is the residue."""
+    written: dict[str, set[str]] = defaultdict(set)
+    for record in outcome.records:
+        if record["op"] == "writer":
+            written[record["id"]].update(record["changed"])
+    for record in outcome.records:
+        if record["op"] == "update":
+            ours = {
+                name
+                for key, desired in outcome.wanted.items()
+                if key == record["id"]
+                for name, _ in desired.leaves
+            }
+            for name in set(record["changed"]) - ours - written[record["id"]]:
+                yield f"update n={record['n']} changed {name}, which is not declared"
+
+
+def timeline(outcome: Outcome) -> str:
+    """The run for people: what the server logged, what was done, what the daemon said, in order."""
+    lines = list(outcome.notes)
+    for record in outcome.records:
+        said = {name: value for name, value in record.items() if name not in ("op", "body", "body_sha256")}
+        for name in ("received_at", "answered_at", "applied_at", "at"):
+            if said.get(name) is not None:
+                said[name] = round(said[name] - WALL, 3)
+        at = next(record[name] for name in ("received_at", "at", "applied_at") if name in record)
+        lines.append((at, f"server {record['op']} {said}"))
+    text = [f"{at - WALL:9.3f} {line}" for at, line in sorted(lines, key=lambda line: line[0])]
+    for past in outcome.past:
+        endings = ", ".join(f"{each.at - WALL:.3f} {each.outcome} ({each.reason})" for each in past.endings)
+        changes = {each.field: each.desired for each in past.changes}
+        text.append(f"intent {past.sequence} {past.allocation[:8]} {past.at - WALL:.3f} {changes}: {endings}")
+    return "\n".join(text)

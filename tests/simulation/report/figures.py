@@ -1,0 +1,72 @@
+"""Many schedules in one go: what they contained, and what they broke."""
+
+import os
+import signal
+from collections.abc import Generator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field, fields
+from multiprocessing import get_context
+
+from tests.simulation.disk.sqlite_shim import SqliteShim
+from tests.simulation.engine.schedule import drawn
+from tests.simulation.engine.world import simulate
+from tests.simulation.report.outcome import Outcome
+
+CHUNK = 100  # schedules, between two looks at the clock
+
+
+@dataclass(slots=True)
+class Figures:
+    """Sums over schedules; `broken` has seed, promise and what."""
+
+    schedules: int = 0
+    requests: int = 0
+    updates: int = 0
+    faults: int = 0
+    crashes: int = 0
+    disk_faults: int = 0
+    virtual_seconds: float = 0.0
+    broken: list[tuple[int, str, str]] = field(default_factory=list)
+
+    def add(self, outcome: Outcome) -> None:
+        """One more schedule."""
+        self.schedules += 1
+        for name in ("requests", "updates", "faults", "crashes", "disk_faults", "virtual_seconds"):
+            setattr(self, name, getattr(self, name) + getattr(outcome, name))
+        self.broken += [(outcome.seed, promise, what) for promise, what in outcome.broken[:1]]
+
+    def join(self, other: "Figures") -> None:
+        """All of another's."""
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+
+
+def run_seeds(seeds: range) -> Figures:
+    """Run these, one after another."""
+    figures = Figures()
+    with SqliteShim() as shim:
+        for seed in seeds:
+            figures.add(simulate(drawn(seed), shim))
+    return figures
+
+
+def run_everywhere(seeds: range) -> Generator[Figures, None, None]:
+    """Run these on all cores; gives the figures of each chunk as it is done.
+
+    Closing the iterator ends it after the chunks that are under way; Ctrl-C is for this process alone.
+    """
+    workers = os.cpu_count() or 1
+    chunks = iter(range(seeds.start, seeds.stop, CHUNK))
+    deaf = (signal.SIGINT, signal.SIG_IGN)
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=signal.signal, initargs=deaf) as pool:
+        under_way: list[Future[Figures]] = []
+        try:
+            while True:
+                while len(under_way) < 2 * workers and (begin := next(chunks, None)) is not None:
+                    under_way.append(pool.submit(run_seeds, range(begin, min(begin + CHUNK, seeds.stop))))
+                if not under_way:
+                    return
+                yield under_way.pop(0).result()
+        finally:
+            for future in under_way:
+                future.cancel()

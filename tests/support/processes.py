@@ -1,0 +1,164 @@
+"""Real processes for end-to-end tests: started on ephemeral loopback ports, ended whatever happens."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import tempfile
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiohttp
+
+from allocsync.api import json_codec
+from allocsync.model.cloud import Cloud
+
+T = TypeVar("T")
+PROGRAM = (sys.executable, "-m", "allocsync")
+CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("ALLOCSYNC_")}
+
+
+async def eventually(look: Callable[[], T], seconds: float = 20.0) -> T:
+    """What `look` finds, as soon as it finds anything."""
+    async with asyncio.timeout(seconds):
+        while not (found := look()):
+            await asyncio.sleep(0.02)
+        return found
+
+
+async def command(
+    *arguments: str, environ: Mapping[str, str] | None = None, within: Sequence[str] = ()
+) -> tuple[int, str, str]:
+    """Run allocsync to its end: exit code, standard output, standard error."""
+    process = await start(*arguments, environ=environ, within=within, stdout=PIPE, stderr=PIPE)
+    try:
+        stdout, stderr = await asyncio.wait_for(process.communicate(), 60)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode is not None
+    return process.returncode, stdout.decode(), stderr.decode()
+
+
+async def start(
+    *arguments: str,
+    environ: Mapping[str, str] | None = None,
+    within: Sequence[str] = (),
+    program: Sequence[str] = PROGRAM,
+    stdout: Any = None,  # noqa: ANN401 - what subprocesses take
+    stderr: Any = None,  # noqa: ANN401 - likewise
+) -> Process:
+    """Start allocsync, with a state directory of its own unless it is given one.
+
+    `within` is a command line that runs another one; `program` may take the place of allocsync.
+
+    Most tests edit all of a few allocations at once, so nothing is held unless a test sets that to ''.
+    """
+    own = {
+        "ALLOCSYNC_STATE_DIR": str(Path(tempfile.mkdtemp()) / "state"),
+        "ALLOCSYNC_MAX_CHANGES_PERCENT": "100",
+    }
+    line = (*within, *program, *arguments)
+    return await asyncio.create_subprocess_exec(
+        *line, env={**CLEAN, **own, **(environ or {})}, stdout=stdout, stderr=stderr
+    )
+
+
+@dataclass
+class Daemon:
+    """A running daemon: its process, its address, what it has logged."""
+
+    process: Process
+    log: Path
+    url: str = ""
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The log lines with this event."""
+        lines = self.log.read_text().splitlines(keepends=True)
+        # Only those that may be such a line are decoded: a bench looks often, and its log is long.
+        rows = [json.loads(line) for line in lines if line.endswith("\n") and f'"{name}"' in line]
+        return [row for row in rows if row["event"] == name]
+
+    async def get(self, path: str) -> tuple[int, str]:
+        """Status and text of one of its pages."""
+        async with aiohttp.ClientSession() as http, http.get(self.url + path) as answer:
+            return answer.status, await answer.text()
+
+    async def order(self, path: str, token: str | None = None) -> tuple[int, str]:
+        """Status and text of what it answers to an order."""
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        async with (
+            aiohttp.ClientSession(headers=headers) as http,
+            http.post(self.url + path) as answer,
+        ):
+            return answer.status, await answer.text()
+
+    async def in_sync(self, number: int, seconds: float = 30.0) -> None:
+        """Wait until it says that so many are in sync."""
+        async with asyncio.timeout(seconds):
+            while json.loads((await self.get("/api/v1/status"))[1])["conditions"]["InSync"] != number:
+                await asyncio.sleep(0.05)
+
+    async def metric(self, name: str) -> float:
+        """The value of one series of /metrics."""
+        text = (await self.get("/metrics"))[1]
+        line = next(line for line in text.splitlines() if line.startswith(name + " "))
+        return float(line.rpartition(" ")[2])
+
+
+@asynccontextmanager
+async def daemon(
+    api_url: str,
+    desired: Path,
+    log: Path,
+    *more: str,
+    environ: Mapping[str, str] | None = None,
+    within: Sequence[str] = (),
+    program: Sequence[str] = PROGRAM,
+) -> AsyncIterator[Daemon]:
+    """`allocsync run` until the context ends."""
+    settings = ("--api-url", api_url, "--desired", str(desired), "--listen", "127.0.0.1:0")
+    with log.open("w") as stderr:
+        process = await start(
+            *("run", *settings, "--log-format", "json", *more),
+            environ=environ,
+            within=within,
+            program=program,
+            stderr=stderr,
+        )
+    running = Daemon(process, log)
+    try:
+        listening = (await eventually(lambda: running.events("listening")))[0]
+        running.url = f"http://{listening['host']}:{listening['port']}"
+        yield running
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(process.wait(), 30)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+
+def declare(path: Path, clouds: list[Cloud], **leaves: str) -> None:
+    """Write a file that declares these leaves for all of the clouds."""
+    rows = "".join(
+        f"  {cloud['id']}:\n" + "".join(f"    {name}: {value}\n" for name, value in leaves.items())
+        for cloud in clouds
+    )
+    beside = path.with_name("." + path.name)
+    beside.write_text(f"apiVersion: allocsync/v1\nallocations:\n{rows}")
+    beside.replace(path)
+
+
+def seed(path: Path, clouds: list[Cloud]) -> Path:
+    """Write a seed for `allocsync serve`."""
+    path.write_bytes(json_codec.dumps({"iterable": clouds}))
+    return path

@@ -1,0 +1,57 @@
+"""A daemon that does what it is ordered over HTTP and remembers it."""
+
+from dataclasses import dataclass, field
+
+from allocsync.errors import NotHeldError
+from allocsync.model.ids import AllocationId, NotFound
+from allocsync.reconcile.gates.pause import Pause
+from allocsync.reconcile.pause_control import Begun, Lifted
+from allocsync.web.control import Orders
+
+TOKEN = "t" * 43
+
+
+@dataclass
+class Ordered:
+    """`token` is what it knows, `held` the only generation that there is to approve."""
+
+    token: str = TOKEN
+    held: str = "7f3a91c2"
+    done: list[str] = field(default_factory=list)
+    pauses: dict[str | None, Pause] = field(default_factory=dict)
+
+    def orders(self) -> Orders:
+        return Orders(
+            token=lambda: self.token,
+            sync=self._sync,
+            reload=lambda: self.done.append("reload"),
+            approve=self._approve,
+            pauses=self,
+        )
+
+    def _sync(self) -> int:
+        self.done.append("sync")
+        return 3
+
+    def _approve(self, digest: str, owner: str) -> int:
+        if digest != self.held:
+            raise NotHeldError("no generation is held: there is nothing to approve")
+        self.done.append(f"approve {digest} by {owner}")
+        return 7
+
+    def begin(self, name: str | None, *, seconds: float, reason: str, owner: str) -> Begun | NotFound:
+        if name == "nobody":
+            return NotFound("nobody: no such allocation is declared", (AllocationId("nobody-1"),))
+        self.done.append(f"pause {name} {seconds:g} {reason} {owner}")
+        self.pauses[name] = Pause(until=seconds, ends_at=seconds, ends="later", reason=reason, owner=owner)
+        return Begun(None if name is None else AllocationId(name), self.pauses[name])
+
+    def lift(self, name: str | None, *, by: str) -> Lifted | NotFound:
+        if name == "nobody":
+            return NotFound("nobody: no such allocation is declared", ())
+        self.done.append(f"resume {name} {by}")
+        there = self.pauses.pop(name, None) is not None
+        others = sum(each is not None for each in self.pauses)
+        everything = self.pauses.get(None) if name is not None else None
+        key = None if name is None else AllocationId(name)
+        return Lifted(key=key, there=there, others=others, everything=everything)

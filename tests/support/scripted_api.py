@@ -1,0 +1,183 @@
+"""An API that answers as a test wants, behind the loop's seam, and a loop that runs against it.
+
+What real servers do is tested elsewhere over sockets; with this, hours pass in milliseconds.
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Self
+
+from allocsync.errors import BulkUnavailable
+from allocsync.model.api_answers import Accepted, Live, Missing, Snapshot, UpdateAnswer
+from allocsync.model.cloud import Cloud
+from allocsync.model.condition import Condition
+from allocsync.model.desired_state import Desired, Generation
+from allocsync.model.ids import AllocationId
+from allocsync.model.intent_record import OUTCOMES, IntentRecord, Restored
+from allocsync.planning.change_limit import NO_LIMIT, Limit
+from allocsync.reconcile.controller import Loop
+from allocsync.reconcile.events import KINDS, Event, Observer, tell_all
+from allocsync.reconcile.operation import Slot
+from allocsync.reconcile.parameters import Rules
+from allocsync.reconcile.ports import Api
+from allocsync.reconcile.resync import BulkPolicy
+from tests.support.scripted_allocation import cloud
+
+KEYS = tuple(AllocationId(f"{number:04}") for number in range(40))
+
+
+class VirtualClock:
+    """The event loop's virtual time, and chance from a seed."""
+
+    def __init__(self) -> None:
+        self._chance = random.Random(1)
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def wall(self) -> float:
+        return 1e9 + self.now()
+
+    def uniform(self, low: float, high: float) -> float:
+        return self._chance.uniform(low, high)
+
+
+class ScriptedApi:
+    """Answers from a truth; `on_update` and `on_snapshot` may answer otherwise."""
+
+    def __init__(self, *, bulk: bool = True, keys: tuple[AllocationId, ...] = KEYS) -> None:
+        self.truth: dict[str, Cloud] = {key: {**cloud(region="live"), "id": key} for key in keys}
+        self.bulk = bulk
+        self.lists = 0
+        self.bulk_error: BulkUnavailable | None = None
+        self.on_list: Callable[[Cloud], Cloud] = lambda row: row
+        self.looks: list[tuple[float, str]] = []
+        self.posts: list[tuple[float, str]] = []
+        self.under_way: set[str] = set()
+        self.most = 0
+        self.seconds = 0.01
+        self.look_seconds: Callable[[str], float] = lambda _key: self.seconds
+        self.post_seconds: Callable[[str], float] = lambda _key: self.seconds
+        self.on_update: Callable[[str, Cloud], UpdateAnswer | None] = lambda _key, _body: None
+        self.on_snapshot: Callable[[str], Snapshot | None] = lambda _key: None
+
+    async def _flight(self, key: str, seconds: Callable[[str], float]) -> None:
+        assert key not in self.under_way, "two requests for one allocation at once"
+        self.under_way.add(key)
+        self.most = max(self.most, len(self.under_way))
+        try:
+            await asyncio.sleep(seconds(key))
+        finally:
+            self.under_way.discard(key)
+
+    async def snapshot(self, allocation_id: AllocationId) -> Snapshot:
+        self.looks.append((asyncio.get_running_loop().time(), allocation_id))
+        await self._flight(allocation_id, self.look_seconds)
+        found = self.truth.get(allocation_id)
+        return self.on_snapshot(allocation_id) or (Live(found) if found else Missing())
+
+    async def update(self, allocation_id: AllocationId, body: Cloud) -> UpdateAnswer:
+        self.posts.append((asyncio.get_running_loop().time(), allocation_id))
+        await self._flight(allocation_id, self.post_seconds)
+        answer = self.on_update(allocation_id, body)
+        if answer is None:
+            self.truth[allocation_id] = body
+        return answer or Accepted(200, body)
+
+    async def list(self) -> AsyncIterator[Cloud]:
+        self.lists += 1
+        await asyncio.sleep(self.seconds)
+        if self.bulk_error is not None:
+            raise self.bulk_error
+        if not self.bulk:
+            raise BulkUnavailable("404 Route not found", supported=False)
+        for row in list(self.truth.values()):
+            yield self.on_list(row)
+
+
+class ListJournal:
+    """A journal that keeps what it is told, in order; `open` are the intents without an outcome."""
+
+    commit_seconds = 0.0
+
+    def __init__(self) -> None:
+        self.open: dict[str, int] = {}
+        self.outcomes: list[tuple[int, str]] = []
+        self.memories: dict[str, object] = {}
+        self._sequence = 0
+
+    async def intent(self, allocation: AllocationId, record: IntentRecord) -> int:
+        assert record.changes
+        assert allocation not in self.open, "two open intents for one allocation"
+        self._sequence += 1
+        self.open[allocation] = self._sequence
+        return self._sequence
+
+    def outcome(self, allocation: AllocationId, intent: int, outcome: str, reason: str) -> None:
+        assert outcome in OUTCOMES
+        assert reason
+        self.outcomes.append((intent, outcome))
+        if self.open.get(allocation) == intent:
+            del self.open[allocation]
+
+    def remember(self, key: str, value: object | None) -> None:
+        if value is None:
+            del self.memories[key]
+        else:
+            self.memories[key] = json.loads(json.dumps(value))
+
+
+def generation(region: str = "wanted", keys: tuple[AllocationId, ...] = KEYS, **more: Any) -> Generation:  # noqa: ANN401 - fields of a generation
+    wanted = {key: Desired(key, (("region", region),)) for key in keys}
+    return Generation(f"{region}-{len(keys)}", wanted, **more)
+
+
+class Run:
+    """A loop that runs until the context ends, and what it has told; `before` ran on the same state."""
+
+    def __init__(
+        self,
+        api: Api,
+        *,
+        bulk: BulkPolicy = BulkPolicy.AUTO,
+        limits: Mapping[Slot, int] | None = None,
+        backoff: Callable[[int, float | None], float] | None = None,
+        rail: Limit = NO_LIMIT,
+        rules: Rules = Rules(),  # noqa: B008 - a value
+        before: "Run | None" = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self.told: list[Event] = []
+        self.journal = ListJournal()
+        if before is not None:
+            self.journal.memories = dict(before.journal.memories)
+        self.loop = Loop(
+            api=api,
+            clock=VirtualClock(),
+            journal=self.journal,
+            observer=tell_all([self.told.append, *([observer] if observer else [])]),
+            rules=rules,
+            limits=limits or dict.fromkeys(Slot, 8),
+            backoff=backoff or (lambda failures, after: max(float(failures), after or 0.0)),
+            bulk=bulk,
+            rail=rail,
+            restored=Restored(memories=self.journal.memories),
+        )
+
+    async def __aenter__(self) -> Self:
+        self._running = asyncio.create_task(self.loop.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.loop.stop()
+        await self._running
+        assert {event.kind for event in self.told} <= set(KINDS)
+        assert self.loop.status().stalled is None
+
+    def kinds(self, kind: str) -> list[Event]:
+        return [event for event in self.told if event.kind == kind]
+
+    def count(self, condition: Condition) -> int:
+        return self.loop.status().conditions[condition]

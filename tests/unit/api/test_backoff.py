@@ -1,0 +1,179 @@
+"""Waiting: full jitter under a doubling ceiling, Retry-After as a floor, and reads tried again."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from email.utils import formatdate
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from allocsync.api.backoff import FullJitter, snapshot_with_retries
+from allocsync.api.responses import retry_after_seconds
+from allocsync.model.api_answers import Failed, Live, Missing, Snapshot
+from allocsync.model.ids import AllocationId
+from tests.integration.api.conftest import answering, client_of, http, raw_server
+
+A = AllocationId("a")
+LIVE = Live({"id": "a"})
+
+
+def highest(_: float, high: float) -> float:
+    return high
+
+
+def lowest(low: float, _: float) -> float:
+    return low
+
+
+class Scripted:
+    """An API that gives these snapshots in turn."""
+
+    def __init__(self, *found: Snapshot) -> None:
+        self.left = list(found)
+        self.asked_at: list[float] = []
+
+    async def snapshot(self, allocation_id: AllocationId) -> Snapshot:
+        assert allocation_id == A
+        self.asked_at.append(asyncio.get_running_loop().time())
+        return self.left.pop(0)
+
+
+def test_the_ceiling_doubles_from_the_base_to_the_maximum() -> None:
+    wait = FullJitter(uniform=highest)
+    assert [wait.delay_seconds(n) for n in range(1, 11)] == [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+    assert wait.delay_seconds(10_000) == 300
+    assert wait.delay_seconds(0) == 2
+    assert FullJitter(uniform=lowest).delay_seconds(9) == 0
+
+
+@given(
+    failures=st.integers(0, 10**6),
+    after=st.none() | st.floats(allow_nan=True, allow_infinity=True),
+    seed=st.integers(0, 99),
+    base=st.floats(0.1, 10),
+    most=st.floats(10, 300),
+)
+def test_a_delay_lies_between_its_floor_and_its_ceiling(
+    *, failures: int, after: float | None, seed: int, base: float, most: float
+) -> None:
+    wait = FullJitter(uniform=random.Random(seed).uniform, base_seconds=base, max_seconds=most)
+    delay = wait.delay_seconds(failures, after)
+    floor = min(after, 300.0) if after is not None and after > 0 else 0.0
+    assert floor <= delay <= max(floor, min(most, base * 2.0 ** min(failures, 60)))
+
+
+def test_the_same_chance_gives_the_same_delays_and_tenacitys_own_is_not_used() -> None:
+    def delays() -> list[float]:
+        wait = FullJitter(uniform=random.Random(7).uniform)
+        return [wait.delay_seconds(n) for n in range(1, 20)]
+
+    random.seed(1)
+    first = delays()
+    random.seed(2)
+    assert delays() == first
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("0", 0.0),
+        ("120", 120.0),
+        (" 7 ", 7.0),
+        ("86400", 86400.0),
+        ("-5", None),
+        ("1.5", None),
+        ("", None),
+        (None, None),
+        ("soon", None),
+        ("٣", None),
+        ("9" * 5000, None),
+        ("Fri, 99 Foo 2026", None),
+        (formatdate(1_800_000_060, usegmt=True), 60.0),
+        (formatdate(1_799_999_940, usegmt=True), None),
+        (formatdate(1_800_000_000, usegmt=True), None),
+        ("Mon, 01 Jan 99999 00:00:00 GMT", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date_and_never_garbage(value: str | None, seconds: float | None) -> None:
+    assert retry_after_seconds(value, date=None, wall=1_800_000_000.0) == seconds
+
+
+def test_a_date_is_measured_by_the_servers_own_clock() -> None:
+    at, said = formatdate(1_800_000_060, usegmt=True), formatdate(1_800_000_000, usegmt=True)
+    assert retry_after_seconds(at, date=said, wall=1_900_000_000.0) == 60
+    assert retry_after_seconds(at, date="garbage", wall=1_800_000_030.0) == 30
+
+
+@given(st.text(max_size=40))
+def test_no_retry_after_raises(value: str) -> None:
+    found = retry_after_seconds(value, date=value, wall=0.0)
+    assert found is None or found >= 0
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    "found", [LIVE, Missing(), Failed("401", 401), Failed("404", 404), Failed("302", 302)]
+)
+async def test_what_asking_again_cannot_change_is_asked_once(found: Snapshot) -> None:
+    api = Scripted(found)
+    assert await snapshot_with_retries(api, A, wait=FullJitter(uniform=highest)) == found
+    assert len(api.asked_at) == 1
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("status", [None, 200, 408, 423, 425, 429, 500, 503, 504])
+async def test_a_failure_that_may_pass_is_asked_again(status: int | None) -> None:
+    api = Scripted(Failed("no", status), LIVE)
+    assert await snapshot_with_retries(api, A, wait=FullJitter(uniform=highest)) == LIVE
+    assert [b - a for a, b in zip(api.asked_at, api.asked_at[1:], strict=False)] == [2]
+
+
+@pytest.mark.looptime
+async def test_the_waits_double_and_the_last_failure_is_the_answer() -> None:
+    api = Scripted(*(Failed(f"failure {n}", 503) for n in range(4)))
+    found = await snapshot_with_retries(api, A, wait=FullJitter(uniform=highest), attempts=4)
+    assert found == Failed("failure 3", 503)
+    assert [at - api.asked_at[0] for at in api.asked_at] == [0, 2, 6, 14]
+
+
+@pytest.mark.looptime
+async def test_retry_after_is_the_floor_of_the_wait() -> None:
+    api = Scripted(Failed("busy", 429, 30.0), Failed("busy", 429, -4.0), LIVE)
+    assert await snapshot_with_retries(api, A, wait=FullJitter(uniform=lowest)) == LIVE
+    assert [at - api.asked_at[0] for at in api.asked_at] == [0, 30, 30]
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(("limit", "asked"), [(1.0, 1), (2.0, 2), (5.9, 2), (6.0, 3)])
+async def test_no_attempt_begins_after_the_time_that_was_given(limit: float, asked: int) -> None:
+    api = Scripted(*(Failed("no", 503) for _ in range(9)))
+    wait = FullJitter(uniform=highest)
+    found = await snapshot_with_retries(api, A, wait=wait, attempts=9, stop_after_seconds=limit)
+    assert found == Failed("no", 503)
+    assert len(api.asked_at) == asked
+
+
+@pytest.mark.looptime
+async def test_a_wait_can_be_cancelled() -> None:
+    api = Scripted(Failed("no", 503))
+    task = asyncio.create_task(snapshot_with_retries(api, A, wait=FullJitter(uniform=highest)))
+    await asyncio.sleep(1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_read_is_tried_again_over_a_real_socket() -> None:
+    wait = FullJitter(uniform=highest, base_seconds=0.01)
+    script = answering(http(503), http(200, b"<html>"), http(200, b'{"id":"a"}'))
+    async with raw_server(script) as server, client_of(server) as client:
+        assert await snapshot_with_retries(client, A, wait=wait) == LIVE
+    assert len(server.requests) == 3
+
+
+def test_the_signature_is_what_the_queue_asks_for() -> None:
+    backoff: Callable[[int, float | None], float] = FullJitter(uniform=lowest).delay_seconds
+    assert backoff(1, 4000.0) == 300
+    assert FullJitter(uniform=lowest).delay_seconds(1, retry_after_seconds=3) == 3

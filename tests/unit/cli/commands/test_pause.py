@@ -1,0 +1,30 @@
+"""How long a pause is, as it is typed."""
+
+import pytest
+
+from allocsync.cli.commands.pause import named, seconds_of
+from allocsync.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("length", "seconds"),
+    [("90s", 90), ("1m", 60), ("30min", 1800), ("2h", 7200), ("1.5d", 129_600), ("30d", 2_592_000)],
+)
+def test_a_length_is_a_number_and_a_unit(length: str, seconds: float) -> None:
+    assert seconds_of(length) == seconds
+
+
+@pytest.mark.parametrize(
+    "length", ["", "2", "h", "0s", "-1h", "2 h", "31d", "1w", "2h30m", "1e9s", "٢h", "nan"]
+)
+def test_anything_else_is_an_error_that_names_one(length: str) -> None:
+    with pytest.raises(UsageError, match=r"Try 90s, 30min, 2h or 1\.5d"):
+        seconds_of(length)
+
+
+def test_one_allocation_or_all_is_named_and_not_both() -> None:
+    assert named("7b0c", everything=False) == {"id": "7b0c"}
+    assert named(None, everything=True) == {"all": True}
+    for key, everything in ((None, False), ("7b0c", True)):
+        with pytest.raises(UsageError, match="--all"):
+            named(key, everything=everything)

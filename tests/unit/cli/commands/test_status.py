@@ -1,0 +1,205 @@
+"""`allocsync status` without a daemon: what it reads, prints and waits for; and how the daemon is asked."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from allocsync.cli import daemon_client
+from allocsync.cli.commands import status
+from allocsync.errors import DaemonError, UsageError
+from allocsync.model.condition import Condition
+from allocsync.planning.rendering import Tone
+from allocsync.settings.model import Settings
+
+NOW = datetime(2026, 11, 23, 12, 9, 11, tzinfo=UTC)
+
+
+def row(name: str, condition: Condition, **more: str | None) -> dict[str, Any]:
+    since = {"since": "2026-11-23T12:05:11.000Z", "next_look_at": "2026-11-23T12:10:00.000Z"}
+    return {"id": name, "condition": condition.value, "reason": f"why {name}", **since, **more}
+
+
+def answer(*rows: dict[str, Any], generation: str | None = "7f3a91c2aaaa") -> dict[str, Any]:
+    conditions = {each.value: sum(row["condition"] == each.value for row in rows) for each in Condition}
+    return {"generation": generation, "conditions": conditions, "allocations": list(rows)}
+
+
+@asynccontextmanager
+async def site(body: Callable[[], Any]) -> AsyncIterator[str]:
+    """Something that answers every GET."""
+
+    async def handle(_request: web.Request) -> web.Response:
+        found = body()
+        return found if isinstance(found, web.Response) else web.json_response(found)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def test_what_is_wrong_is_listed_worst_first_with_reason_since_and_next_look() -> None:
+    rows = (
+        row("a", Condition.PENDING),
+        row("b", Condition.IN_SYNC),
+        row("c", Condition.FAILING, next_look_at=None),
+    )
+    lines = status.lines(status.read(answer(*rows)), NOW)
+    assert [line.text for line in lines] == [
+        "1 InSync, 1 Pending, 1 Failing   of 3 · generation 7f3a91c2",
+        "  c   Failing",
+        "    why c",
+        "    since 12:05:11Z (4 min ago)   next look never",
+        "  a   Pending",
+        "    why a",
+        "    since 12:05:11Z (4 min ago)   next look 12:10:00Z (in 49 s)",
+    ]
+    assert [line.tone for line in lines[1:5:3]] == [Tone.BAD, Tone.WAIT]
+
+
+def test_every_condition_has_its_place_in_the_list() -> None:
+    assert set(status.TONES) == set(Condition)
+
+
+def test_what_a_daemon_says_cannot_steer_the_terminal() -> None:
+    odd = row("\x1b[2Ja", Condition.FAILING, reason="\x1b]0;x\x07", since="\x1b[31m")
+    assert all(line.text.isprintable() for line in status.lines(status.read(answer(odd)), NOW))
+
+
+@pytest.mark.parametrize(
+    ("found", "in_sync"),
+    [
+        (answer(row("a", Condition.IN_SYNC)), True),
+        (answer(), True),
+        (answer(generation=None), False),
+        (answer(row("a", Condition.IN_SYNC), row("b", Condition.SUSPENDED)), False),
+    ],
+)
+def test_in_sync_needs_a_generation_and_every_allocation(found: dict[str, Any], *, in_sync: bool) -> None:
+    assert status.read(found).all_in_sync is in_sync
+
+
+@pytest.mark.parametrize("body", [{}, {"generation": 1}, {**answer(), "allocations": [{"id": "a"}]}, [], "x"])
+async def test_somebody_else_at_the_address_is_called_that(body: object) -> None:
+    async with site(lambda: body) as url:
+        with pytest.raises(DaemonError, match=f"what answers at {url} .HTTP 200. is not this version"):
+            await status.look(url)
+
+
+async def test_a_page_in_html_is_not_a_daemon() -> None:
+    async with site(lambda: web.Response(status=404, text="<html>")) as url:
+        with pytest.raises(DaemonError, match="HTTP 404"):
+            await status.look(url)
+
+
+async def test_a_listener_that_breaks_off_is_no_answer_for_now() -> None:
+    async def close(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_server(close, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(daemon_client.NoAnswerError, match="broke off its answer"):
+            await status.look(f"http://127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize(
+    ("listen", "url"),
+    [
+        ("127.0.0.1:9847", "http://127.0.0.1:9847"),
+        ("0.0.0.0:80", "http://127.0.0.1:80"),
+        ("[::]:80", "http://[::1]:80"),
+        ("[fe80::1]:80", "http://[fe80::1]:80"),
+        ("some.host:80", "http://some.host:80"),
+    ],
+)
+def test_the_daemon_is_where_listen_says(listen: str, url: str) -> None:
+    assert daemon_client.daemon_url(None, Settings(listen=listen)) == url
+    assert daemon_client.daemon_url("https://there:1/x/", Settings(listen=listen)) == "https://there:1/x"
+
+
+def test_a_port_that_the_system_chose_must_be_named() -> None:
+    with pytest.raises(UsageError, match=r"ALLOCSYNC_LISTEN=127.0.0.1:0 lets the system choose"):
+        daemon_client.daemon_url(None, Settings(listen="127.0.0.1:0"))
+
+
+@pytest.mark.parametrize("url", ["localhost:9847", "ftp://a", "http://", "http://[", "http://a:99999", ""])
+def test_a_url_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="not an http or https URL"):
+        daemon_client.daemon_url(url, Settings())
+
+
+@given(st.floats(0, 1e7))
+def test_a_span_keeps_two_digits_at_least(seconds: float) -> None:
+    number, unit = daemon_client.span(seconds).split(" ")
+    length = {"s": 1, "min": 60, "h": 3600, "d": 86400}[unit]
+    assert abs(float(number) * length - seconds) <= length / 2
+    assert length == 1 or float(number) >= 2
+
+
+def test_a_time_of_another_day_has_its_date() -> None:
+    earlier = (NOW - timedelta(days=3)).isoformat()
+    assert daemon_client.ago(earlier, NOW) == "2026-11-20 12:09:11Z (3 d ago)"
+
+
+def test_files_that_are_rejected_are_named_as_validate_does_and_nothing_is_called_in_sync() -> None:
+    wrong = {"file": "eu.yaml", "line": 18, "column": 5, "path": "allocations.a", "message": "declared twice"}
+    rejected = {"since": "2026-11-23T12:05:11.000Z", "count": 4, "problems": [wrong]}
+    said = {**answer(row("a", Condition.IN_SYNC)), "rejected": rejected}
+    found = status.read(said)
+    assert [(line.text, line.tone) for line in status.lines(found, NOW)] == [
+        ("1 InSync   of 1 · generation 7f3a91c2", Tone.WAIT),
+        (
+            "  the files have been rejected since 12:05:11Z (4 min ago); generation 7f3a91c2 stays in force",
+            Tone.BAD,
+        ),
+        ("    eu.yaml:18:5: allocations.a: declared twice", Tone.BAD),
+        ("    and 3 more; `allocsync validate` lists them all", Tone.BAD),
+    ]
+    assert not found.all_in_sync, "a wait for files that do not load would end with 0"
+    first = status.lines(status.read({**said, "generation": None}), NOW)
+    assert first[1].text.endswith("; none is in force")
+
+
+def test_canaries_of_what_is_held_are_named_with_what_they_have_shown() -> None:
+    canaries = [{"id": "a", "verified": True}, {"id": "b", "verified": False}]
+    rows = (row("a", Condition.IN_SYNC), row("b", Condition.IN_SYNC))
+    said = {**answer(*rows), "held": {"reason": "it is held", "since": None, "canaries": canaries}}
+    lines = status.lines(status.read(said), NOW)
+    assert [(line.text, line.tone) for line in lines[1:]] == [
+        ("  it is held", Tone.BAD),
+        ("  canary b   not yet, InSync", Tone.WAIT),
+        ("  canary a   verified", Tone.GOOD),
+    ]
+    assert not status.read(said).all_in_sync
+    older = {**said, "held": {"reason": "it is held", "since": None}}
+    held = status.read(older).held
+    assert held is not None
+    assert not held.canaries, "a daemon that knows no canaries can be asked, too"
+
+
+def test_of_many_canaries_the_ones_that_are_not_verified_are_named_first_and_the_rest_is_counted() -> None:
+    ids = [f"{number:02}" for number in range(25)]
+    canaries = [{"id": each, "verified": each != "23"} for each in ids]
+    rows = [
+        row(each, Condition.REFUSED if each == "23" else Condition.IN_SYNC) for each in ids if each != "24"
+    ]
+    said = {**answer(*rows), "held": {"reason": "it is held", "since": None, "canaries": canaries}}
+    shown = [line.text for line in status.lines(status.read(said), NOW) if "canar" in line.text]
+    assert shown[0] == "  canary 23   not yet, Refused"
+    assert shown[1] == "  canary 00   verified"
+    assert len(shown) == 21
+    assert shown[-1] == "  and 5 more canaries; `allocsync status --json` names them all"
+    canaries[-1]["verified"] = False
+    assert status.lines(status.read(said), NOW)[3].text == "  canary 24   not yet"

@@ -1,0 +1,240 @@
+"""Which files are read, under which names, and that a set is of one moment."""
+
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import pytest
+
+from allocsync.desired import files
+from allocsync.desired.loader import examine
+from allocsync.model.desired_state import Mode
+
+Write: TypeAlias = Callable[..., Path]
+
+
+class ConfigMap(Protocol):
+    directory: Path
+
+    def put(self, files: dict[str, str]) -> None: ...
+
+
+def test_a_directory_is_read_sorted_without_dot_entries_and_other_files(write: Write) -> None:
+    directory = write("1", "b.yaml").parent
+    for name in ("a.yml", ".hidden.yaml", "c.yaml.bak", "README.md", "c.YAML"):
+        write(name, name)
+    found = files.read(directory)
+    assert [(file.name, file.data) for file in found.files] == [
+        (str(directory / "a.yml"), b"a.yml"),
+        (str(directory / "b.yaml"), b"1"),
+    ]
+
+
+def test_a_file_may_have_any_name(write: Write) -> None:
+    (file,) = files.read(write("x", "desired.txt")).files
+    assert file.data == b"x"
+
+
+def test_names_stay_as_they_were_written(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write("x")
+    monkeypatch.chdir(file.parent.parent)
+    assert files.read(Path("allocations")).files[0].name == "allocations/a.yaml"
+    assert files.read(Path("allocations/a.yaml")).files[0].name == "allocations/a.yaml"
+
+
+@pytest.mark.skipif(not Path("/proc/filesystems").is_file(), reason="this system has no /proc")
+def test_a_file_that_does_not_tell_its_size_is_read_whole() -> None:
+    telling_nothing = Path("/proc/filesystems")
+    assert telling_nothing.stat().st_size == 0
+    (file,) = files.read(telling_nothing).files
+    assert file.data == telling_nothing.read_bytes() != b""
+
+
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    found = files.read(tmp_path / "nowhere")
+    assert found.trouble.startswith("no such file or directory; create it")
+    (problem,) = examine(found, default_mode=Mode.ENFORCE).problems
+    assert str(problem).startswith(f"{tmp_path}/nowhere:1:1: no such file or directory")
+
+
+def test_a_directory_without_yaml_is_said(tmp_path: Path) -> None:
+    assert files.read(tmp_path).trouble == "this directory holds no *.yaml or *.yml file"
+
+
+def test_a_pipe_a_directory_and_a_dangling_link_are_said_and_none_is_waited_for(write: Write) -> None:
+    directory = write("x").parent
+    os.mkfifo(directory / "pipe.yaml")
+    (directory / "sub.yaml").mkdir()
+    (directory / "link.yaml").symlink_to("nowhere")
+    troubles = {Path(file.name).name: file.trouble for file in files.read(directory).files}
+    assert troubles == {
+        "a.yaml": "",
+        "link.yaml": "this file cannot be read: no such file or directory",
+        "pipe.yaml": "this is not a file that can be read; only regular files are",
+        "sub.yaml": "this is not a file that can be read; only regular files are",
+    }
+
+
+def test_links_in_a_circle_are_said_and_not_followed_for_ever(write: Write, tmp_path: Path) -> None:
+    directory = write("x").parent
+    (directory / "b.yaml").symlink_to("c.yaml")
+    (directory / "c.yaml").symlink_to("b.yaml")
+    troubles = [file.trouble for file in files.read(directory).files]
+    assert troubles == ["", *["this file cannot be read: too many levels of symbolic links"] * 2]
+    (tmp_path / "circle").symlink_to("circle")
+    (single,) = files.read(tmp_path / "circle").files
+    assert single.trouble == "this file cannot be read: too many levels of symbolic links"
+
+
+def test_a_directory_that_vanishes_while_it_is_listed_is_said(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = write("x").parent
+    listed: list[Path] = []
+
+    def vanish(path: Path) -> Iterator[Path]:
+        listed.append(path)
+        shutil.rmtree(path)
+        return iter(os.scandir(path))  # type: ignore[arg-type] # raises before it gives anything
+
+    monkeypatch.setattr(Path, "iterdir", vanish)
+    found = files.read(directory)
+    assert listed
+    assert found.trouble == "this directory cannot be read: no such file or directory"
+
+
+def test_a_file_is_read_up_to_its_bound(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_FILE_BYTES", 3)
+    (fits,) = files.read(write("abc")).files
+    assert (fits.data, fits.trouble) == (b"abc", "")
+    (file,) = files.read(write("abcd")).files
+    assert (file.data, file.trouble) == (b"", "this file is longer than 0 MiB; split it")
+
+
+def test_a_name_that_is_no_text_is_shown_and_fingerprinted(write: Write) -> None:
+    directory = write("x").parent
+    Path(os.fsdecode(os.fsencode(directory) + b"/\xff.yaml")).write_text("{")
+    found = files.read(directory)
+    assert found.fingerprint()
+    for problem in examine(found, default_mode=Mode.ENFORCE).problems:
+        assert str(problem).isprintable()
+
+
+def test_the_fingerprint_is_of_names_contents_and_troubles() -> None:
+    sets = [
+        files.FileSet("d"),
+        files.FileSet("d", trouble="gone"),
+        files.FileSet("d", (files.File("a", b"x"),)),
+        files.FileSet("d", (files.File("b", b"x"),)),
+        files.FileSet("d", (files.File("a", b"y"),)),
+        files.FileSet("d", (files.File("a", trouble="x"),)),
+        files.FileSet("d", (files.File("a", b"x"), files.File("b", b""))),
+        files.FileSet("d", (files.File("a", b""), files.File("b", b"x"))),
+    ]
+    assert len({found.fingerprint() for found in sets}) == len(sets)
+
+
+# A mounted ConfigMap.
+
+
+def test_a_mounted_config_map_is_read_under_the_names_that_people_see(config_map: ConfigMap) -> None:
+    config_map.put({"a.yaml": "1", "b.txt": "2"})
+    expected = [(str(config_map.directory / "a.yaml"), b"1")]
+    assert [(file.name, file.data) for file in files.read(config_map.directory).files] == expected
+    single = files.read(config_map.directory / "a.yaml")
+    assert [(file.name, file.data) for file in single.files] == expected
+
+
+def test_a_new_name_counts_before_its_link_is_made_and_an_old_one_not_at_all(config_map: ConfigMap) -> None:
+    config_map.put({"old.yaml": "1", "a.yaml": "1"})
+    config_map.put({"new.yaml": "2", "a.yaml": "2"})
+    # The moment after the swap: the links of old names are still there, those of new ones not yet.
+    (config_map.directory / "new.yaml").unlink()
+    (config_map.directory / "old.yaml").symlink_to("..data/old.yaml")
+    names = [Path(file.name).name for file in files.read(config_map.directory).files]
+    assert names == ["a.yaml", "new.yaml"]
+
+
+def test_a_file_of_its_own_beside_the_links_is_read_too(config_map: ConfigMap) -> None:
+    config_map.put({"a.yaml": "1"})
+    (config_map.directory / "own.yaml").write_text("2")
+    assert [file.data for file in files.read(config_map.directory).files] == [b"1", b"2"]
+
+
+def test_a_directory_behind_a_link_is_read(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "current").symlink_to(write("x").parent)
+    (file,) = files.read(tmp_path / "current").files
+    assert (file.name, file.data) == (str(tmp_path / "current" / "a.yaml"), b"x")
+
+
+@pytest.mark.parametrize("single", [False, True], ids=["directory", "single file"])
+def test_a_set_that_is_swapped_while_it_is_read_is_never_half_old_half_new(
+    config_map: ConfigMap, *, single: bool
+) -> None:
+    names = [f"{letter}.yaml" for letter in "abcdef"]
+
+    def put(number: int) -> None:
+        config_map.put(dict.fromkeys(names[: 3 + number % 3], f"{number}\n" * 3))
+
+    put(0)
+    stop = threading.Event()
+    swaps = [0]
+
+    def swap() -> None:
+        while not stop.is_set():
+            swaps[0] += 1
+            put(swaps[0])
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    seen: set[bytes] = set()
+    try:
+        while len(seen) < 20:
+            found = files.read(config_map.directory / "a.yaml" if single else config_map.directory)
+            if found.trouble:
+                assert found.trouble == "this was replaced again and again while it was being read"
+                continue
+            assert [file for file in found.files if file.trouble] == []
+            contents = {file.data for file in found.files}
+            assert len(contents) == 1
+            number = int(next(iter(contents)).split()[0])
+            assert len(found.files) == (1 if single else 3 + number % 3)
+            seen |= contents
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Root may read everything: where it runs the tests, it is nobody meanwhile."""
+    mine = os.geteuid()
+    if mine == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(mine)
+
+
+def test_what_may_not_be_read_is_told_of_the_file_or_of_the_directory(write: Write) -> None:
+    file = write("x")
+    directory = file.parent
+    below = len(Path(tempfile.gettempdir()).parents) + 1
+    for parent in list(directory.parents)[:-below]:  # what pytest made is closed to nobody
+        parent.chmod(0o755)
+    directory.chmod(0o755)
+    file.chmod(0)
+    with unprivileged():
+        (found,) = files.read(directory).files
+    assert found.trouble == "this file cannot be read: permission denied"
+    directory.chmod(0)
+    with unprivileged():
+        trouble = files.read(directory).trouble
+    directory.chmod(0o700)
+    assert trouble == "this cannot be read: permission denied"

@@ -1,0 +1,272 @@
+"""What holds for every input: only DesiredError, places inside the file, digests of what is declared."""
+
+import random
+import re
+from collections.abc import Mapping
+
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from allocsync.desired.files import File, FileSet
+from allocsync.desired.loader import Examined, accept, examine
+from allocsync.desired.similar_ids import folded
+from allocsync.errors import DesiredError, Problem
+from allocsync.model.cloud import DECLARABLE
+from allocsync.model.desired_state import Desired, Generation, Mode
+from allocsync.model.ids import AllocationId
+
+HEAD = "apiVersion: allocsync/v1\n"
+VALID = """\
+# comment
+apiVersion: allocsync/v1
+defaults: &d {region: us-central1, mode: observe}
+allocations:
+  7b0c4c5e-1f0e-4c53-9a3b-0a4b8f2f7d11: &a
+    version: 1.10
+    urls:
+      vanity: {url: "https://mark.pieces.cloud", status: RUNNING}
+    mode: enforce
+  b: *a
+---
+apiVersion: allocsync/v1
+allocations:
+  \U0001f600é: {<<: {user: 'x', project: !!str ~}, status: {cloud: FAILED}}
+  d:
+    region: |
+      folded
+"""
+PIECES = [
+    *"\n\r\t :-?[]{}&*!|>'\"%@`#,~.<\\\0\x85\u2028\ufeff\x1b",
+    "<<: ",
+    "&a ",
+    "*a",
+    "*d ",
+    "---\n",
+    "...\n",
+    "!!int ",
+]
+PIECES += [
+    "null",
+    "allocations:",
+    "apiVersion: allocsync/v1\n",
+    "mode: ",
+    "status",
+    "\r\n",
+    "  ",
+    "\U0001f600",
+    "? ",
+]
+_LINE_END = re.compile(r"\r\n|\r|\n")
+
+
+def examined(*data: bytes, default_mode: Mode = Mode.ENFORCE) -> Examined:
+    files = tuple(File(f"{number}.yaml", each) for number, each in enumerate(data))
+    return examine(FileSet("d", files), default_mode=default_mode)
+
+
+def generation_of(*texts: str) -> Generation:
+    return accept(examined(*(text.encode() for text in texts))).generation
+
+
+def lies_inside(data: bytes, line: int, column: int) -> bool:
+    lines = _LINE_END.split(data.removeprefix(b"\xef\xbb\xbf").decode(errors="replace"))
+    return 1 <= line <= len(lines) and 1 <= column <= len(lines[line - 1]) + 1
+
+
+def check(*data: bytes) -> None:
+    """Only a DesiredError, places inside the files, messages that a terminal survives, and no chance."""
+    found = examined(*data)
+    for problem in found.problems:
+        number = int(problem.file.partition(".")[0])
+        assert lies_inside(data[number], problem.line, problem.column), problem
+        assert str(problem).isprintable(), problem
+        assert problem.message
+    assert list(found.problems) == sorted(set(found.problems))
+    assert examined(*data) == found
+    try:
+        loaded = accept(found)
+    except DesiredError as error:
+        refused: tuple[Problem, ...] | None = error.problems
+    else:
+        refused = None
+        generation = loaded.generation
+        assert bool(generation.quarantined) is bool(loaded.problems)
+        assert not set(generation.quarantined) & set(generation.allocations)
+    assert refused is None or refused == found.problems != ()
+
+
+@given(st.lists(st.binary(max_size=200), min_size=1, max_size=3))
+def test_any_bytes_load_or_are_refused_inside_the_file(data: list[bytes]) -> None:
+    check(*data)
+
+
+@given(st.text(max_size=200))
+def test_any_text_loads_or_is_refused_inside_the_file(text: str) -> None:
+    check(text.encode(errors="surrogatepass"))
+    check((HEAD + text).encode(errors="surrogatepass"))
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=40))
+def test_any_pieces_of_yaml_load_or_are_refused_inside_the_file(pieces: list[str]) -> None:
+    check("".join(pieces).encode())
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, len(VALID)), st.integers(0, 30), st.sampled_from(PIECES) | st.text(max_size=3)
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+)
+def test_mutated_yaml_loads_or_is_refused_inside_the_file(
+    edits: list[tuple[int, int, str]], end: str
+) -> None:
+    text = VALID
+    for at, removed, added in edits:
+        text = text[:at] + added + text[at + removed :]
+    check(text.replace("\n", end).encode(errors="surrogatepass"))
+
+
+def test_what_is_mutated_is_valid() -> None:
+    assert not examined(VALID.encode()).problems
+
+
+# Declared states.
+
+# Next line, line and paragraph separator are folded by YAML 1.1 where text is not escaped.
+texts = st.text(
+    st.characters(codec="utf-8", exclude_characters="\x85\u2028\u2029"), max_size=12
+) | st.sampled_from(
+    [
+        "1.10",
+        "no",
+        "~",
+        "null",
+        "",
+        "on",
+        "0x1F",
+        "<<",
+        "=",
+        "2026-11-23",
+        "- a",
+        "a: b",
+        "#",
+        "*a",
+        "\n",
+    ]
+)
+ids = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=40).filter(
+    lambda key: key.isprintable() and {".", ".."}.isdisjoint(re.split(r"[/\\]", key))
+)
+statuses = st.sampled_from(["RUNNING", "FAILED", "SUCCEEDED", "DISCONNECTED"])
+
+
+def leaf(name: str) -> st.SearchStrategy[str]:
+    return statuses if name.endswith((".status", ".cloud")) else texts
+
+
+leaves = st.fixed_dictionaries({}, optional={name: leaf(name) for name in DECLARABLE}).filter(bool)
+modes = st.sampled_from(Mode)
+# Told apart by more than case and the form of accents: those are a mistake, and a test of its own.
+states = st.dictionaries(ids, st.tuples(leaves, modes), max_size=6).filter(
+    lambda state: len({folded(key) for key in state}) == len(state)
+)
+
+
+def body(declared: Mapping[str, str], mode: Mode, chance: random.Random) -> dict[str, object]:
+    """The nested mapping of an allocation, its keys in any order."""
+    nested: dict[str, object] = {"mode": mode.value}
+    for name in chance.sample(sorted(declared), len(declared)):
+        *parents, last = name.split(".")
+        inner = nested
+        for parent in parents:
+            inner = inner.setdefault(parent, {})  # type: ignore[assignment] # the dict just put there
+        inner[last] = declared[name]
+    keys = chance.sample(sorted(nested), len(nested))
+    return {key: nested[key] for key in keys}
+
+
+def written(state: Mapping[str, tuple[Mapping[str, str], Mode]], chance: random.Random) -> str:
+    """One document of it, as PyYAML writes it."""
+    keys = chance.sample(sorted(state), len(state))
+    document = {
+        "apiVersion": "allocsync/v1",
+        "allocations": {key: body(*state[key], chance) for key in keys},
+    }
+    return yaml.safe_dump(
+        document,
+        sort_keys=False,
+        allow_unicode=chance.random() < 0.5,
+        default_flow_style=chance.choice([None, True, False]),
+        default_style=chance.choice([None, '"', "'"]),
+        width=chance.choice([20, 1000]),
+        explicit_start=True,
+    )
+
+
+@given(states, st.randoms(use_true_random=False))
+def test_what_is_written_is_what_is_loaded(
+    state: dict[str, tuple[dict[str, str], Mode]], chance: random.Random
+) -> None:
+    generation = generation_of(written(state, chance))
+    assert generation.allocations == {
+        key: Desired(
+            AllocationId(key), tuple((name, declared[name]) for name in DECLARABLE if name in declared), mode
+        )
+        for key, (declared, mode) in state.items()
+    }
+    assert list(generation.allocations) == sorted(state)
+
+
+@given(states, st.randoms(use_true_random=False), st.data())
+def test_the_order_of_keys_documents_and_files_is_not_in_the_digest(
+    state: dict[str, tuple[dict[str, str], Mode]], chance: random.Random, data: st.DataObject
+) -> None:
+    whole = generation_of(written(state, chance)).digest
+    files = data.draw(st.integers(1, 4))
+    parts: list[list[str]] = [[] for _ in range(files)]
+    for key, value in state.items():
+        parts[chance.randrange(files)].append(written({key: value}, chance))
+    for part in parts:
+        part.append(written({}, chance))
+        chance.shuffle(part)
+    assert generation_of(*("".join(part) for part in parts)).digest == whole
+
+
+@given(states, states, st.randoms(use_true_random=False))
+def test_two_states_have_one_digest_only_when_they_declare_the_same(
+    one: dict[str, tuple[dict[str, str], Mode]],
+    other: dict[str, tuple[dict[str, str], Mode]],
+    chance: random.Random,
+) -> None:
+    digests = {generation_of(written(state, chance)).digest for state in (one, other)}
+    assert (len(digests) == 1) is (one == other)
+
+
+@given(states, leaves, st.randoms(use_true_random=False))
+def test_defaults_are_what_every_allocation_would_say(
+    state: dict[str, tuple[dict[str, str], Mode]], defaults: dict[str, str], chance: random.Random
+) -> None:
+    default_body = body(defaults, Mode.OBSERVE, chance)
+    with_defaults = written(state, chance) + yaml.safe_dump({"defaults": default_body}, width=1000)
+    said = {key: ({**defaults, **declared}, mode) for key, (declared, mode) in state.items()}
+    if not with_defaults.startswith("--- {"):
+        assert generation_of(with_defaults).digest == generation_of(written(said, chance)).digest
+
+
+@given(states.filter(bool), st.randoms(use_true_random=False))
+def test_a_mistake_in_one_allocation_takes_nothing_from_the_others(
+    state: dict[str, tuple[dict[str, str], Mode]], chance: random.Random
+) -> None:
+    bad = chance.choice(sorted(state))
+    document = yaml.safe_load(written(state, chance))
+    document["allocations"][bad]["regoin"] = "r"
+    found = examined(yaml.safe_dump(document).encode()).loaded
+    assert found is not None
+    whole = generation_of(written(state, chance)).allocations
+    assert found.generation.allocations == {key: want for key, want in whole.items() if key != bad}
+    assert list(found.generation.quarantined) == [bad]

@@ -1,0 +1,132 @@
+"""Comparing and merging: only declared leaves differ and change, whatever else a cloud holds."""
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+
+from allocsync.api import json_codec
+from allocsync.model.change import Change
+from allocsync.model.cloud import DECLARABLE, NumberLiteral, leaf
+from allocsync.model.desired_state import Desired
+from allocsync.model.ids import AllocationId
+from allocsync.planning.diff import CannotMergeError, body_problems, compare, merge, pending, update_body
+from tests.support import strategies
+
+ID = AllocationId("7b0c4c5e")
+
+
+def merged(desired: Desired, cloud: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
+    try:
+        return merge(desired, cloud)
+    except CannotMergeError:
+        assume(False)
+        raise
+
+
+@given(strategies.clouds)
+def test_a_cloud_does_not_differ_from_what_it_holds(cloud: dict[str, Any]) -> None:
+    own = tuple((name, value) for name in DECLARABLE if isinstance(value := leaf(cloud, name), str))
+    assert compare(Desired(ID, own), cloud) == ()
+
+
+@given(strategies.desired(), strategies.clouds)
+def test_merging_gives_what_is_desired_and_leaves_the_rest(desired: Desired, cloud: dict[str, Any]) -> None:
+    before = copy.deepcopy(cloud)
+    body = merged(desired, cloud)
+    assert cloud == before
+    assert compare(desired, body) == ()
+    assert without(body, desired) == without(cloud, desired)
+    assert [key for key in body if key in cloud] == list(cloud)
+
+
+def without(cloud: Any, desired: Desired) -> Any:  # noqa: ANN401 - JSON
+    """The cloud without the declared leaves, as text, and without objects that only held those."""
+    rest = copy.deepcopy(dict(cloud))
+    for name, _ in desired.leaves:
+        *parents, last = name.split(".")
+        trail = [rest]
+        for parent in parents:
+            child = trail[-1].get(parent)
+            if not isinstance(child, dict):
+                break
+            trail.append(child)
+        else:
+            trail[-1].pop(last, None)
+        for parent, place in reversed(list(zip(parents, trail, strict=False))):
+            if place.get(parent) in ({}, None):
+                place.pop(parent, None)
+    return json_codec.dumps(rest)
+
+
+@given(strategies.desired(), strategies.clouds)
+def test_what_differs_is_exactly_what_merging_changes(desired: Desired, cloud: dict[str, Any]) -> None:
+    body = merged(desired, cloud)
+    changed = {name for name, _ in desired.leaves if leaf(body, name) != leaf(cloud, name)}
+    assert {change.field for change in compare(desired, cloud)} == changed
+
+
+@given(strategies.desired(), strategies.whole_clouds())
+def test_a_body_without_problems_has_what_the_schema_requires(
+    desired: Desired, cloud: dict[str, Any]
+) -> None:
+    body: Any = merged(desired, cloud)
+    if body_problems(body):
+        assert "vanity" not in cloud["urls"]  # the only way to go wrong from a whole cloud
+        return
+    assert all(isinstance(body[name], str) for name in ("id", "user", "project"))
+    assert isinstance(body["status"]["cloud"], str)
+    for name in ("base", "id", *(["vanity"] if body["urls"].get("vanity") is not None else [])):
+        assert isinstance(body["urls"][name]["status"], str)
+        assert isinstance(body["urls"][name]["url"], str)
+
+
+def test_a_number_is_not_the_text_that_it_looks_like() -> None:
+    wanted = Desired(ID, (("version", "1.10"),))
+    assert compare(wanted, {"version": NumberLiteral("1.10")}) == (
+        Change("version", NumberLiteral("1.10"), "1.10"),
+    )
+
+
+def test_an_absent_and_a_null_leaf_are_the_same() -> None:
+    wanted = Desired(ID, (("region", "a"),))
+    assert compare(wanted, {}) == compare(wanted, {"region": None}) == (Change("region", None, "a"),)
+
+
+def test_what_stands_where_an_object_is_needed_is_never_overwritten() -> None:
+    wanted = Desired(ID, (("urls.base.url", "a"),))
+    body, problems = update_body(wanted, {"urls": ["kept"]})
+    assert body == {"urls": ["kept"]}
+    assert problems == ("urls.base.url cannot be set: the live urls is not an object",)
+
+
+def test_a_new_vanity_url_needs_its_status() -> None:
+    cloud: dict[str, Any] = {
+        "id": "a",
+        "user": "u",
+        "project": "p",
+        "status": {"cloud": "RUNNING"},
+        "urls": {"base": {"status": "x", "url": "y"}, "id": {"status": "x", "url": "y"}},
+    }
+    body, problems = update_body(Desired(ID, (("urls.vanity.url", "mark.pieces.cloud"),)), cloud)
+    assert leaf(body, "urls.vanity.url") == "mark.pieces.cloud"
+    assert problems == ("urls.vanity has no status; declare urls.vanity.status too",)
+
+
+@pytest.mark.parametrize(
+    ("cloud", "found"),
+    [
+        ({}, ()),
+        ({"status": {"cloud": "PENDING"}}, ("status.cloud",)),
+        ({"urls": {"vanity": {"status": "PENDING"}}}, ("urls.vanity.status",)),
+        ({"status": {"cloud": "RUNNING"}, "urls": "PENDING"}, ()),
+    ],
+)
+def test_statuses_that_are_pending_are_named(cloud: dict[str, Any], found: tuple[str, ...]) -> None:
+    assert pending(cloud) == found
+
+
+def test_everything_that_a_body_lacks_is_named_at_once() -> None:
+    problems = body_problems({"urls": {"vanity": {}}})
+    assert len(problems) == 3 + 1 + 2 + 2 + 2

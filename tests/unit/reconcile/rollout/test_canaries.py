@@ -1,0 +1,207 @@
+"""Canaries of a held generation, on virtual time: they alone are written, and the rest only after a proof."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from allocsync.model.api_answers import Accepted, OutcomeUnknown, UpdateAnswer
+from allocsync.model.cloud import Cloud
+from allocsync.model.condition import Condition
+from allocsync.model.desired_state import Generation, Mode
+from allocsync.model.ids import AllocationId
+from allocsync.planning.change_limit import Limit
+from allocsync.reconcile.resync import BulkPolicy
+from tests.support.scripted_api import KEYS, Run, ScriptedApi
+from tests.unit.reconcile.rollout.test_change_review import edited
+
+pytestmark = pytest.mark.looptime
+RAIL = Limit(canary=3)
+FIRST = KEYS[:3]
+HOUR = 3600.0
+
+
+async def begun(run: Run, generation: Generation) -> None:
+    """A baseline, and then this."""
+    run.loop.adopt(edited(0))
+    await asyncio.sleep(5)
+    run.loop.adopt(generation)
+
+
+def written(api: ScriptedApi) -> set[str]:
+    return {key for _, key in api.posts}
+
+
+@pytest.mark.parametrize("bulk", BulkPolicy)
+async def test_when_the_canaries_are_verified_the_rest_follows_by_itself(bulk: BulkPolicy) -> None:
+    api = ScriptedApi()
+    async with Run(api, rail=RAIL, bulk=bulk) as run:
+        await begun(run, edited(20))
+        await asyncio.sleep(0.9)
+        assert written(api) == {*FIRST}
+        assert run.loop.status().canaries == dict.fromkeys(FIRST, False)
+        await asyncio.sleep(30)
+        assert len(api.posts) == 20
+        assert run.count(Condition.IN_SYNC) == len(KEYS)
+        (approved,) = run.kinds("generation_approved")
+        assert approved.fields == {"generation": edited(20).digest, "changes": 20, "by": "canary"}
+        status = run.loop.status()
+        assert (status.held_reason, status.held_since, status.canaries) == ("", None, {})
+        proofs = [
+            max(at for at, key in api.looks if key == first and at < api.posts[3][0]) for first in FIRST
+        ]
+        assert all(proof > sent for proof, (sent, _) in zip(proofs, sorted(api.posts)[:3], strict=True))
+    async with Run(api, rail=RAIL, before=run) as again:
+        again.loop.adopt(edited(20))
+        assert not again.loop.status().held_reason, "the baseline has moved, as by an approval"
+
+
+async def test_a_refused_canary_holds_the_rest_for_hours_and_the_reason_says_so() -> None:
+    api = ScriptedApi()
+    api.on_update = lambda key, body: Accepted(200, body) if key == FIRST[1] else None
+    async with Run(api, rail=RAIL) as run:
+        await begun(run, edited(20))
+        await asyncio.sleep(5 * HOUR)
+        assert run.count(Condition.REFUSED) == 1, "the fault fired"
+        assert sorted(key for _, key in api.posts) == [*FIRST]
+        assert "each of these in sync (2 so far, 1 Refused); " in run.loop.status().held_reason
+        assert run.loop.status().canaries == {FIRST[0]: True, FIRST[1]: False, FIRST[2]: True}
+        rows = {row.id: row for row in run.loop.allocations()}
+        assert rows[KEYS[3]].reason == run.loop.status().held_reason
+        assert run.loop.adoption.approve(edited(20).digest) == 20
+        await asyncio.sleep(30)
+        assert written(api) == {*KEYS[:20]}, "a person may let it through all the same"
+
+
+async def test_a_canary_of_unknown_outcome_is_waited_for_until_a_read_shows_it() -> None:
+    api = ScriptedApi()
+
+    def lost(key: str, body: Cloud) -> UpdateAnswer | None:
+        if key != FIRST[0] or len(api.posts) > 3:
+            return None
+        asyncio.get_running_loop().call_later(8, api.truth.__setitem__, key, body)
+        return OutcomeUnknown("504", 504)
+
+    api.on_update = lost
+    async with Run(api, rail=RAIL) as run:
+        await begun(run, edited(20))
+        await asyncio.sleep(9)
+        assert run.count(Condition.UNKNOWN) == 1, "the fault fired"
+        assert written(api) == {*FIRST}
+        assert "(2 so far, 1 Unknown)" in run.loop.status().held_reason
+        await asyncio.sleep(30)
+        assert len(api.posts) == 20, "it had landed and was not sent again"
+
+
+async def test_a_restart_has_the_same_canaries_and_no_others() -> None:
+    api = ScriptedApi()
+    api.on_update = lambda _key, body: Accepted(200, body)
+    before: Run | None = None
+    for _ in range(3):
+        async with Run(api, rail=RAIL, before=before) as run:
+            if before is None:
+                run.loop.adopt(edited(0))
+                await asyncio.sleep(5)
+            run.loop.adopt(edited(20))
+            await asyncio.sleep(90)
+            assert [*run.loop.status().canaries] == [*FIRST]
+        before = run
+    assert written(api) == {*FIRST}
+    for key in FIRST:  # an operator has mended the server
+        api.truth[key] = {**api.truth[key], "region": "edited"}
+    api.on_update = lambda _key, _body: None
+    api.posts.clear()
+    async with Run(api, rail=RAIL, before=before) as run:
+        run.loop.adopt(edited(20))
+        await asyncio.sleep(30)
+        assert written(api) == {*KEYS[3:20]}, "what is seen as it should be is not written, and counts"
+
+
+async def test_an_edit_in_between_has_canaries_of_its_own_and_taking_it_back_has_none() -> None:
+    api = ScriptedApi()
+    refused = True
+    api.on_update = lambda _key, body: Accepted(200, body) if refused else None
+    async with Run(api, rail=RAIL) as run:
+        await begun(run, edited(20))
+        await asyncio.sleep(90)
+        assert "0 so far, 3 Refused" in run.loop.status().held_reason
+        other = edited(20, "other")
+        unlike = {**edited(20).allocations, **{key: edited(0).allocations[key] for key in FIRST}}
+        run.loop.adopt(replace(other, digest="unlike--", allocations=unlike))
+        await asyncio.sleep(90)
+        assert [*run.loop.status().canaries] == [*KEYS[3:6]]
+        assert written(api) == {*KEYS[:6]}
+        run.loop.adopt(edited(0))
+        await asyncio.sleep(90)
+        assert not run.loop.status().canaries
+        assert run.count(Condition.IN_SYNC) == len(KEYS)
+        assert written(api) == {*KEYS[:6]}
+        refused = False
+        run.loop.adopt(other)
+        await asyncio.sleep(30)
+        assert written(api) == {*KEYS[:20]}
+        (approved,) = run.kinds("generation_approved")
+        assert approved.fields["generation"] == other.digest
+
+
+async def test_an_update_that_was_about_to_leave_is_not_sent_once_its_lane_is_no_canary_any_more() -> None:
+    api = ScriptedApi()
+    whole = edited(20)
+    less = Generation("less----", {**whole.allocations, KEYS[0]: edited(0).allocations[KEYS[0]]})
+    async with Run(api, rail=RAIL) as run:
+        await begun(run, edited(0))
+        slow = run.journal.intent
+
+        async def intent(allocation: AllocationId, record: object) -> int:
+            sequence = await slow(allocation, record)  # type: ignore[arg-type]  # passed on
+            if allocation == KEYS[3]:
+                run.loop.adopt(whole)
+            return sequence
+
+        run.journal.intent = intent  # type: ignore[method-assign]  # the disk is slow
+        api.on_update = lambda _key, body: Accepted(200, body)
+        run.loop.adopt(less)
+        assert [*run.loop.status().canaries] == [*KEYS[1:4]]
+        await asyncio.sleep(90)
+        assert "not_sent" in [outcome for _, outcome in run.journal.outcomes]
+        assert written(api) == {*FIRST}
+
+
+async def test_from_observe_to_enforce_for_all_the_canaries_go_first_too() -> None:
+    api = ScriptedApi()
+    async with Run(api, rail=RAIL) as run:
+        run.loop.adopt(edited(len(KEYS), mode=Mode.OBSERVE))
+        await asyncio.sleep(5)
+    async with Run(api, rail=RAIL, before=run) as enforcing:
+        enforcing.loop.adopt(edited(len(KEYS)))
+        await asyncio.sleep(0.9)
+        assert written(api) == {*FIRST}
+        await asyncio.sleep(30)
+        assert len(api.posts) == len(KEYS)
+
+
+@pytest.mark.parametrize("name", [None, FIRST[0]])
+async def test_while_a_canary_is_paused_the_rest_waits(name: str | None) -> None:
+    api = ScriptedApi()
+    async with Run(api, rail=RAIL) as run:
+        run.loop.adopt(edited(0))
+        await asyncio.sleep(5)
+        for key in FIRST:
+            api.truth[key] = {**api.truth[key], "region": "edited"}  # nothing is left to be written of them
+        run.loop.pauses.begin(name, seconds=HOUR, reason="a migration", owner="ops")
+        run.loop.adopt(edited(20))
+        await asyncio.sleep(HOUR - 60)
+        assert "Suspended" in run.loop.status().held_reason
+        assert not api.posts
+        assert not run.kinds("generation_approved")
+        await asyncio.sleep(120)
+        assert written(api) == {*KEYS[3:20]}
+
+
+async def test_without_the_setting_nothing_goes_first() -> None:
+    api = ScriptedApi()
+    async with Run(api, rail=Limit()) as run:
+        await begun(run, edited(20))
+        await asyncio.sleep(HOUR)
+        assert not api.posts
+        assert not run.loop.status().canaries

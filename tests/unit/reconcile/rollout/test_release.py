@@ -1,0 +1,79 @@
+"""Allocations that the files do not declare any more, gone at the worst moment; on virtual time."""
+
+import asyncio
+
+import pytest
+
+from allocsync.model.api_answers import Rejected
+from allocsync.model.cloud import Cloud
+from allocsync.model.condition import Condition
+from allocsync.reconcile.resync import YIELD_EVERY, BulkPolicy
+from tests.support.failing_api import DEAD, named, now
+from tests.support.scripted_api import KEYS, Run, ScriptedApi, generation
+
+pytestmark = pytest.mark.looptime
+
+
+async def test_what_is_let_go_after_it_failed_does_not_hinder_the_breaker_from_opening() -> None:
+    api = ScriptedApi()
+    api.on_snapshot = lambda _: DEAD if now() < 60 else None
+    async with Run(api, bulk=BulkPolicy.OFF) as run:
+        run.loop.adopt(generation())
+        await asyncio.sleep(5)
+        assert {key for _, key in api.looks} == {*KEYS}, "all of them have failed"
+        assert not run.kinds("breaker_opened")
+        run.loop.adopt(generation(keys=KEYS[20:]))
+        await asyncio.sleep(55)
+        assert run.kinds("breaker_opened")
+        await asyncio.sleep(60)
+        assert run.count(Condition.IN_SYNC) == 20
+        assert {key for _, key in api.posts} == {*KEYS[20:]}
+
+
+async def test_what_was_refused_starts_afresh_when_it_is_taken_out_of_the_files_and_declared_again() -> None:
+    key, api = KEYS[0], ScriptedApi(keys=KEYS[:1])
+    refused = Rejected(422, "422 Unprocessable Entity", terminal=True)
+    api.on_update = lambda _key, _body: (
+        refused if len(api.posts) == 1 else Rejected(423, "423", terminal=False)
+    )
+    async with Run(api, bulk=BulkPolicy.OFF) as run:
+        run.loop.adopt(generation(keys=(key,)))
+        await asyncio.sleep(5)
+        assert [event.fields["outcome"] for event in run.kinds("update_finished")] == ["rejected"]
+        run.loop.adopt(generation(keys=()))
+        assert list(run.loop.allocations()) == []
+        run.loop.adopt(generation(keys=(key,)))
+        await asyncio.sleep(0.5)
+        assert len(api.posts) == 2, "the refusal of what was declared before still holds"
+        assert run.kinds("update_finished")[1].fields["look_in_seconds"] == 1.0, "it is the first failure"
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+async def test_an_edit_while_everything_is_gone_through_lets_go_of_what_it_removes_and_of_nothing_else(
+    *, comes_back: bool
+) -> None:
+    keys = named(2 * YIELD_EVERY)
+    api = ScriptedApi(keys=keys[:-1])  # the last one is missing for now, so no bulk answer has it
+    edits = [generation("live", keys[:-1]), *([generation("live", keys)] if comes_back else [])]
+    seen: list[int] = []
+
+    def edit() -> None:
+        for each in edits:
+            run.loop.adopt(each)
+            seen.append(len(list(run.loop.allocations())))
+
+    def edit_when_all_is_listed(row: Cloud) -> Cloud:
+        if api.lists == 2 and row["id"] == keys[-2]:
+            asyncio.get_running_loop().call_soon(edit)  # the pass lets it run when it has gone through half
+        return row
+
+    api.on_list = edit_when_all_is_listed
+    async with Run(api) as run:
+        run.loop.adopt(generation("live", keys))
+        await asyncio.sleep(120)
+        assert seen == ([len(keys) - 1, len(keys)] if comes_back else [len(keys) - 1])
+        assert len(list(run.loop.allocations())) == seen[-1]
+        assert run.count(Condition.MISSING) == comes_back
+        api.truth[keys[-1]] = {**api.truth[keys[0]], "id": keys[-1], "region": "drift"}
+        await asyncio.sleep(300)
+        assert api.truth[keys[-1]]["region"] == ("live" if comes_back else "drift")

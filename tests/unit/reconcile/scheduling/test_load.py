@@ -1,0 +1,289 @@
+"""The load on an API in trouble, on virtual time: with the real loop, real limits and the real backoff."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+
+from allocsync.api.responses import retry_after_seconds
+from allocsync.errors import BulkUnavailable
+from allocsync.model.api_answers import Failed, OutcomeUnknown, Rejected, Snapshot
+from allocsync.model.condition import Condition
+from allocsync.reconcile.parameters import Rules
+from allocsync.reconcile.resync import BulkPolicy
+from allocsync.reconcile.scheduling.circuit_breaker import (
+    PROBE_FIRST_SECONDS,
+    PROBE_JITTER,
+    PROBE_MOST_SECONDS,
+)
+from tests.support.failing_api import DEAD, TIMEOUT, Pressed, edits, named, now, real_run
+from tests.support.scripted_allocation import cloud
+from tests.support.scripted_api import KEYS, ScriptedApi, generation
+
+pytestmark = pytest.mark.looptime
+
+LEAST_INTERVAL = PROBE_FIRST_SECONDS * (1 - PROBE_JITTER)
+
+
+def probes_allowed(seconds: float) -> int:
+    """How many probes may go in so long a time: the intervals double up to the longest."""
+    return 5 + int(seconds / (PROBE_MOST_SECONDS * (1 - PROBE_JITTER)))
+
+
+@pytest.mark.parametrize("bulk", [True, False])
+async def test_dead_updates_leave_the_looks_alone_and_one_write_probe_goes_an_interval(*, bulk: bool) -> None:
+    api = ScriptedApi(bulk=bulk)
+    fired = 0
+
+    def dead(_key: str, _body: object) -> OutcomeUnknown | None:
+        nonlocal fired
+        fired += now() < 300
+        return TIMEOUT if now() < 300 else None
+
+    api.on_update = dead
+    async with real_run(api) as run:
+        run.loop.adopt(generation())
+        await asyncio.sleep(300)
+        (opened,) = run.kinds("breaker_opened")
+        assert opened.fields["lane"] == "write"
+        assert run.loop.status().breakers_open == {"read": False, "write": True}
+        late = [at for at, _ in api.posts if at > 30]
+        assert fired >= 10
+        assert 0 < len(late) <= probes_allowed(270)
+        assert all(later - earlier >= LEAST_INTERVAL for earlier, later in pairwise(late))
+        if bulk:
+            assert api.lists in {5, 6}
+        else:
+            assert {key for _, key in api.looks} == set(KEYS)
+        await asyncio.sleep(60)
+        assert run.count(Condition.IN_SYNC) == len(KEYS)
+        (closed,) = run.kinds("breaker_closed")
+        assert closed.fields["probes"] == len(run.kinds("probe_started"))
+
+
+async def test_ten_thousand_come_in_sync_after_an_outage_and_the_ramp_is_bounded() -> None:
+    keys = named(10_000)
+    api = ScriptedApi(keys=keys)
+    api.bulk_error = BulkUnavailable("502 Bad Gateway", supported=True)
+    api.seconds = 0.05
+    served: list[float] = []
+
+    def dead(_key: str) -> Snapshot | None:
+        if now() < 600:
+            return DEAD
+        served.append(now())
+        return None
+
+    api.on_snapshot = dead
+    for key in keys[::50]:
+        api.truth[key] = {**api.truth[key], "region": "drift"}
+    async with real_run(api) as run:
+        run.loop.adopt(generation("live", keys))
+        await asyncio.sleep(600)
+        in_outage = len(api.looks)
+        assert in_outage > 20
+        late = [at for at, _ in api.looks if at > 60]
+        assert 0 < len(late) <= probes_allowed(540)
+        assert run.count(Condition.FAILING) == 0
+        while not served:
+            await asyncio.sleep(0.05)
+        closed = served[0]
+        assert closed <= 600 + PROBE_MOST_SECONDS + 1
+        most = 0
+        while now() < closed + 2:
+            await asyncio.sleep(0.05)
+            most = max(most, len(api.under_way))
+            assert len(api.under_way) <= 4 + 4 + (now() - closed) / api.seconds
+        assert most > 10
+        await asyncio.sleep(60)
+        assert run.count(Condition.IN_SYNC) == len(keys)
+        assert len(api.posts) == len(keys) / 50
+        assert len(api.looks) - in_outage <= 1.2 * len(keys) + 20
+
+
+async def test_an_api_whose_throughput_falls_under_pressure_recovers() -> None:
+    keys = named(3_000)
+    api = Pressed(keys, at_once=8)
+    async with real_run(api, bulk=BulkPolicy.OFF) as run:
+        run.loop.adopt(generation("live", keys))
+        await asyncio.sleep(2)
+        api.at_once = 2  # a quarter of it is left, for a while
+        await asyncio.sleep(30)
+        api.at_once = 8
+        assert api.timeouts
+        await asyncio.sleep(5)
+        before = run.count(Condition.IN_SYNC)
+        await asyncio.sleep(10)
+        at_best = 10 * api.at_once / api.quickest
+        assert run.count(Condition.IN_SYNC) - before > at_best / 4
+
+
+async def test_twenty_allocations_that_hang_hardly_hold_the_healthy_ones_up() -> None:
+    cold, later = await edits(())
+    assert (cold[-1], later[-1]) < (1.0, 1.0)
+    for poison, most in ((named(220)[::11], 2.0), (named(20), 12.0)):  # among the others, or in front of all
+        from_cold, after = await edits(poison)
+        assert from_cold[-1] <= most
+        assert after[int(0.99 * len(after))] <= later[-1] + 1.0
+
+
+async def test_more_that_hang_than_there_are_places_leave_some_to_later_edits() -> None:
+    _, beside = await edits(named(260)[::4])
+    assert beside[len(beside) // 2] <= 1.0
+
+
+async def test_nine_of_ten_fail_for_ever_and_it_goes_on() -> None:
+    keys = named(100)
+    api = ScriptedApi(keys=keys)
+    chance = random.Random(4)
+    fired = 0
+
+    def mostly(_key: str, _body: object) -> OutcomeUnknown | None:
+        nonlocal fired
+        if chance.random() < 0.1:
+            return None
+        fired += 1
+        return TIMEOUT
+
+    api.on_update = mostly
+    api.post_seconds = lambda _: 1.0
+    async with real_run(api) as run:
+        run.loop.adopt(generation(keys=keys))
+        converged = []
+        for _ in range(12):
+            await asyncio.sleep(600)
+            converged.append(run.count(Condition.IN_SYNC))
+        assert converged == sorted(converged)
+        assert converged[0] > len(keys) / 2
+        assert converged[-1] > 0.98 * len(keys)
+        assert fired > 8 * converged[-1]
+        assert not run.kinds("breaker_opened")
+
+
+@pytest.mark.parametrize(
+    ("header", "least", "most"),
+    [
+        ("86400", 300.0, 301.0),
+        ("Thu, 01 Jan 1970 00:00:10 GMT", 0.0, 2.1),
+        ("soon", 0.0, 2.1),
+        ("-5", 0.0, 2.1),
+        ("", 0.0, 2.1),
+    ],
+)
+async def test_what_the_server_asks_for_is_kept_within_five_minutes(
+    header: str, least: float, most: float
+) -> None:
+    api = ScriptedApi()
+    after = retry_after_seconds(header, date=None, wall=1e9)
+    refusal = Rejected(423, "423 Locked", terminal=False, retry_after_seconds=after)
+    api.on_update = lambda _key, _body: refusal if len(api.posts) == 1 else None
+    async with real_run(api, bulk=BulkPolicy.OFF) as run:
+        run.loop.adopt(generation(keys=KEYS[:1]))
+        await asyncio.sleep(400)
+        (first, _), (second, _) = api.posts
+        assert least <= second - first <= most
+        assert run.count(Condition.IN_SYNC) == 1
+
+
+@pytest.mark.parametrize("of", ["everything", "updates"])
+@pytest.mark.parametrize("unreachable", [pytest.param(False, id="401"), pytest.param(True, id="refused")])
+async def test_what_meets_everybody_costs_one_probe_an_interval(of: str, *, unreachable: bool) -> None:
+    keys = named(500)
+    api = ScriptedApi(keys=keys)
+    status = None if unreachable else 401
+    ends = 600.0
+    fired = 0
+
+    def shut(answer: Callable[[], object]) -> Callable[..., object]:
+        def answered(*_: object) -> object:
+            nonlocal fired
+            fired += now() < ends
+            return answer() if now() < ends else None
+
+        return answered
+
+    failed = Failed("no", status, unreachable=unreachable)
+    rejected = Rejected(401, "401 Unauthorized", terminal=False)
+    unknown = OutcomeUnknown("302 Found", 302)
+    api.on_update = shut(lambda: rejected if status else unknown)  # type: ignore[assignment]  # as the seam's
+    if of == "everything":
+        api.on_snapshot = shut(lambda: failed)  # type: ignore[assignment]  # likewise
+        api.bulk_error = BulkUnavailable("401 Unauthorized", supported=True)
+    async with real_run(api) as run:
+        run.loop.adopt(generation(keys=keys))
+        await asyncio.sleep(ends)
+        requests = api.posts if of == "updates" else api.looks
+        assert 10 <= fired <= 10 + 4 + probes_allowed(ends)
+        assert fired == len(requests)
+        assert run.count(Condition.FAILING) == 0
+        assert run.loop.status().limits["write" if of == "updates" else "read"] == 1
+        assert [event.fields["lane"] for event in run.kinds("breaker_opened")] == [
+            "write" if of == "updates" else "read"
+        ]
+        api.bulk_error = None
+        await asyncio.sleep(PROBE_MOST_SECONDS + 30)
+        assert run.count(Condition.IN_SYNC) == len(keys)
+
+
+async def test_edits_in_an_outage_do_not_get_round_the_probes() -> None:
+    api = ScriptedApi()
+    api.on_update = lambda _key, _body: TIMEOUT
+    async with real_run(api) as run:
+        for number in range(240):
+            run.loop.adopt(generation(f"edit{number}"))
+            await asyncio.sleep(0.5)
+        assert run.kinds("breaker_opened")
+        late = [at for at, _ in api.posts if at > 20]
+        assert 0 < len(late) <= probes_allowed(100)
+        read_backs = 2 * len(api.posts)
+        assert len(api.looks) <= len(KEYS) + len(api.posts) + read_backs + 20
+
+
+async def test_probes_that_find_nothing_to_do_do_not_make_edits_wait_while_updates_are_dead() -> None:
+    api = ScriptedApi(keys=KEYS[:1])
+    api.on_update = lambda _key, _body: Rejected(401, "401 Unauthorized", terminal=False)
+    async with real_run(api, bulk=BulkPolicy.OFF) as run:
+        run.loop.adopt(generation("mars", KEYS[:1]))
+        await asyncio.sleep(4)
+        assert run.loop.status().breakers_open == {"read": False, "write": True}
+        for number in range(10):
+            await asyncio.sleep(5)
+            posts = len(api.posts)
+            api.truth[KEYS[0]] = {**cloud(region=f"edit{number}"), "id": KEYS[0]}  # somebody was quicker
+            edited, looks = now(), len(api.looks)
+            run.loop.adopt(generation(f"edit{number}", KEYS[:1]))
+            await asyncio.sleep(5)
+            assert number == 0 or api.looks[looks][0] <= edited + PROBE_FIRST_SECONDS
+            assert len(api.posts) == posts
+        assert run.loop.status().breakers_open["write"]
+        assert len(run.kinds("probe_started")) > 10
+
+
+async def test_an_urgent_one_that_hangs_is_not_the_probe_again_and_again() -> None:
+    api = ScriptedApi()
+    api.on_snapshot = lambda key: DEAD if 10 < now() < 700 or key == KEYS[0] else None
+    async with real_run(api, bulk=BulkPolicy.OFF) as run:
+        run.loop.adopt(generation("live", KEYS[1:]))
+        await asyncio.sleep(20)
+        run.loop.adopt(generation("live"))  # an edit is more urgent than all the others
+        await asyncio.sleep(680)
+        assert run.loop.status().breakers_open["read"]
+        assert sum(key == KEYS[0] for _, key in api.looks) > 1
+        await asyncio.sleep(2 * PROBE_MOST_SECONDS)
+        assert not run.loop.status().breakers_open["read"]
+
+
+async def test_429_to_a_look_holds_all_looks_up_as_long_as_it_says() -> None:
+    api = ScriptedApi()
+    busy = Failed("429 Too Many Requests", 429, 30.0)
+    api.on_snapshot = lambda _: busy if len(api.looks) == 1 else None
+    async with real_run(api, bulk=BulkPolicy.OFF) as run:
+        run.loop.adopt(generation("live", KEYS[:1]))
+        await asyncio.sleep(1)
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(28)
+        assert len(api.looks) == 1
+        await asyncio.sleep(Rules().settle_seconds)
+        assert run.count(Condition.IN_SYNC) == len(KEYS)

@@ -1,0 +1,49 @@
+"""While it looks as if nobody were served, who failed waits until that is known; others do not."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from allocsync.model.condition import Condition
+from allocsync.model.desired_state import Desired, Generation
+from allocsync.model.ids import AllocationId
+from allocsync.reconcile.resync import BulkPolicy
+from tests.support.failing_api import DEAD, named, now, real_run
+from tests.support.scripted_api import ScriptedApi, generation
+
+pytestmark = pytest.mark.looptime
+
+
+async def test_when_somebody_is_served_again_nobody_waits_for_the_breaker_any_more() -> None:
+    keys = named(20)
+    api = ScriptedApi(keys=keys)
+    api.seconds = 0.3
+    api.on_snapshot = lambda _: DEAD if now() < 1.0 else None
+    async with real_run(api, bulk=BulkPolicy.OFF) as run:
+        run.loop.adopt(generation("live", keys))
+        await asyncio.sleep(0.95)
+        assert len(keys) <= len(api.looks) < len(keys) + 8, "each failed, and most wait: eight were too early"
+        await asyncio.sleep(4.0)
+        assert run.count(Condition.IN_SYNC) == len(keys)
+        assert not run.kinds("breaker_opened")
+
+
+async def test_an_edit_during_a_look_that_fails_does_not_wait_for_the_breaker() -> None:
+    keys = named(20)
+    api = ScriptedApi(keys=keys)
+    api.seconds = 0.3
+    api.on_snapshot = lambda _: DEAD
+    async with real_run(api, bulk=BulkPolicy.OFF) as run:
+        run.loop.adopt(generation("live", keys))
+        await asyncio.sleep(0.8)
+        edited = next(AllocationId(key) for _, key in api.looks[10:] if key in api.under_way)
+        desired = dict(generation("live", keys).allocations)
+        desired[edited] = Desired(edited, (("region", "edit"),))
+        run.loop.adopt(Generation("edit", desired))
+        before = len(api.looks)
+        await asyncio.sleep(0.5)
+        assert edited in [key for _, key in api.looks[before:]]
+        await asyncio.sleep(6.0)
+        assert not run.kinds("breaker_opened"), "and the others do"
+        assert max(Counter(key for _, key in api.looks).values()) <= 3

@@ -1,0 +1,284 @@
+"""The loop on virtual time: order, slots, stops, bulk and its absence."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from allocsync.errors import BulkUnavailable
+from allocsync.model.api_answers import Failed, Live, OutcomeUnknown, Rejected, Snapshot
+from allocsync.model.condition import Condition
+from allocsync.model.ids import AllocationId
+from allocsync.reconcile.parameters import Rules
+from allocsync.reconcile.resync import BulkPolicy
+from tests.support.scripted_api import KEYS, Run, ScriptedApi, VirtualClock, generation
+
+pytestmark = pytest.mark.looptime
+
+
+async def test_one_bulk_request_finds_the_drift_and_all_come_in_sync_within_the_limit() -> None:
+    api = ScriptedApi()
+    async with Run(api) as run:
+        run.loop.adopt(generation())
+        await asyncio.sleep(5)
+        assert run.count(Condition.IN_SYNC) == len(KEYS)
+        assert run.loop.settled()
+        assert run.kinds("all_in_sync")
+        assert api.most <= 8 + 8
+        assert len(api.posts) == len(KEYS)
+        assert api.lists == 1
+        await asyncio.sleep(600)
+        assert len(api.posts) == len(KEYS)
+        assert api.lists in range(9, 12)
+        assert not run.journal.open
+
+
+async def test_without_the_route_everything_is_looked_at_one_by_one() -> None:
+    api = ScriptedApi(bulk=False)
+    async with Run(api) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(2)
+        assert run.count(Condition.IN_SYNC) == len(KEYS) == len(api.looks)
+        await asyncio.sleep(400)
+        assert api.lists == 1
+        assert 2 * len(KEYS) <= len(api.looks) <= 3 * len(KEYS)
+        assert not api.posts
+        assert run.loop.status().last_full_look is not None
+
+
+async def test_bulk_off_never_asks_for_it() -> None:
+    api = ScriptedApi()
+    async with Run(api, bulk=BulkPolicy.OFF) as run:
+        run.loop.adopt(generation())
+        await asyncio.sleep(5)
+        assert api.lists == 0
+        assert run.count(Condition.IN_SYNC) == len(KEYS)
+
+
+async def test_a_bulk_answer_that_never_comes_hides_nothing() -> None:
+    api = ScriptedApi()
+    api.bulk_error = BulkUnavailable("504 Gateway Timeout", supported=True)
+    async with Run(api) as run:
+        run.loop.adopt(generation())
+        await asyncio.sleep(2.5)
+        assert not api.looks  # the bulk request is tried again first
+        await asyncio.sleep(30)
+        assert api.lists >= 3
+        assert run.count(Condition.IN_SYNC) == len(KEYS)
+        api.bulk_error = None
+        await asyncio.sleep(60)
+        assert run.kinds("resync_finished")
+
+
+@pytest.mark.parametrize(("policy", "lists"), [(BulkPolicy.AUTO, 2), (BulkPolicy.ON, 10)])
+async def test_a_bulk_answer_that_is_wrong_twice_in_a_row_is_not_used_again(
+    policy: BulkPolicy, lists: int
+) -> None:
+    api = ScriptedApi()
+    api.on_list = lambda row: {**row, "region": "wanted"}
+    async with Run(api, bulk=policy) as run:
+        run.loop.adopt(generation())
+        await asyncio.sleep(600)
+        assert api.lists == pytest.approx(lists, abs=1)
+        if policy is BulkPolicy.AUTO:
+            (told,) = run.kinds("bulk_unavailable")
+            assert "is not what GET /allocation/{id} says" in str(told.fields["reason"])
+            assert {row["region"] for row in api.truth.values()} == {"wanted"}
+        else:
+            assert not run.kinds("bulk_unavailable")
+
+
+async def test_a_change_between_a_bulk_answer_and_the_check_of_it_is_no_distrust() -> None:
+    api = ScriptedApi()
+    drifted: dict[int, str] = {}
+
+    def drift_once(key: str) -> Snapshot | None:
+        if api.lists not in {2, 5} or api.lists in drifted or key in drifted.values():
+            return None
+        drifted[api.lists] = key
+        api.truth[key] = {**api.truth[key], "region": "drift"}
+        return Live(api.truth[key])
+
+    api.on_snapshot = drift_once
+    async with Run(api) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(600)
+        assert len(set(drifted.values())) == 2
+        assert api.lists >= 9
+        assert not run.kinds("bulk_unavailable")
+        checks = len(api.looks) - len([key for _, key in api.looks if key in drifted.values()])
+        assert 2 * (api.lists - 1) <= checks <= 3 * api.lists
+        assert {row["region"] for row in api.truth.values()} == {"live"}
+
+
+@pytest.mark.parametrize("bulk", [True, False])
+async def test_whoever_asks_has_everything_looked_at_now(*, bulk: bool) -> None:
+    api = ScriptedApi(bulk=bulk)
+    async with Run(api) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(5)
+        api.truth[KEYS[9]] = {**api.truth[KEYS[9]], "region": "drift"}
+        before, asked = len(api.looks), api.lists
+        assert run.loop.sync() == len(KEYS)
+        assert run.loop.sync() == len(KEYS)
+        await asyncio.sleep(2)
+        assert api.truth[KEYS[9]]["region"] == "live"
+        assert api.lists - asked == (1 if bulk else 0)
+        assert len(api.looks) - before <= (10 if bulk else len(KEYS) + 2)
+
+
+async def test_asking_in_mid_pass_has_another_pass_follow() -> None:
+    api = ScriptedApi()
+    async with Run(api) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(5)
+        api.seconds = 1.0
+        run.loop.sync()
+        await asyncio.sleep(0.5)
+        run.loop.sync()
+        await asyncio.sleep(3)
+        assert api.lists == 3
+
+
+async def test_one_unknown_outcome_waits_the_settle_time_and_holds_nobody_up() -> None:
+    api = ScriptedApi()
+    slow = KEYS[7]
+    api.on_update = lambda key, _: OutcomeUnknown("504", 504) if key == slow and len(api.posts) < 41 else None
+    async with Run(api) as run:
+        run.loop.adopt(generation())
+        await asyncio.sleep(5)
+        assert run.count(Condition.IN_SYNC) == len(KEYS) - 1
+        assert run.count(Condition.UNKNOWN) == 1 == run.loop.status().open_intents
+        assert not run.loop.settled()
+        await asyncio.sleep(10)
+        assert run.count(Condition.IN_SYNC) == len(KEYS)
+        first, second = [at for at, key in api.posts if key == slow]
+        assert second - first >= Rules().settle_seconds
+        assert [event.fields["outcome"] for event in run.kinds("update_settled")] == ["not_applied"]
+
+
+async def test_an_edit_under_way_wins_and_what_is_not_declared_any_more_is_let_go() -> None:
+    api = ScriptedApi()
+    async with Run(api) as run:
+        run.loop.adopt(generation("one"))
+        await asyncio.sleep(0.03)
+        run.loop.adopt(generation("two", KEYS[:20]))
+        await asyncio.sleep(10)
+        assert {api.truth[key]["region"] for key in KEYS[:20]} == {"two"}
+        assert [row.id for row in run.loop.allocations()] == list(KEYS[:20])
+        posted = len(api.posts)
+        for key in KEYS[20:]:
+            api.truth[key] = {**api.truth[key], "region": "free"}
+        await asyncio.sleep(300)
+        assert len(api.posts) == posted
+
+
+async def test_a_mistake_in_one_allocation_keeps_its_last_good_version() -> None:
+    api = ScriptedApi()
+    async with Run(api) as run:
+        run.loop.adopt(generation("one"))
+        await asyncio.sleep(5)
+        broken = {KEYS[0]: ("a.yaml:3:1: wrong",), AllocationId("new"): ("a.yaml:9:1: wrong",)}
+        run.loop.adopt(generation("two", KEYS[1:], quarantined=broken))
+        await asyncio.sleep(5)
+        assert api.truth[KEYS[0]]["region"] == "one"
+        api.truth[KEYS[0]] = {**api.truth[KEYS[0]], "region": "drift"}
+        await asyncio.sleep(90)
+        assert api.truth[KEYS[0]]["region"] == "one"
+        (held,) = [row for row in run.loop.allocations() if row.condition is Condition.HELD]
+        assert (held.id, held.reason) == ("new", "a.yaml:9:1: wrong")
+
+
+async def test_429_closes_the_write_slots_for_all() -> None:
+    api = ScriptedApi()
+    refusal = Rejected(429, "429 Too Many Requests", terminal=False, retry_after_seconds=30)
+    api.on_update = lambda _key, _body: refusal if asyncio.get_running_loop().time() < 20 else None
+    async with Run(api) as run:
+        run.loop.adopt(generation())
+        await asyncio.sleep(20)
+        assert 1 <= len(api.posts) <= 8
+        await asyncio.sleep(60)
+        assert run.count(Condition.IN_SYNC) == len(KEYS)
+
+
+async def test_a_missing_allocation_is_probed_slowly_and_never_posted_to() -> None:
+    api = ScriptedApi()
+    del api.truth[KEYS[3]]
+    async with Run(api) as run:
+        run.loop.adopt(generation())
+        await asyncio.sleep(3600)
+        looks = [at for at, key in api.looks if key == KEYS[3]]
+        assert run.count(Condition.MISSING) == 1
+        assert len(looks) in range(5, 8)
+        assert KEYS[3] not in {key for _, key in api.posts}
+        assert run.loop.settled()
+
+
+async def test_failing_reads_back_off_and_are_settled_only_when_they_end() -> None:
+    api = ScriptedApi()
+    failing = Failed("500 Internal Server Error", 500)
+    api.on_snapshot = lambda key: failing if key == KEYS[0] and VirtualClock().now() < 300 else None
+    async with Run(api) as run:
+        run.loop.adopt(generation())
+        await asyncio.sleep(20)
+        assert run.count(Condition.FAILING) == 1
+        assert not run.loop.settled()
+        await asyncio.sleep(900)
+        assert run.count(Condition.IN_SYNC) == len(KEYS)
+
+
+async def test_a_stop_in_mid_flight_ends_in_time_and_leaves_open_intents() -> None:
+    api = ScriptedApi()
+    run = Run(api)
+    async with run:
+        run.loop.adopt(generation())
+        await asyncio.sleep(0.5)
+        api.seconds = 60.0
+        run.loop.adopt(generation("again"))
+        await asyncio.sleep(61)  # the snapshots have ended, the updates are under way
+        begun = asyncio.get_running_loop().time()
+        assert run.loop.status().in_flight["write"] == 8
+        posted = len(api.posts)
+    assert asyncio.get_running_loop().time() - begun <= 20.1
+    assert len(api.posts) == posted
+    (stopped,) = run.kinds("stopped")
+    assert stopped.fields["open_intents"] == 8 == len(run.journal.open)
+
+
+async def test_a_snapshot_that_is_too_old_when_the_intent_is_recorded_is_not_written_on() -> None:
+    api = ScriptedApi()
+    run = Run(api)
+    slow = run.journal.intent
+
+    async def intent(*arguments: Any) -> int:  # noqa: ANN401 - as the journal's
+        await asyncio.sleep(3 if len(run.kinds("update_finished")) < 8 else 0)
+        return await slow(*arguments)
+
+    run.journal.intent = intent  # type: ignore[method-assign,assignment]  # a disk that is slow at first
+    async with run:
+        run.loop.adopt(generation())
+        await asyncio.sleep(60)
+        held_back = [event for event in run.kinds("update_finished") if event.fields["outcome"] == "not_sent"]
+        assert len(held_back) >= 8
+        assert "older than" in str(held_back[0].fields["reason"])
+        assert len(api.posts) == len(KEYS)
+        assert run.count(Condition.IN_SYNC) == len(KEYS)
+        assert not run.journal.open
+
+
+async def test_a_request_that_outlives_its_deadline_by_far_is_a_stall_and_an_outage_is_none() -> None:
+    api = ScriptedApi()
+    api.bulk_error = BulkUnavailable("refused", supported=True)
+    api.on_snapshot = lambda _: Failed("refused")
+    async with Run(api) as run:
+        run.loop.adopt(generation())
+        await asyncio.sleep(600)
+        assert run.loop.status().stalled is None
+        api.seconds = 100.0
+        said = []
+        for _ in range(35):
+            await asyncio.sleep(10)
+            said.append(str(run.loop.status().stalled))
+        assert any("outlived its deadline" in each for each in said)
+        api.seconds = 0.01
+        await asyncio.sleep(100)

@@ -1,0 +1,219 @@
+"""Pauses on virtual time: nothing is sent, everything is still looked at, and it goes on by itself."""
+
+import asyncio
+
+import pytest
+
+from allocsync.model.api_answers import OutcomeUnknown
+from allocsync.model.condition import Condition
+from allocsync.model.desired_state import Generation
+from allocsync.model.ids import NotFound
+from allocsync.planning.change_limit import Limit
+from allocsync.reconcile.pause_control import MOST_SECONDS, Begun, Lifted
+from tests.support.scripted_api import KEYS, Run, ScriptedApi, generation
+
+pytestmark = pytest.mark.looptime
+ONE = KEYS[7]
+
+
+def drift(api: ScriptedApi, *keys: str) -> None:
+    for key in keys:
+        api.truth[key] = {**api.truth[key], "region": "drift"}
+
+
+def pause(run: Run, name: str | None, seconds: float, reason: str = "maintenance") -> Begun:
+    begun = run.loop.pauses.begin(name, seconds=seconds, reason=reason, owner="mark@here")
+    assert isinstance(begun, Begun)
+    return begun
+
+
+def lift(run: Run, name: str | None) -> Lifted:
+    lifted = run.loop.pauses.lift(name, by="mark@here")
+    assert isinstance(lifted, Lifted)
+    return lifted
+
+
+async def test_pause_while_settling_reads_back_sends_nothing_and_looks_first_when_it_ends() -> None:
+    api = ScriptedApi(bulk=False)
+    api.on_update = lambda key, _body: (
+        OutcomeUnknown("504", 504) if key == ONE and len(api.posts) == 1 else None
+    )
+    async with Run(api) as run:
+        run.loop.adopt(generation(keys=(ONE,)))
+        await asyncio.sleep(5)
+        assert run.count(Condition.UNKNOWN) == 1
+        pause(run, ONE, 120)
+        looks, begun = len(api.looks), asyncio.get_running_loop().time()
+        assert run.count(Condition.UNKNOWN) == 1, "what is open comes first"
+        await asyncio.sleep(60)
+        assert len(api.looks) > looks, "the read-back happens"
+        (settled,) = run.kinds("update_settled")
+        assert settled.fields["outcome"] == "not_applied"
+        assert len(api.posts) == 1, "and nothing is sent again"
+        assert run.count(Condition.SUSPENDED) == 1
+        await asyncio.sleep(58)
+        assert len(api.posts) == 1
+        before = len(api.looks)
+        await asyncio.sleep(5)
+        assert len(api.posts) == 2, "it goes on by itself"
+        looked = api.looks[before][0]
+        assert begun + 120 <= looked < api.posts[1][0], "after a fresh look"
+        await asyncio.sleep(5)
+        assert run.count(Condition.IN_SYNC) == 1
+
+
+@pytest.mark.parametrize("bulk", [True, False])
+async def test_all_is_the_kill_switch_and_looks_go_on(*, bulk: bool) -> None:
+    api = ScriptedApi(bulk=bulk)
+    async with Run(api) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(5)
+        begun = pause(run, None, 3600)
+        assert run.count(Condition.SUSPENDED) == len(KEYS)
+        drift(api, *KEYS)
+        run.loop.adopt(generation("wanted"))
+        before = len(api.looks)
+        await asyncio.sleep(1800)
+        assert not api.posts
+        assert len(api.looks) - before >= len(KEYS), "they were looked at"
+        assert run.count(Condition.SUSPENDED) == len(KEYS)
+        (reason,) = {row.reason for row in run.loop.allocations()}
+        assert reason == f"paused until {begun.pause.ends} by mark@here: maintenance"
+        assert run.loop.status().pauses == {"all": (1, begun.pause.ends_at), "one": (0, 0.0)}
+        lifted = lift(run, None)
+        assert lifted.there
+        await asyncio.sleep(5)
+        assert len(api.posts) == len(KEYS)
+        assert run.loop.status().pauses == {"all": (0, 0.0), "one": (0, 0.0)}
+        assert not lift(run, None).there
+
+
+async def test_a_pause_of_one_stops_that_one_alone() -> None:
+    api = ScriptedApi()
+    async with Run(api) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(5)
+        pause(run, ONE, 600)
+        drift(api, ONE, KEYS[8])
+        await asyncio.sleep(180)
+        assert {key for _, key in api.posts} == {KEYS[8]}
+        assert run.count(Condition.SUSPENDED) == 1
+        await asyncio.sleep(600)
+        assert {key for _, key in api.posts} == {KEYS[8], ONE}
+        assert [event.kind for event in run.told if event.kind.startswith("pause_")] == [
+            *("pause_begun", "pause_ended"),
+        ]
+
+
+async def test_a_pause_outlives_restarts_and_ends_when_it_would_have() -> None:
+    api = ScriptedApi()
+    async with Run(api) as first:
+        first.loop.adopt(generation("live"))
+        await asyncio.sleep(5)
+        pause(first, None, 1000)
+        pause(first, ONE, 2000)
+    drift(api, *KEYS)
+    async with Run(api, before=first) as second:
+        second.loop.adopt(generation("live"))
+        await asyncio.sleep(500)
+        assert api.looks
+        assert not api.posts
+    async with Run(api, before=second) as third:
+        third.loop.adopt(generation("live"))
+        await asyncio.sleep(480)
+        assert not api.posts
+        await asyncio.sleep(120)
+        assert {key for _, key in api.posts} == {*KEYS} - {ONE}
+        await asyncio.sleep(1000)
+        assert {key for _, key in api.posts} == {*KEYS}
+    async with Run(api, before=third) as last:
+        last.loop.adopt(generation("live"))
+        assert last.count(Condition.SUSPENDED) == 0
+    assert not [name for name in last.journal.memories if name.startswith("pause/")]
+
+
+async def test_what_is_declared_later_is_paused_with_all() -> None:
+    api = ScriptedApi()
+    async with Run(api) as run:
+        run.loop.adopt(generation("live", KEYS[:5]))
+        await asyncio.sleep(5)
+        pause(run, None, 600)
+        run.loop.adopt(generation("wanted"))
+        await asyncio.sleep(300)
+        assert not api.posts
+        assert run.count(Condition.SUSPENDED) == len(KEYS)
+
+
+async def test_one_that_is_set_between_the_intent_and_the_request_stops_it() -> None:
+    api = ScriptedApi()
+    async with Run(api) as run:
+        slow = run.journal.intent
+
+        async def intent(allocation: object, record: object) -> int:
+            sequence = await slow(allocation, record)  # type: ignore[arg-type]  # passed on
+            pause(run, None, 600)
+            return sequence
+
+        run.journal.intent = intent  # type: ignore[method-assign]  # the disk is slow
+        run.loop.adopt(generation(keys=(ONE,)))
+        await asyncio.sleep(300)
+        assert run.kinds("update_intended"), "it was about to leave"
+        assert not api.posts
+        assert [outcome for _, outcome in run.journal.outcomes] == ["not_sent"]
+        assert run.count(Condition.SUSPENDED) == 1
+
+
+async def test_lifting_one_kind_leaves_the_other() -> None:
+    api = ScriptedApi()
+    async with Run(api) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(5)
+        pause(run, None, 600)
+        pause(run, ONE, 3000, "it is being moved")
+        drift(api, *KEYS)
+        lifted = lift(run, ONE)
+        assert lifted.everything is not None
+        await asyncio.sleep(120)
+        assert not api.posts
+        pause(run, ONE, 3000, "it is being moved")
+        assert lift(run, None).others == 1
+        await asyncio.sleep(120)
+        assert {key for _, key in api.posts} == {*KEYS} - {ONE}
+        (row,) = [row for row in run.loop.allocations() if row.condition is Condition.SUSPENDED]
+        assert row.reason.endswith("by mark@here: it is being moved")
+
+
+async def test_a_pause_has_an_end_whatever_is_asked_and_names_what_is_there() -> None:
+    async with Run(ScriptedApi()) as run:
+        run.loop.adopt(generation("live"))
+        begun = pause(run, None, 1e12)
+        assert begun.pause.until <= asyncio.get_running_loop().time() + MOST_SECONDS
+        assert isinstance(run.loop.pauses.begin("nobody", seconds=9, reason="r", owner="o"), NotFound)
+        assert isinstance(run.loop.pauses.lift("nobody", by="o"), NotFound)
+
+
+async def test_what_was_paused_does_not_count_as_settled_for_the_rail() -> None:
+    api = ScriptedApi()
+    async with Run(api, rail=Limit()) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(5)
+        pause(run, None, 20_000)
+        for step in (10, 20):
+            edited = {**generation("live").allocations, **generation("b", KEYS[:step]).allocations}
+            run.loop.adopt(Generation(f"edit {step}", edited))
+            await asyncio.sleep(7000)
+        assert run.loop.status().held_reason, "nothing of the first edit was ever sent"
+        assert not api.posts
+
+
+async def test_a_pause_of_what_is_not_declared_any_more_can_be_lifted() -> None:
+    async with Run(ScriptedApi()) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(5)
+        pause(run, ONE, 3600)
+        run.loop.adopt(generation("live", keys=tuple(key for key in KEYS if key != ONE)))
+        await asyncio.sleep(5)
+        assert run.loop.pauses.ends()["one"][0] == 1
+        assert isinstance(run.loop.pauses.begin(ONE, seconds=1, reason="", owner=""), NotFound)
+        assert lift(run, ONE).there
+        assert run.loop.pauses.ends()["one"][0] == 0

@@ -1,0 +1,239 @@
+"""The pass over everything beside what else goes on: edits in mid-answer, and who keeps their time."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from allocsync.errors import BulkUnavailable
+from allocsync.model.api_answers import Failed, OutcomeUnknown
+from allocsync.model.cloud import Cloud
+from allocsync.model.condition import Condition
+from allocsync.model.desired_state import Desired, Generation, Mode
+from allocsync.model.ids import AllocationId
+from allocsync.model.intent_record import OpenIntent
+from allocsync.reconcile import checkpoint_allocation
+from allocsync.reconcile.resync import BulkPolicy, Resync
+from tests.support.failing_api import now
+from tests.support.scripted_allocation import DIFFERENT, ID, RULES, Told, new_lane
+from tests.support.scripted_api import KEYS, Run, ScriptedApi, VirtualClock, generation
+
+pytestmark = pytest.mark.looptime
+
+
+async def test_edits_in_the_middle_of_bulk_answers_are_no_distrust_of_them() -> None:
+    api = ScriptedApi()
+
+    def edit_before_the_last_row(row: Cloud) -> Cloud:
+        if row["id"] == KEYS[-1] and now() < 500:
+            run.loop.adopt(generation(f"edit{api.lists}"))
+        return row
+
+    api.on_list = edit_before_the_last_row
+    async with Run(api) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(600)
+        assert len(run.kinds("generation_adopted")) >= 8, "every answer had an edit in it"
+        assert not run.kinds("bulk_unavailable")
+        assert api.lists >= 9
+        assert run.count(Condition.IN_SYNC) == len(KEYS)
+
+
+async def test_whoever_asks_for_a_look_at_everything_hurries_neither_a_backoff_nor_a_settle_time() -> None:
+    failing, unknown = KEYS[0], KEYS[1]
+    api = ScriptedApi()
+    api.on_snapshot = lambda key: Failed("500", 500) if key == failing else None
+    api.on_update = lambda key, _: OutcomeUnknown("504", 504) if key == unknown else None
+    async with Run(api, bulk=BulkPolicy.OFF, backoff=lambda _failures, _after: 100.0) as run:
+        run.loop.adopt(generation())
+        await asyncio.sleep(5)
+        before = [key for _, key in api.looks]
+        assert before.count(failing) == run.count(Condition.UNKNOWN) == 1
+        run.loop.sync()
+        await asyncio.sleep(4)
+        asked = [key for _, key in api.looks[len(before) :]]
+        assert sorted(asked) == sorted({*KEYS} - {failing, unknown})
+
+
+async def test_a_bulk_read_that_keeps_failing_is_tried_every_resync_and_drift_is_found_soon_after() -> None:
+    api = ScriptedApi()
+    api.bulk_error = BulkUnavailable("504", supported=True)
+    async with Run(api, backoff=lambda failures, _: min(2.0**failures, 300.0)) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(3600)
+        assert 50 <= api.lists <= 75
+        api.bulk_error = None
+        api.truth[KEYS[9]] = {**api.truth[KEYS[9]], "region": "drift"}
+        await asyncio.sleep(70)
+        assert api.truth[KEYS[9]]["region"] == "live"
+
+
+async def test_asking_in_a_pass_that_fails_asks_for_one_more_pass_and_not_for_two() -> None:
+    api = ScriptedApi()
+    async with Run(api) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(5)
+        api.seconds, api.bulk_error = 1.0, BulkUnavailable("504", supported=True)
+        run.loop.sync()
+        await asyncio.sleep(0.5)
+        run.loop.sync()
+        await asyncio.sleep(1)
+        assert run.kinds("bulk_unavailable"), "the pass failed"
+        before, api.bulk_error = api.lists, None
+        await asyncio.sleep(30)
+        assert api.lists == before + 1
+
+
+@pytest.mark.parametrize("shown", [True, False])
+async def test_a_check_that_failed_is_no_agreement_even_where_that_is_forgiven(*, shown: bool) -> None:
+    told = Told()
+    told.look(DIFFERENT)
+    resync = Resync(
+        api=ScriptedApi(keys=()),
+        clock=VirtualClock(),
+        tell=lambda *_, **__: None,
+        rules=RULES,
+        backoff=lambda _failures, _after: 1.0,
+        policy=BulkPolicy.AUTO,
+        show=lambda _: None,
+    )
+    assert told.lane.desired is not None
+    resync._checks[ID] = told.lane.desired  # noqa: SLF001 - what a pass would have left
+    told.lane.changes = ()
+    resync.looked(told.lane, shown=shown)
+    assert (resync._agreed, ID in resync._checks) == (shown, not shown)  # noqa: SLF001
+
+
+MANY = tuple(AllocationId(f"{number:05}") for number in range(1200))
+
+
+@pytest.mark.parametrize("put_back", [True, False])
+async def test_what_is_declared_in_the_middle_of_the_first_pass_is_in_a_second_one_at_once(
+    *, put_back: bool
+) -> None:
+    api = ScriptedApi(keys=MANY)
+    whole, less = generation("live", MANY), generation("live", MANY[600:])
+    adopted: list[float] = []
+
+    def edit(row: Cloud) -> Cloud:
+        if row["id"] == MANY[900] and not adopted:
+            adopted.append(now())
+            run.loop.adopt(less)
+            run.loop.adopt(whole)
+        return row
+
+    api.on_list = edit
+    async with Run(api, bulk=BulkPolicy.ON) as run:
+        run.loop.adopt(whole if put_back else less)
+        await asyncio.sleep(1)
+        assert adopted
+        assert run.count(Condition.IN_SYNC) == len(MANY)
+        assert api.lists == 2
+        assert not api.looks, "not one GET each"
+
+
+async def test_asking_while_a_pass_that_failed_has_all_looked_at_asks_for_one_more_pass() -> None:
+    api = ScriptedApi(keys=MANY)
+    asked: list[float] = []
+
+    def backoff(failures: int, _after: float | None) -> float:
+        if failures == 3:
+            asked.append(now())
+            api.bulk_error = None
+            asyncio.get_running_loop().call_soon(run.loop.sync)
+        return 1.0
+
+    api.bulk_error = BulkUnavailable("504", supported=True)
+    async with Run(api, backoff=backoff) as run:
+        run.loop.adopt(generation("live", MANY))
+        await asyncio.sleep(40)
+        assert asked
+        assert api.lists == 4
+
+
+async def test_nor_does_it_hurry_what_an_earlier_process_left_open() -> None:
+    lane = new_lane()
+    checkpoint_allocation.resume(lane, OpenIntent(7, ID, 0.0, Told().update(DIFFERENT).record("g")), now())
+    resync = Resync(
+        api=ScriptedApi(),
+        clock=VirtualClock(),
+        tell=lambda *_, **__: None,
+        rules=RULES,
+        backoff=lambda _failures, _after: 1.0,
+        policy=BulkPolicy.OFF,
+        show=lambda _: None,
+    )
+    resync.hurry({ID: lane}, lambda _: None)
+    assert lane.turn().at == now() + RULES.settle_seconds
+
+
+async def test_in_an_outage_nothing_is_called_in_sync_for_longer_than_three_resyncs() -> None:
+    api = ScriptedApi(bulk=False)
+    async with Run(api) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(60)
+        assert run.count(Condition.IN_SYNC) == len(KEYS)
+        api.on_snapshot = lambda _: Failed("refused")
+        await asyncio.sleep(5 * run.loop._rules.resync_each_seconds)  # noqa: SLF001 - as it has it
+        assert run.loop.status().breakers_open["read"]
+        assert run.count(Condition.IN_SYNC) == 0
+        rows = Counter(row.condition for row in run.loop.allocations())
+        assert rows == Counter(
+            {name: number for name, number in run.loop.status().conditions.items() if number}
+        )
+
+
+async def test_one_that_is_missing_is_not_looked_at_more_often_because_bulk_reads_fail() -> None:
+    api = ScriptedApi()
+    del api.truth[KEYS[0]]
+    async with Run(api) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(600)
+        api.bulk_error = BulkUnavailable("504", supported=True)
+        before = len([key for _, key in api.looks if key == KEYS[0]])
+        await asyncio.sleep(3600)
+        assert len(run.kinds("bulk_unavailable")) > 30
+        assert len([key for _, key in api.looks if key == KEYS[0]]) - before < 20
+
+
+@pytest.mark.parametrize("bulk", [BulkPolicy.OFF, BulkPolicy.AUTO])
+async def test_everything_counts_as_looked_at_where_only_what_is_suspended_is_not(bulk: BulkPolicy) -> None:
+    api = ScriptedApi()
+    api.bulk_error = BulkUnavailable("503", supported=True)
+    wanted = {
+        **generation("live").allocations,
+        KEYS[0]: Desired(KEYS[0], (("region", "live"),), Mode.SUSPEND),
+    }
+    async with Run(api, bulk=bulk) as run:
+        run.loop.adopt(Generation("one is suspended", wanted))
+        await asyncio.sleep(2000)
+        looked_at = run.loop.status().last_full_look
+        assert looked_at is not None
+        longest = 2.2 * run.loop._rules.resync_each_seconds  # noqa: SLF001 - as it has it
+        assert 1e9 + now() - longest <= looked_at <= 1e9 + now()
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        pytest.param(BulkUnavailable("404 Route not found", supported=False), id="there is none any more"),
+        pytest.param(BulkUnavailable("503", supported=True, retry_after_seconds=300.0), id="much later"),
+    ],
+)
+async def test_who_asks_for_a_look_in_a_bulk_read_that_is_not_tried_again_soon_has_each_looked_at(
+    failure: BulkUnavailable,
+) -> None:
+    api = ScriptedApi()
+    async with Run(api) as run:
+        run.loop.adopt(generation("live"))
+        await asyncio.sleep(20)
+        assert run.count(Condition.IN_SYNC) == len(KEYS)
+        api.seconds, api.bulk_error = 2.0, failure
+        async with asyncio.timeout(100):
+            while api.lists < 2:
+                await asyncio.sleep(0.1)
+        looked = len(api.looks)
+        run.loop.sync()
+        await asyncio.sleep(30)
+        assert len(run.kinds("bulk_unavailable")) == 1
+        assert {key for _, key in api.looks[looked:]} == set(KEYS)

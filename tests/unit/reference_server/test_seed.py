@@ -1,0 +1,96 @@
+"""Seed files: what YAML and JSON become, what is refused, what is only told."""
+
+from pathlib import Path
+
+import pytest
+
+from allocsync.api import json_codec
+from allocsync.errors import AllocsyncError
+from allocsync.model.cloud import Cloud, Json, NumberLiteral
+from allocsync.reference_server.clouds import get
+from allocsync.reference_server.sample import sample_clouds, sample_seed
+from allocsync.reference_server.seed import doubts_about, read_seed
+from tests.integration.reference_server.conftest import CLOUDS
+
+
+def seed_file(tmp_path: Path, text: str | bytes) -> Path:
+    path = tmp_path / "seed"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def one(tmp_path: Path, fields: str) -> Cloud:
+    (cloud,) = read_seed(seed_file(tmp_path, f"iterable:\n- id: a\n  {fields}\n"))
+    return cloud
+
+
+def test_a_saved_answer_is_a_seed_to_the_letter(tmp_path: Path) -> None:
+    assert read_seed(seed_file(tmp_path, json_codec.dumps(sample_seed(5, 1)))) == sample_clouds(5, 1)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("1.10", NumberLiteral("1.10")),
+        ("-0", NumberLiteral("-0")),
+        ("0x1F", NumberLiteral("31")),
+        ("1_000", NumberLiteral("1000")),
+        ("+1", NumberLiteral("1")),
+        ("1e400", "1e400"),  # YAML 1.1 sees no number without a dot
+        ("'1'", "1"),
+        ("2026-01-02", "2026-01-02"),
+        ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05Z"),
+        ("True", True),
+        ("no", "no"),
+        ("~", None),
+    ],
+)
+def test_a_yaml_scalar_is_what_json_would_have(tmp_path: Path, written: str, read: Json) -> None:
+    assert one(tmp_path, f"x: {written}")["x"] == read
+
+
+def test_what_the_api_calls_a_text_is_one_where_yaml_sees_a_number(tmp_path: Path) -> None:
+    cloud = one(tmp_path, "version: 1.10\n  project: 0123\n  urls: {id: {url: 5}, extra: 5}")
+    assert (cloud["version"], cloud["project"]) == ("1.10", "0123")
+    assert (get(cloud, "urls.id.url"), get(cloud, "urls.extra")) == ("5", NumberLiteral("5"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[1]", "not the shape"),
+        ("", "not the shape"),
+        ('{"iterable": {}}', "not the shape"),
+        ('{"iterable": [1]}', "entry 1 of iterable has no id"),
+        ('{"iterable": [{"id": "a"}, {"id": 5}]}', "entry 2 of iterable has no id"),
+        ('{"iterable": [{"id": "a"}, {"id": "a"}]}', "entry 2 of iterable has the id 'a' of an earlier one"),
+        ("iterable: [{id: a, x: .inf}]", ".inf is no number that JSON has"),
+        ("iterable: [{id: a, 5: x}]", "could say"),
+        ("iterable: [{id: a, x: !!binary aGk=}]", "could say"),
+        ("iterable: &loop [{id: a, x: *loop}]", "could say"),
+        ("iterable: [{id: a, x: !!python/object:os.system {}}]", "could say"),
+        ("iterable: [", "neither JSON nor YAML"),
+        (b"\xff\xfe\x00", "neither JSON nor YAML"),
+        ("[" * 5_000, "neither JSON nor YAML"),
+    ],
+)
+def test_what_is_no_seed_is_refused_in_one_line(tmp_path: Path, text: str | bytes, said: str) -> None:
+    path = seed_file(tmp_path, text)
+    with pytest.raises(AllocsyncError) as caught:
+        read_seed(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(AllocsyncError, match="Is a directory"):
+        read_seed(tmp_path)
+
+
+def test_what_is_no_allocation_cloud_is_told_and_kept() -> None:
+    odd: Cloud = {**CLOUDS[0], "user": NumberLiteral("1"), "status": {}}
+    assert list(doubts_about(CLOUDS)) == []
+    (doubt,) = doubts_about([*CLOUDS[1:], odd])
+    assert repr(odd["id"]) in doubt
+    assert "user must be a text; status.cloud must be one of PENDING" in doubt

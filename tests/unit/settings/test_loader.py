@@ -1,0 +1,265 @@
+"""The settings: which place wins, and what is said of a value that is wrong."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from allocsync.errors import SettingsError
+from allocsync.model.desired_state import Mode
+from allocsync.settings.loader import load_settings
+from allocsync.settings.model import Settings, is_secret
+from allocsync.settings.validators import parse_listen
+
+Load: TypeAlias = Callable[..., Settings]
+Problems: TypeAlias = Callable[..., list[str]]
+NOWHERE = Path("/nonexistent/secrets")
+
+
+def test_without_anything_the_documented_defaults_hold(load: Load) -> None:
+    settings = load()
+
+    assert settings.api_url == "http://localhost:1000"
+    assert settings.desired == Path("/etc/allocsync/allocations")
+    assert settings.listen == "127.0.0.1:9847"
+    assert settings.mode is Mode.ENFORCE
+    assert settings.resync_seconds is None
+    assert settings.concurrency_max is None
+    assert settings.bulk == "auto"
+    assert settings.settle_seconds == 10
+    assert (settings.log_format, settings.log_level) == ("auto", "info")
+    assert settings.api_token is None
+    assert settings.application_id is None
+
+
+def test_a_settings_object_reads_nothing_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("mode", "suspend")
+    monkeypatch.setenv("ALLOCSYNC_MODE", "suspend")
+
+    assert Settings().mode is Mode.ENFORCE
+
+
+def test_each_place_wins_over_the_ones_below_it(load: Load, tmp_path: Path) -> None:
+    # One rung at a time is taken away from the top.
+    flags, env = {"api_url": "http://flag"}, {"ALLOCSYNC_API_URL": "http://env"}
+    secret, file = {"allocsync_api_url": "http://secret\n"}, "api_url: http://file"
+
+    assert load(flags=flags, env=env, secret_files=secret, file=file).api_url == "http://flag"
+    assert load(env=env, file=file).api_url == "http://env"
+    assert load(file=file).api_url == "http://secret"
+    (tmp_path / "run-secrets" / "allocsync_api_url").unlink()
+    assert load(file=file).api_url == "http://file"
+    assert load().api_url == "http://localhost:1000"
+
+
+def test_the_credentials_of_systemd_come_before_run_secrets(load: Load, tmp_path: Path) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "allocsync_api_token").write_text("from-systemd\n")
+
+    settings = load(
+        secret_files={"allocsync_api_token": "from-run", "allocsync_application_id": "app"},
+        env={"CREDENTIALS_DIRECTORY": str(credentials)},
+    )
+
+    assert settings.api_token is not None
+    assert settings.api_token.get_secret_value() == "from-systemd"
+    assert settings.application_id is not None
+    assert settings.application_id.get_secret_value() == "app"
+
+
+def test_a_value_that_is_overruled_need_not_be_right(load: Load) -> None:
+    assert load(flags={"mode": "observe"}, env={"ALLOCSYNC_MODE": "nonsense"}).mode is Mode.OBSERVE
+
+
+def test_an_empty_variable_counts_as_not_set(load: Load) -> None:
+    assert load(env={"ALLOCSYNC_MODE": "", "ALLOCSYNC_API_TOKEN": "", "ALLOCSYNC_CONFIG": ""}) == Settings()
+
+
+def test_variables_that_kubernetes_makes_for_a_service_are_let_be(load: Load) -> None:
+    assert load(env={"ALLOCSYNC_PORT": "tcp://10.0.0.1:9847", "ALLOCSYNC_SERVICE_HOST": "x"}) == Settings()
+
+
+def test_the_sentence_of_the_documentation(problems: Problems) -> None:
+    (line,) = problems(env={"ALLOCSYNC_RESYNC_SECONDS": "1min"})
+
+    assert line.startswith("ALLOCSYNC_RESYNC_SECONDS=1min is not a number of seconds")
+    assert line.endswith("(from the environment). Try 60.")
+
+
+def test_every_mistake_is_said_at_once(problems: Problems) -> None:
+    lines = problems(
+        flags={"mode": "enforced"},
+        env={"ALLOCSYNC_RESYNC_SECONDS": "1min", "ALLOCSYNC_DESIRED": "/nowhere/at/all"},
+        secret_files={"allocsync_api_token": "two words"},
+        file="bulk: sometimes\nregoin: eu\n",
+        existing=("desired",),
+    )
+
+    starts = [
+        "ALLOCSYNC_MODE=enforced is",
+        "ALLOCSYNC_RESYNC_SECONDS=1min is",
+        "ALLOCSYNC_BULK=sometimes is",
+        "ALLOCSYNC_API_TOKEN is not",
+        "ALLOCSYNC_DESIRED=/nowhere/at/all: no such file",
+    ]
+    assert sum("'regoin' is not a setting" in line for line in lines) == 1
+    assert all(any(line.startswith(start) for line in lines) for start in starts)
+    assert len(lines) == len(starts) + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("api_url", "ftp://host"),
+        ("api_url", "localhost:1000"),
+        ("api_url", "http://"),
+        ("api_url", "http://[::1"),
+        ("api_url", "http://host:70000"),
+        ("api_url", "http://host/?query"),
+        ("api_url", "http://host/#fragment"),
+        ("api_url", "http://ho st"),
+        ("desired", ""),
+        ("desired", "a\0b"),
+        ("listen", "9847"),
+        ("listen", ":9847"),
+        ("listen", "127.0.0.1:65536"),
+        ("listen", "127.0.0.1:-1"),
+        ("listen", "::1:9847"),
+        ("listen", "127.0.0.1:٣"),
+        ("mode", "Enforce"),
+        ("resync_seconds", "0"),
+        ("resync_seconds", "-1"),
+        ("resync_seconds", "inf"),
+        ("resync_seconds", "nan"),
+        ("concurrency_max", "0"),
+        ("concurrency_max", "2.5"),
+        ("bulk", "yes"),
+        ("settle_seconds", "4.9"),
+        ("settle_seconds", "181"),
+        ("log_format", "xml"),
+        ("log_level", "loud"),
+    ],
+)
+def test_a_wrong_value_names_setting_value_source_and_a_way_out(
+    problems: Problems, name: str, value: str
+) -> None:
+    (line,) = problems(flags={name: value})
+
+    assert line.startswith(f"ALLOCSYNC_{name.upper()}=")
+    assert f"(from the flag --{name.replace('_', '-')}). Try " in line
+    hint = line.rpartition("Try ")[2].removesuffix(".")
+    load_settings(None, {name: hint}, {}, secrets_directory=NOWHERE)  # the hint itself would do
+
+
+def test_a_near_miss_is_answered_with_what_was_meant(problems: Problems) -> None:
+    assert problems(flags={"mode": "suspended"})[0].endswith("Try suspend.")
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:9847", "0.0.0.0:1", "localhost:65535"])
+def test_addresses_that_can_be_listened_on(load: Load, listen: str) -> None:
+    assert load(flags={"listen": listen}).listen == listen
+
+
+def test_a_trailing_slash_of_the_url_is_dropped(load: Load) -> None:
+    assert (
+        load(flags={"api_url": "https://api.example:8443/base/"}).api_url == "https://api.example:8443/base"
+    )
+
+
+def test_a_secret_is_in_no_error_and_no_repr(problems: Problems, load: Load) -> None:
+    wrong = "hunter2 hunter2"
+    lines = problems(
+        env={"ALLOCSYNC_API_TOKEN": wrong},
+        secret_files={"allocsync_application_id": wrong},
+        flags={"api_url": "http://me:hunter2@host"},
+    )
+
+    assert len(lines) == 3
+    assert "hunter2" not in "\n".join(lines)
+    assert "hunter3" not in repr(
+        load(env={"ALLOCSYNC_API_TOKEN": "hunter3"}, secret_files={"allocsync_application_id": "x"})
+    )
+
+
+def test_only_the_secrets_are_secrets() -> None:
+    assert [name for name in Settings.model_fields if is_secret(name)] == [
+        "listen_token",
+        "api_token",
+        "application_id",
+    ]
+
+
+def test_a_secret_that_cannot_be_read_is_an_error(problems: Problems, tmp_path: Path) -> None:
+    (tmp_path / "run-secrets" / "allocsync_api_token").mkdir()
+
+    (line,) = problems()
+    assert line.startswith("ALLOCSYNC_API_TOKEN: cannot read ")
+    assert line.endswith("allocsync_api_token: is a directory")
+
+
+def test_an_absent_default_says_that_it_is_the_default(tmp_path: Path) -> None:
+    if Settings().desired.exists():
+        pytest.skip("this machine has the default path")
+    with pytest.raises(SettingsError, match=r"no such file or directory \(the default\)\. Create it, or see"):
+        load_settings(None, {}, {}, existing=("desired",), secrets_directory=tmp_path)
+
+
+@given(st.sampled_from(sorted(Settings.model_fields)), st.text(min_size=1))
+def test_whatever_is_given_is_taken_or_is_one_line(name: str, value: str) -> None:
+    try:
+        load_settings(None, {name: value}, {}, secrets_directory=NOWHERE)
+    except SettingsError as error:
+        line = str(error)
+        assert line.splitlines() == [line]
+        assert line.isprintable()
+        line.encode()
+
+
+@given(st.text())
+def test_listen_is_split_or_refused(text: str) -> None:
+    try:
+        host, port = parse_listen(text)
+    except ValueError:
+        return
+    assert host
+    assert 0 <= port <= 65535
+
+
+@given(st.ip_addresses(), st.integers(0, 65535))
+def test_listen_takes_every_address_and_port(address: object, port: int) -> None:
+    host = f"[{address}]" if ":" in str(address) else str(address)
+
+    assert parse_listen(f"{host}:{port}") == (str(address), port)
+
+
+def test_a_path_that_cannot_be_asked_for_is_a_mistake_and_no_crash(problems: Problems) -> None:
+    (problem,) = problems(env={"ALLOCSYNC_DESIRED": "/x" + "y" * 300}, existing=("desired",))
+    assert ": file name too long (" in problem
+    assert "Let this user reach it" in problem
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://h/?token=SECRET", "http://h/…"),
+        ("http://h/#SECRET", "http://h/…"),
+        ("h?token=SECRET", "h…"),
+        ("http://u:SECRET@h/?a=b", "…@h/…"),
+        ("http://u:SECRET@h/?a=SECRET@b", "…"),
+        ("http://u:SEC#RET@h/", "…"),
+        ("http://u:SEC?RET@h/", "…"),
+    ],
+)
+def test_what_may_be_a_secret_in_a_url_is_not_shown(problems: Problems, url: str, shown: str) -> None:
+    (problem,) = problems(env={"ALLOCSYNC_API_URL": url})
+    assert problem.startswith(f"ALLOCSYNC_API_URL={shown} is not ")
+    assert "SEC" not in problem
+
+
+def test_what_is_no_url_is_shown_whole(problems: Problems) -> None:
+    (problem,) = problems(env={"ALLOCSYNC_RESYNC_SECONDS": "60 # a minute"})
+    assert problem.startswith("ALLOCSYNC_RESYNC_SECONDS=60 # a minute is not ")

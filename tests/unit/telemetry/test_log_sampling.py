@@ -1,0 +1,234 @@
+"""What the log says when many allocations meet the same: an outage is a page, and nothing gets lost."""
+
+import asyncio
+import io
+import json
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from allocsync.errors import BulkUnavailable
+from allocsync.model.api_answers import Failed, Rejected, Snapshot, UpdateAnswer
+from allocsync.model.cloud import Cloud
+from allocsync.model.condition import Condition
+from allocsync.reconcile.events import Event
+from allocsync.telemetry.log_events import LogObserver
+from allocsync.telemetry.log_sampling import FIRST, SUM_FIRST_SECONDS, SUM_MOST_SECONDS, Crowds
+from allocsync.telemetry.log_setup import configure
+from tests.support.failing_api import DEAD, TIMEOUT, named, now, real_run
+from tests.support.scripted_api import ScriptedApi, generation
+
+NUMBER = 2_000
+DIES, LIVES = 120.0, 720.0
+MOST_LINES = 50
+
+
+@dataclass
+class Log:
+    """A log at level debug, and what it says from info on."""
+
+    stream: io.StringIO = field(default_factory=io.StringIO)
+
+    def observer(self) -> LogObserver:
+        logger = configure("json", "debug", self.stream, environ={}, wall=now)
+        return LogObserver(logger, wall=now, now=now)
+
+    def rows(self, *events: str) -> list[dict[str, Any]]:
+        found = [json.loads(line) for line in self.stream.getvalue().splitlines()]
+        return [row for row in found if not events or row["event"] in events]
+
+    def loud(self, *events: str) -> list[dict[str, Any]]:
+        return [row for row in self.rows(*events) if row["level"] != "debug"]
+
+    def summed(self) -> Counter[tuple[str, str | None]]:
+        counts: Counter[tuple[str, str | None]] = Counter()
+        for row in self.rows("summed_up"):
+            assert row["lines"] == sum(each["lines"] for each in row["of"])
+            counts.update({(each["event"], each.get("after")): each["lines"] for each in row["of"]})
+        return counts
+
+
+class Dying(ScriptedApi):
+    """An API that is dead for ten minutes, in one of several ways; what is in it drifts when it dies."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(keys=named(NUMBER))
+        self.how = how
+        self.seconds = 0.05
+        self.fired = 0
+        self.on_snapshot = self._look
+        self.on_update = self._post
+        self.post_seconds = lambda _key: 30.0 if self._dead("updates hang") else self.seconds
+
+    def _dead(self, *hows: str) -> bool:
+        return self.how in hows and DIES <= now() < LIVES
+
+    def _look(self, _key: str) -> Snapshot | None:
+        if not self._dead("502", "refused"):
+            return None
+        self.fired += 1
+        return DEAD if self.how == "502" else Failed("no connection", None, unreachable=True)
+
+    def _post(self, _key: str, _body: Cloud) -> UpdateAnswer | None:
+        if not self._dead("updates 504", "updates hang", "updates 401", "502"):
+            return None
+        self.fired += 1
+        return Rejected(401, "401 Unauthorized", terminal=False) if self.how == "updates 401" else TIMEOUT
+
+    async def list(self) -> AsyncIterator[Cloud]:
+        if self._dead("502", "refused"):
+            raise BulkUnavailable("502 Bad Gateway", supported=True)
+        async for row in super().list():
+            yield row
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("how", ["502", "refused", "updates 504", "updates hang", "updates 401"])
+async def test_an_outage_of_two_thousand_is_a_page_of_lines_that_begins_and_ends_with_it(how: str) -> None:
+    log, api = Log(), Dying(how)
+    async with real_run(api, observer=log.observer()) as run:
+        run.loop.adopt(generation("live", named(NUMBER)))
+        await asyncio.sleep(DIES)
+        for key in named(NUMBER):
+            api.truth[key] = {**api.truth[key], "region": "drift"}
+        await asyncio.sleep(LIVES - DIES)
+        (opened,) = run.kinds("breaker_opened")
+        assert api.fired >= 10
+        told = log.loud()
+        assert [row["event"] for row in told[:2]] == ["generation_adopted", "all_in_sync"]
+        assert len(log.loud("breaker_opened")) == 1
+        assert len(told) <= MOST_LINES
+        await asyncio.sleep(120)
+        assert run.count(Condition.IN_SYNC) == NUMBER
+    assert opened.fields["lane"] == ("write" if how.startswith("updates") else "read")
+    rows = log.rows()
+    loud = [row["event"] for row in log.loud()]
+    assert loud.index("breaker_opened") < loud.index("breaker_closed") < loud.index("all_in_sync", 3)
+    if how.startswith("updates"):
+        name = "update_rejected" if how == "updates 401" else "update_outcome_unknown"
+        first = [row for row in rows if row["event"] == name][:FIRST]
+        assert {row["level"] for row in first} == {"warning"}, "the first failures are told one by one"
+    # What was not told is in the sums, to the last one.
+    summed = log.summed()
+    quiet = Counter((row["event"], row.get("after")) for row in rows if row["level"] == "debug")
+    assert {group: quiet[group] for group in summed} == dict(summed)
+    if how == "updates 504":
+        assert summed["update_outcome_unknown", None] > 100
+        failed = sum(outcome == "unknown" for outcome in _outcomes(run.told))
+        assert failed == len(log.rows("update_outcome_unknown")) == api.fired
+
+
+def _outcomes(told: list[Event]) -> list[object]:
+    return [event.fields["outcome"] for event in told if event.kind == "update_finished"]
+
+
+@pytest.mark.looptime
+async def test_where_most_but_not_all_fails_it_is_bounded_without_a_breaker() -> None:
+    log, api, chance, seconds = Log(), ScriptedApi(keys=named(NUMBER), bulk=False), random.Random(5), 400.0
+    api.on_snapshot = lambda _key: DEAD if chance.random() < 0.9 else None
+    async with real_run(api, observer=log.observer()) as run:
+        run.loop.adopt(generation("live", named(NUMBER)))
+        await asyncio.sleep(seconds)
+        assert not run.kinds("breaker_opened")
+    every = [row for row in log.rows("condition_changed") if row["after"] == "Failing"]
+    told = [row for row in every if row["level"] == "warning"]
+    assert len(every) > 10 * FIRST
+    assert FIRST <= len(told) <= FIRST + seconds / 60 + 1
+    assert log.summed()["condition_changed", "Failing"] == len(every) - len(told)
+    assert [row["event"] for row in log.rows()[-2:]] == ["summed_up", "stopped"]
+
+
+def test_what_is_left_out_is_told_without_any_further_event_and_before_the_end() -> None:
+    stream, at = io.StringIO(), 0.0
+    logger = configure("json", "info", stream, environ={}, wall=lambda: 0.0)
+    observer = LogObserver(logger, wall=lambda: 0.0, now=lambda: at)
+
+    def failing(number: int) -> None:
+        for _ in range(number):
+            fields = {"before": "InSync", "after": "Failing", "reason": "\x1b[2J503"}
+            observer(Event("condition_changed", named(1)[0], None, fields))
+
+    failing(FIRST + 3)
+    observer.tend()
+    assert len(stream.getvalue().splitlines()) == FIRST
+    at = SUM_FIRST_SECONDS
+    observer.tend()
+    found = json.loads(stream.getvalue().splitlines()[-1])
+    assert (found["event"], found["level"], found["lines"]) == ("summed_up", "warning", 3)
+    assert found["of"] == [
+        {"event": "condition_changed", "after": "Failing", "lines": 3, "reason": "\x1b[2J503"}
+    ]
+    failing(5)
+    observer(Event("stopped", fields={"open_intents": 0}))
+    events = [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
+    assert events[-2:] == ["summed_up", "stopped"]
+
+
+def test_orders_accepted_updates_and_errors_are_lines_however_many_there_are() -> None:
+    log = io.StringIO()
+    logger = configure("json", "info", log, environ={}, wall=lambda: 0.0)
+    observer = LogObserver(logger, wall=lambda: 0.0, now=lambda: 0.0)
+    for key in named(100):
+        observer(Event("update_finished", key, "r-1", {"outcome": "accepted"}))
+        observer(Event("update_settled", key, "r-1", {"outcome": "stale_overwrite"}))
+        observer(Event("pause_begun", key, None, {"scope": "one"}))
+    assert len(log.getvalue().splitlines()) == 300
+
+
+groups = st.sampled_from([("a", None), ("b", None), ("b", "c")])
+
+
+@given(st.lists(st.tuples(groups, st.floats(0, 100), st.booleans()), max_size=200))
+def test_what_is_not_admitted_is_in_the_sums(lines: list[tuple[tuple[str, str | None], float, bool]]) -> None:
+    crowds, now, admitted = Crowds(), 0.0, Counter[tuple[str, str | None]]()
+    summed = Counter[tuple[str, str | None]]()
+
+    def take() -> None:
+        found = crowds.take(now)
+        for left in found.left if found else ():
+            summed[left.event, left.after] += left.lines
+
+    for group, later, outage in lines:
+        now += later
+        if crowds.due(now):
+            take()
+        admitted[group] += crowds.admits(*group, reason="why", now=now, outage=outage)
+    take()
+    assert admitted + summed == Counter(group for group, _, _ in lines)
+    assert not crowds.due(1e9)
+    for group, number in admitted.items():
+        first = next(index for index, line in enumerate(lines) if line[0] == group)
+        assert number <= FIRST + sum(later for _, later, _ in lines[first + 1 :]) / 60
+
+
+def test_what_comes_once_a_minute_is_always_told_and_in_an_outage_ten_times() -> None:
+    for outage, told in ((False, 100), (True, FIRST)):
+        crowds = Crowds()
+        admits = [
+            crowds.admits("a", None, reason="", now=60.0 * number, outage=outage) for number in range(100)
+        ]
+        assert admits == [number < told for number in range(100)]
+
+
+def test_sums_become_rarer_while_it_goes_on_and_begin_anew_after_a_calm() -> None:
+    crowds = Crowds()
+    times: list[float] = []
+    for second in range(7_200):
+        crowds.admits("a", None, reason="", now=float(second), outage=True)
+        if crowds.due(second):
+            times.append(second)
+            assert crowds.take(second)
+    apart = [round(later - earlier) for earlier, later in pairwise([0.0, *times])]
+    assert apart[:4] == pytest.approx([70, 121, 241, 481], abs=1)
+    assert set(apart[4:]) == {SUM_MOST_SECONDS + 1}
+    assert crowds.take(7_200.0)
+    crowds.admits("a", None, reason="", now=20_000.0, outage=True)
+    assert not crowds.due(20_000.0 + SUM_FIRST_SECONDS - 1)
+    assert crowds.due(20_000.0 + SUM_FIRST_SECONDS)

@@ -1,0 +1,22 @@
+"""What the metrics say of the load on the API, beyond the states that are asked for at the scrape."""
+
+from prometheus_client import CollectorRegistry
+
+from allocsync.reconcile.events import Event
+from allocsync.telemetry.metrics import Metrics
+
+
+def test_openings_and_probes_are_counted_by_lane() -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    metrics(Event("breaker_opened", fields={"lane": "write", "reason": "504 Gateway Timeout"}))
+    metrics(Event("probe_started", fields={"lane": "read"}))
+    metrics(Event("probe_started", fields={"lane": "read"}))
+    metrics(Event("breaker_closed", fields={"lane": "write", "open_seconds": 1.0, "probes": 1}))
+
+    def found(name: str) -> list[float | None]:
+        return [registry.get_sample_value(f"allocsync_{name}", {"lane": lane}) for lane in ("read", "write")]
+
+    assert found("breaker_openings_total") == [0, 1]
+    assert found("breaker_probes_total") == [2, 0]
+    assert found("breaker_open") == [0, 0]  # a state: nobody was asked
