@@ -1,0 +1,63 @@
+"""Record the golden journals anew: one small file each, and when each was recorded.
+
+    python -m tests.integration.golden_journals.record DIRECTORY [NAME …]
+
+The rule: what is committed stays as it is. A file that was recorded by an earlier version of the code shows
+that later versions read it; one that is recorded anew shows nothing of the kind. This is for a new journal,
+and for a new format of the journal beside the old one.
+
+Left out: what is recorded (`scenarios`), and what must be restored from it (`test_golden_journals`).
+"""
+
+import json
+import random
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from allocsync.journal.database import NAME
+from tests.integration.golden_journals.process import World
+from tests.integration.golden_journals.rules import rules_of
+from tests.integration.golden_journals.scenarios import SCENARIOS
+from tests.simulation.engine.virtual_time import run
+
+RECORDED_AT = "recorded_at.json"  # the wall clock at the end of each recording
+
+
+def record(name: str, to: Path) -> float:
+    """Record the journal with this name; returns the wall clock at its end."""
+    with tempfile.TemporaryDirectory() as directory:
+        world = World(Path(directory), rules_of(name))
+
+        async def recorded() -> float:
+            await SCENARIOS[name](world)
+            return world.wall()
+
+        ended_at = run(recorded(), random.Random(1))
+        # The connection that closes last has moved the log into the file.
+        left = {part.name for part in Path(directory).glob(f"{NAME}-*")}
+        if left:
+            raise RuntimeError(f"{name}: {', '.join(sorted(left))} is left beside the journal")
+        shutil.copyfile(Path(directory) / NAME, to / f"{name}.db")
+    return ended_at
+
+
+def main(arguments: list[str]) -> int:
+    """Record what the arguments say."""
+    if not arguments:
+        sys.stderr.write(f"{__doc__}\n")
+        return 2
+    to, names = Path(arguments[0]), arguments[1:] or list(SCENARIOS)
+    to.mkdir(parents=True, exist_ok=True)
+    note = to / RECORDED_AT
+    known: dict[str, float] = json.loads(note.read_text()) if note.exists() else {}
+    for name in names:
+        known[name] = record(name, to)
+        sys.stdout.write(f"{name}.db, {(to / name).with_suffix('.db').stat().st_size:,} bytes\n")
+    note.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
