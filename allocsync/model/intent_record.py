@@ -48,7 +48,7 @@ class IntentRecord:
     def as_data(self) -> dict[str, object]:
         """It as plain JSON."""
         return {
-            "changes": [[change.field, tagged(change.live), change.desired] for change in self.changes],
+            "changes": encode_changes(self.changes),
             "leaves": [list(pair) for pair in self.leaves],
             "undeclared": self.undeclared,
             "generation": self.generation,
@@ -82,6 +82,16 @@ class Restored:
 NOTHING_RESTORED = Restored()
 
 
+def encode_changes(changes: tuple[Change, ...]) -> list[list[object]]:
+    """[[field, live value, desired text]]."""
+    return [[change.field, tagged(change.live), change.desired] for change in changes]
+
+
+def decode_changes(stored: list[list[Any]]) -> tuple[Change, ...]:
+    """What `encode_changes` was given."""
+    return tuple(Change(field, untagged(live), desired) for field, live, desired in stored)
+
+
 def intent_from(data: Mapping[str, Any]) -> IntentRecord:
     """The record that `as_data` wrote.
 
@@ -89,7 +99,7 @@ def intent_from(data: Mapping[str, Any]) -> IntentRecord:
         ValueError, KeyError, TypeError: nothing that it writes.
     """
     return IntentRecord(
-        changes=tuple(Change(field, untagged(live), desired) for field, live, desired in data["changes"]),
+        changes=decode_changes(data["changes"]),
         leaves=tuple((field, value) for field, value in data["leaves"]),
         undeclared=data["undeclared"],
         generation=data["generation"],

@@ -11,11 +11,10 @@ from typing import Any
 
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import Restored
-from allocsync.reconcile import checkpoint_allocation
+from allocsync.reconcile import checkpoint_codecs as codecs
 from allocsync.reconcile.allocation.managed_allocation import Lane
 from allocsync.reconcile.allocation.read_back import Past
 from allocsync.reconcile.allocation.settle_time import Settle
-from allocsync.reconcile.checkpoint_times import restored as restored_time
 from allocsync.reconcile.gates.write_gate import Stops
 from allocsync.reconcile.gates.write_quota import Budget
 from allocsync.reconcile.parameters import Rules
@@ -37,13 +36,16 @@ class Keeper:
         # Fixed, so that a time is kept the same each time: the wall clock is set now and then.
         self._offset_seconds = clock.wall() - clock.now()
         now = clock.now()
-        self.settle = Settle(rules)
+        clocks = self._clocks(now)
+        self.settle = (
+            codecs.decode_settle_time(self._kept[SETTLE], clocks, rules)
+            if SETTLE in self._kept
+            else Settle(rules)
+        )
         self.stops = Stops(budget=Budget(rules.writes_per_hour), windows=rules.windows)
         self.stops.offset_seconds = self._offset_seconds
         if WRITES in self._kept:
-            self.stops.budget.load(self._kept[WRITES], self._offset_seconds, now)
-        if SETTLE in self._kept:
-            self.settle.load(self._kept[SETTLE], self._offset_seconds, now)
+            self.stops.budget.spent = codecs.decode_write_quota(self._kept[WRITES], clocks)
         for name in [name for name in self._kept if name.startswith(ALLOCATION)]:
             if self._kept[name]["at"] < clock.wall() - FORGOTTEN_SECONDS:
                 self.keep_value(name, None)
@@ -51,14 +53,17 @@ class Keeper:
         # One that is over is no restraint, and would only be kept for every lane.
         self._nothing_before = None
         if restored.gap_at is not None:
-            until = restored_time(restored.gap_at, self._offset_seconds, now) + self.settle.seconds(now)
+            until = clocks.from_wall(restored.gap_at, latest=now) + self.settle.seconds(now)
             self._nothing_before = until if until > now else None
+
+    def _clocks(self, now: float) -> codecs.Clocks:
+        return codecs.Clocks(self._offset_seconds, now)
 
     def left_open(self) -> Iterator[Lane]:
         """A lane for each update whose outcome an earlier process did not learn: unknown from now on."""
         for left in self._open:
             lane = self.lane(left.allocation)
-            checkpoint_allocation.resume(lane, left, self._clock.now())
+            lane.outcome_unknown_since_restart(left, self._clock.now())
             yield lane
 
     def lane(self, key: AllocationId) -> Lane:
@@ -68,20 +73,21 @@ class Keeper:
         lane = Lane(id=key, rules=self._rules, past=past, look_at=now, stops=self.stops)
         name = f"{ALLOCATION}{key}"
         if name in self._kept:
-            checkpoint_allocation.load(lane, self._kept[name], self._offset_seconds, now)
+            codecs.decode_allocation(lane, self._kept[name], self._clocks(now))
         if self._nothing_before is not None:
-            checkpoint_allocation.wait(lane, self._nothing_before)
+            lane.send_nothing_before(self._nothing_before)
         return lane
 
     def keep(self, lane: Lane) -> None:
         """Have what must survive a restart kept, where it changed."""
-        self.keep_value(f"{ALLOCATION}{lane.id}", checkpoint_allocation.dump(lane, self._offset_seconds))
-        self.keep_value(SETTLE, self.settle.dump(self._offset_seconds))
+        clocks = self._clocks(self._clock.now())
+        self.keep_value(f"{ALLOCATION}{lane.id}", codecs.encode_allocation(lane, clocks))
+        self.keep_value(SETTLE, codecs.encode_settle_time(self.settle, clocks))
 
     def spend(self, key: AllocationId) -> None:
         """An update leaves: it counts for the hour."""
         self.stops.budget.spend(key, self._clock.now())
-        self.keep_value(WRITES, self.stops.budget.dump(self._offset_seconds))
+        self.keep_value(WRITES, codecs.encode_write_quota(self.stops.budget, self._clocks(self._clock.now())))
 
     def recalled(self, prefix: str) -> Mapping[str, Any]:
         """All that is kept under names that begin so, by the rest of the name."""

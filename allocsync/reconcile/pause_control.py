@@ -15,6 +15,7 @@ from allocsync.model.ids import AllocationId, NotFound, find
 from allocsync.reconcile.allocation.managed_allocation import Lane
 from allocsync.reconcile.allocation.updates import State
 from allocsync.reconcile.checkpoint import Keeper
+from allocsync.reconcile.checkpoint_codecs import encode_pause
 from allocsync.reconcile.events import Tell
 from allocsync.reconcile.gates.pause import Pause
 from allocsync.reconcile.ports import Clock
@@ -73,8 +74,7 @@ class Pauses:
             return key
         pause = self._pause(seconds, reason, owner)
         self._put(key, pause)
-        kept = {"ends_at": pause.ends_at, "reason": reason, "owner": owner}
-        self._keeper.keep_value(_name(key), kept)
+        self._keeper.keep_value(_name(key), encode_pause(pause))
         self._tell("pause_begun", key, scope=scope_of(key), ends=pause.ends, reason=reason, owner=owner)
         self._touched(key)
         return Begun(key, pause)

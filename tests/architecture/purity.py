@@ -64,12 +64,9 @@ RULES = (
             "allocsync/reconcile/operation.py",
             "allocsync/reconcile/parameters.py",
             "allocsync/reconcile/rollout/canaries.py",
-            "allocsync/reconcile/checkpoint_times.py",
-            "allocsync/reconcile/checkpoint_allocation.py",
+            "allocsync/reconcile/checkpoint_codecs.py",
         ),
-        imports=VALUES
-        | DECIDERS
-        | {"allocsync.planning", "allocsync.reconcile.checkpoint_times", "heapq", "math"},
+        imports=VALUES | DECIDERS | {"allocsync.planning", "heapq", "math"},
     ),
 )
 

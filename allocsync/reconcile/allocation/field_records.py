@@ -8,15 +8,12 @@ The rule: a refusal is evidence of a GET, never of the echo in an answer; a figh
 two GETs, the first of which saw the value that is wanted.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 from math import inf
-from typing import Any
 
 from allocsync.model.change import Change
 from allocsync.model.cloud import Json
-from allocsync.model.lossless_json import tagged, untagged
-from allocsync.reconcile.checkpoint_times import kept, restored
 from allocsync.reconcile.parameters import Rules
 
 
@@ -36,16 +33,6 @@ class Leaf:
     slowed_until: float = -inf
     slowdowns: int = 0
     equal_since: float = inf
-
-    def times(self) -> dict[str, float]:
-        """Its points in time, by name."""
-        return {
-            "accepted_at": self.accepted_at,
-            "refused_at": self.refused_at,
-            "again_at": self.again_at,
-            "slowed_until": self.slowed_until,
-            "equal_since": self.equal_since,
-        }
 
     def idle(self) -> bool:
         """Nothing is worth remembering."""
@@ -70,14 +57,15 @@ class Accepted:
 class Leaves:
     """The memories of one allocation's leaves; empty for nearly all allocations."""
 
-    __slots__ = ("_leaves",)
+    __slots__ = ("records",)
 
-    def __init__(self) -> None:
-        self._leaves: dict[str, Leaf] = {}
+    def __init__(self, records: dict[str, Leaf] | None = None) -> None:
+        """`records` are by field, as a checkpoint has them."""
+        self.records = records or {}
 
     def __bool__(self) -> bool:
         """Whether anything is remembered."""
-        return bool(self._leaves)
+        return bool(self.records)
 
     def looks_at(self, rules: Rules) -> float:
         """When a GET is needed although a bulk answer calls everything equal: -infinity is now.
@@ -85,37 +73,37 @@ class Leaves:
         What was accepted, refused or last seen different only a GET can judge; that a fight is over is seen
         by one GET at the end of its time.
         """
-        return min((leaf.looks_at(rules) for leaf in self._leaves.values()), default=inf)
+        return min((leaf.looks_at(rules) for leaf in self.records.values()), default=inf)
 
     def accept(self, changes: Iterable[Change], *, at: float) -> None:
         """The API took these changes at this time: they get grace."""
         for change in changes:
-            leaf = self._leaves.setdefault(change.field, Leaf())
+            leaf = self.records.setdefault(change.field, Leaf())
             leaf.accepted, leaf.accepted_at, leaf.accepted_live = change.desired, at, change.live
             leaf.refused, leaf.again_at = None, inf
 
     def supersede(self, changes: Iterable[Change]) -> None:
         """An update of these has left and may have been applied: earlier values are not awaited any more."""
         for change in changes:
-            leaf = self._leaves.get(change.field)
+            leaf = self.records.get(change.field)
             if leaf is not None and leaf.accepted != change.desired:
                 leaf.accepted = None
 
     def accepted(self, field: str) -> Accepted | None:
         """What the API has accepted for this leaf and no GET has shown yet."""
-        leaf = self._leaves.get(field)
+        leaf = self.records.get(field)
         if leaf is None or leaf.accepted is None:
             return None
         return Accepted(leaf.accepted, leaf.accepted_at, leaf.accepted_live)
 
     def awaited(self, changes: Iterable[Change]) -> bool:
         """Whether all these differences were accepted and may still go away: none of them is sent."""
-        leaves = ((self._leaves.get(change.field), change.desired) for change in changes)
+        leaves = ((self.records.get(change.field), change.desired) for change in changes)
         return all(leaf is not None and leaf.accepted == desired for leaf, desired in leaves)
 
     def edit(self) -> None:
         """The file changed: refusals are forgotten, fights and grace are not."""
-        for leaf in self._leaves.values():
+        for leaf in self.records.values():
             leaf.refused, leaf.again_at, leaf.moves = None, inf, 0
         self._prune()
 
@@ -126,11 +114,11 @@ class Leaves:
 
         Returns the leaves that turn out to be refused.
         """
-        before = {field for field, leaf in self._leaves.items() if leaf.refused is not None}
+        before = {field for field, leaf in self.records.items() if leaf.refused is not None}
         differing = {change.field: change for change in changes}
         for field in flipped:
-            self._flip(self._leaves.setdefault(field, Leaf()), now, rules)
-        for field, leaf in self._leaves.items():
+            self._flip(self.records.setdefault(field, Leaf()), now, rules)
+        for field, leaf in self.records.items():
             change = differing.get(field)
             if change is None:
                 _seen_equal(leaf, now, rules)
@@ -139,19 +127,19 @@ class Leaves:
                 _seen_different(leaf, change, begun, now, rules)
         self._prune()
         return frozenset(
-            field for field, leaf in self._leaves.items() if leaf.refused is not None and field not in before
+            field for field, leaf in self.records.items() if leaf.refused is not None and field not in before
         )
 
     def landed(self, fields: Iterable[str]) -> None:
         """A late landing explains what these show: it is no refusal of what was accepted since."""
         for field in fields:
-            if field in self._leaves:
-                self._leaves[field].accepted = None
+            if field in self.records:
+                self.records[field].accepted = None
         self._prune()
 
     def hold(self, change: Change, now: float, rules: Rules) -> float | None:
         """None when this difference is a reason for an update now, else when to look at it again."""
-        leaf = self._leaves.get(change.field)
+        leaf = self.records.get(change.field)
         if leaf is None:
             return None
         if leaf.accepted == change.desired:
@@ -167,7 +155,7 @@ class Leaves:
         return tuple(
             change
             for change in changes
-            if (leaf := self._leaves.get(change.field)) and leaf.refused == change.desired
+            if (leaf := self.records.get(change.field)) and leaf.refused == change.desired
         )
 
     def contested(self, changes: Iterable[Change], now: float) -> tuple[tuple[Change, int], ...]:
@@ -175,7 +163,7 @@ class Leaves:
         return tuple(
             (change, len(leaf.flips))
             for change in changes
-            if (leaf := self._leaves.get(change.field)) and leaf.slowed_until > now
+            if (leaf := self.records.get(change.field)) and leaf.slowed_until > now
         )
 
     def _flip(self, leaf: Leaf, now: float, rules: Rules) -> None:
@@ -185,38 +173,9 @@ class Leaves:
             leaf.slowed_until = now + min(delay, rules.contested_most_seconds)
             leaf.slowdowns += 1
 
-    def dump(self, offset_seconds: float) -> dict[str, Any]:
-        """What has to survive a restart, times moved by this much; empty when nothing has to."""
-        return {
-            field: {
-                **asdict(leaf),
-                **{name: kept(at, offset_seconds) for name, at in leaf.times().items()},
-                "flips": [kept(at, offset_seconds) for at in leaf.flips],
-                "accepted_live": tagged(leaf.accepted_live),
-                "refused_live": tagged(leaf.refused_live),
-            }
-            for field, leaf in self._leaves.items()
-        }
-
-    def load(self, data: Mapping[str, Any], offset_seconds: float, now: float, rules: Rules) -> None:
-        """Take what `dump` gave."""
-        latest = {"again_at": now + rules.refused_seconds, "slowed_until": now + rules.contested_most_seconds}
-        for field, row in data.items():
-            never = Leaf().times()
-            times = {
-                name: restored(row[name], offset_seconds, latest.get(name, now), never[name])
-                for name in never
-            }
-            more = {
-                "flips": tuple(restored(at, offset_seconds, now) for at in row["flips"]),
-                "accepted_live": untagged(row["accepted_live"]),
-                "refused_live": untagged(row["refused_live"]),
-            }
-            self._leaves[field] = Leaf(**{**row, **times, **more})
-
     def _prune(self) -> None:
-        for field in [field for field, leaf in self._leaves.items() if leaf.idle()]:
-            del self._leaves[field]
+        for field in [field for field, leaf in self.records.items() if leaf.idle()]:
+            del self.records[field]
 
 
 def _seen_equal(leaf: Leaf, now: float, rules: Rules) -> None:

@@ -15,15 +15,12 @@ Left out: what is done about a landing (`lane`), and how long it took (`settle` 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import inf
-from typing import Any
 
 from allocsync.model.cloud import Cloud, Json, leaf
 from allocsync.model.intent_record import undeclared_hash
-from allocsync.model.lossless_json import tagged, untagged
 from allocsync.reconcile.allocation.field_records import Leaves
-from allocsync.reconcile.checkpoint_times import kept, restored
 from allocsync.reconcile.parameters import Rules
 
 NOTHING: Mapping[str, Json] = {}
@@ -205,38 +202,6 @@ class Ghosts:
             if names not in hashes:
                 hashes[names] = undeclared_hash(cloud, names)
             yield ghost, hashes[names]
-
-    def dump(self, offset_seconds: float) -> dict[str, Any]:
-        """What has to survive a restart, times moved by this much; empty when nothing has to."""
-        if not self.ghosts:
-            return {}
-        rows = [
-            {
-                **asdict(ghost),
-                "changes": sorted(ghost.changes),
-                "since": kept(ghost.since, offset_seconds),
-                "until": kept(ghost.until, offset_seconds),
-                "unseen_at": kept(ghost.unseen_at, offset_seconds),
-            }
-            for ghost in self.ghosts
-        ]
-        return {
-            "ghosts": rows,
-            "known": {name: tagged(value) for name, value in self.known.items()},
-            "before": {name: tagged(value) for name, value in self.before.items()},
-        }
-
-    def load(self, data: Mapping[str, Any], offset_seconds: float, now: float, rules: Rules) -> None:
-        """Take what `dump` gave."""
-        self.known = {name: untagged(value) for name, value in data["known"].items()}
-        self.before = {name: untagged(value) for name, value in data.get("before", {}).items()}
-        for row in data["ghosts"]:
-            times = {
-                "since": restored(row["since"], offset_seconds, now),
-                "until": restored(row["until"], offset_seconds, now + rules.ghost_seconds),
-                "unseen_at": restored(row["unseen_at"], offset_seconds, now),
-            }
-            self.ghosts.append(Ghost(**{**row, **times, "changes": frozenset(row["changes"])}))
 
 
 def _is_all_there(ghost: Ghost, live: Mapping[str, Json]) -> bool:

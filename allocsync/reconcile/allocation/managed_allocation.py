@@ -20,11 +20,11 @@ from allocsync.model import api_answers, desired_state
 from allocsync.model.change import Change
 from allocsync.model.cloud import Cloud
 from allocsync.model.ids import AllocationId
-from allocsync.model.intent_record import IntentRecord
+from allocsync.model.intent_record import IntentRecord, OpenIntent
 from allocsync.planning.diff import compare, pending, update_body
 from allocsync.reconcile.allocation.read_back import Past
 from allocsync.reconcile.allocation.updates import Decision, Finding, Intent, State, Update
-from allocsync.reconcile.allocation.write_backoff import JOURNAL, RETRY_AFTER, By, Restraint
+from allocsync.reconcile.allocation.write_backoff import JOURNAL, RETRY_AFTER, TAKEOVER, By, Restraint
 from allocsync.reconcile.gates.write_gate import Stops
 from allocsync.reconcile.operation import Priority, Slot, Turn
 from allocsync.reconcile.parameters import Rules
@@ -76,6 +76,23 @@ class Lane:
         self.edited = self.state in {State.LOOKING, State.POSTING}
         if self.state is State.IDLE:
             self._rest(now, now)
+
+    def outcome_unknown_since_restart(self, left: OpenIntent, now: float) -> None:
+        """An earlier process sent this update, or was about to: its outcome is unknown from `now` on."""
+        record = left.record
+        intent = Intent(
+            changes=record.changes,
+            leaves=record.leaves,
+            undeclared=record.undeclared,
+            sequence=left.sequence,
+        )
+        self.state, self.restraint.error = State.SETTLING, "the process ended before the outcome was known"
+        self.past.unknown(intent, now)
+        self.look_at = intent.settles_at
+
+    def send_nothing_before(self, until: float) -> None:
+        """Forbid updates before `until` (monotonic): what an earlier process sent may land until then."""
+        self.restraint.until[TAKEOVER] = until
 
     def turn(self) -> Turn:
         """When, in which kind of slot and how urgently this lane wants its next look."""

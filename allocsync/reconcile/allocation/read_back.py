@@ -9,12 +9,10 @@ Left out: what is sent next (`lane`), and what a leaf's memory does (`leaves`).
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from allocsync.model.change import Change
 from allocsync.model.cloud import Cloud, Json, leaf
 from allocsync.model.intent_record import undeclared_hash
-from allocsync.model.lossless_json import tagged, untagged
 from allocsync.reconcile.allocation.field_records import Leaves
 from allocsync.reconcile.allocation.late_writes import Ghost, Ghosts, Sighting
 from allocsync.reconcile.allocation.settle_time import Settle
@@ -199,25 +197,6 @@ class Past:
             waited_seconds=now - _since(intent, now),
             fields=tuple(change.field for change in intent.changes),
         )
-
-    def dump(self, offset_seconds: float) -> dict[str, Any]:
-        """What has to survive a restart, times moved by this much; empty when nothing has to."""
-        parts: dict[str, Any] = {
-            "leaves": self.leaves.dump(offset_seconds),
-            "ghosts": self.ghosts.dump(offset_seconds),
-            "meanwhile": {name: tagged(value) for name, value in self.meanwhile.items()},
-            "moved": self.moved,
-        }
-        return {name: part for name, part in parts.items() if part}
-
-    def load(self, data: Mapping[str, Any], offset_seconds: float, now: float) -> None:
-        """Take what `dump` gave."""
-        if "leaves" in data:
-            self.leaves.load(data["leaves"], offset_seconds, now, self.rules)
-        self.meanwhile = {name: untagged(value) for name, value in data.get("meanwhile", {}).items()}
-        self.moved = data.get("moved", False)
-        if "ghosts" in data:
-            self.ghosts.load(data["ghosts"], offset_seconds, now, self.rules)
 
 
 _REASONS: Mapping[str, str] = {

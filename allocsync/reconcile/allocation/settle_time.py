@@ -10,10 +10,8 @@ come true clearly more often than first ones do, which late landings alone expla
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
-from allocsync.reconcile.checkpoint_times import kept, restored
 from allocsync.reconcile.parameters import Rules
 
 HOUR_SECONDS = 3600.0
@@ -24,17 +22,20 @@ CLEARLY = 3.0  # standard deviations
 class Settle:
     """What was learned. Times are on the caller's clock."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(
+        self, rules: Rules, *, lag_seconds: float = 0.0, unknowns: Sequence[tuple[float, float]] = ()
+    ) -> None:
+        """`lag_seconds` and `unknowns` are what a checkpoint has of an earlier process."""
         self._rules = rules
-        self.lag_seconds = 0.0
+        self.lag_seconds = lag_seconds
         # Unknown outcomes that were settled, of first and of later tries, and how many of them were applied.
         self._tries = {False: 0.0, True: 0.0}
         self._applied = {False: 0.0, True: 0.0}
-        self._unknowns: list[tuple[float, float]] = []  # when, how long it took: longer ones first
+        self.unknowns = list(unknowns)  # when, how long it took: longer ones first
 
     def seconds(self, now: float) -> float:
         """S as it is now."""
-        longest = next((took for at, took in self._unknowns if at > now - HOUR_SECONDS), 0.0)
+        longest = next((took for at, took in self.unknowns if at > now - HOUR_SECONDS), 0.0)
         learned = max(self._rules.settle_least_seconds, 2 * self.lag_seconds, longest)
         return max(self._rules.settle_seconds, min(learned, self._rules.settle_most_seconds))
 
@@ -66,17 +67,5 @@ class Settle:
 
     def took(self, seconds: float, now: float) -> None:
         """An update of unknown outcome took this long until it was known to be unknown."""
-        kept = [(at, took) for at, took in self._unknowns if at > now - HOUR_SECONDS and took > seconds]
-        self._unknowns = [*kept, (now, seconds)]
-
-    def dump(self, offset_seconds: float) -> dict[str, Any]:
-        """What has to survive a restart, times moved by this much."""
-        return {
-            "lag_seconds": round(self.lag_seconds, 3),
-            "unknowns": [[kept(at, offset_seconds), round(took, 3)] for at, took in self._unknowns],
-        }
-
-    def load(self, data: Mapping[str, Any], offset_seconds: float, now: float) -> None:
-        """Take what `dump` gave."""
-        self.lag_seconds = data["lag_seconds"]
-        self._unknowns = [(restored(at, offset_seconds, now), took) for at, took in data["unknowns"]]
+        kept = [(at, took) for at, took in self.unknowns if at > now - HOUR_SECONDS and took > seconds]
+        self.unknowns = [*kept, (now, seconds)]

@@ -5,16 +5,12 @@ never what the server asked for. Only success clears the rest. It survives a res
 restarted over and over again is no faster than one that runs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
-from typing import Any
 
 from allocsync.model.change import Change
-from allocsync.model.lossless_json import tagged, untagged
-from allocsync.reconcile.checkpoint_times import kept, restored
-from allocsync.reconcile.parameters import Rules
 
 BACKOFF, RETRY_AFTER, JOURNAL, TAKEOVER = "backoff", "retry_after", "journal", "takeover"
 
@@ -92,28 +88,3 @@ class Restraint:
         if self.terminal == changes:
             until = max(until, self.terminal_until)
         return until if until > now else None
-
-    def dump(self, offset_seconds: float) -> dict[str, Any]:
-        """What has to survive a restart, times moved by this much; empty when nothing has to."""
-        # A journal that can be read again is one that works: its trouble ends with the process.
-        until = {reason: at for reason, at in self.until.items() if reason != JOURNAL}
-        terminal = self.terminal if self.refused_by is By.API else ()
-        if not (self.failures or terminal or until):
-            return {}
-        return {
-            "until": {reason: kept(at, offset_seconds) for reason, at in until.items()},
-            "failures": self.failures,
-            "error": self.error,
-            "terminal": [[each.field, tagged(each.live), each.desired] for each in terminal],
-            "terminal_until": kept(self.terminal_until, offset_seconds),
-        }
-
-    def load(self, data: Mapping[str, Any], offset_seconds: float, now: float, rules: Rules) -> None:
-        """Take what `dump` gave."""
-        latest = now + rules.wait_most_seconds
-        self.until = {reason: restored(at, offset_seconds, latest) for reason, at in data["until"].items()}
-        self.failures, self.error = data["failures"], data["error"]
-        self.terminal = tuple(
-            Change(name, untagged(live), desired) for name, live, desired in data["terminal"]
-        )
-        self.terminal_until = restored(data["terminal_until"], offset_seconds, now + rules.terminal_seconds)

@@ -8,10 +8,8 @@ minute and come back with the last of theirs. Pure.
 from collections import Counter
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any
 
 from allocsync.model.ids import AllocationId
-from allocsync.reconcile.checkpoint_times import kept, restored
 
 HOUR, MINUTE = 3600.0, 60.0
 
@@ -66,12 +64,3 @@ class Budget:
             self.spent[-1] = (at, number + 1)
         else:
             self.spent.append((now, 1))
-
-    def dump(self, offset_seconds: float) -> dict[str, Any] | None:
-        """What has to survive a restart, times moved by this much."""
-        spent = [[kept(at, offset_seconds), number] for at, number in self.spent]
-        return {"spent": spent} if spent else None
-
-    def load(self, data: dict[str, Any], offset_seconds: float, now: float) -> None:
-        """Take what `dump` gave."""
-        self.spent = [(restored(at, offset_seconds, now), number) for at, number in data["spent"]]

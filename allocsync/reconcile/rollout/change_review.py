@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from allocsync.model.desired_state import Desired, Generation, Mode
+from allocsync.model.desired_state import Desired, Generation
 from allocsync.model.ids import AllocationId
 from allocsync.planning.change_limit import NO_LIMIT, Baseline, Limit, Ruling, rule, settled_on
 from allocsync.reconcile.checkpoint import Keeper
+from allocsync.reconcile.checkpoint_codecs import decode_declaration, encode_declaration
 from allocsync.reconcile.gates.write_gate import Stops
 from allocsync.reconcile.parameters import Rules
 
@@ -84,26 +85,11 @@ class Rails:
             self._keeper.keep_value(BASELINE + key, None)
         for key, desired in baseline.items():
             if self.baseline.get(key) != desired:
-                self._keeper.keep_value(BASELINE + key, values_of(desired))
+                self._keeper.keep_value(BASELINE + key, encode_declaration(desired))
         self.baseline = dict(baseline)
 
 
 def baseline_from(kept: Mapping[str, Any]) -> dict[AllocationId, Desired]:
     """The baseline as the journal has it, by the rest of each key."""
-    found = {AllocationId(key): desired_from(key, each) for key, each in kept.items()}
+    found = {AllocationId(key): decode_declaration(key, each) for key, each in kept.items()}
     return {key: desired for key, desired in found.items() if desired is not None}
-
-
-def values_of(desired: Desired | None) -> dict[str, Any]:
-    """What is declared, for the journal; None: nothing is."""
-    if desired is None:
-        return {"mode": None}
-    return {"leaves": [list(pair) for pair in desired.leaves], "mode": desired.mode.value}
-
-
-def desired_from(key: str, kept: Mapping[str, Any]) -> Desired | None:
-    """The same as the journal has it."""
-    if kept["mode"] is None:
-        return None
-    leaves = tuple((name, value) for name, value in kept["leaves"])
-    return Desired(AllocationId(key), leaves, Mode(kept["mode"]))

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from allocsync.model.desired_state import Desired
 from allocsync.model.ids import AllocationId
 from allocsync.reconcile.checkpoint import Keeper
-from allocsync.reconcile.rollout.change_review import desired_from, values_of
+from allocsync.reconcile.checkpoint_codecs import decode_declaration, encode_declaration
 
 IN_FORCE = "in_force/"  # begins the key of each allocation
 
@@ -24,7 +24,8 @@ class Standing:
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
         self.kept: Mapping[AllocationId, Desired | None] = {
-            AllocationId(key): desired_from(key, value) for key, value in keeper.recalled(IN_FORCE).items()
+            AllocationId(key): decode_declaration(key, value)
+            for key, value in keeper.recalled(IN_FORCE).items()
         }
 
     def of(self, key: AllocationId, baseline: Mapping[AllocationId, Desired]) -> Desired | None:
@@ -41,4 +42,4 @@ class Standing:
             self._keeper.keep_value(IN_FORCE + key, None)
         for key, desired in self.kept.items():
             if key not in known or known[key] != desired:
-                self._keeper.keep_value(IN_FORCE + key, values_of(desired))
+                self._keeper.keep_value(IN_FORCE + key, encode_declaration(desired))

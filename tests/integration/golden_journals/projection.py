@@ -73,8 +73,7 @@ def projected(of: Reopened) -> dict[str, Any]:
         "settle_seconds": keeper.settle.seconds(of.now),
         "largest_lag_seconds": keeper.settle.lag_seconds,
         "unknown_outcomes": [
-            {"since": seconds(at), "took_seconds": took}
-            for at, took in keeper.settle._unknowns  # noqa: SLF001 - nothing else tells each of them
+            {"since": seconds(at), "took_seconds": took} for at, took in keeper.settle.unknowns
         ],
         "updates_sent": [{"minute_begins": seconds(at), "updates": sent} for at, sent in stops.budget.spent],
         "all_paused": stops.everything and _pause(stops.everything, seconds, of.recorded_at),
@@ -204,10 +203,7 @@ def _allocation(lane: Lane, seconds: Seconds) -> dict[str, object]:
         "value_before_accepted_updates": _values(past.ghosts.before),
         "set_by_late_landings_since_the_update_is_open": _values(past.meanwhile),
         "unmanaged_fields_moved_since_the_update_is_open": past.moved,
-        "fields": {
-            name: _field(each, seconds)
-            for name, each in past.leaves._leaves.items()  # noqa: SLF001 - nothing else tells all of them
-        },
+        "fields": {name: _field(each, seconds) for name, each in past.leaves.records.items()},
         "no_update_before": {reason: seconds(at) for reason, at in restraint.until.items()},
         "failed_updates_in_a_row": restraint.failures,
         "error": restraint.error,

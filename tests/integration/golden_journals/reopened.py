@@ -22,6 +22,7 @@ from allocsync.model.desired_state import Generation
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import IntentRecord, Restored
 from allocsync.planning.change_limit import NO_LIMIT
+from allocsync.reconcile import checkpoint_codecs as codecs
 from allocsync.reconcile.checkpoint import ALLOCATION, WRITES, Keeper
 from allocsync.reconcile.controller import Loop
 from allocsync.reconcile.gates.pause import Pause
@@ -167,7 +168,12 @@ def saved_anew(name: str, of: Reopened) -> Saved:
     if stops.budget.spent:
         # To spend is the one way to keep it; what it is kept as is then put right.
         anew.stops.budget.spent = list(stops.budget.spent)
-        anew.keep_value(WRITES, anew.stops.budget.dump(clock.wall() - clock.now()))
+        anew.keep_value(
+            WRITES,
+            codecs.encode_write_quota(
+                anew.stops.budget, codecs.Clocks(clock.wall() - clock.now(), clock.now())
+            ),
+        )
     _rails(anew, rules).judge(Generation("", of.baseline), of.now, approved=True)
     Standing(anew).keep(of.in_force)
     pauses = pauses_of(anew, clock, *stops.pauses)

@@ -9,7 +9,6 @@ from allocsync.journal import database as journal_file
 from allocsync.journal import writer
 from allocsync.journal.entries import Intent, Outcome
 from allocsync.model.intent_record import Restored
-from allocsync.reconcile import checkpoint_allocation
 from allocsync.reconcile.allocation.managed_allocation import Lane
 from allocsync.reconcile.checkpoint import Keeper
 from allocsync.reconcile.controller import Loop
@@ -83,7 +82,7 @@ def _impatient(stack: ExitStack) -> None:
 
         return resumes
 
-    swap(stack, checkpoint_allocation, "resume", make)
+    swap(stack, Lane, "outcome_unknown_since_restart", make)
 
 
 def _forgetful(stack: ExitStack) -> None:
@@ -110,7 +109,7 @@ def _unheard(stack: ExitStack) -> None:
 
 
 def _gap_unwaited(stack: ExitStack) -> None:
-    put(stack, checkpoint_allocation, "wait", lambda *_: None)
+    put(stack, Lane, "send_nothing_before", lambda *_: None)
 
 
 BUGS_OF_THE_JOURNAL = (

@@ -12,7 +12,6 @@ from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Desired, Generation, Mode
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import OpenIntent
-from allocsync.reconcile import checkpoint_allocation
 from allocsync.reconcile.resync import BulkPolicy, Resync
 from tests.support.failing_api import now
 from tests.support.scripted_allocation import DIFFERENT, ID, RULES, Told, new_lane
@@ -153,7 +152,7 @@ async def test_asking_while_a_pass_that_failed_has_all_looked_at_asks_for_one_mo
 
 async def test_nor_does_it_hurry_what_an_earlier_process_left_open() -> None:
     lane = new_lane()
-    checkpoint_allocation.resume(lane, OpenIntent(7, ID, 0.0, Told().update(DIFFERENT).record("g")), now())
+    lane.outcome_unknown_since_restart(OpenIntent(7, ID, 0.0, Told().update(DIFFERENT).record("g")), now())
     resync = Resync(
         api=ScriptedApi(),
         clock=VirtualClock(),

@@ -7,7 +7,7 @@ import pytest
 from allocsync.model.api_answers import Accepted, Missing
 from allocsync.model.condition import Condition
 from allocsync.model.intent_record import OpenIntent
-from allocsync.reconcile import checkpoint_allocation
+from allocsync.reconcile import checkpoint_codecs as codecs
 from allocsync.reconcile.allocation.updates import State
 from tests.support.scripted_allocation import (
     DIFFERENT,
@@ -178,7 +178,7 @@ def test_what_was_open_when_the_process_ended_waits_a_full_settle_time_from_the_
     told = Told()
     record = told.update(DIFFERENT).record("g")
     lane = new_lane()
-    checkpoint_allocation.resume(lane, OpenIntent(7, ID, 0.0, record), 100.0)
+    lane.outcome_unknown_since_restart(OpenIntent(7, ID, 0.0, record), 100.0)
     lane.want(wanted(**A), now=100.0)
     assert lane.state is State.SETTLING
     assert lane.turn().at == 100.0 + RULES.settle_seconds
@@ -207,14 +207,13 @@ def test_what_a_lane_remembers_comes_back_equal(moment: str) -> None:
         told.update(DIFFERENT)
         told.post(UNKNOWN)
         told.look(Missing(), at=10.0)
-    kept = checkpoint_allocation.dump(told.lane, OFFSET)
+    kept = codecs.encode_allocation(told.lane, codecs.Clocks(OFFSET, told.now))
     assert kept
     kept = json.loads(json.dumps(kept))
     again = new_lane()
-    checkpoint_allocation.load(
-        again, kept, OFFSET + 5.0, told.now - 5.0
-    )  # another process: its clock began elsewhere
-    assert checkpoint_allocation.dump(again, OFFSET + 5.0) == kept
+    clocks = codecs.Clocks(OFFSET + 5.0, told.now - 5.0)  # another process: its clock began elsewhere
+    codecs.decode_allocation(again, kept, clocks)
+    assert codecs.encode_allocation(again, clocks) == kept
     again.want(wanted(**A), now=told.now - 5.0)
     before, told.lane = told.lane, again
     told.now -= 5.0
@@ -231,9 +230,9 @@ def test_what_was_refused_is_not_sent_again_by_a_daemon_that_is_restarted_twenty
     told.post(Accepted(200, None))
     for restart in range(20):
         assert told.look(DIFFERENT, at=60.0 * (restart + 1)).update is None, restart
-        kept = json.loads(json.dumps(checkpoint_allocation.dump(told.lane, OFFSET)))
+        kept = json.loads(json.dumps(codecs.encode_allocation(told.lane, codecs.Clocks(OFFSET, told.now))))
         told.lane = new_lane()
-        checkpoint_allocation.load(told.lane, kept, OFFSET, told.now)
+        codecs.decode_allocation(told.lane, kept, codecs.Clocks(OFFSET, told.now))
         told.lane.want(wanted(**A), now=told.now)
     assert told.look(DIFFERENT).update is None
     assert told.condition() is Condition.REFUSED

@@ -6,7 +6,7 @@ from allocsync.model.api_answers import Accepted, Failed, Missing, NotSent, Reje
 from allocsync.model.cloud import Json
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Mode
-from allocsync.reconcile import checkpoint_allocation
+from allocsync.reconcile import checkpoint_codecs as codecs
 from allocsync.reconcile.operation import Priority, Slot
 from tests.support.scripted_allocation import (
     DIFFERENT,
@@ -225,7 +225,7 @@ def test_a_check_that_refuses_an_update_is_not_remembered_over_a_restart_and_is_
     told.post(NotSent("region moved since the plan was reviewed", terminal=True))
     assert told.look(DIFFERENT, at=100.0).update is None, "nor is it asked for again"
     assert told.condition() is Condition.FAILING
-    assert checkpoint_allocation.dump(told.lane, 0.0) is None
+    assert codecs.encode_allocation(told.lane, codecs.Clocks(0.0, told.now)) is None
 
 
 def test_an_update_that_finds_nothing_there_makes_it_missing_and_not_failing() -> None:

@@ -12,6 +12,7 @@ from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import IntentRecord
 from allocsync.planning.write_windows import parse_windows
+from allocsync.reconcile import checkpoint_codecs as codecs
 from allocsync.reconcile.gates.pause import Pause
 from allocsync.reconcile.gates.write_gate import Stops
 from allocsync.reconcile.gates.write_quota import HOUR, Budget
@@ -30,9 +31,10 @@ def test_no_hour_has_more_than_the_limit_over_restarts_too(
     for number, wait in enumerate(waits):
         now += wait
         if number in restarts:
-            kept, budget = budget.dump(1e9), Budget(most)
+            clocks = codecs.Clocks(1e9, now)
+            kept, budget = codecs.encode_write_quota(budget, clocks), Budget(most)
             if kept is not None:
-                budget.load(kept, 1e9, now)
+                budget.spent = codecs.decode_write_quota(kept, clocks)
         if not budget.empty(now):
             budget.spend(ONE, now)
             sent.append(now)
@@ -47,7 +49,7 @@ def test_without_a_limit_it_is_never_empty_and_remembers_nothing() -> None:
     for _ in range(1000):
         budget.spend(ONE, 1.0)
     assert not budget.empty(1.0)
-    assert budget.dump(0.0) is None
+    assert codecs.encode_write_quota(budget, codecs.Clocks(0.0, 1.0)) is None
 
 
 @looptime
