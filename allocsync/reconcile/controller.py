@@ -21,10 +21,11 @@ from allocsync.model.desired_state import Generation
 from allocsync.model.ids import AllocationId, NotFound
 from allocsync.model.intent_record import NOTHING_RESTORED, Restored
 from allocsync.planning.change_limit import Limit
+from allocsync.reconcile import events
 from allocsync.reconcile.allocation.managed_allocation import Lane
 from allocsync.reconcile.allocation.updates import State
 from allocsync.reconcile.checkpoint import Keeper
-from allocsync.reconcile.events import Event, Observer
+from allocsync.reconcile.events import Observer
 from allocsync.reconcile.operation import Slot
 from allocsync.reconcile.parameters import Rules
 from allocsync.reconcile.pause_control import Pauses
@@ -70,11 +71,11 @@ class Loop:
         `restored` is what an earlier process left: its open intents are unknown from now on, and read back.
         """
         self._clock = clock
-        self._observer = observer
+        self._emit = observer
         self._rules = rules
         self._drain_seconds = drain_seconds
         self._lanes: dict[AllocationId, Lane] = {}
-        self._board = Board(self._tell, clock)
+        self._board = Board(self._emit, clock)
         self._keeper = Keeper(journal, clock, rules, restored)
         self._queue: Queue[AllocationId] = Queue()
         self._limiter: Limiter[AllocationId] = Limiter(limits)
@@ -85,12 +86,12 @@ class Loop:
         self._turned_at = clock.now()
         self._answered = False
         self._resync = Resync(
-            api=api, clock=clock, tell=self._tell, rules=rules, backoff=backoff, policy=bulk, show=self._show
+            api=api, clock=clock, emit=self._emit, rules=rules, backoff=backoff, policy=bulk, show=self._show
         )
         stops = self._keeper.stops
         self.adoption = Adoption(
             clock=clock,
-            tell=self._tell,
+            emit=self._emit,
             keeper=self._keeper,
             rails=Rails(keeper=self._keeper, limit=rail or Limit(), rules=rules, stops=stops),
             lanes=self._lanes,
@@ -104,7 +105,7 @@ class Loop:
             api=api,
             clock=clock,
             journal=journal,
-            tell=self._tell,
+            emit=self._emit,
             rules=rules,
             admission=self._admission,
             backoff=backoff,
@@ -116,7 +117,7 @@ class Loop:
         self.pauses = Pauses(
             keeper=self._keeper,
             clock=clock,
-            tell=self._tell,
+            emit=self._emit,
             lanes=self._lanes,
             place=self._place,
             wake=self._changed.set,
@@ -156,7 +157,7 @@ class Loop:
         """Admit nothing more and end. Safe to call more than once and from a signal handler of the loop."""
         if not self._stopping:
             self._stopping = True
-            self._tell("stopping", in_flight=len(self._working))
+            self._emit(events.Stopping(in_flight=len(self._working)))
         self._changed.set()
 
     def _dispatch(self, group: asyncio.TaskGroup) -> None:
@@ -169,7 +170,7 @@ class Loop:
         for lane, slot, probe in self._admission.admit(now, self._clock.uniform):
             self._working[lane.id] = group.create_task(self._work(lane, slot), name=f"{slot} {lane.id}")
             if probe:
-                self._tell("probe_started", lane.id, lane=slot.value)
+                self._emit(events.ProbeStarted(allocation=lane.id, operation=slot))
 
     async def _wait(self) -> None:
         now = self._clock.now()
@@ -199,7 +200,8 @@ class Loop:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-        self._tell("stopped", open_intents=sum(lane.intent is not None for lane in self._lanes.values()))
+        open_intents = sum(lane.intent is not None for lane in self._lanes.values())
+        self._emit(events.Stopped(open_intents=open_intents))
 
     def _place(self, lane: Lane) -> None:
         """Put a lane where it belongs in the queue, or let it go; and tell when its condition changed."""
@@ -218,15 +220,6 @@ class Loop:
         """Tell when a lane's condition changed."""
         self._board.show(lane, resync_seconds=self._resync.interval_seconds, lanes=len(self._lanes))
         self.adoption.canaries.placed(lane.id)
-
-    def _tell(
-        self,
-        kind: str,
-        allocation: AllocationId | None = None,
-        reconcile: str | None = None,
-        **fields: object,
-    ) -> None:
-        self._observer(Event(kind, allocation, reconcile, fields))
 
     # What it says of itself.
 

@@ -1,95 +1,285 @@
-"""What the loop tells the world: each thing that happens is one event, told once.
+"""What happens in the controller, as one dataclass for each kind of event.
 
-Logs, metrics and the terminal all read the same event, so that they cannot disagree. The kinds, with the
-fields that each carries:
+The rule: each thing that happens is one event, emitted once. Logs, metrics and the terminal read the same
+fields with their types, so that they cannot disagree. `name` is the name of the event in logs; it is public,
+and so are the names of the fields. `reconcile` is shared by all events of one pass over an allocation.
 
-generation_adopted   generation, allocations, changed, removed, quarantined, files
-generation_held      generation, reason, changed, added, removed, allocations, limit_percent
-generation_approved  generation, changes, by (`canary` where no person did)
-look_finished        source (get), answer (live missing failed), status, reason, elapsed_seconds, differs
-update_intended      fields, sequence
-update_finished      outcome (accepted rejected unknown not_sent), status, reason, elapsed_seconds,
-                     settle_seconds and look_in_seconds when unknown, changes (field, live, desired)
-update_settled       what was found out after it was sent: outcome (applied applied_partial late_applied
-                     not_applied superseded void stale_overwrite), reason, sequence (its row in the
-                     journal), waited_seconds (since it became unknown or was accepted), fields
-condition_changed    before, after, reason
-pause_begun          scope (all one), ends, reason, owner
-pause_lifted         scope, by
-pause_ended          scope
-resync_started       how (bulk), allocations
-resync_finished      how, allocations, differ, elapsed_seconds
-bulk_unavailable     reason, supported, status, asked (whether a request was made)
-breaker_opened       lane (read write), reason: nothing succeeds, one probe an interval goes from now on
-breaker_closed       lane, open_seconds, probes
-probe_started        lane
-all_in_sync          allocations
-stopping             in_flight
-stopped              open_intents
+Left out: which events become log lines (`telemetry.log_events`) and which are counted (`telemetry.metrics`).
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from dataclasses import dataclass, fields
+from typing import ClassVar, Literal, TypeAlias, get_args
 
+from allocsync.model.change import Change
+from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId
+from allocsync.reconcile.operation import Slot
 
-KINDS = (
-    "generation_adopted",
-    "generation_held",
-    "generation_approved",
-    "look_finished",
-    "update_intended",
-    "update_finished",
-    "update_settled",
-    "condition_changed",
-    "pause_begun",
-    "pause_lifted",
-    "pause_ended",
-    "resync_started",
-    "resync_finished",
-    "bulk_unavailable",
-    "breaker_opened",
-    "breaker_closed",
-    "probe_started",
-    "all_in_sync",
-    "stopping",
-    "stopped",
+ReadAnswer: TypeAlias = Literal["live", "missing", "failed"]
+UpdateOutcome: TypeAlias = Literal["accepted", "rejected", "unknown", "not_sent"]
+Scope: TypeAlias = Literal["all", "one"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionActivated:
+    """A revision is active. `changed` and `removed` count allocations; `revision` is its whole id."""
+
+    name: ClassVar[str] = "revision_activated"
+    revision: str
+    allocations: int
+    changed: int
+    removed: int
+    quarantined: int
+    files: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionAwaitingApproval:
+    """The change limit stops a revision until it is approved; the numbers count allocations."""
+
+    name: ClassVar[str] = "revision_awaiting_approval"
+    revision: str
+    reason: str
+    changed: int
+    added: int
+    removed: int
+    allocations: int
+    limit_percent: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionApproved:
+    """A revision that awaited approval is let through; `by` is `canary` where no person approved it."""
+
+    name: ClassVar[str] = "revision_approved"
+    revision: str
+    changes: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadFinished:
+    """A GET of one allocation ended. `differs` counts the declared fields that differ."""
+
+    name: ClassVar[str] = "read_finished"
+    allocation: AllocationId
+    reconcile: str
+    answer: ReadAnswer
+    status: int | None
+    reason: str
+    elapsed_seconds: float
+    differs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateIntended:
+    """The intent of an update is in the journal, in the row `sequence`; the update is about to leave."""
+
+    name: ClassVar[str] = "update_intended"
+    allocation: AllocationId
+    reconcile: str
+    fields: tuple[str, ...]
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateFinished:
+    """A POST ended, or was not sent. `settle_seconds` is given when the outcome is unknown.
+
+    `next_read_in_seconds` is infinite where no read is due.
+    """
+
+    name: ClassVar[str] = "update_finished"
+    allocation: AllocationId
+    reconcile: str
+    outcome: UpdateOutcome
+    status: int | None
+    reason: str
+    elapsed_seconds: float
+    settle_seconds: float | None
+    next_read_in_seconds: float
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateSettled:
+    """A read showed what became of an update: one of `model.intent_record.OUTCOMES`.
+
+    `waited_seconds` is since its outcome became unknown, or since it was accepted; `sequence` is its row in
+    the journal.
+    """
+
+    name: ClassVar[str] = "update_settled"
+    allocation: AllocationId
+    reconcile: str
+    outcome: str
+    reason: str
+    sequence: int
+    waited_seconds: float
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConditionChanged:
+    """The reported condition of an allocation changed; `before` is None for a new one."""
+
+    name: ClassVar[str] = "condition_changed"
+    allocation: AllocationId
+    before: Condition | None
+    after: Condition
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseBegun:
+    """A pause of one allocation, or of all (None). `ends` is an RFC 3339 time."""
+
+    name: ClassVar[str] = "pause_begun"
+    allocation: AllocationId | None
+    scope: Scope
+    ends: str
+    reason: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseLifted:
+    """Somebody ended a pause before its time."""
+
+    name: ClassVar[str] = "pause_lifted"
+    allocation: AllocationId | None
+    scope: Scope
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseEnded:
+    """The time of a pause is over."""
+
+    name: ClassVar[str] = "pause_ended"
+    allocation: AllocationId | None
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResyncStarted:
+    """A read of the list began; so many allocations are managed."""
+
+    name: ClassVar[str] = "resync_started"
+    allocations: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResyncFinished:
+    """A read of the list ended: how many managed allocations it has, and how many of all differ."""
+
+    name: ClassVar[str] = "resync_finished"
+    allocations: int
+    differ: int
+    elapsed_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListUnavailable:
+    """The list cannot be used. `supported`: it is tried again; `asked`: a request was made."""
+
+    name: ClassVar[str] = "bulk_unavailable"
+    reason: str
+    supported: bool
+    status: int | None
+    asked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerOpened:
+    """No request of this operation succeeds: one probe an interval goes from now on."""
+
+    name: ClassVar[str] = "breaker_opened"
+    operation: Slot
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerClosed:
+    """A request of this operation succeeded."""
+
+    name: ClassVar[str] = "breaker_closed"
+    operation: Slot
+    open_seconds: float
+    probes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeStarted:
+    """A probe of an open breaker goes."""
+
+    name: ClassVar[str] = "probe_started"
+    allocation: AllocationId
+    operation: Slot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllInSync:
+    """Every managed allocation is in sync, and at least one was not before."""
+
+    name: ClassVar[str] = "all_in_sync"
+    allocations: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopping:
+    """The controller admits nothing new and waits for the requests in flight."""
+
+    name: ClassVar[str] = "stopping"
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """The controller has ended; `open_intents` counts updates whose outcome is not known."""
+
+    name: ClassVar[str] = "stopped"
+    open_intents: int
+
+
+Event: TypeAlias = (
+    RevisionActivated
+    | RevisionAwaitingApproval
+    | RevisionApproved
+    | ReadFinished
+    | UpdateIntended
+    | UpdateFinished
+    | UpdateSettled
+    | ConditionChanged
+    | PauseBegun
+    | PauseLifted
+    | PauseEnded
+    | ResyncStarted
+    | ResyncFinished
+    | ListUnavailable
+    | BreakerOpened
+    | BreakerClosed
+    | ProbeStarted
+    | AllInSync
+    | Stopping
+    | Stopped
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One thing that happened. `reconcile` is the id shared by all events of one pass over one allocation."""
-
-    kind: str
-    allocation: AllocationId | None = None
-    reconcile: str | None = None
-    fields: Mapping[str, object] = field(default_factory=dict)
-
-
 Observer: TypeAlias = Callable[[Event], None]
+KINDS: tuple[type[Event], ...] = get_args(Event)
 
 
-class Tell(Protocol):
-    """Tell the world of an event."""
-
-    def __call__(
-        self,
-        kind: str,
-        allocation: AllocationId | None = None,
-        reconcile: str | None = None,
-        **fields: object,
-    ) -> None:
-        """Tell it."""
+def fields_of(event: Event) -> Mapping[str, object]:
+    """The fields of an event by name, in their order; values are not copied."""
+    return {field.name: getattr(event, field.name) for field in fields(event)}
 
 
-def tell_all(observers: Iterable[Observer]) -> Observer:
-    """One observer that tells each of these."""
+def emit_to_all(observers: Iterable[Observer]) -> Observer:
+    """One observer that passes each event to all of these, in their order."""
     everyone = tuple(observers)
 
-    def tell(event: Event) -> None:
+    def emit(event: Event) -> None:
         for observer in everyone:
             observer(event)
 
-    return tell
+    return emit

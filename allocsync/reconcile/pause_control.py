@@ -16,7 +16,7 @@ from allocsync.reconcile.allocation.managed_allocation import Lane
 from allocsync.reconcile.allocation.updates import State
 from allocsync.reconcile.checkpoint import Keeper
 from allocsync.reconcile.checkpoint_codecs import encode_pause
-from allocsync.reconcile.events import Tell
+from allocsync.reconcile.events import Observer, PauseBegun, PauseEnded, PauseLifted, Scope
 from allocsync.reconcile.gates.pause import Pause
 from allocsync.reconcile.ports import Clock
 
@@ -50,7 +50,7 @@ class Pauses:
         *,
         keeper: Keeper,
         clock: Clock,
-        tell: Tell,
+        emit: Observer,
         lanes: Mapping[AllocationId, Lane],
         place: Callable[[Lane], None],
         wake: Callable[[], None],
@@ -59,7 +59,7 @@ class Pauses:
         self._stops = keeper.stops
         self._keeper = keeper
         self._clock = clock
-        self._tell = tell
+        self._emit = emit
         self._lanes = lanes
         self._place = place
         self._wake = wake
@@ -75,7 +75,9 @@ class Pauses:
         pause = self._pause(seconds, reason, owner)
         self._put(key, pause)
         self._keeper.keep_value(_name(key), encode_pause(pause))
-        self._tell("pause_begun", key, scope=scope_of(key), ends=pause.ends, reason=reason, owner=owner)
+        self._emit(
+            PauseBegun(allocation=key, scope=scope_of(key), ends=pause.ends, reason=reason, owner=owner)
+        )
         self._touched(key)
         return Begun(key, pause)
 
@@ -86,7 +88,7 @@ class Pauses:
             return key
         there = self._take(key) is not None
         if there:
-            self._tell("pause_lifted", key, scope=scope_of(key), by=by)
+            self._emit(PauseLifted(allocation=key, scope=scope_of(key), by=by))
             self._touched(key)
         everything = self._stops.everything if key is not None else None
         return Lifted(key=key, there=there, others=len(self._stops.pauses), everything=everything)
@@ -100,7 +102,7 @@ class Pauses:
             over.append(None)
         for key in over:
             self._take(key)
-            self._tell("pause_ended", key, scope=scope_of(key))
+            self._emit(PauseEnded(allocation=key, scope=scope_of(key)))
             self._touched(key)
 
     def ends(self) -> Mapping[str, tuple[int, float]]:
@@ -142,7 +144,7 @@ class Pauses:
         self._wake()
 
 
-def scope_of(key: AllocationId | None) -> str:
+def scope_of(key: AllocationId | None) -> Scope:
     """The word for what a pause is of, in events and metrics."""
     return "all" if key is None else "one"
 

@@ -26,7 +26,17 @@ from allocsync.model.ids import AllocationId
 from allocsync.reconcile.allocation.managed_allocation import Lane
 from allocsync.reconcile.allocation.updates import Decision, Intent, State, Update
 from allocsync.reconcile.checkpoint import Keeper
-from allocsync.reconcile.events import Tell
+from allocsync.reconcile.events import (
+    BreakerClosed,
+    BreakerOpened,
+    Observer,
+    ReadAnswer,
+    ReadFinished,
+    UpdateFinished,
+    UpdateIntended,
+    UpdateOutcome,
+    UpdateSettled,
+)
 from allocsync.reconcile.operation import Slot
 from allocsync.reconcile.parameters import Rules
 from allocsync.reconcile.ports import Api, Clock, Journal
@@ -44,7 +54,7 @@ class Cycle:
         api: Api,
         clock: Clock,
         journal: Journal,
-        tell: Tell,
+        emit: Observer,
         rules: Rules,
         admission: Admission,
         backoff: Callable[[int, float | None], float],
@@ -56,7 +66,7 @@ class Cycle:
         self._api = api
         self._clock = clock
         self._journal = journal
-        self._tell = tell
+        self._emit = emit
         self._rules = rules
         self._admission = admission
         self._backoff = backoff
@@ -111,27 +121,29 @@ class Cycle:
             resync_seconds=self._resync_seconds(),
         )
         self._hear(lane, held, snapshot, begun)
-        self._tell(
-            "look_finished",
-            lane.id,
-            name,
-            answer=_ANSWERS[type(snapshot)],
-            status=_look_status(snapshot),
-            reason=snapshot.reason if isinstance(snapshot, Failed) else "",
-            elapsed_seconds=now - begun,
-            differs=len(lane.changes),
+        self._emit(
+            ReadFinished(
+                allocation=lane.id,
+                reconcile=name,
+                answer=_READ_ANSWERS[type(snapshot)],
+                status=_look_status(snapshot),
+                reason=snapshot.reason if isinstance(snapshot, Failed) else "",
+                elapsed_seconds=now - begun,
+                differs=len(lane.changes),
+            )
         )
         for finding in decision.findings:
             self._journal.outcome(lane.id, finding.sequence, finding.outcome, finding.reason)
-            self._tell(
-                "update_settled",
-                lane.id,
-                name,
-                outcome=finding.outcome,
-                reason=finding.reason,
-                sequence=finding.sequence,
-                waited_seconds=finding.waited_seconds,
-                fields=list(finding.fields),
+            self._emit(
+                UpdateSettled(
+                    allocation=lane.id,
+                    reconcile=name,
+                    outcome=finding.outcome,
+                    reason=finding.reason,
+                    sequence=finding.sequence,
+                    waited_seconds=finding.waited_seconds,
+                    fields=finding.fields,
+                )
             )
         self._keeper.keep(lane)
         return decision
@@ -145,8 +157,10 @@ class Cycle:
             lane.unrecorded(str(error), now=self._clock.now())
             self._finished(lane, update, name, NotSent(f"the journal cannot be written: {error}"), 0.0)
             return
-        fields = [change.field for change in update.changes]
-        self._tell("update_intended", lane.id, name, fields=fields, sequence=intent.sequence)
+        fields = tuple(change.field for change in update.changes)
+        self._emit(
+            UpdateIntended(allocation=lane.id, reconcile=name, fields=fields, sequence=intent.sequence)
+        )
         held_back = self._held_back(lane, update)
         if held_back is not None:
             self._journal.outcome(lane.id, intent.sequence, "not_sent", held_back)
@@ -187,7 +201,7 @@ class Cycle:
         if isinstance(answer, Accepted):
             self._journal.outcome(lane.id, intent.sequence, "applied", f"accepted: {answer.status}")
         elif not isinstance(answer, OutcomeUnknown):  # of that one the open intent says so
-            self._journal.outcome(lane.id, intent.sequence, _ANSWERS[type(answer)], answer.reason)
+            self._journal.outcome(lane.id, intent.sequence, _OUTCOMES[type(answer)], answer.reason)
         self._keeper.keep(lane)
 
     def _hear(self, lane: Lane, held: Slot, answer: Snapshot | UpdateAnswer, begun: float) -> None:
@@ -204,38 +218,38 @@ class Cycle:
         turned = self._admission.hear(lane, held, answer, begun=begun, now=now, uniform=self._clock.uniform)
         if turned is None:
             return
-        where = turned.slot.value
         if turned.opened:
-            self._tell("breaker_opened", lane=where, reason=getattr(answer, "reason", ""))
+            self._emit(BreakerOpened(operation=turned.slot, reason=getattr(answer, "reason", "")))
         else:
-            self._tell("breaker_closed", lane=where, open_seconds=turned.open_seconds, probes=turned.probes)
+            self._emit(
+                BreakerClosed(operation=turned.slot, open_seconds=turned.open_seconds, probes=turned.probes)
+            )
 
     def _finished(
         self, lane: Lane, update: Update, name: str, answer: UpdateAnswer, elapsed_seconds: float
     ) -> None:
         unknown = isinstance(answer, OutcomeUnknown)
-        self._tell(
-            "update_finished",
-            lane.id,
-            name,
-            outcome=_ANSWERS[type(answer)],
-            status=getattr(answer, "status", None),
-            reason=getattr(answer, "reason", ""),
-            elapsed_seconds=elapsed_seconds,
-            settle_seconds=self._keeper.settle.seconds(self._clock.now()) if unknown else None,
-            look_in_seconds=lane.look_at - self._clock.now(),
-            changes=[(change.field, change.live, change.desired) for change in update.changes],
+        self._emit(
+            UpdateFinished(
+                allocation=lane.id,
+                reconcile=name,
+                outcome=_OUTCOMES[type(answer)],
+                status=getattr(answer, "status", None),
+                reason=getattr(answer, "reason", ""),
+                elapsed_seconds=elapsed_seconds,
+                settle_seconds=self._keeper.settle.seconds(self._clock.now()) if unknown else None,
+                next_read_in_seconds=lane.look_at - self._clock.now(),
+                changes=update.changes,
+            )
         )
 
 
-_ANSWERS: Mapping[type, str] = {
+_READ_ANSWERS: Mapping[type, ReadAnswer] = {Live: "live", Missing: "missing", Failed: "failed"}
+_OUTCOMES: Mapping[type, UpdateOutcome] = {
     Accepted: "accepted",
     Rejected: "rejected",
     OutcomeUnknown: "unknown",
     NotSent: "not_sent",
-    Live: "live",
-    Missing: "missing",
-    Failed: "failed",
 }
 
 

@@ -19,7 +19,7 @@ from allocsync.model.desired_state import Desired
 from allocsync.model.ids import AllocationId
 from allocsync.reconcile.allocation.managed_allocation import Lane
 from allocsync.reconcile.allocation.updates import State
-from allocsync.reconcile.events import Tell
+from allocsync.reconcile.events import ListUnavailable, Observer, ResyncFinished, ResyncStarted
 from allocsync.reconcile.parameters import Rules
 from allocsync.reconcile.ports import Api, Clock
 
@@ -46,7 +46,7 @@ class Resync:
         *,
         api: Api,
         clock: Clock,
-        tell: Tell,
+        emit: Observer,
         rules: Rules,
         backoff: Callable[[int, float | None], float],
         policy: BulkPolicy,
@@ -55,7 +55,7 @@ class Resync:
         """`show` tells what the condition of a lane is by now."""
         self._api = api
         self._clock = clock
-        self._tell = tell
+        self._emit = emit
         self._rules = rules
         self._backoff = backoff
         self._policy = policy
@@ -170,7 +170,7 @@ class Resync:
             await self._failed(BulkUnavailable(reason, supported=False, asked=False), lanes, place)
             return
         begun = self._clock.now()
-        self._tell("resync_started", how="bulk", allocations=len(lanes))
+        self._emit(ResyncStarted(allocations=len(lanes)))
         known, seen = dict(lanes), set[str]()
         try:
             async for cloud in self._api.list():
@@ -194,9 +194,7 @@ class Resync:
         self.at = now + (0.0 if self._hurried else self._jittered(self._rules.resync_bulk_seconds))
         self._hurried = False
         differ = sum(bool(lane.changes or lane.suspected) for lane in lanes.values())
-        self._tell(
-            "resync_finished", how="bulk", allocations=len(seen), differ=differ, elapsed_seconds=now - begun
-        )
+        self._emit(ResyncFinished(allocations=len(seen), differ=differ, elapsed_seconds=now - begun))
 
     async def _review(self, lanes: Mapping[AllocationId, Lane]) -> None:
         """Say what each is by now, where each is looked at by itself: in an outage perhaps none is."""
@@ -228,12 +226,10 @@ class Resync:
         self, error: BulkUnavailable, lanes: Mapping[AllocationId, Lane], place: Callable[[Lane], None]
     ) -> None:
         self._failures += 1
-        self._tell(
-            "bulk_unavailable",
-            reason=str(error),
-            supported=error.supported,
-            status=error.status,
-            asked=error.asked,
+        self._emit(
+            ListUnavailable(
+                reason=str(error), supported=error.supported, status=error.status, asked=error.asked
+            )
         )
         now, late = self._clock.now(), False
         if not error.supported and self._policy is BulkPolicy.AUTO:

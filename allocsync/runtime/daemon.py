@@ -28,7 +28,7 @@ from allocsync.journal.writer import Journal
 from allocsync.model.condition import Condition
 from allocsync.model.intent_record import Restored
 from allocsync.reconcile.controller import Loop
-from allocsync.reconcile.events import Observer, tell_all
+from allocsync.reconcile.events import Observer, emit_to_all
 from allocsync.runtime import listen_token, state_lock
 from allocsync.runtime.clock import SystemClock
 from allocsync.runtime.systemd import Notifier
@@ -79,7 +79,7 @@ class Daemon:
         self._registry = CollectorRegistry()
         self._metrics = Metrics(self._registry)
         self._log = LogObserver(self._logger, wall=self._clock.wall, now=self._clock.now)
-        self._observer = tell_all([self._metrics, *([self._log] if observers is None else observers)])
+        self._observer = emit_to_all([self._metrics, *([self._log] if observers is None else observers)])
         self._notifier = Notifier(environ)
         self._watch = DirectoryWatch(
             settings.desired,

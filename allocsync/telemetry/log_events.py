@@ -10,13 +10,14 @@ Left out: how a line is written (`logs`), and when many are too many (`crowds`).
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 
 from structlog.typing import FilteringBoundLogger
 
 from allocsync.model.condition import Condition
-from allocsync.reconcile.events import Event
+from allocsync.reconcile import events
+from allocsync.reconcile.operation import Slot
 from allocsync.telemetry.log_sampling import Crowds
 from allocsync.telemetry.log_setup import rfc3339
 
@@ -24,8 +25,7 @@ _QUIET = {None, Condition.PENDING, Condition.IN_SYNC}
 _UNDER_WAY = {Condition.PENDING, Condition.IN_SYNC, Condition.UNKNOWN}
 _LOUD = {Condition.MISSING, Condition.REFUSED, Condition.CONTESTED, Condition.HELD, Condition.FAILING}
 _BUSY = {423, 429}  # the API asks for patience; that is no complaint about the update
-_SHORT_DIGEST = 8
-_CROWDS = {"update_finished", "update_settled", "condition_changed", "resync_finished", "bulk_unavailable"}
+_SHORT_REVISION = 8
 
 _UPDATES = {
     "accepted": ("info", "update_accepted"),
@@ -33,7 +33,7 @@ _UPDATES = {
     "unknown": ("warning", "update_outcome_unknown"),
     "not_sent": ("debug", "update_not_sent"),
 }
-_VERDICTS = {
+_OUTCOMES = {
     "applied": ("info", "update_applied"),
     "applied_partial": ("warning", "update_applied_partial"),
     "not_applied": ("info", "update_not_applied"),
@@ -45,7 +45,7 @@ _VERDICTS = {
 
 
 class LogObserver:
-    """An Observer that writes each event as a line, or leaves it out."""
+    """An observer that writes each event as a line, or leaves it out."""
 
     def __init__(
         self, logger: FilteringBoundLogger, *, wall: Callable[[], float], now: Callable[[], float]
@@ -53,114 +53,109 @@ class LogObserver:
         self._logger = logger
         self._wall = wall
         self._now = now
-        self._generation: str | None = None
+        self._revision: str | None = None
         self._crowds = Crowds()
-        self._open: set[object] = set()  # breakers
+        self._open: set[Slot] = set()  # operations whose breaker is open
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: events.Event) -> None:
         """Log one event."""
-        fields = _present(event.fields)
-        if event.kind in {"generation_adopted", "generation_held"}:
-            self._generation = str(fields["generation"])[:_SHORT_DIGEST]
-        if event.reconcile is not None or "generation" in fields:
-            fields["generation"] = self._generation
-        level, name = self._heard(event, *_line(event))
-        if isinstance(changes := fields.get("changes"), list | tuple):
-            names = ("field", "live", "desired")
-            fields["changes"] = [dict(zip(names, change, strict=False)) for change in changes]
-        look_in = fields.pop("look_in_seconds", None)
-        if isinstance(look_in, float | int) and math.isfinite(look_in):
-            fields["look_at"] = rfc3339(self._wall() + look_in)
-        write = getattr(self._logger, level)
-        write(name, reconcile=event.reconcile, allocation=event.allocation, **fields)
+        match event:
+            case events.RevisionActivated() | events.RevisionAwaitingApproval():
+                self._revision = event.revision[:_SHORT_REVISION]
+            case events.BreakerOpened():
+                self._open.add(event.operation)
+            case events.BreakerClosed():
+                self._open.discard(event.operation)
+                self._sum_up()
+            case events.Stopped():
+                self._sum_up()
+        self.tend()
+        level, name = level_and_name(event)
+        if not self._admits(event, level, name):
+            level = "debug"
+        getattr(self._logger, level)(name, **self._fields(event))
+
+    def _fields(self, event: events.Event) -> dict[str, object]:
+        found = {key: value for key, value in events.fields_of(event).items() if value not in (None, "")}
+        if "reconcile" in found or "revision" in found:
+            found["revision"] = self._revision
+        if isinstance(event, events.UpdateFinished):
+            found["changes"] = [
+                {"field": change.field, "live": change.live, "desired": change.desired}
+                for change in event.changes
+            ]
+            seconds = found.pop("next_read_in_seconds")
+            if isinstance(seconds, float) and math.isfinite(seconds):
+                found["next_read_at"] = rfc3339(self._wall() + seconds)
+        return found
 
     def tend(self) -> None:
         """Tell what was left out, if it is time; to be called every few seconds."""
         if self._crowds.due(self._now()):
             self._sum_up()
 
-    def _heard(self, event: Event, level: str, name: str) -> tuple[str, str]:
-        """The level and the name of the line; quieter where there are too many that say the same."""
-        if event.kind == "breaker_opened":
-            self._open.add(event.fields.get("lane"))
-        elif event.kind == "breaker_closed":
-            self._open.discard(event.fields.get("lane"))
-        if event.kind in {"breaker_closed", "stopped"}:
-            self._sum_up()
-        self.tend()
-        if event.kind not in _CROWDS or level not in {"info", "warning"} or name == "update_accepted":
-            return level, name
-        after = event.fields.get("after")
-        told = self._crowds.admits(
-            name,
-            None if after is None else str(after),
-            reason=str(event.fields.get("reason", "")),
-            now=self._now(),
-            outage=bool(self._open),
-        )
-        return level if told else "debug", name
+    def _admits(self, event: events.Event, level: str, name: str) -> bool:
+        """Whether this is not one of too many lines that say the same."""
+        if level not in {"info", "warning"} or name == "update_accepted":
+            return True
+        after, reason = None, ""
+        match event:
+            case events.ConditionChanged():
+                after, reason = str(event.after), event.reason
+            case events.UpdateFinished() | events.UpdateSettled() | events.ListUnavailable():
+                reason = event.reason
+            case events.ResyncFinished():
+                pass
+            case _:
+                return True
+        return self._crowds.admits(name, after, reason=reason, now=self._now(), outage=bool(self._open))
 
     def _sum_up(self) -> None:
         found = self._crowds.take(self._now())
         if found is not None:
             self._logger.warning(
-                "summed_up",
+                "lines_suppressed",
                 lines=sum(left.lines for left in found.left),
                 seconds=round(found.seconds, 3),
-                of=[_present(asdict(left)) for left in found.left],
+                of=[
+                    {key: value for key, value in asdict(left).items() if value not in (None, "")}
+                    for left in found.left
+                ],
                 note="each is a line at level debug; `allocsync status` has every allocation",
             )
 
 
-def _present(fields: Mapping[str, object]) -> dict[str, object]:
-    return {key: value for key, value in fields.items() if value not in (None, "")}
-
-
-def _line(event: Event) -> tuple[str, str]:
+def level_and_name(event: events.Event) -> tuple[str, str]:  # noqa: C901, PLR0911 - one case an event
     """The level and the name of an event's line."""
-    ways: Mapping[str, Callable[[Event], tuple[str, str]]] = {
-        "look_finished": _look,
-        "update_finished": _update,
-        "update_settled": _settled,
-        "condition_changed": _condition,
-    }
-    if event.kind in ways:
-        return ways[event.kind](event)
-    fields = event.fields
-    levels = {
-        "generation_held": "warning",
-        "update_intended": "debug",
-        "resync_started": "debug",
-        "resync_finished": "info" if fields.get("differ") else "debug",
-        "breaker_opened": "warning",
-        "probe_started": "debug",
-        "bulk_unavailable": "warning" if fields.get("supported") else "info",
-        "stopped": "warning" if fields.get("open_intents") else "info",
-    }
-    return levels.get(event.kind, "info"), event.kind
+    match event:
+        case events.ReadFinished(answer="live"):
+            return "debug", "difference_found" if event.differs else event.name
+        case events.ReadFinished():
+            return "debug", f"read_{event.answer}"
+        case events.UpdateFinished(outcome="rejected", status=status) if status in _BUSY:
+            return "info", "update_rejected"
+        case events.UpdateFinished():
+            return _UPDATES[event.outcome]
+        case events.UpdateSettled():
+            return _OUTCOMES[event.outcome]
+        case events.ConditionChanged():
+            return _condition(event), event.name
+        case events.RevisionAwaitingApproval() | events.BreakerOpened():
+            return "warning", event.name
+        case events.UpdateIntended() | events.ResyncStarted() | events.ProbeStarted():
+            return "debug", event.name
+        case events.ResyncFinished():
+            return "info" if event.differ else "debug", event.name
+        case events.ListUnavailable():
+            return "warning" if event.supported else "info", event.name
+        case events.Stopped():
+            return "warning" if event.open_intents else "info", event.name
+        case _:
+            return "info", event.name
 
 
-def _look(event: Event) -> tuple[str, str]:
-    answer = event.fields.get("answer")
-    if answer in ("failed", "missing"):
-        return "debug", f"look_{answer}"
-    return "debug", "difference_found" if event.fields.get("differs") else "look_finished"
-
-
-def _update(event: Event) -> tuple[str, str]:
-    level, name = _UPDATES.get(str(event.fields.get("outcome")), ("warning", event.kind))
-    if name == "update_rejected" and event.fields.get("status") in _BUSY:
-        level = "info"
-    return level, name
-
-
-def _settled(event: Event) -> tuple[str, str]:
-    return _VERDICTS.get(str(event.fields.get("outcome")), ("warning", event.kind))
-
-
-def _condition(event: Event) -> tuple[str, str]:
-    """Pending, InSync and Unknown come and go with every update, which has lines of its own."""
-    before, after = event.fields.get("before"), event.fields.get("after")
-    if {before, after} <= _QUIET or {before, after} <= _UNDER_WAY:
-        return "debug", event.kind
-    return ("warning" if after in _LOUD else "info"), event.kind
+def _condition(event: events.ConditionChanged) -> str:
+    """Pending, InSync and OutcomeUnknown come and go with every update, which has lines of its own."""
+    if {event.before, event.after} <= _QUIET or {event.before, event.after} <= _UNDER_WAY:
+        return "debug"
+    return "warning" if event.after in _LOUD else "info"

@@ -20,7 +20,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 
 from allocsync.model.cloud import NumberLiteral
 
-_FIRST_KEYS = ("ts", "level", "event", "reconcile", "allocation", "generation")
+_FIRST_KEYS = ("ts", "level", "event", "reconcile", "allocation", "revision")
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # syslog's
 
 

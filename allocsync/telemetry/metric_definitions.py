@@ -72,7 +72,7 @@ METRICS = (
     _counter(
         "reconcile_errors_total",
         "Passes that failed, by what went wrong.",
-        reason=("look_failed", "update_rejected", "update_unknown", "update_not_sent"),
+        reason=("read_failed", "update_rejected", "update_unknown", "update_not_sent"),
     ),
     _histogram(
         "reconcile_duration_seconds",
@@ -120,7 +120,7 @@ METRICS = (
         "resync_duration_seconds", "Time of such a look, what was made of it included.", _REQUEST_BUCKETS
     ),
     _counter("bulk_unavailable_total", "Attempts to read everything in one request that failed."),
-    _counter("generations_adopted_total", "Generations of the desired state that came into force."),
+    _counter("revisions_activated_total", "Revisions of the desired state that became active."),
     _counter("desired_rejected_total", "Loads of the desired state that were rejected as a whole."),
     _gauge("desired_last_load_successful", "1 if the last load of the desired state succeeded."),
     _gauge("desired_last_load_success_timestamp_seconds", "When the desired state last loaded; 0: never."),

@@ -26,7 +26,7 @@ from prometheus_client.registry import Collector
 
 from allocsync import __version__
 from allocsync.model.condition import Condition
-from allocsync.reconcile.events import Event
+from allocsync.reconcile import events
 from allocsync.reconcile.status.controller_status import LoopStatus
 from allocsync.telemetry.metric_definitions import CODES, METRICS, NO_CODE, Metric
 
@@ -60,24 +60,35 @@ class Metrics:
         registry.register(self._status)
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)
-        self._looks: dict[str, float] = {}  # by allocation: time of a look that an update may follow
-        self._handlers: dict[str, Callable[[Event], None]] = {
-            "generation_adopted": self._generation_adopted,
-            "look_finished": self._look_finished,
-            "update_finished": self._update_finished,
-            "update_settled": self._update_settled,
-            "resync_started": self._resync_started,
-            "resync_finished": self._resync_finished,
-            "bulk_unavailable": self._bulk_unavailable,
-            "breaker_opened": self._breaker_opened,
-            "probe_started": self._probe_started,
-        }
+        self._reads: dict[str, float] = {}  # by allocation: seconds of a read that an update may follow
 
-    def __call__(self, event: Event) -> None:
-        """Count one event; kinds that move no metric are passed over."""
-        handler = self._handlers.get(event.kind)
-        if handler:
-            handler(event)
+    def __call__(self, event: events.Event) -> None:  # noqa: C901 - one case an event
+        """Count one event; events that move no metric are ignored."""
+        match event:
+            case events.ReadFinished():
+                self._read_finished(event)
+            case events.UpdateFinished():
+                self._update_finished(event)
+            case events.UpdateSettled(outcome=outcome, waited_seconds=seconds):
+                self._count("outcomes_settled_total", outcome)
+                self._time("outcome_settle_duration_seconds", seconds)
+                if outcome == "applied":
+                    self._count("duplicate_writes_avoided_total")
+            case events.RevisionActivated():
+                self._count("revisions_activated_total")
+            case events.ResyncStarted():
+                self._count("resync_total")
+            case events.ResyncFinished(elapsed_seconds=seconds):
+                self._time("resync_duration_seconds", seconds)
+                self._request("list", seconds, 200)
+            case events.ListUnavailable(asked=asked, status=status):
+                self._count("bulk_unavailable_total")
+                if asked:
+                    self._count("api_requests_total", "list", _code(status))
+            case events.BreakerOpened(operation=operation):
+                self._count("breaker_openings_total", operation)
+            case events.ProbeStarted(operation=operation):
+                self._count("breaker_probes_total", operation)
 
     def follow(self, status: Callable[[], LoopStatus]) -> None:
         """Ask `status` at every scrape from now on; until then the states read 0."""
@@ -113,59 +124,28 @@ class Metrics:
         histogram = self._histograms[f"allocsync_{name}"]
         (histogram.labels(*labels) if labels else histogram).observe(seconds)
 
-    def _request(self, operation: str, event: Event, status: object) -> None:
+    def _request(self, operation: str, elapsed_seconds: float, status: int | None) -> None:
         self._count("api_requests_total", operation, _code(status))
-        self._time("api_request_duration_seconds", _seconds(event, "elapsed_seconds"), operation)
+        self._time("api_request_duration_seconds", elapsed_seconds, operation)
 
-    def _generation_adopted(self, _event: Event) -> None:
-        self._count("generations_adopted_total")
-
-    def _look_finished(self, event: Event) -> None:
-        status = event.fields.get("status")
-        self._request("snapshot", event, status)
+    def _read_finished(self, event: events.ReadFinished) -> None:
+        self._request("snapshot", event.elapsed_seconds, event.status)
         self._count("reconcile_total")
-        elapsed = _seconds(event, "elapsed_seconds")
-        if event.fields.get("answer") == "failed":
-            self._count("reconcile_errors_total", "look_failed")
-        elif event.fields.get("differs") and event.allocation is not None:
-            self._looks[event.allocation] = elapsed
+        if event.answer == "failed":
+            self._count("reconcile_errors_total", "read_failed")
+        elif event.differs:
+            self._reads[event.allocation] = event.elapsed_seconds
             return
-        self._time("reconcile_duration_seconds", elapsed)
+        self._time("reconcile_duration_seconds", event.elapsed_seconds)
 
-    def _update_finished(self, event: Event) -> None:
-        outcome = str(event.fields.get("outcome"))
-        self._count("updates_total", outcome)
-        if outcome != "not_sent":
-            self._request("update", event, event.fields.get("status"))
-        if outcome != "accepted":
-            self._count("reconcile_errors_total", f"update_{outcome}")
-        looked = self._looks.pop(event.allocation, 0.0) if event.allocation else 0.0
-        self._time("reconcile_duration_seconds", looked + _seconds(event, "elapsed_seconds"))
-
-    def _update_settled(self, event: Event) -> None:
-        outcome = str(event.fields.get("outcome"))
-        self._count("outcomes_settled_total", outcome)
-        self._time("outcome_settle_duration_seconds", _seconds(event, "waited_seconds"))
-        if outcome == "applied":
-            self._count("duplicate_writes_avoided_total")
-
-    def _resync_started(self, _: Event) -> None:
-        self._count("resync_total")
-
-    def _resync_finished(self, event: Event) -> None:
-        self._time("resync_duration_seconds", _seconds(event, "elapsed_seconds"))
-        self._request("list", event, 200)
-
-    def _bulk_unavailable(self, event: Event) -> None:
-        self._count("bulk_unavailable_total")
-        if event.fields.get("asked", True):
-            self._count("api_requests_total", "list", _code(event.fields.get("status")))
-
-    def _breaker_opened(self, event: Event) -> None:
-        self._count("breaker_openings_total", str(event.fields.get("lane")))
-
-    def _probe_started(self, event: Event) -> None:
-        self._count("breaker_probes_total", str(event.fields.get("lane")))
+    def _update_finished(self, event: events.UpdateFinished) -> None:
+        self._count("updates_total", event.outcome)
+        if event.outcome != "not_sent":
+            self._request("update", event.elapsed_seconds, event.status)
+        if event.outcome != "accepted":
+            self._count("reconcile_errors_total", f"update_{event.outcome}")
+        seconds = self._reads.pop(event.allocation, 0.0) + event.elapsed_seconds
+        self._time("reconcile_duration_seconds", seconds)
 
 
 class _StatusCollector(Collector):
@@ -222,14 +202,9 @@ def _combinations(row: Metric) -> Iterator[tuple[str, ...]]:
     return itertools.product(*row.values.values())
 
 
-def _code(status: object) -> str:
+def _code(status: int | None) -> str:
     """The status itself if it is a usual one, else its class; a fixed set either way."""
-    if not isinstance(status, int):
+    if status is None:
         return NO_CODE
     text = str(status)
     return text if text in CODES else f"{text[:1]}xx" if f"{text[:1]}xx" in CODES else NO_CODE
-
-
-def _seconds(event: Event, name: str) -> float:
-    value = event.fields.get(name)
-    return max(0.0, value) if isinstance(value, float | int) else 0.0

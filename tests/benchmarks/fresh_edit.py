@@ -59,7 +59,7 @@ async def measure(number: int, bulk: Literal["on", "off"], edits: int = EDITS) -
                 edited[key] = time.time()
                 await eventually(partial(_sent, running, key), SENT_SECONDS)
                 await asyncio.sleep(BETWEEN_SECONDS)
-            adopted = [_at(row) for row in running.events("generation_adopted")]
+            adopted = [_at(row) for row in running.events("revision_activated")]
         records = server_log_oracle.read_log(home / "log.jsonl")
     arrived = {row["id"]: row["received_at"] for row in reversed(records) if row["op"] == "update"}
     seconds = sorted(arrived[key] - at for key, at in edited.items())

@@ -25,7 +25,7 @@ from allocsync.api.client import AllocationClient
 from allocsync.desired.loader import load
 from allocsync.model.cloud import Cloud, leaf
 from allocsync.model.desired_state import Generation, Mode
-from allocsync.reconcile.events import Event
+from allocsync.reconcile import events
 from allocsync.reference_server.sample import sample_clouds
 from allocsync.runtime.clock import SystemClock
 from allocsync.runtime.wiring import READS, build_loop, open_journal
@@ -41,8 +41,8 @@ async def reconcile(url: str, generation: Generation, bulk: Literal["on", "off"]
     """One pass of allocsync's own loop over everything, until all is known to be in sync."""
     done = asyncio.Event()
 
-    def observe(event: Event) -> None:
-        if event.kind == "all_in_sync":
+    def observe(event: events.Event) -> None:
+        if isinstance(event, events.AllInSync):
             done.set()
 
     clock = SystemClock()

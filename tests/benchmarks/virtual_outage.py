@@ -22,6 +22,7 @@ import looptime
 
 from allocsync.model.api_answers import Accepted, Live
 from allocsync.model.ids import AllocationId
+from allocsync.reconcile import events
 from allocsync.reconcile.resync import BulkPolicy
 from tests.benchmarks.contenders import FAILED
 from tests.benchmarks.peers.converge import READS, WRITES, Passes, TransientError
@@ -69,8 +70,8 @@ async def ours(api: ScriptedApi, scene: Scene) -> list[str]:
         run.loop.adopt(generation("live", named(len(api.truth))))
         await scene.trouble(api)
         await in_sync(api, scene.ends)
-        changed = run.kinds("condition_changed")
-    return [str(event.allocation) for event in changed if str(event.fields["after"]) in FAILED]
+        changed = run.events(events.ConditionChanged)
+    return [str(event.allocation) for event in changed if str(event.after) in FAILED]
 
 
 async def script(api: ScriptedApi, scene: Scene) -> list[str]:

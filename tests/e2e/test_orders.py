@@ -29,11 +29,11 @@ async def test_approve_lets_the_held_generation_through_and_no_other(tmp_path: P
         assert (code, stderr) == (1, "allocsync: no generation is held: there is nothing to approve\n")
         sent = len(server.records)
         declare(file, CLOUDS, region="b")
-        (first,) = await eventually(lambda: running.events("generation_held"))
+        (first,) = await eventually(lambda: running.events("revision_awaiting_approval"))
         declare(file, CLOUDS, region="c")
-        await eventually(lambda: len(running.events("generation_held")) == 2)
-        second = running.events("generation_held")[1]["generation"]
-        code, _, stderr = await command("approve", first["generation"], *where, environ=environ)
+        await eventually(lambda: len(running.events("revision_awaiting_approval")) == 2)
+        second = running.events("revision_awaiting_approval")[1]["revision"]
+        code, _, stderr = await command("approve", first["revision"], *where, environ=environ)
         assert code == 1
         assert f"the generation that is held is {second}, not {first['generation']}" in stderr
         code, _, stderr = await command("approve", second, *where)
@@ -51,7 +51,7 @@ async def test_approve_lets_the_held_generation_through_and_no_other(tmp_path: P
         await running.in_sync(len(CLOUDS))
         assert {cloud["region"] for cloud in server.clouds.values()} == {"c"}
         assert len(server.records) == sent + len(CLOUDS)
-        (approved,) = running.events("generation_approved")
+        (approved,) = running.events("revision_approved")
         assert (approved["by"], approved["changes"]) == ("mark", 12)
 
 

@@ -32,7 +32,7 @@ async def test_the_kill_switch_stops_all_updates_over_a_kill_and_resume_lets_the
             assert await running.metric('allocsync_pause_end_timestamp_seconds{scope="all"}') > 0
             sent = posts(server)
             declare(file, CLOUDS, region="b")
-            await eventually(lambda: len(running.events("generation_adopted")) == 2)
+            await eventually(lambda: len(running.events("revision_activated")) == 2)
             await asyncio.sleep(1.5)
             code, text, _ = await command("status", "--url", running.url, environ=environ)
             assert "6 Suspended" in text

@@ -47,14 +47,14 @@ async def test_an_edit_that_changes_too_much_is_held_through_a_restart_until_it_
             assert await running.metric("allocsync_generation_held") == 0
             sent = len(server.records)
             declare_regions(file, 6)
-            (told,) = await eventually(lambda: running.events("generation_held"))
+            (told,) = await eventually(lambda: running.events("revision_awaiting_approval"))
             assert (told["changed"], told["added"], told["removed"], told["allocations"]) == (6, 0, 0, 12)
             assert told["level"] == "warning"
             assert await running.metric("allocsync_generation_held") == 1
             assert await running.metric("allocsync_generation_changed_allocations") == 6
             assert await running.metric("allocsync_generation_held_timestamp_seconds") > 0
         async with daemon(server.url, file, tmp_path / "second", environ=environ) as again:
-            await eventually(lambda: again.events("generation_held"))
+            await eventually(lambda: again.events("revision_awaiting_approval"))
             await conditions(again, InSync=6, Held=6)
             assert len(server.records) == sent
             server.set_leaf(str(CLOUDS[9]["id"]), "region", "drift")
@@ -77,12 +77,12 @@ async def test_from_observe_to_enforce_for_all_is_held_by_setting_and_by_file(tm
         async with daemon(server.url, file, tmp_path / "a", "--mode", "observe", environ=environ) as running:
             await conditions(running, Drifted=12)
         async with daemon(server.url, file, tmp_path / "b", environ=environ) as running:
-            await eventually(lambda: running.events("generation_held"))
+            await eventually(lambda: running.events("revision_awaiting_approval"))
             await conditions(running, Held=12)
         async with daemon(server.url, file, tmp_path / "c", "--mode", "observe", environ=environ) as running:
             await conditions(running, Drifted=12)
             declare(file, CLOUDS, region="b", mode="enforce")
-            await eventually(lambda: running.events("generation_held"))
+            await eventually(lambda: running.events("revision_awaiting_approval"))
             await conditions(running, Held=12)
         assert {record["op"] for record in server.records} <= {"snapshot", "list"}
 
@@ -117,7 +117,7 @@ async def test_plan_says_that_it_would_be_held_and_apply_needs_a_review(tmp_path
         assert len(server.records) == sent + 6
         async with daemon(server.url, file, tmp_path / "log", environ=environ) as running:
             await running.in_sync(len(CLOUDS))
-            assert not running.events("generation_held"), "the review was the approval"
+            assert not running.events("revision_awaiting_approval"), "the review was the approval"
 
 
 @pytest.mark.parametrize("named", [1, 12])
@@ -174,11 +174,11 @@ async def test_canaries_go_first_over_a_crash_and_the_rest_follows_when_they_are
         code, _, stderr = await command("apply", *where, "--deadline", "1", environ=environ)
         assert (code, "ALLOCSYNC_CANARY" in stderr) == (1, False)
         async with daemon(server.url, file, tmp_path / "b", environ=environ) as again:
-            (told,) = await eventually(lambda: again.events("generation_held"))
+            (told,) = await eventually(lambda: again.events("revision_awaiting_approval"))
             assert {record["id"] for record in server.records[sent:]} == first
             server.set_faults({})
             await again.in_sync(len(CLOUDS))
-            (approved,) = again.events("generation_approved")
+            (approved,) = again.events("revision_approved")
             assert (approved["by"], approved["changes"]) == ("canary", told["changed"])
             assert await again.metric("allocsync_generation_held") == 0
         ids = [str(record["id"]) for record in server.records[sent:]]

@@ -52,7 +52,7 @@ async def test_the_head_is_logged_at_the_start_and_every_hour_and_is_the_hash_of
         assert [row["sequence"] for row in heads()] == [0], "at the start, when there was nothing"
         for hours in range(1, 3):
             declare(file, CLOUDS, region=f"planet {hours}")
-            await logged(running, "generation_adopted", hours + 1)
+            await logged(running, "revision_activated", hours + 1)
             await running.in_sync(len(CLOUDS))
             rows = hashes(state)
             await half_an_hour(running, server)

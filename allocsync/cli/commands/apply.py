@@ -18,8 +18,8 @@ from allocsync.model.escaping import visible
 from allocsync.model.ids import AllocationId
 from allocsync.planning import plan as planning
 from allocsync.planning.rendering import Line, Tone, count
+from allocsync.reconcile import events
 from allocsync.reconcile.controller import Loop
-from allocsync.reconcile.events import Event
 from allocsync.reconcile.ports import Api
 from allocsync.reconcile.status.controller_status import AllocationStatus
 from allocsync.runtime import state_lock
@@ -47,23 +47,21 @@ class Tally:
         """Those that an update has changed, for all that is known."""
         return self.confirmed | {*self._accepted.values()}
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: events.Event) -> None:
         """Count one event."""
-        if event.allocation is None:
-            return
-        if event.kind == "update_finished":
-            self.updates += event.fields["outcome"] != "not_sent"
-            self.unknown += event.fields["outcome"] == "unknown"
-            if event.fields["outcome"] == "accepted":
-                self._accepted[self._intended[event.allocation]] = event.allocation
-        elif event.kind == "update_intended":
-            self._intended[event.allocation] = int(str(event.fields["sequence"]))
-        elif event.kind == "update_settled":
-            sequence = int(str(event.fields["sequence"]))
-            if event.fields["outcome"] == "not_applied":
+        match event:
+            case events.UpdateIntended(allocation=allocation, sequence=sequence):
+                self._intended[allocation] = sequence
+            case events.UpdateFinished(allocation=allocation, outcome=outcome):
+                self.updates += outcome != "not_sent"
+                self.unknown += outcome == "unknown"
+                if outcome == "accepted":
+                    self._accepted[self._intended[allocation]] = allocation
+            case events.UpdateSettled(sequence=sequence, outcome="not_applied"):
                 self._accepted.pop(sequence, None)
-            elif event.fields["outcome"] in _DONE and sequence not in self._accepted:
-                self.confirmed.add(event.allocation)
+            case events.UpdateSettled(allocation=allocation, sequence=sequence, outcome=outcome):
+                if outcome in _DONE and sequence not in self._accepted:
+                    self.confirmed.add(allocation)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from allocsync.model.desired_state import Mode
 from allocsync.model.escaping import visible
 from allocsync.planning.diff import compare
 from allocsync.planning.rendering import Line, Tone
-from allocsync.reconcile.events import Event
+from allocsync.reconcile import events
 from allocsync.reference_server import ReferenceServer
 from allocsync.reference_server.sample import sample_clouds
 from allocsync.runtime.daemon import Daemon
@@ -184,79 +184,50 @@ class _Story:
         output.write_lines([line])
         sys.stdout.flush()
 
-    def __call__(self, event: Event) -> None:
-        """Tell one event, if it is worth telling."""
-        tell = {
-            "generation_adopted": self._adopted,
-            "generation_held": self._held,
-            "resync_finished": self._resynced,
-            "update_finished": self._finished,
-            "update_settled": self._settled,
-            "all_in_sync": self._in_sync,
-            "condition_changed": self._changed,
-            "stopping": self._stopping,
-        }.get(event.kind)
-        if tell is not None:
-            tell(event)
+    def __call__(self, event: events.Event) -> None:
+        """Print one event, if it is worth a line."""
+        match event:
+            case events.RevisionActivated(revision=revision, changed=changed):
+                text = f"revision {revision[:8]}: {changed} allocations are new or changed"
+                self._line("desired state", text, Tone.PLAIN)
+            case events.RevisionAwaitingApproval(reason=reason):
+                self._line("awaits approval", reason, Tone.BAD)
+            case events.ResyncFinished(allocations=total, differ=differ) if differ:
+                self._line("list read", f"{total} allocations: {differ} differ", Tone.WAIT)
+            case events.UpdateFinished():
+                self._finished(event)
+            case events.UpdateSettled():
+                self._settled(event)
+            case events.AllInSync(allocations=total):
+                self._line("in sync", f"all {total}, after {self._updates} updates", Tone.GOOD)
+            case events.ConditionChanged(after=after, reason=reason) if after in _STUCK:
+                # What is not in sync and will not be soon says why; everything else has lines of its own.
+                self._line(event.allocation[:8], f"{after.lower()}: {visible(reason)}", Tone.BAD)
+            case events.Stopping(in_flight=number):
+                self._line("stopping", f"{number} requests under way", Tone.DIM)
 
     def _line(self, what: str, text: str, tone: Tone) -> None:
         self.say(Line(f"{_now()}  {what:<16}  {text}", tone))
 
-    def _adopted(self, event: Event) -> None:
-        generation = str(event.fields["generation"])[:8]
-        changed = event.fields["changed"]
-        self._line(
-            "desired state", f"generation {generation}: {changed} allocations are new or changed", Tone.PLAIN
-        )
-
-    def _held(self, event: Event) -> None:
-        self._line("held", str(event.fields["reason"]), Tone.BAD)
-
-    def _resynced(self, event: Event) -> None:
-        differ = int(str(event.fields["differ"]))
-        if differ:
-            total = event.fields["allocations"]
-            self._line("looked at all", f"{total} allocations: {differ} differ", Tone.WAIT)
-
-    def _finished(self, event: Event) -> None:
+    def _finished(self, event: events.UpdateFinished) -> None:
         self._updates += 1
-        rows = event.fields["changes"]
-        changes = rows if isinstance(rows, list) else []
-        what = ", ".join(f"{name} {visible(live)} → {wanted}" for name, live, wanted in changes)
-        outcome, reason = event.fields["outcome"], visible(str(event.fields["reason"]))
-        if outcome == "accepted":
-            self._line(_short(event), f"{what}   accepted", Tone.GOOD)
-        elif outcome == "unknown":
-            wait = event.fields["look_in_seconds"]
-            said = event.fields["status"] or reason
-            text = f"{what}   {said}: outcome unknown; nothing is sent before a read-back in {wait:.0f} s"
-            self._line(_short(event), text, Tone.BAD)
-        else:
-            self._line(_short(event), f"{what}   {str(outcome).replace('_', ' ')}: {reason}", Tone.WAIT)
+        what = ", ".join(f"{each.field} {visible(each.live)} → {each.desired}" for each in event.changes)
+        reason, who = visible(event.reason), event.allocation[:8]
+        match event.outcome:
+            case "accepted":
+                self._line(who, f"{what}   accepted", Tone.GOOD)
+            case "unknown":
+                wait = f"nothing is sent before a read-back in {event.next_read_in_seconds:.0f} s"
+                self._line(who, f"{what}   {event.status or reason}: outcome unknown; {wait}", Tone.BAD)
+            case outcome:
+                self._line(who, f"{what}   {outcome.replace('_', ' ')}: {reason}", Tone.WAIT)
 
-    def _settled(self, event: Event) -> None:
-        outcome = str(event.fields["outcome"])
+    def _settled(self, event: events.UpdateSettled) -> None:
         said = {
             "applied": "read back: it was applied after all",
             "not_applied": "read back: not applied; it is sent again",
             "superseded": "read back: not applied, and something else changed it",
-            "late_applied": "an update that had been given up has landed after all",
+            "late_applied": "an update that had been given up was applied after all",
             "stale_overwrite": "a late update put back what somebody else had changed",
-        }.get(outcome, f"read back: {outcome.replace('_', ' ')}")
-        self._line(_short(event), said, Tone.GOOD if outcome == "applied" else Tone.WAIT)
-
-    def _changed(self, event: Event) -> None:
-        """What is not in sync and will not be soon says why: everything else has lines of its own."""
-        if event.fields["after"] in _STUCK:
-            text = f"{str(event.fields['after']).lower()}: {visible(str(event.fields['reason']))}"
-            self._line(_short(event), text, Tone.BAD)
-
-    def _in_sync(self, event: Event) -> None:
-        self._line("in sync", f"all {event.fields['allocations']}, after {self._updates} updates", Tone.GOOD)
-
-    def _stopping(self, event: Event) -> None:
-        self._line("stopping", f"{event.fields['in_flight']} requests under way", Tone.DIM)
-
-
-def _short(event: Event) -> str:
-    return str(event.allocation)[:8]
+        }.get(event.outcome, f"read back: {event.outcome.replace('_', ' ')}")
+        self._line(event.allocation[:8], said, Tone.GOOD if event.outcome == "applied" else Tone.WAIT)

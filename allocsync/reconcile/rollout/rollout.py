@@ -17,7 +17,12 @@ from allocsync.planning.change_limit import DIGITS, Ruling, in_force
 from allocsync.reconcile.allocation.managed_allocation import Lane
 from allocsync.reconcile.allocation.updates import State
 from allocsync.reconcile.checkpoint import Keeper
-from allocsync.reconcile.events import Tell
+from allocsync.reconcile.events import (
+    Observer,
+    RevisionActivated,
+    RevisionApproved,
+    RevisionAwaitingApproval,
+)
 from allocsync.reconcile.ports import Clock
 from allocsync.reconcile.rollout.canaries import Canaries
 from allocsync.reconcile.rollout.change_review import Rails
@@ -35,7 +40,7 @@ class Adoption:
         self,
         *,
         clock: Clock,
-        tell: Tell,
+        emit: Observer,
         keeper: Keeper,
         rails: Rails,
         lanes: dict[AllocationId, Lane],
@@ -47,7 +52,7 @@ class Adoption:
     ) -> None:
         """`lanes` are the loop's; `place` puts one where it belongs in the queue, `wake` has that read."""
         self._clock = clock
-        self._tell = tell
+        self._emit = emit
         self._keeper = keeper
         self._rails = rails
         self._lanes = lanes
@@ -115,14 +120,15 @@ class Adoption:
             return
         self.held_since = None
         if anew or (before is not None and before.held):
-            self._tell(
-                "generation_adopted",
-                generation=generation.digest,
-                allocations=len(generation.allocations),
-                changed=changed,
-                removed=removed,
-                quarantined=len(generation.quarantined),
-                files=generation.files,
+            self._emit(
+                RevisionActivated(
+                    revision=generation.digest,
+                    allocations=len(generation.allocations),
+                    changed=changed,
+                    removed=removed,
+                    quarantined=len(generation.quarantined),
+                    files=generation.files,
+                )
             )
 
     def _remember(self, held: AbstractSet[AllocationId]) -> None:
@@ -152,15 +158,16 @@ class Adoption:
         if not anew:
             return
         self.held_since = self._clock.wall()
-        self._tell(
-            "generation_held",
-            generation=ruling.generation,
-            reason=ruling.reason,
-            changed=len(ruling.changed),
-            added=len(ruling.added),
-            removed=len(ruling.removed),
-            allocations=ruling.total,
-            limit_percent=ruling.limit_percent,
+        self._emit(
+            RevisionAwaitingApproval(
+                revision=ruling.generation,
+                reason=ruling.reason,
+                changed=len(ruling.changed),
+                added=len(ruling.added),
+                removed=len(ruling.removed),
+                allocations=ruling.total,
+                limit_percent=ruling.limit_percent,
+            )
         )
 
     def _want(
@@ -197,7 +204,7 @@ class Adoption:
         return ruling.changes
 
     def _let_through(self, generation: Generation, ruling: Ruling, by: str) -> None:
-        self._tell("generation_approved", generation=generation.digest, changes=ruling.changes, by=by)
+        self._emit(RevisionApproved(revision=generation.digest, changes=ruling.changes, by=by))
         self.adopt(generation, approved=True)
 
     def tend(self, *, settled: bool, least_seconds: float | None = None) -> None:

@@ -6,7 +6,7 @@ Left out: what the condition is (`condition`), and everything else that is said 
 from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId
 from allocsync.reconcile.allocation.managed_allocation import Lane
-from allocsync.reconcile.events import Tell
+from allocsync.reconcile.events import AllInSync, ConditionChanged, Observer
 from allocsync.reconcile.ports import Clock
 from allocsync.reconcile.status.condition_rules import project
 from allocsync.reconcile.status.report import Shown
@@ -18,8 +18,8 @@ class Board:
     Every allocation that is followed is in `shown`, from the same step on in which it came until it goes.
     """
 
-    def __init__(self, tell: Tell, clock: Clock) -> None:
-        self._tell = tell
+    def __init__(self, emit: Observer, clock: Clock) -> None:
+        self._emit = emit
         self._clock = clock
         self._all_in_sync = False
         self.shown: dict[AllocationId, Shown] = {}
@@ -36,11 +36,11 @@ class Board:
         if shown is not None:
             self.counts[shown.condition] -= 1
         self.shown[lane.id] = Shown(condition, reason, self._clock.wall())
-        before = None if shown is None else shown.condition.value
-        self._tell("condition_changed", lane.id, before=before, after=condition.value, reason=reason)
+        before = None if shown is None else shown.condition
+        self._emit(ConditionChanged(allocation=lane.id, before=before, after=condition, reason=reason))
         everything = self.counts[Condition.IN_SYNC] == lanes
         if everything and not self._all_in_sync and len(self.shown) == lanes:
-            self._tell("all_in_sync", allocations=lanes)
+            self._emit(AllInSync(allocations=lanes))
         self._all_in_sync = everything
 
     def drop(self, key: AllocationId) -> None:

@@ -138,7 +138,7 @@ def pauses_of(keeper: Keeper, clock: StoppedClock, *named: AllocationId) -> Paus
     return Pauses(
         keeper=keeper,
         clock=clock,
-        tell=lambda *_args, **_fields: None,
+        emit=lambda _event: None,
         lanes=lanes,
         place=lambda _lane: None,
         wake=lambda: None,

@@ -16,12 +16,13 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from allocsync.errors import Problem, SettingsError
 from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId, NotFound
-from allocsync.reconcile.events import Event
+from allocsync.reconcile import events
 from allocsync.reconcile.status.controller_status import AllocationStatus, LoopStatus
 from allocsync.telemetry.metrics import Metrics
 from allocsync.web.health import Verdict
 from allocsync.web.serializers import PROBLEMS_MOST, Rejection
 from allocsync.web.server import SLICE, Pages, make_app, serve_web
+from tests.support.made_events import made
 from tests.support.recording_daemon import Ordered
 
 SINCE = 1_795_435_450.218  # 2026-11-23T12:04:10.218Z
@@ -97,7 +98,7 @@ async def test_metrics_are_the_text_format_unless_openmetrics_is_asked_for(
 ) -> None:
     metrics = Metrics(daemon.registry)
     metrics.follow(daemon.status)
-    metrics(Event("update_settled", fields={"outcome": "applied", "waited_seconds": 10.0}))
+    metrics(made(events.UpdateSettled, outcome="applied", waited_seconds=10.0))
 
     async with client.get("/metrics") as answer:
         assert answer.status == 200

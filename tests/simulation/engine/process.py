@@ -20,8 +20,8 @@ from allocsync.model.cloud import Cloud
 from allocsync.model.desired_state import Generation
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import Restored
+from allocsync.reconcile import events
 from allocsync.reconcile.controller import Loop
-from allocsync.reconcile.events import Event
 from allocsync.runtime.wiring import build_loop
 from allocsync.settings.model import Settings
 from tests.simulation.engine.history import Get
@@ -116,9 +116,10 @@ class Life:
         """The files say this now."""
         self._generations.put_nowait(generation)
 
-    def _observe(self, event: Event) -> None:
+    def _observe(self, event: events.Event) -> None:
         if self.alive:
-            self._note("daemon", event.allocation, event.kind, event.fields)
+            fields = dict(events.fields_of(event))
+            self._note("daemon", fields.pop("allocation", None), event.name, fields)
 
     def _alive(self) -> None:
         if not self.alive:

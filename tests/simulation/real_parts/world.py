@@ -18,7 +18,7 @@ from allocsync.journal.reader import Past, Query, opened, updates, verify
 from allocsync.model.cloud import Cloud, leaf
 from allocsync.model.desired_state import Desired, Generation
 from allocsync.model.ids import AllocationId
-from allocsync.reconcile.events import Event
+from allocsync.reconcile import events
 from allocsync.reference_server import ReferenceServer
 from allocsync.reference_server.sample import sample_clouds
 from allocsync.settings.model import Settings
@@ -199,8 +199,8 @@ class World:
             self._outcome.problems.append(f"the process ended by itself: {error!r}")
         life.gate.shut()
 
-    def _observe(self, event: Event) -> None:
-        self._note(f"daemon {event.kind} {(event.allocation or '')[:8]} {dict(event.fields)}")
+    def _observe(self, event: events.Event) -> None:
+        self._note(f"daemon {event.name} {dict(events.fields_of(event))}")
 
     def _end(self, ends: Ends) -> None:
         if ends.moment is None:

@@ -7,12 +7,12 @@ from tests.simulation.engine.schedule import Schedule
 from tests.simulation.report.outcome import Note, Outcome
 
 TOLD = {
-    "look_finished": ("answer", "reason", "differs"),
+    "read_finished": ("answer", "reason", "differs"),
     "update_intended": ("fields", "sequence"),
-    "update_finished": ("outcome", "reason", "look_in_seconds"),
+    "update_finished": ("outcome", "reason", "next_read_in_seconds"),
     "update_settled": ("outcome", "sequence", "reason"),
     "condition_changed": ("before", "after", "reason"),
-    "generation_adopted": ("generation", "changed"),
+    "revision_activated": ("revision", "changed"),
     "resync_finished": ("differ",),
     "bulk_unavailable": ("reason",),
 }

@@ -20,7 +20,7 @@ IN_LINE = [allocation(key, declared={"region": "x"}) for key in ALL]
 
 def held(run: Run) -> list[float]:
     """When a generation was held."""
-    return [note.at for note in run.told("generation_held")]
+    return [note.at for note in run.told("revision_awaiting_approval")]
 
 
 def sent(run: Run, region: str, keys: Iterable[int] = ALL) -> dict[int, list[float]]:
@@ -59,7 +59,7 @@ def test_four_edits_of_a_quarter_each_in_a_minute_are_held_from_the_second_on_un
         max_changes_percent=PERCENT,
     )
     assert held(run) == [near(25.0), near(40.0), near(55.0)]
-    changes = [note.fields["changed"] for note in run.told("generation_held")]
+    changes = [note.fields["changed"] for note in run.told("revision_awaiting_approval")]
     assert changes == [20, 30, 40]
     first, *others = quarters
     assert {*sent(run, "a", first)} == {*first}
@@ -207,7 +207,7 @@ def restarted(shim: SqliteShim, before: Iterable[Event], files: Edits) -> Run:
     """Something happens, the process is killed a moment later, and the next one starts with these files."""
     events = [*before, at(60.0, Ends(How.KILL, 10.0)), at(65.0, files)]
     run = play(shim, allocations=IN_LINE, events=events, until=100.0, max_changes_percent=PERCENT)
-    assert len(run.told("generation_held")) == 1
+    assert len(run.told("revision_awaiting_approval")) == 1
     return run
 
 

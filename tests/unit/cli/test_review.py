@@ -11,6 +11,7 @@ from allocsync.errors import UsageError
 from allocsync.model.api_answers import Live, OutcomeUnknown
 from allocsync.model.condition import Condition
 from allocsync.planning.plan import plan
+from allocsync.reconcile import events
 from tests.support.scripted_api import KEYS, Run, ScriptedApi, generation
 
 
@@ -26,7 +27,7 @@ async def test_what_moved_since_the_review_is_not_sent_and_says_so() -> None:
         (row,) = [row for row in run.loop.allocations() if row.condition is not Condition.IN_SYNC]
         assert (row.id, row.condition) == (KEYS[3], Condition.FAILING)
         assert row.reason.startswith("region moved since the plan was reviewed")
-        assert [event.allocation for event in run.kinds("update_intended")].count(KEYS[3]) == 1
+        assert [event.allocation for event in run.events(events.UpdateIntended)].count(KEYS[3]) == 1
     assert sorted(key for _, key in api.posts) == sorted(key for key in KEYS if key != KEYS[3])
     assert api.truth[KEYS[3]]["region"] == "moved"
 

@@ -9,6 +9,7 @@ from allocsync.errors import BulkUnavailable
 from allocsync.model.api_answers import Failed, Live, OutcomeUnknown, Rejected, Snapshot
 from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId
+from allocsync.reconcile import events
 from allocsync.reconcile.parameters import Rules
 from allocsync.reconcile.resync import BulkPolicy
 from tests.support.scripted_api import KEYS, Run, ScriptedApi, VirtualClock, generation
@@ -23,7 +24,7 @@ async def test_one_bulk_request_finds_the_drift_and_all_come_in_sync_within_the_
         await asyncio.sleep(5)
         assert run.count(Condition.IN_SYNC) == len(KEYS)
         assert run.loop.settled()
-        assert run.kinds("all_in_sync")
+        assert run.events(events.AllInSync)
         assert api.most <= 8 + 8
         assert len(api.posts) == len(KEYS)
         assert api.lists == 1
@@ -67,7 +68,7 @@ async def test_a_bulk_answer_that_never_comes_hides_nothing() -> None:
         assert run.count(Condition.IN_SYNC) == len(KEYS)
         api.bulk_error = None
         await asyncio.sleep(60)
-        assert run.kinds("resync_finished")
+        assert run.events(events.ResyncFinished)
 
 
 @pytest.mark.parametrize(("policy", "lists"), [(BulkPolicy.AUTO, 2), (BulkPolicy.ON, 10)])
@@ -81,11 +82,11 @@ async def test_a_bulk_answer_that_is_wrong_twice_in_a_row_is_not_used_again(
         await asyncio.sleep(600)
         assert api.lists == pytest.approx(lists, abs=1)
         if policy is BulkPolicy.AUTO:
-            (told,) = run.kinds("bulk_unavailable")
-            assert "is not what GET /allocation/{id} says" in str(told.fields["reason"])
+            (told,) = run.events(events.ListUnavailable)
+            assert "is not what GET /allocation/{id} says" in str(told.reason)
             assert {row["region"] for row in api.truth.values()} == {"wanted"}
         else:
-            assert not run.kinds("bulk_unavailable")
+            assert not run.events(events.ListUnavailable)
 
 
 async def test_a_change_between_a_bulk_answer_and_the_check_of_it_is_no_distrust() -> None:
@@ -105,7 +106,7 @@ async def test_a_change_between_a_bulk_answer_and_the_check_of_it_is_no_distrust
         await asyncio.sleep(600)
         assert len(set(drifted.values())) == 2
         assert api.lists >= 9
-        assert not run.kinds("bulk_unavailable")
+        assert not run.events(events.ListUnavailable)
         checks = len(api.looks) - len([key for _, key in api.looks if key in drifted.values()])
         assert 2 * (api.lists - 1) <= checks <= 3 * api.lists
         assert {row["region"] for row in api.truth.values()} == {"live"}
@@ -154,7 +155,7 @@ async def test_one_unknown_outcome_waits_the_settle_time_and_holds_nobody_up() -
         assert run.count(Condition.IN_SYNC) == len(KEYS)
         first, second = [at for at, key in api.posts if key == slow]
         assert second - first >= Rules().settle_seconds
-        assert [event.fields["outcome"] for event in run.kinds("update_settled")] == ["not_applied"]
+        assert [event.outcome for event in run.events(events.UpdateSettled)] == ["not_applied"]
 
 
 async def test_an_edit_under_way_wins_and_what_is_not_declared_any_more_is_let_go() -> None:
@@ -241,8 +242,8 @@ async def test_a_stop_in_mid_flight_ends_in_time_and_leaves_open_intents() -> No
         posted = len(api.posts)
     assert asyncio.get_running_loop().time() - begun <= 20.1
     assert len(api.posts) == posted
-    (stopped,) = run.kinds("stopped")
-    assert stopped.fields["open_intents"] == 8 == len(run.journal.open)
+    (stopped,) = run.events(events.Stopped)
+    assert stopped.open_intents == 8 == len(run.journal.open)
 
 
 async def test_a_snapshot_that_is_too_old_when_the_intent_is_recorded_is_not_written_on() -> None:
@@ -251,16 +252,16 @@ async def test_a_snapshot_that_is_too_old_when_the_intent_is_recorded_is_not_wri
     slow = run.journal.intent
 
     async def intent(*arguments: Any) -> int:  # noqa: ANN401 - as the journal's
-        await asyncio.sleep(3 if len(run.kinds("update_finished")) < 8 else 0)
+        await asyncio.sleep(3 if len(run.events(events.UpdateFinished)) < 8 else 0)
         return await slow(*arguments)
 
     run.journal.intent = intent  # type: ignore[method-assign,assignment]  # a disk that is slow at first
     async with run:
         run.loop.adopt(generation())
         await asyncio.sleep(60)
-        held_back = [event for event in run.kinds("update_finished") if event.fields["outcome"] == "not_sent"]
+        held_back = [event for event in run.events(events.UpdateFinished) if event.outcome == "not_sent"]
         assert len(held_back) >= 8
-        assert "older than" in str(held_back[0].fields["reason"])
+        assert "older than" in str(held_back[0].reason)
         assert len(api.posts) == len(KEYS)
         assert run.count(Condition.IN_SYNC) == len(KEYS)
         assert not run.journal.open

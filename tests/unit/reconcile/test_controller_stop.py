@@ -7,6 +7,7 @@ import pytest
 from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import IntentRecord
+from allocsync.reconcile import events
 from allocsync.reconcile.controller import IDLE_SECONDS, STALL_SECONDS
 from tests.support.failing_api import now
 from tests.support.scripted_api import KEYS, Run, ScriptedApi, generation
@@ -28,12 +29,12 @@ async def test_a_stop_between_the_intent_and_the_request_keeps_the_update_from_l
     async with run:
         run.loop.adopt(generation())
         await asyncio.sleep(5)
-    assert run.kinds("update_intended"), "it was about to leave"
+    assert run.events(events.UpdateIntended), "it was about to leave"
     assert not api.posts
     assert {outcome for _, outcome in run.journal.outcomes} == {"not_sent"}
-    assert {event.fields["reason"] for event in run.kinds("update_finished")} == {"the daemon is stopping"}
-    (stopped,) = run.kinds("stopped")
-    assert stopped.fields["open_intents"] == 0 == len(run.journal.open)
+    assert {event.reason for event in run.events(events.UpdateFinished)} == {"the daemon is stopping"}
+    (stopped,) = run.events(events.Stopped)
+    assert stopped.open_intents == 0 == len(run.journal.open)
 
 
 async def test_a_second_signal_neither_says_so_again_nor_makes_the_end_come_later() -> None:
@@ -48,7 +49,7 @@ async def test_a_second_signal_neither_says_so_again_nor_makes_the_end_come_late
         await asyncio.sleep(15)
         run.loop.stop()
     assert now() - begun <= 20.1
-    assert len(run.kinds("stopping")) == 1
+    assert len(run.events(events.Stopping)) == 1
 
 
 async def test_a_stop_does_not_wait_for_a_bulk_answer() -> None:
@@ -60,7 +61,7 @@ async def test_a_stop_does_not_wait_for_a_bulk_answer() -> None:
         assert api.lists == 1
         begun = now()
     assert now() - begun < 1
-    assert not run.kinds("resync_finished"), "it was under way"
+    assert not run.events(events.ResyncFinished), "it was under way"
 
 
 async def test_a_dispatcher_that_has_died_is_a_stall_within_a_minute() -> None:
@@ -134,4 +135,4 @@ async def test_an_update_that_the_end_finds_still_at_the_disk_is_not_unknown() -
         assert api.looks
     assert not api.posts
     assert run.count(Condition.PENDING) == 3
-    assert run.kinds("stopped")[0].fields["open_intents"] == 0
+    assert run.events(events.Stopped)[0].open_intents == 0

@@ -1,13 +1,13 @@
-"""The one event that logs, metrics and the terminal all read."""
+"""The events that logs, metrics and the terminal all read."""
 
-from allocsync.reconcile.events import Event, tell_all
+from allocsync.reconcile.events import Event, Stopped, Stopping, emit_to_all
 
 
-def test_every_observer_is_told_of_every_event_in_the_order_in_which_they_happened() -> None:
+def test_every_observer_gets_every_event_in_the_order_in_which_they_happened() -> None:
     log: list[Event] = []
     metrics: list[Event] = []
-    happened = [Event("stopping"), Event("stopped")]
-    tell = tell_all(told.append for told in (log, metrics))
+    happened: list[Event] = [Stopping(in_flight=1), Stopped(open_intents=0)]
+    emit = emit_to_all(seen.append for seen in (log, metrics))
     for event in happened:
-        tell(event)
+        emit(event)
     assert log == metrics == happened

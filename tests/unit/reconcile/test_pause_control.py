@@ -9,6 +9,7 @@ from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Generation
 from allocsync.model.ids import NotFound
 from allocsync.planning.change_limit import Limit
+from allocsync.reconcile import events
 from allocsync.reconcile.pause_control import MOST_SECONDS, Begun, Lifted
 from tests.support.scripted_api import KEYS, Run, ScriptedApi, generation
 
@@ -47,8 +48,8 @@ async def test_pause_while_settling_reads_back_sends_nothing_and_looks_first_whe
         assert run.count(Condition.UNKNOWN) == 1, "what is open comes first"
         await asyncio.sleep(60)
         assert len(api.looks) > looks, "the read-back happens"
-        (settled,) = run.kinds("update_settled")
-        assert settled.fields["outcome"] == "not_applied"
+        (settled,) = run.events(events.UpdateSettled)
+        assert settled.outcome == "not_applied"
         assert len(api.posts) == 1, "and nothing is sent again"
         assert run.count(Condition.SUSPENDED) == 1
         await asyncio.sleep(58)
@@ -100,7 +101,7 @@ async def test_a_pause_of_one_stops_that_one_alone() -> None:
         assert run.count(Condition.SUSPENDED) == 1
         await asyncio.sleep(600)
         assert {key for _, key in api.posts} == {KEYS[8], ONE}
-        assert [event.kind for event in run.told if event.kind.startswith("pause_")] == [
+        assert [event.name for event in run.told if event.name.startswith("pause_")] == [
             *("pause_begun", "pause_ended"),
         ]
 
@@ -157,7 +158,7 @@ async def test_one_that_is_set_between_the_intent_and_the_request_stops_it() -> 
         run.journal.intent = intent  # type: ignore[method-assign]  # the disk is slow
         run.loop.adopt(generation(keys=(ONE,)))
         await asyncio.sleep(300)
-        assert run.kinds("update_intended"), "it was about to leave"
+        assert run.events(events.UpdateIntended), "it was about to leave"
         assert not api.posts
         assert [outcome for _, outcome in run.journal.outcomes] == ["not_sent"]
         assert run.count(Condition.SUSPENDED) == 1

@@ -12,6 +12,7 @@ from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Desired, Generation, Mode
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import OpenIntent
+from allocsync.reconcile import events
 from allocsync.reconcile.resync import BulkPolicy, Resync
 from tests.support.failing_api import now
 from tests.support.scripted_allocation import DIFFERENT, ID, RULES, Told, new_lane
@@ -32,8 +33,8 @@ async def test_edits_in_the_middle_of_bulk_answers_are_no_distrust_of_them() -> 
     async with Run(api) as run:
         run.loop.adopt(generation("live"))
         await asyncio.sleep(600)
-        assert len(run.kinds("generation_adopted")) >= 8, "every answer had an edit in it"
-        assert not run.kinds("bulk_unavailable")
+        assert len(run.events(events.RevisionActivated)) >= 8, "every answer had an edit in it"
+        assert not run.events(events.ListUnavailable)
         assert api.lists >= 9
         assert run.count(Condition.IN_SYNC) == len(KEYS)
 
@@ -77,7 +78,7 @@ async def test_asking_in_a_pass_that_fails_asks_for_one_more_pass_and_not_for_tw
         await asyncio.sleep(0.5)
         run.loop.sync()
         await asyncio.sleep(1)
-        assert run.kinds("bulk_unavailable"), "the pass failed"
+        assert run.events(events.ListUnavailable), "the pass failed"
         before, api.bulk_error = api.lists, None
         await asyncio.sleep(30)
         assert api.lists == before + 1
@@ -90,7 +91,7 @@ async def test_a_check_that_failed_is_no_agreement_even_where_that_is_forgiven(*
     resync = Resync(
         api=ScriptedApi(keys=()),
         clock=VirtualClock(),
-        tell=lambda *_, **__: None,
+        emit=lambda _event: None,
         rules=RULES,
         backoff=lambda _failures, _after: 1.0,
         policy=BulkPolicy.AUTO,
@@ -156,7 +157,7 @@ async def test_nor_does_it_hurry_what_an_earlier_process_left_open() -> None:
     resync = Resync(
         api=ScriptedApi(),
         clock=VirtualClock(),
-        tell=lambda *_, **__: None,
+        emit=lambda _event: None,
         rules=RULES,
         backoff=lambda _failures, _after: 1.0,
         policy=BulkPolicy.OFF,
@@ -191,7 +192,7 @@ async def test_one_that_is_missing_is_not_looked_at_more_often_because_bulk_read
         api.bulk_error = BulkUnavailable("504", supported=True)
         before = len([key for _, key in api.looks if key == KEYS[0]])
         await asyncio.sleep(3600)
-        assert len(run.kinds("bulk_unavailable")) > 30
+        assert len(run.events(events.ListUnavailable)) > 30
         assert len([key for _, key in api.looks if key == KEYS[0]]) - before < 20
 
 
@@ -234,5 +235,5 @@ async def test_who_asks_for_a_look_in_a_bulk_read_that_is_not_tried_again_soon_h
         looked = len(api.looks)
         run.loop.sync()
         await asyncio.sleep(30)
-        assert len(run.kinds("bulk_unavailable")) == 1
+        assert len(run.events(events.ListUnavailable)) == 1
         assert {key for _, key in api.looks[looked:]} == set(KEYS)

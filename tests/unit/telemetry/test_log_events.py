@@ -5,18 +5,24 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from allocsync.model.change import Change
 from allocsync.model.cloud import NumberLiteral
+from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId
-from allocsync.reconcile.events import KINDS, Event
+from allocsync.reconcile import events
+from allocsync.reconcile.events import Event
+from allocsync.reconcile.operation import Slot
 from allocsync.telemetry.log_events import LogObserver
 from allocsync.telemetry.log_setup import LibraryLines, configure, library_lines, rfc3339
+from tests.support.made_events import made
 
 ID = AllocationId("0d5b7c90")
 AT = 1_795_435_450.218  # 2026-11-23T12:04:10.218Z
@@ -38,8 +44,8 @@ def written(
     return stream.getvalue()
 
 
-def line(kind: str, fields: Mapping[str, object]) -> dict[str, object]:
-    found: dict[str, object] = json.loads(written(Event(kind, ID, "r-5k2f", fields)))
+def line(event: Event) -> dict[str, object]:
+    found: dict[str, object] = json.loads(written(event))
     return found
 
 
@@ -47,71 +53,91 @@ def test_a_line_is_the_one_in_the_documentation() -> None:
     stream = io.StringIO()
     logger = configure("json", "info", stream, environ={}, wall=lambda: AT)
     observer = LogObserver(logger, wall=lambda: AT, now=lambda: 0.0)
-    observer(Event("generation_adopted", fields={"generation": "7f3a91c2" + "0" * 56, "allocations": 1}))
-    fields = {
-        "outcome": "unknown",
-        "status": 504,
-        "reason": "504",
-        "elapsed_seconds": 30.02,
-        "settle_seconds": 10,
-        "look_in_seconds": 10.0,
-        "changes": [("version", NumberLiteral("1.9"), "1.10")],
-    }
-    observer(Event("update_finished", ID, "r-5k2f", fields))
+    observer(made(events.RevisionActivated, revision="7f3a91c2" + "0" * 56, allocations=1))
+    observer(
+        made(
+            events.UpdateFinished,
+            reconcile="r-5k2f",
+            outcome="unknown",
+            status=504,
+            reason="504",
+            elapsed_seconds=30.02,
+            settle_seconds=10,
+            next_read_in_seconds=10.0,
+            changes=(Change("version", NumberLiteral("1.9"), "1.10"),),
+        )
+    )
 
     text = stream.getvalue().splitlines()[1]
     found = json.loads(text)
 
     assert text.startswith(
         '{"ts": "2026-11-23T12:04:10.218Z", "level": "warning", "event": "update_outcome_unknown", '
-        '"reconcile": "r-5k2f", "allocation": "0d5b7c90", "generation": "7f3a91c2"'
+        '"reconcile": "r-5k2f", "allocation": "0d5b7c90", "revision": "7f3a91c2"'
     )
     assert (found["status"], found["elapsed_seconds"], found["settle_seconds"]) == (504, 30.02, 10)
-    assert found["look_at"] == "2026-11-23T12:04:20.218Z"
+    assert found["next_read_at"] == "2026-11-23T12:04:20.218Z"
+    assert found["revision"] == "7f3a91c2"
     assert found["changes"] == [{"field": "version", "live": "1.9", "desired": "1.10"}]
 
 
 @pytest.mark.parametrize(
-    ("kind", "fields", "level", "name"),
+    ("event", "level", "name"),
     [
-        ("generation_adopted", {"generation": "7"}, "info", "generation_adopted"),
-        # a look is news only by what it does to the condition
-        ("look_finished", {"answer": "live", "differs": 0}, "debug", "look_finished"),
-        ("look_finished", {"answer": "live", "differs": 2}, "debug", "difference_found"),
-        ("look_finished", {"answer": "failed"}, "debug", "look_failed"),
-        ("look_finished", {"answer": "missing"}, "debug", "look_missing"),
-        ("update_intended", {}, "debug", "update_intended"),
-        ("update_finished", {"outcome": "accepted"}, "info", "update_accepted"),
-        ("update_finished", {"outcome": "rejected", "status": 422}, "warning", "update_rejected"),
-        ("update_finished", {"outcome": "rejected", "status": 429}, "info", "update_rejected"),
-        ("update_finished", {"outcome": "unknown"}, "warning", "update_outcome_unknown"),
-        ("update_finished", {"outcome": "not_sent"}, "debug", "update_not_sent"),
-        ("update_settled", {"outcome": "applied"}, "info", "update_applied"),
-        ("update_settled", {"outcome": "applied_partial"}, "warning", "update_applied_partial"),
-        ("update_settled", {"outcome": "not_applied"}, "info", "update_not_applied"),
-        ("update_settled", {"outcome": "superseded"}, "info", "update_superseded"),
-        ("update_settled", {"outcome": "void"}, "info", "update_void"),
-        ("condition_changed", {"before": None, "after": "Pending"}, "debug", "condition_changed"),
-        ("condition_changed", {"before": "Pending", "after": "InSync"}, "debug", "condition_changed"),
-        ("condition_changed", {"before": "Pending", "after": "Failing"}, "warning", "condition_changed"),
-        ("condition_changed", {"before": "Failing", "after": "InSync"}, "info", "condition_changed"),
-        ("condition_changed", {"before": "InSync", "after": "Drifted"}, "info", "condition_changed"),
-        ("resync_started", {"how": "bulk"}, "debug", "resync_started"),
-        ("resync_finished", {"differ": 0}, "debug", "resync_finished"),
-        ("resync_finished", {"differ": 3}, "info", "resync_finished"),
-        ("bulk_unavailable", {"supported": True}, "warning", "bulk_unavailable"),
-        ("bulk_unavailable", {"supported": False}, "info", "bulk_unavailable"),
-        ("breaker_opened", {"lane": "write", "reason": "504"}, "warning", "breaker_opened"),
-        ("breaker_closed", {"lane": "write", "probes": 3}, "info", "breaker_closed"),
-        ("probe_started", {"lane": "write"}, "debug", "probe_started"),
-        ("all_in_sync", {"allocations": 3}, "info", "all_in_sync"),
-        ("stopping", {"in_flight": 1}, "info", "stopping"),
-        ("stopped", {"open_intents": 0}, "info", "stopped"),
-        ("stopped", {"open_intents": 8}, "warning", "stopped"),
+        (made(events.RevisionActivated), "info", "revision_activated"),
+        # a read is news only by what it does to the condition
+        (made(events.ReadFinished, answer="live", differs=0), "debug", "read_finished"),
+        (made(events.ReadFinished, answer="live", differs=2), "debug", "difference_found"),
+        (made(events.ReadFinished, answer="failed"), "debug", "read_failed"),
+        (made(events.ReadFinished, answer="missing"), "debug", "read_missing"),
+        (made(events.UpdateIntended), "debug", "update_intended"),
+        (made(events.UpdateFinished, outcome="accepted"), "info", "update_accepted"),
+        (made(events.UpdateFinished, outcome="rejected", status=422), "warning", "update_rejected"),
+        (made(events.UpdateFinished, outcome="rejected", status=429), "info", "update_rejected"),
+        (made(events.UpdateFinished, outcome="unknown"), "warning", "update_outcome_unknown"),
+        (made(events.UpdateFinished, outcome="not_sent"), "debug", "update_not_sent"),
+        (made(events.UpdateSettled, outcome="applied"), "info", "update_applied"),
+        (made(events.UpdateSettled, outcome="applied_partial"), "warning", "update_applied_partial"),
+        (made(events.UpdateSettled, outcome="not_applied"), "info", "update_not_applied"),
+        (made(events.UpdateSettled, outcome="superseded"), "info", "update_superseded"),
+        (made(events.UpdateSettled, outcome="void"), "info", "update_void"),
+        (made(events.ConditionChanged, before=None, after=Condition.PENDING), "debug", "condition_changed"),
+        (
+            made(events.ConditionChanged, before=Condition.PENDING, after=Condition.IN_SYNC),
+            "debug",
+            "condition_changed",
+        ),
+        (
+            made(events.ConditionChanged, before=Condition.PENDING, after=Condition.FAILING),
+            "warning",
+            "condition_changed",
+        ),
+        (
+            made(events.ConditionChanged, before=Condition.FAILING, after=Condition.IN_SYNC),
+            "info",
+            "condition_changed",
+        ),
+        (
+            made(events.ConditionChanged, before=Condition.IN_SYNC, after=Condition.DRIFTED),
+            "info",
+            "condition_changed",
+        ),
+        (made(events.ResyncStarted), "debug", "resync_started"),
+        (made(events.ResyncFinished, differ=0), "debug", "resync_finished"),
+        (made(events.ResyncFinished, differ=3), "info", "resync_finished"),
+        (made(events.ListUnavailable, supported=True), "warning", "bulk_unavailable"),
+        (made(events.ListUnavailable, supported=False), "info", "bulk_unavailable"),
+        (made(events.BreakerOpened, reason="504", operation=Slot.WRITE), "warning", "breaker_opened"),
+        (made(events.BreakerClosed, probes=3, operation=Slot.WRITE), "info", "breaker_closed"),
+        (made(events.ProbeStarted, operation=Slot.WRITE), "debug", "probe_started"),
+        (made(events.AllInSync, allocations=3), "info", "all_in_sync"),
+        (made(events.Stopping, in_flight=1), "info", "stopping"),
+        (made(events.Stopped, open_intents=0), "info", "stopped"),
+        (made(events.Stopped, open_intents=8), "warning", "stopped"),
     ],
 )
-def test_how_loud_an_event_is(kind: str, fields: dict[str, object], level: str, name: str) -> None:
-    found = line(kind, fields)
+def test_how_loud_an_event_is(event: Event, level: str, name: str) -> None:
+    found = line(event)
 
     assert (found["level"], found["event"]) == (level, name)
 
@@ -122,41 +148,42 @@ def test_an_outage_costs_one_line_per_allocation_not_one_per_attempt() -> None:
     observer = LogObserver(logger, wall=lambda: AT, now=lambda: 0.0)
 
     for _ in range(100):
-        observer(Event("look_finished", ID, "r-1", {"answer": "failed", "status": 503}))
-        observer(Event("update_finished", ID, "r-1", {"outcome": "not_sent", "reason": "refused"}))
-    observer(Event("condition_changed", ID, None, {"before": "InSync", "after": "Failing", "reason": "503"}))
+        observer(made(events.ReadFinished, answer="failed", status=503))
+        observer(made(events.UpdateFinished, outcome="not_sent", reason="refused"))
+    observer(made(events.ConditionChanged, before=Condition.IN_SYNC, after=Condition.FAILING, reason="503"))
 
     assert len(stream.getvalue().splitlines()) == 1
 
 
 def test_lines_below_the_level_are_left_out() -> None:
-    assert written(Event("update_intended"), level="info") == ""
-    assert written(Event("update_intended"), level="debug") != ""
+    assert written(made(events.UpdateIntended), level="info") == ""
+    assert written(made(events.UpdateIntended), level="debug") != ""
 
 
 def test_auto_is_console_on_a_terminal_and_json_elsewhere() -> None:
-    assert json.loads(written(Event("stopping"), log_format="auto"))["event"] == "stopping"
+    assert json.loads(written(made(events.Stopping), log_format="auto"))["event"] == "stopping"
     assert re.fullmatch(
         r"2026-11-23T12:04:10\.218Z \[info *\] stopping in_flight=3\n",
-        written(Event("stopping", fields={"in_flight": 3}), log_format="auto", stream=Terminal()),
+        written(made(events.Stopping, in_flight=3), log_format="auto", stream=Terminal()),
     )
 
 
 @pytest.mark.parametrize("reason", ["no\x1b[2Jsuch\nlevel=error", "no\x1b[2J", "\x9b2J", "\u202egnp.exe"])
 def test_what_a_server_says_is_not_obeyed_by_a_terminal(reason: str) -> None:
-    text = written(Event("bulk_unavailable", fields={"reason": reason}), log_format="console")
+    event = made(events.ListUnavailable, reason=reason)
+    text = written(event, log_format="console")
 
     assert text.count("\n") == 1
     assert text.rstrip("\n").isprintable()
-    assert line("bulk_unavailable", {"reason": reason})["reason"] == reason
+    assert line(event)["reason"] == reason
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_a_number_that_json_lacks_is_written_as_text(number: float) -> None:
-    found = line("update_finished", {"elapsed_seconds": number, "look_in_seconds": number})
+    found = line(made(events.UpdateFinished, elapsed_seconds=number, next_read_in_seconds=number))
 
     assert found["elapsed_seconds"] == str(number)
-    assert "look_at" not in found
+    assert "next_read_at" not in found
 
 
 def test_a_stream_that_cannot_be_written_costs_the_line_only() -> None:
@@ -223,23 +250,62 @@ def test_times_are_utc_to_the_millisecond(seconds: float) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", rfc3339(seconds))
 
 
-anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.builds(NumberLiteral, st.text()),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3) | st.tuples(inner)
-    ),
+values = st.none() | st.booleans() | st.text() | st.builds(NumberLiteral, st.text())
+live = st.recursive(
+    values,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5,
 )
 
 
-@given(st.sampled_from(KINDS), st.dictionaries(st.sampled_from(["reason", "status", "other"]), anything))
-def test_every_event_is_one_line_of_json_and_one_of_text(kind: str, fields: dict[str, object]) -> None:
-    fields = {"generation": "7f3a91c2", **fields}
-
+@given(st.sampled_from(events.KINDS), st.text(), st.text(), st.lists(live, max_size=2))
+def test_every_event_is_one_line_of_json_and_one_of_text(
+    kind: type[Event], text: str, field: str, values: list[Any]
+) -> None:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
-    text = written(Event(kind, ID, "r-1", fields))
-    assert text.count("\n") == 1
-    json.loads(text, parse_constant=refuse)
-    assert len(written(Event(kind, ID, "r-1", fields), log_format="console").splitlines()) == 1
+    drawn = {"reason": text, "owner": text, "allocation": AllocationId(text)}
+    given_fields: dict[str, object] = {name: value for name, value in drawn.items() if name in kind.__slots__}
+    if kind is events.UpdateFinished:
+        given_fields["changes"] = tuple(Change(field, value, text) for value in values)
+    event = made(kind, **given_fields)
+    found = written(event)
+    assert found.count("\n") == 1
+    json.loads(found, parse_constant=refuse)
+    assert len(written(event, log_format="console").splitlines()) == 1
+
+
+def test_the_fields_of_each_event_keep_their_names() -> None:
+    found = {kind.name: [field.name for field in fields(kind)] for kind in events.KINDS}
+    assert found == {
+        "revision_activated": ["revision", "allocations", "changed", "removed", "quarantined", "files"],
+        "revision_awaiting_approval": [
+            *("revision", "reason", "changed", "added", "removed", "allocations", "limit_percent"),
+        ],
+        "revision_approved": ["revision", "changes", "by"],
+        "read_finished": [
+            *("allocation", "reconcile", "answer", "status", "reason", "elapsed_seconds", "differs"),
+        ],
+        "update_intended": ["allocation", "reconcile", "fields", "sequence"],
+        "update_finished": [
+            *("allocation", "reconcile", "outcome", "status", "reason", "elapsed_seconds"),
+            *("settle_seconds", "next_read_in_seconds", "changes"),
+        ],
+        "update_settled": [
+            *("allocation", "reconcile", "outcome", "reason", "sequence", "waited_seconds", "fields"),
+        ],
+        "condition_changed": ["allocation", "before", "after", "reason"],
+        "pause_begun": ["allocation", "scope", "ends", "reason", "owner"],
+        "pause_lifted": ["allocation", "scope", "by"],
+        "pause_ended": ["allocation", "scope"],
+        "resync_started": ["allocations"],
+        "resync_finished": ["allocations", "differ", "elapsed_seconds"],
+        "bulk_unavailable": ["reason", "supported", "status", "asked"],
+        "breaker_opened": ["operation", "reason"],
+        "breaker_closed": ["operation", "open_seconds", "probes"],
+        "probe_started": ["allocation", "operation"],
+        "all_in_sync": ["allocations"],
+        "stopping": ["in_flight"],
+        "stopped": ["open_intents"],
+    }

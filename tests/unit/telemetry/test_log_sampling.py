@@ -18,11 +18,12 @@ from allocsync.errors import BulkUnavailable
 from allocsync.model.api_answers import Failed, Rejected, Snapshot, UpdateAnswer
 from allocsync.model.cloud import Cloud
 from allocsync.model.condition import Condition
-from allocsync.reconcile.events import Event
+from allocsync.reconcile import events
 from allocsync.telemetry.log_events import LogObserver
 from allocsync.telemetry.log_sampling import FIRST, SUM_FIRST_SECONDS, SUM_MOST_SECONDS, Crowds
 from allocsync.telemetry.log_setup import configure
 from tests.support.failing_api import DEAD, TIMEOUT, named, now, real_run
+from tests.support.made_events import made
 from tests.support.scripted_api import ScriptedApi, generation
 
 NUMBER = 2_000
@@ -49,7 +50,7 @@ class Log:
 
     def summed(self) -> Counter[tuple[str, str | None]]:
         counts: Counter[tuple[str, str | None]] = Counter()
-        for row in self.rows("summed_up"):
+        for row in self.rows("lines_suppressed"):
             assert row["lines"] == sum(each["lines"] for each in row["of"])
             counts.update({(each["event"], each.get("after")): each["lines"] for each in row["of"]})
         return counts
@@ -99,15 +100,15 @@ async def test_an_outage_of_two_thousand_is_a_page_of_lines_that_begins_and_ends
         for key in named(NUMBER):
             api.truth[key] = {**api.truth[key], "region": "drift"}
         await asyncio.sleep(LIVES - DIES)
-        (opened,) = run.kinds("breaker_opened")
+        (opened,) = run.events(events.BreakerOpened)
         assert api.fired >= 10
         told = log.loud()
-        assert [row["event"] for row in told[:2]] == ["generation_adopted", "all_in_sync"]
+        assert [row["event"] for row in told[:2]] == ["revision_activated", "all_in_sync"]
         assert len(log.loud("breaker_opened")) == 1
         assert len(told) <= MOST_LINES
         await asyncio.sleep(120)
         assert run.count(Condition.IN_SYNC) == NUMBER
-    assert opened.fields["lane"] == ("write" if how.startswith("updates") else "read")
+    assert opened.operation == ("write" if how.startswith("updates") else "read")
     rows = log.rows()
     loud = [row["event"] for row in log.loud()]
     assert loud.index("breaker_opened") < loud.index("breaker_closed") < loud.index("all_in_sync", 3)
@@ -125,8 +126,8 @@ async def test_an_outage_of_two_thousand_is_a_page_of_lines_that_begins_and_ends
         assert failed == len(log.rows("update_outcome_unknown")) == api.fired
 
 
-def _outcomes(told: list[Event]) -> list[object]:
-    return [event.fields["outcome"] for event in told if event.kind == "update_finished"]
+def _outcomes(told: list[events.Event]) -> list[str]:
+    return [event.outcome for event in told if isinstance(event, events.UpdateFinished)]
 
 
 @pytest.mark.looptime
@@ -136,13 +137,13 @@ async def test_where_most_but_not_all_fails_it_is_bounded_without_a_breaker() ->
     async with real_run(api, observer=log.observer()) as run:
         run.loop.adopt(generation("live", named(NUMBER)))
         await asyncio.sleep(seconds)
-        assert not run.kinds("breaker_opened")
+        assert not run.events(events.BreakerOpened)
     every = [row for row in log.rows("condition_changed") if row["after"] == "Failing"]
     told = [row for row in every if row["level"] == "warning"]
     assert len(every) > 10 * FIRST
     assert FIRST <= len(told) <= FIRST + seconds / 60 + 1
     assert log.summed()["condition_changed", "Failing"] == len(every) - len(told)
-    assert [row["event"] for row in log.rows()[-2:]] == ["summed_up", "stopped"]
+    assert [row["event"] for row in log.rows()[-2:]] == ["lines_suppressed", "stopped"]
 
 
 def test_what_is_left_out_is_told_without_any_further_event_and_before_the_end() -> None:
@@ -152,8 +153,7 @@ def test_what_is_left_out_is_told_without_any_further_event_and_before_the_end()
 
     def failing(number: int) -> None:
         for _ in range(number):
-            fields = {"before": "InSync", "after": "Failing", "reason": "\x1b[2J503"}
-            observer(Event("condition_changed", named(1)[0], None, fields))
+            observer(made(events.ConditionChanged, after=Condition.FAILING, reason="\x1b[2J503"))
 
     failing(FIRST + 3)
     observer.tend()
@@ -161,14 +161,14 @@ def test_what_is_left_out_is_told_without_any_further_event_and_before_the_end()
     at = SUM_FIRST_SECONDS
     observer.tend()
     found = json.loads(stream.getvalue().splitlines()[-1])
-    assert (found["event"], found["level"], found["lines"]) == ("summed_up", "warning", 3)
+    assert (found["event"], found["level"], found["lines"]) == ("lines_suppressed", "warning", 3)
     assert found["of"] == [
         {"event": "condition_changed", "after": "Failing", "lines": 3, "reason": "\x1b[2J503"}
     ]
     failing(5)
-    observer(Event("stopped", fields={"open_intents": 0}))
-    events = [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
-    assert events[-2:] == ["summed_up", "stopped"]
+    observer(made(events.Stopped))
+    names = [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
+    assert names[-2:] == ["lines_suppressed", "stopped"]
 
 
 def test_orders_accepted_updates_and_errors_are_lines_however_many_there_are() -> None:
@@ -176,9 +176,9 @@ def test_orders_accepted_updates_and_errors_are_lines_however_many_there_are() -
     logger = configure("json", "info", log, environ={}, wall=lambda: 0.0)
     observer = LogObserver(logger, wall=lambda: 0.0, now=lambda: 0.0)
     for key in named(100):
-        observer(Event("update_finished", key, "r-1", {"outcome": "accepted"}))
-        observer(Event("update_settled", key, "r-1", {"outcome": "stale_overwrite"}))
-        observer(Event("pause_begun", key, None, {"scope": "one"}))
+        observer(made(events.UpdateFinished, allocation=key, outcome="accepted"))
+        observer(made(events.UpdateSettled, allocation=key, outcome="stale_overwrite"))
+        observer(made(events.PauseBegun, allocation=key))
     assert len(log.getvalue().splitlines()) == 300
 
 

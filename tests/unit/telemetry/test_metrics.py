@@ -17,10 +17,11 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId
-from allocsync.reconcile.events import KINDS, Event
+from allocsync.reconcile import events
 from allocsync.reconcile.status.controller_status import LoopStatus
 from allocsync.telemetry.metric_definitions import CODES, METRICS
 from allocsync.telemetry.metrics import Metrics
+from tests.support.made_events import made
 
 ID = AllocationId("7b0c4c5e")
 STATUS = LoopStatus(
@@ -97,10 +98,11 @@ def test_every_series_is_there_from_the_start(registry: CollectorRegistry, metri
     before = set(series(registry))
     assert len(before) > 100
 
-    for kind in KINDS:
-        for outcome in ("accepted", "rejected", "unknown", "not_sent"):
-            fields = {"outcome": outcome, "status": 504, "how": "bulk", "answer": "failed", "lane": "read"}
-            metrics(Event(kind, ID, "r-1", fields if kind != "update_settled" else {"outcome": "applied"}))
+    for kind in events.KINDS:
+        metrics(made(kind))
+    for outcome in ("accepted", "rejected", "unknown", "not_sent"):
+        metrics(made(events.UpdateFinished, outcome=outcome, status=504))
+    metrics(made(events.ReadFinished, answer="failed", status=504))
     metrics.desired_loaded(at=1.0, quarantined=0)
     metrics.desired_rejected()
     metrics.follow(lambda: dataclasses.replace(STATUS, generation=None))
@@ -148,8 +150,7 @@ def test_a_look_in_sync_is_one_reconcile_and_one_request(
 ) -> None:
     before = series(registry)
 
-    fields = {"answer": "live", "status": 200, "elapsed_seconds": 0.25, "differs": 0}
-    metrics(Event("look_finished", ID, "r-1", fields))
+    metrics(made(events.ReadFinished, status=200, elapsed_seconds=0.25))
 
     assert moved(before, registry) == {
         "allocsync_reconcile_total": 1,
@@ -162,13 +163,10 @@ def test_a_look_in_sync_is_one_reconcile_and_one_request(
 
 
 def test_a_pass_that_updates_is_timed_as_a_whole(registry: CollectorRegistry, metrics: Metrics) -> None:
-    look = {"answer": "live", "status": 200, "elapsed_seconds": 0.25, "differs": 2}
-    metrics(Event("look_finished", ID, "r-1", look))
+    metrics(made(events.ReadFinished, status=200, elapsed_seconds=0.25, differs=2))
     assert read(registry, "reconcile_duration_seconds_count") == 0
 
-    metrics(
-        Event("update_finished", ID, "r-1", {"outcome": "accepted", "status": 200, "elapsed_seconds": 1.5})
-    )
+    metrics(made(events.UpdateFinished, outcome="accepted", status=200, elapsed_seconds=1.5))
 
     assert read(registry, "reconcile_total") == 1
     assert read(registry, "reconcile_duration_seconds_count") == 1
@@ -178,11 +176,9 @@ def test_a_pass_that_updates_is_timed_as_a_whole(registry: CollectorRegistry, me
 
 def test_a_look_that_fails_is_an_error_of_its_code(registry: CollectorRegistry, metrics: Metrics) -> None:
     for status in (503, None, 418, 599):
-        metrics(
-            Event("look_finished", ID, "r-1", {"answer": "failed", "status": status, "elapsed_seconds": 1})
-        )
+        metrics(made(events.ReadFinished, answer="failed", status=status, elapsed_seconds=1.0))
 
-    assert read(registry, "reconcile_errors_total", reason="look_failed") == 4
+    assert read(registry, "reconcile_errors_total", reason="read_failed") == 4
     for code in ("503", "none", "4xx", "5xx"):
         assert read(registry, "api_requests_total", operation="snapshot", code=code) == 1
 
@@ -194,8 +190,7 @@ def test_a_look_that_fails_is_an_error_of_its_code(registry: CollectorRegistry, 
 def test_an_update_that_is_not_accepted_is_an_error(
     registry: CollectorRegistry, metrics: Metrics, outcome: str, status: int | None, code: str
 ) -> None:
-    fields = {"outcome": outcome, "status": status, "elapsed_seconds": 2.0}
-    metrics(Event("update_finished", ID, "r-1", fields))
+    metrics(made(events.UpdateFinished, outcome=outcome, status=status, elapsed_seconds=2.0))
 
     assert read(registry, "updates_total", outcome=outcome) == 1
     assert read(registry, "reconcile_errors_total", reason=f"update_{outcome}") == 1
@@ -203,9 +198,7 @@ def test_an_update_that_is_not_accepted_is_an_error(
 
 
 def test_an_update_that_was_not_sent_is_no_request(registry: CollectorRegistry, metrics: Metrics) -> None:
-    metrics(
-        Event("update_finished", ID, "r-1", {"outcome": "not_sent", "status": None, "elapsed_seconds": 0})
-    )
+    metrics(made(events.UpdateFinished, outcome="not_sent"))
 
     assert read(registry, "updates_total", outcome="not_sent") == 1
     assert (
@@ -220,7 +213,7 @@ def test_an_update_that_was_not_sent_is_no_request(registry: CollectorRegistry, 
 def test_an_unknown_that_proves_applied_is_a_duplicate_avoided(
     registry: CollectorRegistry, metrics: Metrics, outcome: str, avoided: int
 ) -> None:
-    metrics(Event("update_settled", ID, "r-1", {"outcome": outcome, "waited_seconds": 10.0}))
+    metrics(made(events.UpdateSettled, outcome=outcome, waited_seconds=10.0))
 
     assert read(registry, "outcomes_settled_total", outcome=outcome) == 1
     assert read(registry, "outcome_settle_duration_seconds_sum") == 10
@@ -228,11 +221,11 @@ def test_an_unknown_that_proves_applied_is_a_duplicate_avoided(
 
 
 def test_looks_at_everything_are_counted_and_timed(registry: CollectorRegistry, metrics: Metrics) -> None:
-    metrics(Event("resync_started", fields={"how": "bulk"}))
-    metrics(Event("resync_finished", fields={"how": "bulk", "elapsed_seconds": 3.0}))
-    metrics(Event("resync_started", fields={"how": "bulk"}))
+    metrics(made(events.ResyncStarted))
+    metrics(made(events.ResyncFinished, elapsed_seconds=3.0))
+    metrics(made(events.ResyncStarted))
     for status, asked in ((None, True), (503, True), (None, False)):
-        metrics(Event("bulk_unavailable", fields={"reason": "r", "status": status, "asked": asked}))
+        metrics(made(events.ListUnavailable, status=status, asked=asked))
 
     assert read(registry, "resync_total") == 2
     assert read(registry, "resync_duration_seconds_sum") == 3
@@ -243,7 +236,7 @@ def test_looks_at_everything_are_counted_and_timed(registry: CollectorRegistry, 
 
 def test_loads_of_the_desired_state(registry: CollectorRegistry, metrics: Metrics) -> None:
     metrics.desired_loaded(at=1_700_000_000.0, quarantined=2)
-    metrics(Event("generation_adopted", fields={"generation": "7f3a91c2"}))
+    metrics(made(events.RevisionActivated, revision="7f3a91c2"))
     assert read(registry, "desired_last_load_successful") == 1
 
     metrics.desired_rejected()
@@ -252,7 +245,7 @@ def test_loads_of_the_desired_state(registry: CollectorRegistry, metrics: Metric
     assert read(registry, "desired_last_load_success_timestamp_seconds") == 1_700_000_000
     assert read(registry, "desired_quarantined") == 2
     assert read(registry, "desired_rejected_total") == 1
-    assert read(registry, "generations_adopted_total") == 1
+    assert read(registry, "revisions_activated_total") == 1
 
 
 def test_states_are_asked_for_at_the_scrape(registry: CollectorRegistry, metrics: Metrics) -> None:
@@ -283,18 +276,26 @@ def test_states_are_asked_for_at_the_scrape(registry: CollectorRegistry, metrics
 
 
 @given(
-    kind=st.sampled_from(KINDS),
-    fields=st.dictionaries(
-        st.sampled_from(["status", "elapsed_seconds", "waited_seconds", "differs", "answer"]),
-        st.none() | st.integers() | st.text() | st.floats(allow_nan=False),
-    ),
+    kind=st.sampled_from(events.KINDS),
+    status=st.none() | st.integers(),
+    seconds=st.floats(min_value=0, allow_nan=False),
+    answer=st.sampled_from(["live", "missing", "failed"]),
+    differs=st.integers(min_value=0),
 )
-def test_no_event_breaks_it_nor_makes_a_series_without_bound(kind: str, fields: dict[str, object]) -> None:
+def test_no_event_breaks_it_nor_makes_a_series_without_bound(
+    kind: type[events.Event], status: int | None, seconds: float, answer: str, differs: int
+) -> None:
     registry = CollectorRegistry()
     metrics = Metrics(registry)
-    known = {"outcome": "applied" if kind == "update_settled" else "accepted", "how": "bulk", "lane": "read"}
     before = set(series(registry))
+    drawn = {
+        "status": status,
+        "elapsed_seconds": seconds,
+        "waited_seconds": seconds,
+        "answer": answer,
+        "differs": differs,
+    }
 
-    metrics(Event(kind, ID, "r-1", fields | known))
+    metrics(made(kind, **{name: value for name, value in drawn.items() if name in kind.__slots__}))
 
     assert set(series(registry)) == before

@@ -2,17 +2,19 @@
 
 from prometheus_client import CollectorRegistry
 
-from allocsync.reconcile.events import Event
+from allocsync.reconcile import events
+from allocsync.reconcile.operation import Slot
 from allocsync.telemetry.metrics import Metrics
+from tests.support.made_events import made
 
 
 def test_openings_and_probes_are_counted_by_lane() -> None:
     registry = CollectorRegistry()
     metrics = Metrics(registry)
-    metrics(Event("breaker_opened", fields={"lane": "write", "reason": "504 Gateway Timeout"}))
-    metrics(Event("probe_started", fields={"lane": "read"}))
-    metrics(Event("probe_started", fields={"lane": "read"}))
-    metrics(Event("breaker_closed", fields={"lane": "write", "open_seconds": 1.0, "probes": 1}))
+    metrics(made(events.BreakerOpened, operation=Slot.WRITE))
+    metrics(made(events.ProbeStarted, operation=Slot.READ))
+    metrics(made(events.ProbeStarted, operation=Slot.READ))
+    metrics(made(events.BreakerClosed, operation=Slot.WRITE))
 
     def found(name: str) -> list[float | None]:
         return [registry.get_sample_value(f"allocsync_{name}", {"lane": lane}) for lane in ("read", "write")]

@@ -4,24 +4,28 @@ import pytest
 
 from allocsync.cli.commands.apply import Tally
 from allocsync.model.ids import AllocationId
-from allocsync.reconcile.events import Event
+from allocsync.reconcile.events import Event, UpdateFinished, UpdateIntended, UpdateSettled
+from tests.support.made_events import made
 
 ONE = AllocationId("one")
 
 
-def tally(*events: tuple[str, dict[str, object]]) -> Tally:
+def tally(*happened: Event) -> Tally:
     found = Tally()
-    for kind, fields in events:
-        found(Event(kind, ONE, "r-1", fields))
+    for event in happened:
+        found(event)
     return found
 
 
-def sent(sequence: int, outcome: str) -> tuple[tuple[str, dict[str, object]], ...]:
-    return ("update_intended", {"sequence": sequence}), ("update_finished", {"outcome": outcome})
+def sent(sequence: int, outcome: str) -> tuple[Event, Event]:
+    return (
+        made(UpdateIntended, allocation=ONE, sequence=sequence),
+        made(UpdateFinished, allocation=ONE, outcome=outcome),
+    )
 
 
-def settled(sequence: int, outcome: str) -> tuple[str, dict[str, object]]:
-    return "update_settled", {"sequence": sequence, "outcome": outcome}
+def settled(sequence: int, outcome: str) -> Event:
+    return made(UpdateSettled, allocation=ONE, sequence=sequence, outcome=outcome)
 
 
 def test_what_was_accepted_and_not_honoured_is_not_updated() -> None:

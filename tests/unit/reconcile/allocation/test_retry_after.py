@@ -10,6 +10,7 @@ from allocsync.model.api_answers import Failed, OutcomeUnknown, Rejected
 from allocsync.model.desired_state import Desired, Generation
 from allocsync.model.ids import AllocationId
 from allocsync.planning.change_limit import Limit
+from allocsync.reconcile import events
 from allocsync.reconcile.pause_control import Begun
 from allocsync.reconcile.resync import BulkPolicy
 from tests.support.scripted_api import KEYS, Run, ScriptedApi, generation
@@ -38,8 +39,8 @@ def pause_until_soon(run: Run, _: ScriptedApi) -> None:
 
 def hold_and_approve(run: Run, _: ScriptedApi) -> None:
     run.loop.adopt(generation("elsewhere"))
-    (held,) = run.kinds("generation_held")
-    run.loop.adoption.approve(str(held.fields["generation"]))
+    (held,) = run.events(events.RevisionAwaitingApproval)
+    run.loop.adoption.approve(str(held.revision))
 
 
 def change_it_from_elsewhere(_: Run, api: ScriptedApi) -> None:
@@ -145,7 +146,7 @@ async def test_an_update_of_unknown_outcome_is_read_back_whatever_the_server_wis
     async with Run(api) as run:
         run.loop.adopt(generation(keys=(ONE,)))
         await asyncio.sleep(30)
-        assert [event.fields["outcome"] for event in run.kinds("update_settled")] == ["not_applied"]
+        assert [event.outcome for event in run.events(events.UpdateSettled)] == ["not_applied"]
         assert len(api.posts) == 1
         await asyncio.sleep(WISH_SECONDS)
         assert len(api.posts) == 2
@@ -159,7 +160,7 @@ async def test_a_bulk_read_comes_no_sooner_than_the_server_asked_for() -> None:
         api.bulk_error = BulkUnavailable("429", supported=True, retry_after_seconds=WISH_SECONDS)
         run.loop.sync()
         await asyncio.sleep(0.5)
-        assert run.kinds("bulk_unavailable")
+        assert run.events(events.ListUnavailable)
         before = api.lists
         await asyncio.sleep(WISH_SECONDS - 1)
         assert api.lists == before
@@ -188,7 +189,7 @@ async def test_only_the_wish_of_the_server_holds_up_an_order_and_not_our_own_bac
     async with Run(api, backoff=lambda failures, after: max(2.0**failures, after or 0.0)) as run:
         run.loop.adopt(generation("live"))
         await asyncio.sleep(900)
-        assert len(run.kinds("bulk_unavailable")) < 30
+        assert len(run.events(events.ListUnavailable)) < 30
         before = api.lists
         await asyncio.sleep(2)
         assert api.lists == before

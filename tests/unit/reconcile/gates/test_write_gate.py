@@ -13,6 +13,7 @@ from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import IntentRecord
 from allocsync.planning.write_windows import parse_windows
 from allocsync.reconcile import checkpoint_codecs as codecs
+from allocsync.reconcile import events
 from allocsync.reconcile.gates.pause import Pause
 from allocsync.reconcile.gates.write_gate import Stops
 from allocsync.reconcile.gates.write_quota import HOUR, Budget
@@ -64,7 +65,7 @@ async def test_ten_updates_an_hour_are_ten_and_the_rest_follows(*, bulk: bool) -
         assert run.count(Condition.HELD) == len(KEYS) - 10
         (reason,) = {row.reason for row in run.loop.allocations() if row.condition is Condition.HELD}
         assert reason == "10 updates in an hour are all that ALLOCSYNC_MAX_WRITES_PER_HOUR allows"
-        assert len(run.kinds("update_intended")) < 10 + 2 * 8, "it asks before it writes things down"
+        assert len(run.events(events.UpdateIntended)) < 10 + 2 * 8, "it asks before it writes things down"
     async with Run(api, rules=rules, before=run) as again:
         again.loop.adopt(generation())
         await asyncio.sleep(1200)
@@ -126,7 +127,7 @@ async def test_many_that_were_planned_for_the_last_token_are_stopped_just_before
         run.journal.intent = intent  # type: ignore[method-assign]  # the disk is slow
         run.loop.adopt(generation())
         await asyncio.sleep(600)
-        assert len(run.kinds("update_intended")) > 1, "several were about to leave"
+        assert len(run.events(events.UpdateIntended)) > 1, "several were about to leave"
         assert len(api.posts) == 1
         assert [outcome for _, outcome in run.journal.outcomes].count("not_sent") >= 1
 

@@ -8,6 +8,7 @@ from allocsync.model.api_answers import OutcomeUnknown
 from allocsync.model.desired_state import Desired, Generation
 from allocsync.model.ids import AllocationId
 from allocsync.planning.change_limit import Limit
+from allocsync.reconcile import events
 from tests.support.scripted_api import KEYS, Run, ScriptedApi
 
 pytestmark = pytest.mark.looptime
@@ -51,7 +52,7 @@ async def test_allocations_that_are_named_before_any_first_start_do_not_make_tha
     async with Run(api, rail=RAIL, before=apply) as daemon:
         daemon.loop.adopt(edited(0, 40))
         await asyncio.sleep(5)
-        assert not daemon.kinds("generation_held")
+        assert not daemon.events(events.RevisionAwaitingApproval)
         assert len(api.posts) == len(KEYS)
 
 
@@ -101,5 +102,5 @@ async def test_a_generation_that_is_held_is_told_once_however_often_its_files_ar
         await asyncio.sleep(60)
         run.loop.adopt(edited(0, 20))  # a comment was changed
         assert run.loop.status().held_since == since is not None
-        assert len(run.kinds("generation_held")) == 1
+        assert len(run.events(events.RevisionAwaitingApproval)) == 1
         assert run.loop.status().held_reason

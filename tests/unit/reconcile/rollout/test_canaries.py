@@ -11,6 +11,7 @@ from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Generation, Mode
 from allocsync.model.ids import AllocationId
 from allocsync.planning.change_limit import Limit
+from allocsync.reconcile import events
 from allocsync.reconcile.resync import BulkPolicy
 from tests.support.scripted_api import KEYS, Run, ScriptedApi
 from tests.unit.reconcile.rollout.test_change_review import edited
@@ -43,8 +44,8 @@ async def test_when_the_canaries_are_verified_the_rest_follows_by_itself(bulk: B
         await asyncio.sleep(30)
         assert len(api.posts) == 20
         assert run.count(Condition.IN_SYNC) == len(KEYS)
-        (approved,) = run.kinds("generation_approved")
-        assert approved.fields == {"generation": edited(20).digest, "changes": 20, "by": "canary"}
+        (approved,) = run.events(events.RevisionApproved)
+        assert approved == events.RevisionApproved(revision=edited(20).digest, changes=20, by="canary")
         status = run.loop.status()
         assert (status.held_reason, status.held_since, status.canaries) == ("", None, {})
         proofs = [
@@ -140,8 +141,8 @@ async def test_an_edit_in_between_has_canaries_of_its_own_and_taking_it_back_has
         run.loop.adopt(other)
         await asyncio.sleep(30)
         assert written(api) == {*KEYS[:20]}
-        (approved,) = run.kinds("generation_approved")
-        assert approved.fields["generation"] == other.digest
+        (approved,) = run.events(events.RevisionApproved)
+        assert approved.revision == other.digest
 
 
 async def test_an_update_that_was_about_to_leave_is_not_sent_once_its_lane_is_no_canary_any_more() -> None:
@@ -193,7 +194,7 @@ async def test_while_a_canary_is_paused_the_rest_waits(name: str | None) -> None
         await asyncio.sleep(HOUR - 60)
         assert "Suspended" in run.loop.status().held_reason
         assert not api.posts
-        assert not run.kinds("generation_approved")
+        assert not run.events(events.RevisionApproved)
         await asyncio.sleep(120)
         assert written(api) == {*KEYS[3:20]}
 

@@ -9,6 +9,7 @@ from allocsync.model.api_answers import Accepted, Failed, OutcomeUnknown, Snapsh
 from allocsync.model.cloud import Cloud
 from allocsync.model.condition import Condition
 from allocsync.planning.change_limit import Limit
+from allocsync.reconcile import events
 from allocsync.reconcile.allocation.managed_allocation import Lane
 from allocsync.reconcile.allocation.updates import Intent
 from allocsync.reconcile.operation import Slot
@@ -33,7 +34,7 @@ async def test_a_bulk_answer_verifies_nothing() -> None:
         await asyncio.sleep(HOUR)
         assert api.lists > 50, "it said again and again that all is well"
         assert written(api) == {*FIRST}
-        assert not run.kinds("generation_approved")
+        assert not run.events(events.RevisionApproved)
 
 
 async def test_a_canary_that_drifts_before_the_last_one_is_verified_is_verified_anew() -> None:
@@ -106,7 +107,7 @@ async def test_a_canary_that_a_bulk_answer_calls_different_is_in_doubt_until_it_
         await asyncio.sleep(75)
         assert [*run.loop.status().canaries.values()] == [False, True, True]
         assert "2 so far, 1 not yet seen by a GET" in run.loop.status().held_reason
-        assert not run.kinds("generation_approved")
+        assert not run.events(events.RevisionApproved)
         await asyncio.sleep(60)
         assert written(api) == {*KEYS[:20], KEYS[30]}
 
@@ -122,9 +123,9 @@ async def test_a_get_that_fails_proves_nothing_where_the_api_serves_nobody(statu
         api.on_list = lambda row: {**row, "region": "edited"} if row["id"] in FIRST else row
         run.loop.adopt(edited(20))
         await asyncio.sleep(600)
-        assert run.kinds("breaker_opened"), "what fails now is forgiven"
+        assert run.events(events.BreakerOpened), "what fails now is forgiven"
         assert run.count(Condition.IN_SYNC) >= len(FIRST), "and the bulk answer calls them in sync"
-        assert not run.kinds("generation_approved")
+        assert not run.events(events.RevisionApproved)
         down, api.on_list = False, lambda row: row
         await asyncio.sleep(600)
         assert written(api) == {*KEYS[:20]}

@@ -11,6 +11,7 @@ from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Desired, Generation, Mode
 from allocsync.model.ids import AllocationId
 from allocsync.planning.change_limit import Limit
+from allocsync.reconcile import events
 from allocsync.reconcile.status.controller_status import AllocationStatus
 from tests.support.scripted_api import KEYS, Run, ScriptedApi
 
@@ -46,7 +47,7 @@ async def test_four_edits_of_a_quarter_each_in_a_minute_are_held_from_the_second
             await asyncio.sleep(15)
         assert len(api.posts) == QUARTER, "the first edit is within the limit"
         assert {key for _, key in api.posts} == {*KEYS[:QUARTER]}
-        assert len(run.kinds("generation_held")) == 3
+        assert len(run.events(events.RevisionAwaitingApproval)) == 3
         assert run.count(Condition.HELD) == 3 * QUARTER
         (reason,) = {row.reason for row in held(run).values()}
         assert "40 of 40 allocations (100 %: 40 changed), and ALLOCSYNC_MAX_CHANGES_PERCENT" in reason
@@ -67,7 +68,7 @@ async def test_a_first_start_is_not_held_and_neither_is_the_repair_of_drift() ->
             api.truth[key] = {**api.truth[key], "region": "drift"}
         await asyncio.sleep(120)
         assert len(api.posts) == 2 * len(KEYS)
-        assert not run.kinds("generation_held")
+        assert not run.events(events.RevisionAwaitingApproval)
 
 
 async def test_an_edit_and_a_restart_do_not_pass_it_by() -> None:
@@ -165,9 +166,9 @@ async def test_taking_the_edit_back_opens_it_and_an_approval_lets_it_through_onc
         await asyncio.sleep(5)
         assert len(api.posts) == 20
         assert run.count(Condition.IN_SYNC) == len(KEYS)
-        assert [event.kind for event in run.told if event.kind.startswith("generation_")] == [
-            *("generation_adopted", "generation_held", "generation_adopted"),
-            *("generation_held", "generation_approved", "generation_adopted"),
+        assert [event.name for event in run.told if event.name.startswith("revision_")] == [
+            *("revision_activated", "revision_awaiting_approval", "revision_activated"),
+            *("revision_awaiting_approval", "revision_approved", "revision_activated"),
         ]
     async with Run(api, rail=RAIL, before=run) as again:
         again.loop.adopt(edited(20))
@@ -186,7 +187,7 @@ async def test_a_generation_that_is_settled_for_five_minutes_is_the_next_baselin
             await asyncio.sleep(330)
             assert run.loop.status().changes == 0
         assert len(api.posts) == len(KEYS)
-        assert not run.kinds("generation_held")
+        assert not run.events(events.RevisionAwaitingApproval)
 
 
 async def test_one_that_does_not_settle_is_the_baseline_after_an_hour_and_not_before() -> None:
@@ -232,7 +233,7 @@ async def test_an_edit_that_is_held_between_the_intent_and_the_request_is_not_se
         run.journal.intent = intent  # type: ignore[method-assign]  # the disk is slow
         run.loop.adopt(edited(1))
         await asyncio.sleep(60)
-        assert run.kinds("update_intended"), "it was about to leave"
+        assert run.events(events.UpdateIntended), "it was about to leave"
         assert not api.posts
         assert [outcome for _, outcome in run.journal.outcomes] == ["not_sent"]
 
@@ -252,6 +253,6 @@ async def test_the_same_update_is_stopped_by_the_rail_alone_when_only_the_rail_c
         run.journal.intent = intent  # type: ignore[method-assign]  # likewise
         run.loop.adopt(edited(1))
         await asyncio.sleep(60)
-        (finished,) = run.kinds("update_finished")
-        assert "ALLOCSYNC_MAX_CHANGES_PERCENT" in str(finished.fields["reason"])
+        (finished,) = run.events(events.UpdateFinished)
+        assert "ALLOCSYNC_MAX_CHANGES_PERCENT" in str(finished.reason)
         assert not api.posts

@@ -7,6 +7,7 @@ import pytest
 from allocsync.model.api_answers import Rejected
 from allocsync.model.cloud import Cloud
 from allocsync.model.condition import Condition
+from allocsync.reconcile import events
 from allocsync.reconcile.resync import YIELD_EVERY, BulkPolicy
 from tests.support.failing_api import DEAD, named, now
 from tests.support.scripted_api import KEYS, Run, ScriptedApi, generation
@@ -21,10 +22,10 @@ async def test_what_is_let_go_after_it_failed_does_not_hinder_the_breaker_from_o
         run.loop.adopt(generation())
         await asyncio.sleep(5)
         assert {key for _, key in api.looks} == {*KEYS}, "all of them have failed"
-        assert not run.kinds("breaker_opened")
+        assert not run.events(events.BreakerOpened)
         run.loop.adopt(generation(keys=KEYS[20:]))
         await asyncio.sleep(55)
-        assert run.kinds("breaker_opened")
+        assert run.events(events.BreakerOpened)
         await asyncio.sleep(60)
         assert run.count(Condition.IN_SYNC) == 20
         assert {key for _, key in api.posts} == {*KEYS[20:]}
@@ -39,13 +40,13 @@ async def test_what_was_refused_starts_afresh_when_it_is_taken_out_of_the_files_
     async with Run(api, bulk=BulkPolicy.OFF) as run:
         run.loop.adopt(generation(keys=(key,)))
         await asyncio.sleep(5)
-        assert [event.fields["outcome"] for event in run.kinds("update_finished")] == ["rejected"]
+        assert [event.outcome for event in run.events(events.UpdateFinished)] == ["rejected"]
         run.loop.adopt(generation(keys=()))
         assert list(run.loop.allocations()) == []
         run.loop.adopt(generation(keys=(key,)))
         await asyncio.sleep(0.5)
         assert len(api.posts) == 2, "the refusal of what was declared before still holds"
-        assert run.kinds("update_finished")[1].fields["look_in_seconds"] == 1.0, "it is the first failure"
+        assert run.events(events.UpdateFinished)[1].next_read_in_seconds == 1.0, "it is the first failure"
 
 
 @pytest.mark.parametrize("comes_back", [False, True])

@@ -11,6 +11,7 @@ from allocsync.api.responses import retry_after_seconds
 from allocsync.errors import BulkUnavailable
 from allocsync.model.api_answers import Failed, OutcomeUnknown, Rejected, Snapshot
 from allocsync.model.condition import Condition
+from allocsync.reconcile import events
 from allocsync.reconcile.parameters import Rules
 from allocsync.reconcile.resync import BulkPolicy
 from allocsync.reconcile.scheduling.circuit_breaker import (
@@ -46,8 +47,8 @@ async def test_dead_updates_leave_the_looks_alone_and_one_write_probe_goes_an_in
     async with real_run(api) as run:
         run.loop.adopt(generation())
         await asyncio.sleep(300)
-        (opened,) = run.kinds("breaker_opened")
-        assert opened.fields["lane"] == "write"
+        (opened,) = run.events(events.BreakerOpened)
+        assert opened.operation == "write"
         assert run.loop.status().breakers_open == {"read": False, "write": True}
         late = [at for at, _ in api.posts if at > 30]
         assert fired >= 10
@@ -59,8 +60,8 @@ async def test_dead_updates_leave_the_looks_alone_and_one_write_probe_goes_an_in
             assert {key for _, key in api.looks} == set(KEYS)
         await asyncio.sleep(60)
         assert run.count(Condition.IN_SYNC) == len(KEYS)
-        (closed,) = run.kinds("breaker_closed")
-        assert closed.fields["probes"] == len(run.kinds("probe_started"))
+        (closed,) = run.events(events.BreakerClosed)
+        assert closed.probes == len(run.events(events.ProbeStarted))
 
 
 async def test_ten_thousand_come_in_sync_after_an_outage_and_the_ramp_is_bounded() -> None:
@@ -159,7 +160,7 @@ async def test_nine_of_ten_fail_for_ever_and_it_goes_on() -> None:
         assert converged[0] > len(keys) / 2
         assert converged[-1] > 0.98 * len(keys)
         assert fired > 8 * converged[-1]
-        assert not run.kinds("breaker_opened")
+        assert not run.events(events.BreakerOpened)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +220,7 @@ async def test_what_meets_everybody_costs_one_probe_an_interval(of: str, *, unre
         assert fired == len(requests)
         assert run.count(Condition.FAILING) == 0
         assert run.loop.status().limits["write" if of == "updates" else "read"] == 1
-        assert [event.fields["lane"] for event in run.kinds("breaker_opened")] == [
+        assert [event.operation for event in run.events(events.BreakerOpened)] == [
             "write" if of == "updates" else "read"
         ]
         api.bulk_error = None
@@ -234,7 +235,7 @@ async def test_edits_in_an_outage_do_not_get_round_the_probes() -> None:
         for number in range(240):
             run.loop.adopt(generation(f"edit{number}"))
             await asyncio.sleep(0.5)
-        assert run.kinds("breaker_opened")
+        assert run.events(events.BreakerOpened)
         late = [at for at, _ in api.posts if at > 20]
         assert 0 < len(late) <= probes_allowed(100)
         read_backs = 2 * len(api.posts)
@@ -258,7 +259,7 @@ async def test_probes_that_find_nothing_to_do_do_not_make_edits_wait_while_updat
             assert number == 0 or api.looks[looks][0] <= edited + PROBE_FIRST_SECONDS
             assert len(api.posts) == posts
         assert run.loop.status().breakers_open["write"]
-        assert len(run.kinds("probe_started")) > 10
+        assert len(run.events(events.ProbeStarted)) > 10
 
 
 async def test_an_urgent_one_that_hangs_is_not_the_probe_again_and_again() -> None:

@@ -8,6 +8,7 @@ import pytest
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Desired, Generation
 from allocsync.model.ids import AllocationId
+from allocsync.reconcile import events
 from allocsync.reconcile.resync import BulkPolicy
 from tests.support.failing_api import DEAD, named, now, real_run
 from tests.support.scripted_api import ScriptedApi, generation
@@ -26,7 +27,7 @@ async def test_when_somebody_is_served_again_nobody_waits_for_the_breaker_any_mo
         assert len(keys) <= len(api.looks) < len(keys) + 8, "each failed, and most wait: eight were too early"
         await asyncio.sleep(4.0)
         assert run.count(Condition.IN_SYNC) == len(keys)
-        assert not run.kinds("breaker_opened")
+        assert not run.events(events.BreakerOpened)
 
 
 async def test_an_edit_during_a_look_that_fails_does_not_wait_for_the_breaker() -> None:
@@ -45,5 +46,5 @@ async def test_an_edit_during_a_look_that_fails_does_not_wait_for_the_breaker() 
         await asyncio.sleep(0.5)
         assert edited in [key for _, key in api.looks[before:]]
         await asyncio.sleep(6.0)
-        assert not run.kinds("breaker_opened"), "and the others do"
+        assert not run.events(events.BreakerOpened), "and the others do"
         assert max(Counter(key for _, key in api.looks).values()) <= 3

@@ -1,0 +1,43 @@
+"""Makes events for tests: what a test does not care about has a plain value of its type."""
+
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from allocsync.model.condition import Condition
+from allocsync.model.ids import AllocationId
+from allocsync.reconcile.events import Event
+from allocsync.reconcile.operation import Slot
+
+E = TypeVar("E", bound=Event)
+ID = AllocationId("0d5b7c90")
+PLAIN: dict[str, object] = {
+    "allocation": ID,
+    "reconcile": "r-1",
+    "answer": "live",
+    "outcome": "applied",
+    "status": None,
+    "settle_seconds": None,
+    "supported": True,
+    "asked": True,
+    "scope": "one",
+    "before": None,
+    "after": Condition.PENDING,
+    "operation": Slot.READ,
+    "fields": (),
+    "changes": (),
+}
+TEXTS = {"revision", "reason", "by", "ends", "owner"}
+
+
+def made(kind: type[E], **given: object) -> E:
+    """An event of this kind with these fields; the numbers that are not given are 0."""
+    names = [field.name for field in fields(kind)]
+    if unknown := given.keys() - set(names):
+        raise TypeError(f"{kind.name} has no {unknown}")
+    plain: dict[str, Any] = {name: PLAIN.get(name, "" if name in TEXTS else 0) for name in names}
+    if kind.name == "revision_approved":
+        plain["changes"] = 0
+    if kind.name == "update_finished":
+        plain["outcome"] = "accepted"
+    plain.update(given)
+    return kind(**plain)
