@@ -15,6 +15,7 @@ import click
 
 from allocsync import atomic_file
 from allocsync.errors import AllocsyncError
+from allocsync.model.public_json import SCHEMA
 from allocsync.planning.rendering import Line, Tone
 
 _COLOURS = {Tone.GOOD: "green", Tone.WAIT: "yellow", Tone.BAD: "red"}
@@ -33,8 +34,8 @@ def write_lines(lines: Iterable[Line]) -> None:
 
 
 def write_json(value: Mapping[str, object]) -> None:
-    """Print one JSON object."""
-    click.echo(json.dumps(value, indent=2))
+    """Print one JSON object, with the version of its shape as `schema`."""
+    click.echo(json.dumps({"schema": SCHEMA, **value}, indent=2))
 
 
 def write_file(file: Path, value: Mapping[str, object]) -> None:

@@ -43,24 +43,24 @@ class Review:
     changes: Changes | None = None
 
 
-def review_of(digest: str | None, file: Path | None) -> Review | None:
-    """What `--digest` or `--plan` say, None when neither is given.
+def review_of(plan_id: str | None, file: Path | None) -> Review | None:
+    """What `--plan-id` or `--plan` say, None when neither is given.
 
     Raises:
         UsageError: both are given, or one is none.
     """
-    if digest is not None and file is not None:
-        raise UsageError("--digest and --plan say the same thing: give one of them.")
+    if plan_id is not None and file is not None:
+        raise UsageError("--plan-id and --plan say the same thing: give one of them.")
     if file is not None:
         return _read(file)
-    if digest is None:
+    if plan_id is None:
         return None
-    if not _DIGEST.fullmatch(digest):
+    if not _DIGEST.fullmatch(plan_id):
         raise UsageError(
-            f"--digest {visible(digest)}: {LEAST_DIGITS} to 64 hexadecimal digits are needed, "
+            f"--plan-id {visible(plan_id)}: {LEAST_DIGITS} to 64 hexadecimal digits are needed, "
             "as `allocsync plan` shows them."
         )
-    return Review(digest)
+    return Review(plan_id)
 
 
 def check(review: Review, plan: Plan) -> None:
@@ -72,7 +72,7 @@ def check(review: Review, plan: Plan) -> None:
     if plan.digest.startswith(review.digest):
         return
     now, then = plan.digest[:LEAST_DIGITS], review.digest[:LEAST_DIGITS]
-    lines = [f"what would be sent now is not what was reviewed: its digest is {now}, not {then}."]
+    lines = [f"what would be sent now is not what was reviewed: its plan id is {now}, not {then}."]
     if review.changes is not None:
         lines += _moved(review.changes, changes_of(rendering.as_json(plan), "this plan"))
     lines.append("Nothing was sent. Read `allocsync plan` again.")
@@ -131,10 +131,10 @@ def _read(file: Path) -> Review:
         raise UsageError(
             f"--plan {file}: not a plan: {error}. `allocsync plan --out FILE` writes one."
         ) from error
-    digest = found.get("digest") if isinstance(found, dict) else None
+    digest = found.get("plan_id") if isinstance(found, dict) else None
     if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
         raise UsageError(
-            f"--plan {file}: not a plan: it has no digest. `allocsync plan --out FILE` writes one."
+            f"--plan {file}: not a plan: it has no plan id. `allocsync plan --out FILE` writes one."
         )
     return Review(digest, changes_of(found, str(file)))
 

@@ -100,7 +100,7 @@ class Ruling:
                 f"has shown each of these in sync{so_far}"
             )
             lifts += " at once"
-        return f"generation {name} is held: {rail}; {lifts}"
+        return f"revision {name} awaits approval: {rail}; {lifts}"
 
 
 def rule(baseline: Baseline, generation: Generation, limit: Limit) -> Ruling:

@@ -27,7 +27,7 @@ class Verdict(StrEnum):
     IN_SYNC = "in_sync"
     UPDATE = "update"
     MISSING = "missing"
-    HELD = "held"
+    BLOCKED = "blocked"
     FAILING = "failing"
 
 
@@ -77,7 +77,7 @@ def plan(generation: Generation, snapshots: Mapping[AllocationId, Snapshot]) -> 
     unread = Failed("it was not read")
     steps = [step(desired, snapshots.get(key, unread)) for key, desired in generation.allocations.items()]
     steps.extend(
-        Step(key, Verdict.HELD, reason="; ".join(problems))
+        Step(key, Verdict.BLOCKED, reason="; ".join(problems))
         for key, problems in generation.quarantined.items()
     )
     return Plan(generation.digest, tuple(sorted(steps, key=lambda each: each.id)))
@@ -101,9 +101,9 @@ def _live(desired: Desired, cloud: Cloud) -> Step:
     if not changes:
         verdict = Verdict.IN_SYNC
     elif desired.mode is not Mode.ENFORCE:
-        verdict, reason = Verdict.HELD, f"mode {desired.mode} forbids the update"
+        verdict, reason = Verdict.BLOCKED, f"mode {desired.mode} forbids the update"
     elif statuses := pending(cloud):
-        verdict = Verdict.HELD
+        verdict = Verdict.BLOCKED
         reason = f"{', '.join(statuses)} PENDING: nothing is sent while the server works on it"
     else:
         _, problems = update_body(desired, cloud)

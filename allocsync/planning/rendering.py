@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from allocsync.model.change import Change
 from allocsync.model.escaping import as_text, visible
+from allocsync.model.public_json import SCHEMA
 from allocsync.planning.plan import Plan, Step, Verdict
 
 
@@ -34,13 +35,13 @@ _TONES = {
     Verdict.IN_SYNC: Tone.GOOD,
     Verdict.UPDATE: Tone.WAIT,
     Verdict.MISSING: Tone.BAD,
-    Verdict.HELD: Tone.WAIT,
+    Verdict.BLOCKED: Tone.WAIT,
     Verdict.FAILING: Tone.BAD,
 }
 _NAMES = {
     Verdict.UPDATE: "to update",
     Verdict.MISSING: "missing",
-    Verdict.HELD: "held",
+    Verdict.BLOCKED: "blocked",
     Verdict.FAILING: "failing",
 }
 
@@ -54,7 +55,7 @@ def text(plan: Plan, *, read_how: str, files: int) -> list[Line]:
     """The plan for people; `read_how` says how live state was read, `files` how many were loaded."""
     lines = [
         Line(
-            f"Generation {plan.generation[:8]} · {count(files, 'file')} · "
+            f"Revision {plan.generation[:8]} · {count(files, 'file')} · "
             f"{count(len(plan.steps), 'allocation')} · {read_how}"
         ),
         Line(""),
@@ -96,17 +97,18 @@ def _summary(plan: Plan) -> Line:
             fields = sum(len(step.changes) for step in plan.updates)
             more = f" ({count(fields, 'field')})" if verdict is Verdict.UPDATE else ""
             parts.append(f"{counts[verdict]:,} {name}{more}")
-    digest = f" Digest {plan.digest[:12]}." if plan.updates else ""
+    plan_id = f" Plan {plan.digest[:12]}." if plan.updates else ""
     return Line(
-        f"{differ:,} of {count(total, 'allocation')} not in sync: {', '.join(parts)}.{digest}", Tone.WAIT
+        f"{differ:,} of {count(total, 'allocation')} not in sync: {', '.join(parts)}.{plan_id}", Tone.WAIT
     )
 
 
 def as_json(plan: Plan) -> dict[str, object]:
     """The plan for programs. A live value that is no text is shown as JSON text; an absent one is null."""
     return {
-        "generation": plan.generation,
-        "digest": plan.digest,
+        "schema": SCHEMA,
+        "plan_id": plan.digest,
+        "revision": plan.generation,
         "counts": {verdict.value: number for verdict, number in plan.counts.items()},
         "changes": [
             {

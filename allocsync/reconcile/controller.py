@@ -258,8 +258,9 @@ class Loop:
         """The loop as it is now."""
         now, ruling = self._clock.now(), self.adoption.ruling
         return LoopStatus(
-            generation=self.adoption.digest or None,
-            generation_since=self.adoption.since,
+            revision=self.adoption.digest or None,
+            active_revision=self.adoption.active,
+            active_since=self.adoption.active_since,
             conditions=dict(self._board.counts),
             open_intents=sum(lane.intent is not None for lane in self._lanes.values()),
             settle_seconds=self._keeper.settle.seconds(now),
@@ -269,7 +270,7 @@ class Loop:
             limits={slot.value: int(slots.limit) for slot, slots in self._limiter.slots.items()},
             most={slot.value: slots.most for slot, slots in self._limiter.slots.items()},
             breakers_open={slot.value: slots.breaker.open for slot, slots in self._limiter.slots.items()},
-            last_full_look=self._last_full_look(),
+            last_full_read=self._last_full_read(),
             first_answer_seen=self._answered or self._resync.answered,
             stalled=self._stalled(now),
             stopping=self._stopping,
@@ -280,7 +281,7 @@ class Loop:
             pauses=self.pauses.ends(),
         )
 
-    def _last_full_look(self) -> float | None:
+    def _last_full_read(self) -> float | None:
         """Since when (wall clock) every allocation has been looked at, as far as looks succeed."""
         if self._resync.bulk and not self._resync.failing:
             return self._resync.finished_at

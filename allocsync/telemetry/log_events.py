@@ -22,8 +22,11 @@ from allocsync.telemetry.log_sampling import Crowds
 from allocsync.telemetry.log_setup import rfc3339
 
 _QUIET = {None, Condition.PENDING, Condition.IN_SYNC}
-_UNDER_WAY = {Condition.PENDING, Condition.IN_SYNC, Condition.UNKNOWN}
-_LOUD = {Condition.MISSING, Condition.REFUSED, Condition.CONTESTED, Condition.HELD, Condition.FAILING}
+_UNDER_WAY = {Condition.PENDING, Condition.IN_SYNC, Condition.OUTCOME_UNKNOWN}
+_LOUD = {
+    *(Condition.MISSING, Condition.IGNORED, Condition.CONFLICT, Condition.FAILING),
+    *(Condition.AWAITING_APPROVAL, Condition.BLOCKED),
+}
 _BUSY = {423, 429}  # the API asks for patience; that is no complaint about the update
 _SHORT_REVISION = 8
 

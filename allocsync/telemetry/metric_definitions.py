@@ -21,7 +21,7 @@ CODES = (
     *("200", "202", "400", "401", "403", "404", "408", "410", "413", "422", "423", "429"),
     *("500", "502", "503", "504", "1xx", "2xx", "3xx", "4xx", "5xx", NO_CODE),
 )
-_LANES = ("read", "write")
+_OPERATION = ("read", "write")
 _SCOPES = ("all", "one")
 _REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 75, 120)
 _WAIT_BUCKETS = (5, 10, 15, 20, 30, 60, 90, 120, 180, 300, 900, 3600)
@@ -68,7 +68,7 @@ METRICS = (
         version=(__version__,),
         python_version=(platform.python_version(),),
     ),
-    _counter("reconcile_total", "Passes over one allocation, each begun with a look."),
+    _counter("reconcile_total", "Reconciles of one allocation, each begun with a read."),
     _counter(
         "reconcile_errors_total",
         "Passes that failed, by what went wrong.",
@@ -98,7 +98,7 @@ METRICS = (
     ),
     _counter(
         "outcomes_settled_total",
-        "What became of updates, found out by reading; stale_overwrite: one put back a foreign change.",
+        "What reads showed of updates; stale_overwrite: one put back somebody else's change.",
         outcome=(
             *("applied", "applied_partial", "late_applied", "not_applied", "superseded", "void"),
             "stale_overwrite",
@@ -106,36 +106,48 @@ METRICS = (
     ),
     _histogram(
         "outcome_settle_duration_seconds",
-        "Time from an update until it was found out what became of it.",
+        "Time from an update until a read showed what became of it.",
         _WAIT_BUCKETS,
     ),
     _counter(
         "duplicate_writes_avoided_total",
-        "Updates of unknown outcome that had been applied: sending again would have been needless.",
+        "Updates of unknown outcome that a read showed applied: none was sent twice.",
     ),
     _counter(
-        "resync_total", "Looks at everything in one request that were begun; one by one there are none."
+        "resync_total",
+        "Reads of the list that were begun; there are none where allocations are read one by one.",
     ),
     _histogram(
-        "resync_duration_seconds", "Time of such a look, what was made of it included.", _REQUEST_BUCKETS
+        "resync_duration_seconds",
+        "Time of a read of the list and of comparing what it shows.",
+        _REQUEST_BUCKETS,
     ),
-    _counter("bulk_unavailable_total", "Attempts to read everything in one request that failed."),
+    _counter("bulk_unavailable_total", "Reads of the list that failed."),
     _counter("revisions_activated_total", "Revisions of the desired state that became active."),
     _counter("desired_rejected_total", "Loads of the desired state that were rejected as a whole."),
     _gauge("desired_last_load_successful", "1 if the last load of the desired state succeeded."),
     _gauge("desired_last_load_success_timestamp_seconds", "When the desired state last loaded; 0: never."),
     _gauge("desired_quarantined", "Allocations whose entry in the desired state has errors."),
-    _state("generation_info", "Always 1; the label names the generation in force.", generation=()),
-    _state("generation_timestamp_seconds", "When the generation in force was adopted; 0: there is none."),
     _state(
-        "generation_held", "1 if a rail holds the newest generation: until approved, or shown by canaries."
+        "revision_info", "Always 1; the label names the active revision by its first 8 digits.", revision=()
     ),
-    _state("generation_held_timestamp_seconds", "Since when it is held; 0: it is not."),
+    _state(
+        "revision_active_timestamp_seconds",
+        "When the active revision became active; 0: there is none in this process.",
+    ),
+    _state(
+        "revision_awaiting_approval",
+        "1 if the change limit stops the newest revision until it is approved or its canaries are verified.",
+    ),
+    _state(
+        "revision_awaiting_approval_timestamp_seconds",
+        "Since when the newest revision awaits approval; 0: it does not.",
+    ),
     _state("pauses", "Pauses in force, by what they are of: everything, or one allocation.", scope=_SCOPES),
     _state("pause_end_timestamp_seconds", "When the last of them ends; 0: there is none.", scope=_SCOPES),
     _state(
-        "generation_changed_allocations",
-        "Allocations that the newest generation declares otherwise than the baseline does.",
+        "revision_changed_allocations",
+        "Allocations that the newest revision declares otherwise than the baseline does.",
     ),
     _state(
         "allocations",
@@ -144,17 +156,28 @@ METRICS = (
     ),
     _gauge("journal_writable", "1 if the journal can be written; nothing is sent while it cannot."),
     _counter("journal_failures_total", "Times at which writing the journal began to fail."),
-    _state("settle_seconds", "How long an update of unknown outcome is waited for before it is judged."),
+    _state(
+        "settle_seconds",
+        "Settle time: how long after an unknown outcome a read may first show that it was not applied.",
+    ),
     _state("open_intents", "Updates whose outcome is not known yet."),
-    _state("queue_depth", "Allocations that are due and wait for a slot.", lane=_LANES),
-    _state("in_flight", "Slots taken by requests under way.", lane=_LANES),
-    _state("slow_in_flight", "Of these, those that take long and no longer count.", lane=_LANES),
-    _state("concurrency_limit", "Slots that there are now.", lane=_LANES),
-    _state("concurrency_max", "Most requests in flight, slow ones included.", lane=_LANES),
-    _state("breaker_open", "1 while nothing succeeds and only probes go.", lane=_LANES),
-    _counter("breaker_openings_total", "Times at which a breaker opened.", lane=_LANES),
-    _counter("breaker_probes_total", "Probes while a breaker was open, by the slot they took.", lane=_LANES),
-    _state("last_full_look_timestamp_seconds", "Since when everything has been looked at; 0: not yet."),
+    _state("queue_depth", "Allocations that are due and wait for their turn.", operation=_OPERATION),
+    _state(
+        "in_flight", "Requests in flight, by the operation that they are admitted for.", operation=_OPERATION
+    ),
+    _state(
+        "slow_in_flight",
+        "Of these, those that take long and no longer count against the limit.",
+        operation=_OPERATION,
+    ),
+    _state("concurrency_limit", "Limit of requests in flight now.", operation=_OPERATION),
+    _state(
+        "concurrency_max", "Hard maximum of requests in flight, slow ones included.", operation=_OPERATION
+    ),
+    _state("breaker_open", "1 while nothing succeeds and only probes are sent.", operation=_OPERATION),
+    _counter("breaker_openings_total", "Times at which a breaker opened.", operation=_OPERATION),
+    _counter("breaker_probes_total", "Probes sent while a breaker was open.", operation=_OPERATION),
+    _state("last_full_read_timestamp_seconds", "Since when every allocation has been read; 0: not yet."),
     _state("stalled", "1 if the loop makes no progress; an outage of the API is no stall."),
     _state("stopping", "1 if the daemon is shutting down."),
 )

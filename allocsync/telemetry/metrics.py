@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 
 from allocsync import __version__
 from allocsync.model.condition import Condition
+from allocsync.planning.change_limit import DIGITS
 from allocsync.reconcile import events
 from allocsync.reconcile.status.controller_status import LoopStatus
 from allocsync.telemetry.metric_definitions import CODES, METRICS, NO_CODE, Metric
@@ -168,18 +169,18 @@ class _StatusCollector(Collector):
 def _read(status: LoopStatus) -> dict[str, dict[tuple[str, ...], float]]:
     """The values of all `from_status` rows, by name and then by label values."""
     alone: dict[str, float] = {
-        "generation_timestamp_seconds": status.generation_since or 0.0,
-        "generation_held": bool(status.held_reason),
-        "generation_held_timestamp_seconds": status.held_since or 0.0,
-        "generation_changed_allocations": status.changes,
+        "revision_active_timestamp_seconds": status.active_since or 0.0,
+        "revision_awaiting_approval": bool(status.held_reason),
+        "revision_awaiting_approval_timestamp_seconds": status.held_since or 0.0,
+        "revision_changed_allocations": status.changes,
         "open_intents": status.open_intents,
         "settle_seconds": status.settle_seconds,
-        "last_full_look_timestamp_seconds": status.last_full_look or 0.0,
+        "last_full_read_timestamp_seconds": status.last_full_read or 0.0,
         "stalled": status.stalled is not None,
         "stopping": status.stopping,
     }
     labelled: dict[str, Mapping[str, float] | Mapping[Condition, int]] = {
-        "generation_info": {status.generation: 1.0} if status.generation else {},
+        "revision_info": {status.active_revision[:DIGITS]: 1.0} if status.active_revision else {},
         "allocations": status.conditions,
         "pauses": {scope: number for scope, (number, _) in status.pauses.items()},
         "pause_end_timestamp_seconds": {scope: end for scope, (_, end) in status.pauses.items()},

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from allocsync.errors import AllocsyncError
 from allocsync.model.ids import NotFound
+from allocsync.model.public_json import SCHEMA
 from allocsync.planning.rendering import count
 from allocsync.reconcile.pause_control import MOST_SECONDS, Begun, Lifted
 from allocsync.web import serializers
@@ -55,39 +56,45 @@ def add_orders(app: web.Application, orders: Orders) -> None:
     """Add the routes."""
 
     def sync(_body: Body) -> web.Response:
-        return web.json_response({"allocations": orders.sync()}, status=202)
+        return _json({"allocations": orders.sync()}, status=202)
 
     def reload(_body: Body) -> web.Response:
         orders.reload()
-        return web.json_response({"reloading": True}, status=202)
+        return _json({"reloading": True}, status=202)
 
     def approve(body: Body) -> web.Response:
-        changes = orders.approve(text_of(body, "digest"), text_of(body, "owner", default=""))
-        return web.json_response({"changes": changes})
+        changes = orders.approve(text_of(body, "revision"), text_of(body, "owner", default=""))
+        return _json({"changes": changes})
 
     def pause(body: Body) -> web.Response:
         how = _how_long(body), text_of(body, "reason"), text_of(body, "owner")
         begun = orders.pauses.begin(_name(body), seconds=how[0], reason=how[1], owner=how[2])
         if isinstance(begun, NotFound):
-            return web.json_response(serializers.not_found(begun), status=404)
-        return web.json_response({"id": begun.key, "ends": begun.pause.ends})
+            return _json(serializers.not_found(begun), status=404)
+        return _json({"id": begun.key, "ends": begun.pause.ends})
 
     def resume(body: Body) -> web.Response:
         name = _name(body)
         lifted = orders.pauses.lift(name, by=text_of(body, "owner", default=""))
         if isinstance(lifted, NotFound):
-            return web.json_response(serializers.not_found(lifted), status=404)
+            return _json(serializers.not_found(lifted), status=404)
         if not lifted.there:
             what = (
                 "there is no pause of everything" if name is None else f"{lifted.key} is not paused by itself"
             )
-            return web.json_response({"error": what + _still(lifted)}, status=409)
+            return _json({"error": what + _still(lifted)}, status=409)
         everything = None if lifted.everything is None else str(lifted.everything)
-        return web.json_response({"id": lifted.key, "others": lifted.others, "everything": everything})
+        return _json({"id": lifted.key, "others": lifted.others, "everything": everything})
 
     acts = {"sync": sync, "reload": reload, "approve": approve, "pause": pause, "resume": resume}
     for name, act in acts.items():
         app.router.add_post(f"/-/{name}", _with_token(orders.token, act))
+
+
+def _json(
+    value: Mapping[str, object], *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    return web.json_response({"schema": SCHEMA, **value}, status=status, headers=headers)
 
 
 def text_of(body: Body, name: str, *, default: str | None = None) -> str:
@@ -134,7 +141,7 @@ def _still(lifted: Lifted) -> str:
 def _with_token(token: Callable[[], str], act: Callable[[Body], web.Response]) -> Handler:
     async def handle(request: web.Request) -> web.Response:
         if not _shows(request.headers.get("Authorization", ""), token()):
-            return web.json_response(
+            return _json(
                 {"error": "an order needs the header `Authorization: Bearer TOKEN`, with the listen_token"},
                 status=401,
                 headers={"WWW-Authenticate": 'Bearer realm="allocsync"'},
@@ -142,9 +149,9 @@ def _with_token(token: Callable[[], str], act: Callable[[Body], web.Response]) -
         try:
             return act(_object(await request.read()))
         except WrongBodyError as error:
-            return web.json_response({"error": str(error)}, status=400)
+            return _json({"error": str(error)}, status=400)
         except AllocsyncError as error:
-            return web.json_response({"error": str(error)}, status=409)
+            return _json({"error": str(error)}, status=409)
 
     return handle
 

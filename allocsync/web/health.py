@@ -47,7 +47,7 @@ def ready(status: LoopStatus, *, up_seconds: float, journal_problem: str | None 
     """Whether the daemon does its work: started, not stopping, with a desired state in force."""
     if status.stopping:
         return Verdict(holds=False, reason="stopping")
-    if status.generation is None:
+    if status.revision is None:
         return Verdict(holds=False, reason="no desired state has loaded yet; see `allocsync validate`")
     if journal_problem is not None:
         return Verdict(

@@ -13,6 +13,8 @@ from allocsync.errors import Problem
 from allocsync.model.change import Change
 from allocsync.model.escaping import as_text
 from allocsync.model.ids import NotFound
+from allocsync.model.public_json import SCHEMA
+from allocsync.reconcile.gates.pause import Pause
 from allocsync.reconcile.status.controller_status import AllocationStatus, LoopStatus
 from allocsync.reconcile.status.explain import Explanation
 from allocsync.telemetry.log_setup import rfc3339
@@ -36,12 +38,29 @@ def status_row(row: AllocationStatus) -> Object:
         "condition": row.condition.value,
         "reason": row.reason,
         "since": rfc3339(row.since),
-        "next_look_at": _time(row.next_look_at),
+        "next_read_at": _time(row.next_read_at),
+        "paused": paused(row.paused),
     }
 
 
-def held(status: LoopStatus) -> Object | None:
-    """Why the newest generation is held by a rail, and since when; null where it is not."""
+def paused(pause: Pause | None) -> Object | None:
+    """The pause that an allocation is in; null where it is in none."""
+    if pause is None:
+        return None
+    return {"until": pause.ends, "owner": pause.owner, "reason": pause.reason}
+
+
+def revisions(status: LoopStatus) -> Object:
+    """The active revision, the one that awaits approval, and the newest that loaded; null for none."""
+    return {
+        "active": status.active_revision,
+        "awaiting_approval": status.revision if status.held_reason else None,
+        "observed": status.revision,
+    }
+
+
+def awaiting_approval(status: LoopStatus) -> Object | None:
+    """Why the newest revision awaits approval, since when, and its canaries; null where it does not."""
     if not status.held_reason:
         return None
     return {
@@ -66,6 +85,7 @@ def explanation(found: Explanation) -> Object:
     """Everything about one allocation; it begins as its row in the status does."""
     update = found.open_update
     return {
+        "schema": SCHEMA,
         **status_row(found.status),
         "source": found.source,
         "mode": None if found.mode is None else found.mode.value,
@@ -91,7 +111,7 @@ def explanation(found: Explanation) -> Object:
 
 def not_found(found: NotFound) -> Object:
     """What a 404 says."""
-    return {"error": found.why, "suggestions": list(found.suggestions)}
+    return {"schema": SCHEMA, "error": found.why, "suggestions": list(found.suggestions)}
 
 
 def _changes(changes: Iterable[Change]) -> list[Object]:

@@ -23,6 +23,7 @@ from prometheus_client.exposition import choose_encoder
 from allocsync.errors import SettingsError
 from allocsync.model.condition import Condition
 from allocsync.model.ids import NotFound
+from allocsync.model.public_json import SCHEMA
 from allocsync.reconcile.status.controller_status import AllocationStatus, LoopStatus
 from allocsync.reconcile.status.explain import Explanation
 from allocsync.settings.validators import parse_listen
@@ -134,8 +135,9 @@ def _why_not(error: OSError | UnicodeError) -> str:
 async def _status_json(pages: Pages) -> AsyncIterator[bytes]:
     status = pages.status()
     head = {
-        "generation": status.generation,
-        "held": serializers.held(status),
+        "schema": SCHEMA,
+        "revision": serializers.revisions(status),
+        "awaiting_approval": serializers.awaiting_approval(status),
         "rejected": serializers.rejected(pages.rejection()),
         "conditions": {condition.value: status.conditions.get(condition, 0) for condition in Condition},
     }

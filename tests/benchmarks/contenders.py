@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from tests.benchmarks.verdict import Report
 from tests.support.processes import Daemon, daemon
 
-FAILED = ("Failing", "Refused", "Contested", "Missing")
+FAILED = ("Failing", "Ignored", "Conflict", "Missing")
 
 
 class Running(Protocol):

@@ -23,7 +23,7 @@ async def test_status_says_what_the_daemon_says_and_waits_for_all_to_be_in_sync(
     ):
         code, text, stderr = await command("status", "--url", running.url, "--wait", "--timeout", "20")
         assert (code, stderr) == (0, "")
-        assert text.startswith("3 InSync   of 3 · generation ")
+        assert text.startswith("3 InSync   of 3 · revision ")
         declare(file, CLOUDS, region="mars", mode="suspend")
         while json.loads((await running.get("/api/v1/status"))[1])["conditions"]["InSync"]:
             await asyncio.sleep(0.05)
@@ -31,11 +31,13 @@ async def test_status_says_what_the_daemon_says_and_waits_for_all_to_be_in_sync(
         code, text, _ = await command("status", "--json", environ=environ)
         found = json.loads(text)
         assert code == 0
-        assert list(found) == ["generation", "conditions", "allocations", "held", "rejected"]
+        assert list(found) == [
+            *("schema", "revision", "conditions", "allocations", "awaiting_approval", "rejected")
+        ]
         assert found["held"] is found["rejected"] is None
         assert found["conditions"] == {each.value: 3 * (each == "Suspended") for each in Condition}
         assert [list(row) for row in found["allocations"]] == [
-            ["id", "condition", "reason", "since", "next_look_at"]
+            ["id", "condition", "reason", "since", "next_read_at", "paused"]
         ] * 3
         code, text, stderr = await command("status", "--wait", "--timeout", "0.2", environ=environ)
         assert code == 1
@@ -63,7 +65,7 @@ async def test_status_shows_files_that_are_rejected_as_validate_does_until_they_
         code, text, _ = await command("status", "--url", running.url)
         lines = text.splitlines()
         assert code == 0
-        stays = f"; generation {before['generation'][:8]} stays in force"
+        stays = f"; revision {before['revision']['active'][:8]} stays active"
         assert lines[1].startswith("  the files have been rejected since ")
         assert lines[1].endswith(stays)
         assert lines[2:] == [f"    {wrong}"]
@@ -71,7 +73,7 @@ async def test_status_shows_files_that_are_rejected_as_validate_does_until_they_
         assert code == 1
         assert wrong in stderr
         found = json.loads((await running.get("/api/v1/status"))[1])
-        assert found["generation"] == before["generation"]
+        assert found["revision"] == before["revision"]
         since = found["rejected"]["since"]
         file.write_text(file.read_text() + "\t")
         await eventually(lambda: len(running.events("desired_rejected")) > 1)
@@ -107,7 +109,7 @@ async def test_explain_shows_desired_live_error_and_the_open_update_of_one_alloc
         daemon(server.url, file, tmp_path / "log", "--settle-seconds", "60") as running,
     ):
         await eventually(lambda: server.fired["update.timeout_before"] == 3)
-        while json.loads((await running.get("/api/v1/status"))[1])["conditions"]["Unknown"] < 3:
+        while json.loads((await running.get("/api/v1/status"))[1])["conditions"]["OutcomeUnknown"] < 3:
             await asyncio.sleep(0.05)
         code, text, stderr = await command("explain", FIRST[:8], "--url", running.url)
         assert (code, stderr) == (0, "")

@@ -32,7 +32,7 @@ async def test_plan_shows_what_an_apply_would_send_and_sends_nothing(tmp_path: P
         assert plan["changes"] == [
             {"id": FIRST, "field": "region", "live": CLOUDS[0]["region"], "desired": "mars"}
         ]
-        assert len(plan["digest"]) == 64
+        assert len(plan["plan_id"]) == 64
         assert {row["op"] for row in server.records} == {"list", "snapshot"}
 
 

@@ -17,7 +17,7 @@ async def held(running: Daemon, number: int) -> str:
     async with asyncio.timeout(30):
         while True:
             rows = json.loads((await running.get("/api/v1/status"))[1])["allocations"]
-            reasons = [row["reason"] for row in rows if row["condition"] == "Held"]
+            reasons = [row["reason"] for row in rows if row["condition"] == "Blocked"]
             if len(reasons) == number:
                 return str(reasons[0])
             await asyncio.sleep(0.05)

@@ -26,7 +26,7 @@ async def test_approve_lets_the_held_generation_through_and_no_other(tmp_path: P
         await running.in_sync(len(CLOUDS))
         where = ("--url", running.url)
         code, _, stderr = await command("approve", "12345678", *where, environ=environ)
-        assert (code, stderr) == (1, "allocsync: no generation is held: there is nothing to approve\n")
+        assert (code, stderr) == (1, "allocsync: no revision awaits approval: there is nothing to approve\n")
         sent = len(server.records)
         declare(file, CLOUDS, region="b")
         (first,) = await eventually(lambda: running.events("revision_awaiting_approval"))
@@ -35,7 +35,7 @@ async def test_approve_lets_the_held_generation_through_and_no_other(tmp_path: P
         second = running.events("revision_awaiting_approval")[1]["revision"]
         code, _, stderr = await command("approve", first["revision"], *where, environ=environ)
         assert code == 1
-        assert f"the generation that is held is {second}, not {first['generation']}" in stderr
+        assert f"the revision that awaits approval is {second}, not {first['revision']}" in stderr
         code, _, stderr = await command("approve", second, *where)
         assert code == 1
         assert "orders need the daemon's token" in stderr
@@ -47,7 +47,7 @@ async def test_approve_lets_the_held_generation_through_and_no_other(tmp_path: P
         assert len(server.records) == sent
         code, text, stderr = await command("approve", second, *where, "--owner", "mark", environ=environ)
         assert (code, stderr) == (0, "")
-        assert text == f"generation {second} is approved: 12 allocations may change now\n"
+        assert text == f"revision {second} is approved: 12 allocations may change now\n"
         await running.in_sync(len(CLOUDS))
         assert {cloud["region"] for cloud in server.clouds.values()} == {"c"}
         assert len(server.records) == sent + len(CLOUDS)

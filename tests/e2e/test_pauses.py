@@ -44,7 +44,7 @@ async def test_the_kill_switch_stops_all_updates_over_a_kill_and_resume_lets_the
             await eventually(lambda: len(server.records) >= looks + 3)
             assert posts(server) == sent, "it was looked at, and not posted to"
             found = json.loads((await again.get(f"/api/v1/allocations/{FIRST}"))[1])
-            assert found["condition"] == "Suspended"
+            assert found["paused"]["reason"]
             assert found["no_update_before"] is not None
             code, text, stderr = await command("resume", "--all", "--url", again.url, environ=environ)
             assert (code, text, stderr) == (0, "everything goes on\n", "")

@@ -50,10 +50,10 @@ async def test_plan_counts_what_is_missing_and_held_and_the_digest_is_of_what_is
         after = json.loads(text)
         assert status == 1
         assert after["counts"] == {"in_sync": 0, "update": 3, "missing": 1, "held": 1, "failing": 0}
-        assert after["digest"] == before["digest"]
-        assert after["generation"] != before["generation"]
+        assert after["plan_id"] == before["plan_id"]
+        assert after["revision"] != before["revision"]
         server.set_leaf(REST[0], "region", "venus")
-        assert json.loads((await command("plan", *where))[1])["digest"] != before["digest"]
+        assert json.loads((await command("plan", *where))[1])["plan_id"] != before["plan_id"]
         assert "update" not in {row["op"] for row in server.records}
 
 
@@ -134,8 +134,8 @@ async def test_an_apply_in_json_names_what_is_unknown_missing_and_held(tmp_path:
         assert server.fired == {"update.timeout_after": 3}
         assert {row["id"]: row["condition"] for row in report["allocations"]} == {
             GONE: "Missing",
-            "zzz": "Held",
-            **dict.fromkeys(REST, "Unknown"),
+            "zzz": "Blocked",
+            **dict.fromkeys(REST, "OutcomeUnknown"),
         }
         # They were applied, but nobody has read that yet, so nothing may claim it.
         assert (report["updates_sent"], report["updated"], report["confirmed_after_unknown"]) == (3, [], [])

@@ -44,15 +44,15 @@ async def test_an_edit_that_changes_too_much_is_held_through_a_restart_until_it_
     async with ReferenceServer.start(CLOUDS) as server:
         async with daemon(server.url, file, tmp_path / "first", environ=environ) as running:
             await running.in_sync(len(CLOUDS))
-            assert await running.metric("allocsync_generation_held") == 0
+            assert await running.metric("allocsync_revision_awaiting_approval") == 0
             sent = len(server.records)
             declare_regions(file, 6)
             (told,) = await eventually(lambda: running.events("revision_awaiting_approval"))
             assert (told["changed"], told["added"], told["removed"], told["allocations"]) == (6, 0, 0, 12)
             assert told["level"] == "warning"
-            assert await running.metric("allocsync_generation_held") == 1
-            assert await running.metric("allocsync_generation_changed_allocations") == 6
-            assert await running.metric("allocsync_generation_held_timestamp_seconds") > 0
+            assert await running.metric("allocsync_revision_awaiting_approval") == 1
+            assert await running.metric("allocsync_revision_changed_allocations") == 6
+            assert await running.metric("allocsync_revision_awaiting_approval_timestamp_seconds") > 0
         async with daemon(server.url, file, tmp_path / "second", environ=environ) as again:
             await eventually(lambda: again.events("revision_awaiting_approval"))
             await conditions(again, InSync=6, Held=6)
@@ -62,10 +62,12 @@ async def test_an_edit_that_changes_too_much_is_held_through_a_restart_until_it_
             assert [record["id"] for record in server.records[sent:]] == [CLOUDS[9]["id"]]
             code, text, _ = await command("status", "--url", again.url)
             assert code == 0
-            assert f"generation {told['generation']} is held: it changes 6 of 12 allocations (50 %" in text
+            assert (
+                f"revision {told['revision']} awaits approval: it changes 6 of 12 allocations (50 %" in text
+            )
             declare_regions(file, 0)
             await again.in_sync(len(CLOUDS))
-            assert await again.metric("allocsync_generation_held") == 0
+            assert await again.metric("allocsync_revision_awaiting_approval") == 0
         assert len(server.records) == sent + 1
 
 
@@ -101,18 +103,18 @@ async def test_plan_says_that_it_would_be_held_and_apply_needs_a_review(tmp_path
         declare_regions(file, 6)
         code, text, _ = await command("plan", *where, environ=environ)
         assert code == 0
-        assert "The daemon would wait: generation " in text
+        assert "The daemon would wait: revision " in text
         found = json.loads((await command("plan", *where, "--json", environ=environ))[1])
-        assert found["rail"].startswith("generation ")
+        assert found["awaiting_approval"].startswith("revision ")
         assert found["counts"]["update"] == 6
         code, text, stderr = await command("apply", *where, environ=environ)
         assert code == 1
         assert "6 in sync (0 updated), 6 held" in text
         assert "it changes 6 of 12 allocations (50 %: 6 changed)" in stderr
-        assert "allocsync apply --digest DIGEST" in stderr
+        assert "allocsync apply --plan-id ID" in stderr
         assert "Traceback" not in stderr
         assert len(server.records) == sent
-        code, text, _ = await command("apply", *where, "--digest", found["digest"], environ=environ)
+        code, text, _ = await command("apply", *where, "--plan-id", found["plan_id"], environ=environ)
         assert code == 0
         assert len(server.records) == sent + 6
         async with daemon(server.url, file, tmp_path / "log", environ=environ) as running:
@@ -135,8 +137,8 @@ async def test_naming_the_allocations_is_an_approval_of_these(tmp_path: Path, na
         assert (code, stderr) == (0, "")
         assert len(server.records) == sent + named
         found = json.loads((await command("plan", *where, "--json", environ=environ))[1])
-        assert (found["rail"] is None) == (named == 12)
-        assert named == 12 or "it changes 11 of 12" in found["rail"]
+        assert (found["awaiting_approval"] is None) == (named == 12)
+        assert named == 12 or "it changes 11 of 12" in found["awaiting_approval"]
 
 
 async def test_canaries_go_first_over_a_crash_and_the_rest_follows_when_they_are_seen_in_sync(
@@ -180,7 +182,7 @@ async def test_canaries_go_first_over_a_crash_and_the_rest_follows_when_they_are
             await again.in_sync(len(CLOUDS))
             (approved,) = again.events("revision_approved")
             assert (approved["by"], approved["changes"]) == ("canary", told["changed"])
-            assert await again.metric("allocsync_generation_held") == 0
+            assert await again.metric("allocsync_revision_awaiting_approval") == 0
         ids = [str(record["id"]) for record in server.records[sent:]]
         rest = {str(cloud["id"]) for cloud in CLOUDS[:6]} - first
         assert {*ids[-4:]} == rest

@@ -24,8 +24,8 @@ async def test_a_plan_file_is_applied_once_and_is_then_not_what_would_be_sent(tm
         where = ("--api-url", server.url, "--desired", str(desired))
         status, text, _ = await command("plan", *where, "--out", str(plan))
         assert status == 0
-        digest = json.loads(plan.read_text())["digest"]
-        assert f"allocsync apply --digest {digest[:12]}" in text
+        digest = json.loads(plan.read_text())["plan_id"]
+        assert f"allocsync apply --plan-id {digest[:12]}" in text
         status, text, _ = await command("apply", *where, "--plan", str(plan))
         assert (status, sorted(posts(server))) == (0, sorted(IDS))
         assert "4 in sync (4 updated)" in text
@@ -35,15 +35,15 @@ async def test_a_plan_file_is_applied_once_and_is_then_not_what_would_be_sent(tm
         assert len(posts(server)) == len(IDS)
 
 
-@pytest.mark.parametrize("how", ["digest", "plan"])
+@pytest.mark.parametrize("how", ["plan id", "plan"])
 async def test_when_anything_moved_nothing_is_sent(tmp_path: Path, how: str) -> None:
     desired, plan = tmp_path / "desired.yaml", tmp_path / "plan.json"
     declare(desired, CLOUDS, region="mars")
     async with ReferenceServer.start(CLOUDS, log_all=True) as server:
         where = ("--api-url", server.url, "--desired", str(desired))
         await command("plan", *where, "--out", str(plan))
-        digest = json.loads(plan.read_text())["digest"]
-        reviewed = ("--plan", str(plan)) if how == "plan" else ("--digest", digest[:12])
+        digest = json.loads(plan.read_text())["plan_id"]
+        reviewed = ("--plan", str(plan)) if how == "plan" else ("--plan-id", digest[:12])
         server.set_leaf(IDS[2], "region", "venus")
         status, _, stderr = await command("apply", *where, *reviewed)
         assert status == 1
@@ -60,8 +60,8 @@ async def test_when_anything_moved_nothing_is_sent(tmp_path: Path, how: str) -> 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--digest", "12"], "12 to 64 hexadecimal digits"),
-        (["--digest", "0" * 12, "--plan", "x"], "give one of them"),
+        (["--plan-id", "12"], "12 to 64 hexadecimal digits"),
+        (["--plan-id", "0" * 12, "--plan", "x"], "give one of them"),
         (["--plan", "/nowhere/plan.json"], "no such file"),
         (["--plan", "DESIRED"], "not a plan"),
     ],

@@ -39,7 +39,7 @@ async def held(running: Daemon, *keys: str) -> str:
     async with asyncio.timeout(30):
         while True:
             rows = json.loads((await running.get("/api/v1/status"))[1])["allocations"]
-            reasons = {row["id"]: row["reason"] for row in rows if row["condition"] == "Held"}
+            reasons = {row["id"]: row["reason"] for row in rows if row["condition"] == "Blocked"}
             if reasons.keys() == set(keys):
                 return str(reasons[keys[0]])
             await asyncio.sleep(0.05)

@@ -88,7 +88,7 @@ async def test_the_status_page_has_every_allocation_with_its_reason(tmp_path: Pa
         async with daemon(server.url, file, tmp_path / "log") as running:
             await running.in_sync(len(CLOUDS) - 1)
             status = json.loads((await running.get("/api/v1/status"))[1])
-    assert len(status["generation"]) == 64
+    assert len(status["revision"]["active"]) == 64
     assert {name: number for name, number in status["conditions"].items() if number} == {
         "InSync": len(CLOUDS) - 1,
         "Missing": 1,
@@ -96,4 +96,7 @@ async def test_the_status_page_has_every_allocation_with_its_reason(tmp_path: Pa
     rows = {row["id"]: row for row in status["allocations"]}
     assert set(rows) == {str(cloud["id"]) for cloud in CLOUDS}
     assert "410" in rows[gone]["reason"]
-    assert all(row.keys() == {"id", "condition", "reason", "since", "next_look_at"} for row in rows.values())
+    assert all(
+        row.keys() == {"id", "condition", "reason", "since", "next_read_at", "paused"}
+        for row in rows.values()
+    )

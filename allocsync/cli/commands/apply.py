@@ -1,6 +1,7 @@
 """`allocsync apply`: one pass over everything, until all is settled or the deadline, and an exact report."""
 
 import asyncio
+import re
 import signal
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from allocsync.runtime import state_lock
 from allocsync.runtime.clock import SystemClock
 from allocsync.runtime.wiring import build_loop, open_api, open_journal
 from allocsync.settings.model import Settings
+from allocsync.web import serializers
 
 REFRESH_SECONDS = 0.1
 _DONE = {"applied", "applied_partial", "late_applied"}  # what a read says of an update that did something
@@ -85,7 +87,7 @@ class Wish:
     show_default=True,
     help="Seconds after which the report says what is not settled.",
 )
-@click.option("--digest", help="Apply only if what would be sent has this digest, as `plan` shows it.")
+@click.option("--plan-id", help="Apply only if what would be sent has this plan id, as `plan` shows it.")
 @click.option(
     "--plan",
     "plan_file",
@@ -103,15 +105,15 @@ def apply(
     ids: tuple[str, ...],
     as_json: bool,
     deadline_seconds: float,
-    digest: str | None,
+    plan_id: str | None,
     plan_file: Path | None,
 ) -> int:
     """Bring live state in line once, and say exactly what was and was not applied.
 
-    Files that change too much at once are held as the daemon holds them, and no canary goes first here. A
-    digest or a plan file is an approval, and so is naming the allocations.
+    Files that change more than the change limit allows await approval, as in the daemon; no canary goes first
+    here. A plan id or a plan file is an approval, and so is naming the allocations.
     """
-    reviewed = review.review_of(digest, plan_file)
+    reviewed = review.review_of(plan_id, plan_file)
     settings = settings_from(context, flags, existing=("desired",)).model_copy(update={"canary": 0})
     loaded = load(settings.desired, default_mode=settings.mode)
     generation = select(loaded.generation, ids)
@@ -122,12 +124,12 @@ def apply(
         wish = Wish(generation, approved=bool(reviewed or ids), whole=not ids)
         rows, held = asyncio.run(_apply(settings, wish, tally, deadline_seconds, reviewed))
     if as_json:
-        output.write_json({**_as_json(rows, tally), "rail": held or None})
+        output.write_json({**_as_json(rows, tally), "awaiting_approval": held or None})
     else:
         output.write_lines(_report(rows, tally))
     if held:
         raise errors.AllocsyncError(
-            f"{held}.\nTo apply it from here: read `allocsync plan`, then `allocsync apply --digest DIGEST`."
+            f"{held}.\nTo apply it from here: read `allocsync plan`, then `allocsync apply --plan-id ID`."
         )
     in_sync = all(row.condition is Condition.IN_SYNC for row in rows)
     return errors.EXIT_FINE if in_sync else errors.EXIT_ERROR
@@ -193,7 +195,7 @@ async def _watch(loop: Loop, tally: Tally) -> None:
     with output.progress("updating") as show:
         while not loop.settled() and not (status := loop.status()).stopping:
             total = sum(status.conditions.values())
-            done = total - status.conditions[Condition.PENDING] - status.conditions[Condition.UNKNOWN]
+            done = total - status.conditions[Condition.PENDING] - status.conditions[Condition.OUTCOME_UNKNOWN]
             share = 100 * tally.unknown / tally.updates if tally.updates else 0.0
             flying = sum(status.in_flight.values())
             show(done=done, total=total, note=f"in flight {flying}   unknown outcomes {share:.1f} %")
@@ -210,7 +212,13 @@ def _as_json(rows: list[AllocationStatus], tally: Tally) -> dict[str, object]:
         "confirmed_after_unknown": sorted(tally.confirmed),
         "updates_sent": tally.updates,
         "allocations": [
-            {"id": row.id, "condition": row.condition.value, "reason": row.reason} for row in rows
+            {
+                "id": row.id,
+                "condition": row.condition.value,
+                "reason": row.reason,
+                "paused": serializers.paused(row.paused),
+            }
+            for row in rows
         ],
     }
 
@@ -232,10 +240,10 @@ def _report(rows: list[AllocationStatus], tally: Tally) -> list[Line]:
             Line(f"  {_word(condition):<10}  {visible(row.id)}  {visible(row.reason)}", Tone.BAD)
             for row in found
         )
-    if unknown := by_condition.get(Condition.UNKNOWN):
-        lines.append(Line(f"`allocsync apply {unknown[0].id}` settles an unknown one by reading first."))
+    if unknown := by_condition.get(Condition.OUTCOME_UNKNOWN):
+        lines.append(Line(f"`allocsync apply {unknown[0].id}` settles an unknown outcome by reading first."))
     return lines
 
 
 def _word(condition: Condition) -> str:
-    return "in sync" if condition is Condition.IN_SYNC else condition.value.lower()
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", condition.value).lower()

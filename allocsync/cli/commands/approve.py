@@ -1,4 +1,4 @@
-"""`allocsync approve DIGEST`: let the generation that a rail holds through, once."""
+"""`allocsync approve REVISION`: approve the revision that the change limit stops."""
 
 import asyncio
 
@@ -13,23 +13,23 @@ from allocsync.planning.rendering import Line, Tone, count
 
 
 @click.command()
-@click.argument("digest")
+@click.argument("revision")
 @click.option("--url", metavar="URL", help="Address of the daemon; default: where ALLOCSYNC_LISTEN says.")
 @click.option("--json", "as_json", is_flag=True, help="Print the daemon's answer as JSON.")
 @owner_option
 @setting_options("listen", "state_dir")
 @click.pass_context
 def approve(
-    context: click.Context, flags: Flags, digest: str, url: str | None, as_json: bool, owner: str
+    context: click.Context, flags: Flags, revision: str, url: str | None, as_json: bool, owner: str
 ) -> int:
-    """Let the generation through that the daemon holds because it changes too much.
+    """Approve the revision that the change limit stops.
 
-    DIGEST is the generation's, or its first 8 digits, as `status` and `plan` show it. It counts for this one
-    generation: when the files have changed since, nothing is approved.
+    REVISION is its first 8 digits or more, as `status` and `plan` show them. Only that revision is approved:
+    when the files have changed since, nothing is.
     """
     settings = settings_from(context, flags)
     address = daemon_client.daemon_url(url, settings)
-    order = {"digest": digest, "owner": owner}
+    order = {"revision": revision, "owner": owner}
     answer = asyncio.run(
         daemon_client.order(address, "/-/approve", order, token=daemon_client.token_of(settings))
     )
@@ -40,6 +40,6 @@ def approve(
         changes = int(answer["changes"])
     except (KeyError, TypeError, ValueError) as error:
         raise daemon_client.stranger(address, 200) from error
-    said = f"generation {visible(digest)} is approved: {count(changes, 'allocation')} may change now"
+    said = f"revision {visible(revision)} is approved: {count(changes, 'allocation')} may change now"
     output.write_lines([Line(said, Tone.GOOD)])
     return errors.EXIT_FINE

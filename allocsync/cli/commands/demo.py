@@ -43,7 +43,10 @@ FAULTS: Mapping[str, object] = {
     },
     "writer": {"per_second": 0.1, "field": "urls.vanity.url", "value": "null.pieces.cloud"},
 }
-_STUCK = (Condition.CONTESTED, Condition.REFUSED, Condition.MISSING, Condition.FAILING, Condition.HELD)
+_STUCK = (
+    *(Condition.CONFLICT, Condition.IGNORED, Condition.MISSING, Condition.FAILING),
+    *(Condition.AWAITING_APPROVAL, Condition.BLOCKED),
+)
 HEADER = """\
 # The desired state of the demo. Edit and save it while the demo runs: it takes effect within a second.
 # Delete the file to start afresh.

@@ -23,12 +23,13 @@ from allocsync.planning.rendering import Line, Tone
 
 PATH = "/api/v1/allocations/"
 _ADVICE: Mapping[str, str] = {
-    Condition.UNKNOWN: "nothing: it is read back, and sent again only if it was not applied",
+    Condition.OUTCOME_UNKNOWN: "nothing: it is read back, and sent again only if it was not applied",
     Condition.MISSING: "remove it from the files if it is gone for good; it is looked for from time to time",
-    Condition.REFUSED: "take it out of the file if the API owns it, or ask its operator why it is ignored",
-    Condition.CONTESTED: "find out who else sets the field; let only one of you declare it",
-    Condition.HELD: "see why; for a mistake in the files, `allocsync validate` shows every one and its place",
-    Condition.SUSPENDED: "see why: lift a pause with `allocsync resume`, change a mode in the files",
+    Condition.IGNORED: "take it out of the file if the API owns it, or ask its operator why it is ignored",
+    Condition.CONFLICT: "find out who else sets the field; let only one of you declare it",
+    Condition.AWAITING_APPROVAL: "read `allocsync plan`, then `allocsync approve`, or take the edit back",
+    Condition.BLOCKED: "see why; `allocsync validate` shows every mistake in the files and its place",
+    Condition.SUSPENDED: "set another mode in the files to have it managed again",
     Condition.DRIFTED: "set its mode to enforce to have it corrected, or declare what is live",
     Condition.FAILING: "see the last error; it is tried again by itself, and at once after an edit",
 }
@@ -80,14 +81,7 @@ def lines(answer: Mapping[str, Any], now: datetime) -> Iterator[Line]:
     tone = TONES.get(condition, Tone.BAD)
     since = daemon_client.ago(answer["since"], now)
     yield Line(f"{visible(answer['id'])}   {visible(condition)} since {since}", tone)
-    if answer["reason"]:
-        yield _row("why", answer["reason"], tone)
-    if answer["mode"] is not None:
-        yield _row("declared", f"{answer['source']}   mode {answer['mode']}")
-    for problem in answer["problems"]:
-        yield _row("problem", problem, Tone.BAD)
-    if answer.get("canary"):
-        yield _row("canary", "it goes first: the rest of the generation that is held waits for it", Tone.WAIT)
+    yield from _declared(answer, tone)
     yield from _fields(answer)
     if answer["open_update"] is not None:
         yield from _open_update(answer["open_update"], now)
@@ -97,12 +91,28 @@ def lines(answer: Mapping[str, Any], now: datetime) -> Iterator[Line]:
         yield _row(
             "failures", f"{answer['read_failures']} reads, {answer['write_failures']} updates in a row"
         )
-    yield _row("looked at", daemon_client.ago(answer["observed_at"], now))
+    yield _row("last read", daemon_client.ago(answer["observed_at"], now))
     if answer["no_update_before"] is not None:
         yield _row("no update", f"before {daemon_client.ago(answer['no_update_before'], now)}")
-    yield _row("next look", daemon_client.ago(answer["next_look_at"], now))
+    yield _row("next read", daemon_client.ago(answer["next_read_at"], now))
     if condition in _ADVICE:
         yield _row("do", _ADVICE[condition])
+
+
+def _declared(answer: Mapping[str, Any], tone: Tone) -> Iterator[Line]:
+    """Why it has its condition, and what stands in the files."""
+    if answer["reason"]:
+        yield _row("why", answer["reason"], tone)
+    if (pause := answer["paused"]) is not None:
+        yield _row("paused", f"until {pause['until']} by {pause['owner']}: {pause['reason']}", Tone.WAIT)
+    if answer["mode"] is not None:
+        yield _row("declared", f"{answer['source']}   mode {answer['mode']}")
+    for problem in answer["problems"]:
+        yield _row("problem", problem, Tone.BAD)
+    if answer.get("canary"):
+        yield _row(
+            "canary", "it goes first: the rest of the revision that awaits approval waits for it", Tone.WAIT
+        )
 
 
 def _fields(answer: Mapping[str, Any]) -> Iterator[Line]:

@@ -18,6 +18,7 @@ from allocsync.journal import reader
 from allocsync.journal.hash_chain import Checked
 from allocsync.model.escaping import as_text, visible
 from allocsync.model.intent_record import OUTCOMES
+from allocsync.model.public_json import SCHEMA
 from allocsync.planning.rendering import Line, Tone, count
 from allocsync.telemetry.log_setup import rfc3339
 
@@ -128,9 +129,10 @@ def _lines(found: Iterable[reader.Past]) -> Iterator[Line]:
 
 def _as_json(each: reader.Past) -> dict[str, object]:
     return {
+        "schema": SCHEMA,
         "id": each.allocation,
         "at": rfc3339(each.at),
-        "generation": each.generation,
+        "revision": each.generation,
         "reason": each.reason,
         "outcome": each.outcome,
         "before": {change.field: as_text(change.live) for change in each.changes},

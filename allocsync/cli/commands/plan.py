@@ -51,11 +51,11 @@ def plan(
     ruling = None if ids else change_limit_check.ruling_of(settings, loaded.generation)
     held = ruling.reason if ruling else ""
     if as_json:
-        output.write_json({**as_values, "rail": held or None})
+        output.write_json({**as_values, "awaiting_approval": held or None})
     else:
         output.write_lines(rendering.text(made, read_how=how, files=loaded.generation.files))
         if made.updates:
-            words = ["allocsync apply --digest", made.digest[: review.LEAST_DIGITS], *ids]
+            words = ["allocsync apply --plan-id", made.digest[: review.LEAST_DIGITS], *ids]
             output.write_lines([rendering.Line(f"Apply exactly this with: {' '.join(words)}")])
         if held:
             output.write_lines([rendering.Line(f"The daemon would wait: {held}.", rendering.Tone.BAD)])

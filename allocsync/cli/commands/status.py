@@ -25,15 +25,16 @@ from allocsync.planning.rendering import Line, Tone
 PATH = "/api/v1/status"
 POLL_SECONDS = 0.5
 NAMED = 20  # so many are named when a wait has failed, and so many canaries
-_ROW = ("id", "condition", "reason", "since", "next_look_at")
+_ROW = ("id", "condition", "reason", "since", "next_read_at", "paused")
 IN_SYNC = Condition.IN_SYNC.value
 TONES: Mapping[str, Tone] = {  # worst first: this is also the order in which they are listed
     Condition.FAILING: Tone.BAD,
-    Condition.REFUSED: Tone.BAD,
+    Condition.IGNORED: Tone.BAD,
     Condition.MISSING: Tone.BAD,
-    Condition.CONTESTED: Tone.BAD,
-    Condition.HELD: Tone.BAD,
-    Condition.UNKNOWN: Tone.WAIT,
+    Condition.CONFLICT: Tone.BAD,
+    Condition.AWAITING_APPROVAL: Tone.BAD,
+    Condition.BLOCKED: Tone.BAD,
+    Condition.OUTCOME_UNKNOWN: Tone.WAIT,
     Condition.DRIFTED: Tone.WAIT,
     Condition.PENDING: Tone.WAIT,
     Condition.SUSPENDED: Tone.WAIT,
@@ -59,8 +60,8 @@ class Canary:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A generation that a rail holds: why, since when, and its canaries."""
+class AwaitingApproval:
+    """A revision that the change limit stops: why, since when, and its canaries."""
 
     reason: str
     since: str | None
@@ -69,16 +70,16 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The daemon's answer; `held` is None where no rail holds anything, `rejected` where the files load."""
+    """The daemon's answer. `awaiting_approval` and `rejected` are None where there is neither."""
 
-    generation: str | None
+    revision: Mapping[str, str | None]
     conditions: Mapping[str, int]
-    allocations: Sequence[Mapping[str, str | None]]
-    held: Held | None = None
+    allocations: Sequence[Mapping[str, Any]]
+    awaiting_approval: AwaitingApproval | None = None
     rejected: Rejected | None = None
 
     @property
-    def out_of_sync(self) -> list[Mapping[str, str | None]]:
+    def out_of_sync(self) -> list[Mapping[str, Any]]:
         """The allocations that are not InSync, the worst first."""
         rank = {name: number for number, name in enumerate(TONES)}
         rows = [row for row in self.allocations if row["condition"] != IN_SYNC]
@@ -87,8 +88,8 @@ class Status:
     @property
     def all_in_sync(self) -> bool:
         """Whether there is nothing left to wait for."""
-        quiet = self.held is None and self.rejected is None
-        return self.generation is not None and not self.out_of_sync and quiet
+        quiet = self.awaiting_approval is None and self.rejected is None
+        return self.revision["observed"] is not None and not self.out_of_sync and quiet
 
 
 @click.command()
@@ -125,10 +126,12 @@ def status(
     if as_json:
         output.write_json(
             {
-                "generation": found.generation,
+                "revision": found.revision,
                 "conditions": found.conditions,
                 "allocations": found.allocations,
-                "held": None if found.held is None else asdict(found.held),
+                "awaiting_approval": None
+                if found.awaiting_approval is None
+                else asdict(found.awaiting_approval),
                 "rejected": None if found.rejected is None else asdict(found.rejected),
             }
         )
@@ -160,15 +163,16 @@ def read(answer: Mapping[str, Any]) -> Status:
     """
     rows = [{name: row[name] for name in _ROW} for row in answer["allocations"]]
     conditions = {str(name): int(number) for name, number in answer["conditions"].items()}
-    held, rejected = _held(answer.get("held")), _rejected(answer.get("rejected"))
-    return Status(answer["generation"], conditions, rows, held, rejected)
+    revision = {name: answer["revision"][name] for name in ("active", "awaiting_approval", "observed")}
+    awaiting = _awaiting_approval(answer.get("awaiting_approval"))
+    return Status(revision, conditions, rows, awaiting, _rejected(answer.get("rejected")))
 
 
-def _held(said: Mapping[str, Any] | None) -> Held | None:
+def _awaiting_approval(said: Mapping[str, Any] | None) -> AwaitingApproval | None:
     if said is None:
         return None
     canaries = [Canary(str(each["id"]), bool(each["verified"])) for each in said.get("canaries", ())]
-    return Held(str(said["reason"]), said["since"], canaries)
+    return AwaitingApproval(str(said["reason"]), said["since"], canaries)
 
 
 def _rejected(said: Mapping[str, Any] | None) -> Rejected | None:
@@ -197,15 +201,14 @@ async def _wait(url: str, limit_seconds: float) -> Status:
 def lines(found: Status, now: datetime) -> list[Line]:
     """The status for people, in UTC."""
     total = sum(found.conditions.values())
-    generation = f"generation {visible(found.generation[:8])}" if found.generation else "no desired state yet"
     counts = [f"{number:,} {visible(name)}" for name, number in found.conditions.items() if number]
-    head = f"{', '.join(counts) or 'nothing is declared'}   of {total:,} · {generation}"
+    head = f"{', '.join(counts) or 'nothing is declared'}   of {total:,} · {_revision(found)}"
     shown = [Line(head, Tone.GOOD if found.all_in_sync else Tone.WAIT)]
     if found.rejected is not None:
         shown += [Line(f"  {text}", Tone.BAD) for text in _why_rejected(found, found.rejected, now)]
-    if found.held is not None:
-        shown.append(Line(f"  {visible(found.held.reason)}", Tone.BAD))
-        shown += _canaries(found, found.held.canaries)
+    if (awaiting := found.awaiting_approval) is not None:
+        shown.append(Line(f"  {visible(awaiting.reason)}", Tone.BAD))
+        shown += _canaries(found, awaiting.canaries)
     for row in found.out_of_sync:
         condition = str(row["condition"])
         shown.append(
@@ -213,21 +216,29 @@ def lines(found: Status, now: datetime) -> list[Line]:
         )
         if row["reason"]:
             shown.append(Line(f"    {visible(row['reason'])}"))
-        times = f"since {_when(row['since'], now)}   next look {_when(row['next_look_at'], now)}"
+        if (pause := row["paused"]) is not None:
+            text = f"paused until {pause['until']} by {pause['owner']}: {pause['reason']}"
+            shown.append(Line(f"    {visible(text)}", Tone.WAIT))
+        times = f"since {_when(row['since'], now)}   next read {_when(row['next_read_at'], now)}"
         shown.append(Line(f"    {times}", Tone.DIM))
     return shown
 
 
 def _why_rejected(found: Status, rejected: Rejected, now: datetime) -> Iterator[str]:
-    stays = (
-        f"generation {visible(found.generation[:8])} stays in force"
-        if found.generation
-        else "none is in force"
-    )
+    active = found.revision["active"]
+    stays = f"revision {visible(active[:8])} stays active" if active else "no revision is active"
     yield f"the files have been rejected since {_when(rejected.since, now)}; {stays}"
     yield from (f"  {visible(problem)}" for problem in rejected.problems)
     if rejected.count > len(rejected.problems):
         yield f"  and {rejected.count - len(rejected.problems):,} more; `allocsync validate` lists them all"
+
+
+def _revision(found: Status) -> str:
+    names = {name: visible(text[:8]) for name, text in found.revision.items() if text}
+    parts = [f"revision {names['active']} active"] if "active" in names else []
+    if "awaiting_approval" in names:
+        parts.append(f"revision {names['awaiting_approval']} awaits approval")
+    return ", ".join(parts) or "no desired state yet"
 
 
 def _canaries(found: Status, canaries: Sequence[Canary]) -> Iterator[Line]:
@@ -249,7 +260,7 @@ def _when(time_text: str | None, now: datetime) -> str:
 
 
 def _not_in_time(found: Status, limit_seconds: float) -> str:
-    if found.generation is None and found.rejected is None:
+    if found.revision["observed"] is None and found.rejected is None:
         return f"after {limit_seconds:g} s no desired state has loaded; see `allocsync validate`"
     rows = found.out_of_sync
     names = [f"{visible(row['id'])}: {visible(row['condition'])}. {visible(row['reason'])}" for row in rows]
@@ -257,5 +268,5 @@ def _not_in_time(found: Status, limit_seconds: float) -> str:
         names[NAMED:] = [f"and {len(names) - NAMED:,} more; `allocsync status` lists them all"]
     what = f"{len(rows):,} of {len(found.allocations):,} not in sync after {limit_seconds:g} s:"
     why = [] if found.rejected is None else list(_why_rejected(found, found.rejected, datetime.now(UTC)))
-    why += [] if found.held is None else [visible(found.held.reason)]
+    why += [] if found.awaiting_approval is None else [visible(found.awaiting_approval.reason)]
     return "\n".join([what, *why, *names])

@@ -46,7 +46,7 @@ def _lines(path: Path, examined: Examined) -> list[str]:
     if examined.loaded and not examined.problems:
         generation = examined.loaded.generation
         declared = f"{count(len(generation.allocations), 'allocation')} in {count(generation.files, 'file')}"
-        return [f"{path}: {declared}, nothing wrong. Generation {generation.digest[:8]}."]
+        return [f"{path}: {declared}, nothing wrong. Revision {generation.digest[:8]}."]
     wrong = len({problem.file for problem in examined.problems})
     total = count(max(examined.files, wrong), "file")
     summary = f"{count(len(examined.problems), 'error')} in {wrong:,} of {total}. Nothing was changed."
@@ -59,7 +59,7 @@ def _as_json(examined: Examined) -> dict[str, object]:
         "valid": not examined.problems,
         "files": examined.files,
         "allocations": len(generation.allocations) if generation else 0,
-        "generation": generation.digest if generation else None,
+        "revision": generation.digest if generation else None,
         "problems": [
             {
                 "file": problem.file,

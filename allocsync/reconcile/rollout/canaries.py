@@ -85,12 +85,8 @@ class Canaries:
                 lane.look_at = soon
                 self._place(lane)
         verified = self.verified()
-        others = Counter(self._shown[key].condition for key in verified if not verified[key])
-        words = [
-            f"{others[condition]:,} {_UNSEEN if condition is Condition.IN_SYNC else condition}"
-            for condition in Condition
-            if others[condition]
-        ]
+        others = Counter(self._word(key) for key in verified if not verified[key])
+        words = [f"{number:,} {word}" for word, number in others.items()]
         so_far = f"{sum(verified.values()):,} so far"
         return Progress(done=not others, text=", ".join([so_far, *words]))
 
@@ -99,7 +95,15 @@ class Canaries:
         return {key: self._is_verified(self._lanes[key]) for key in sorted(self._ids)}
 
     def _is_verified(self, lane: Lane) -> bool:
-        return lane.id in self._verified and self._in_sync(lane) and not lane.suspected
+        clear = not lane.suspected and not self._shown[lane.id].paused
+        return lane.id in self._verified and self._in_sync(lane) and clear
+
+    def _word(self, key: AllocationId) -> str:
+        """Why a canary is not verified, for people."""
+        if self._shown[key].paused:
+            return "paused"
+        condition = self._shown[key].condition
+        return _UNSEEN if condition is Condition.IN_SYNC else condition.value
 
     def _in_sync(self, lane: Lane) -> bool:
         return self._shown[lane.id].condition is Condition.IN_SYNC

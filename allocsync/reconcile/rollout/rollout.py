@@ -34,7 +34,11 @@ BY_CANARY = "canary"  # stands where an approval names a person
 
 
 class Adoption:
-    """`generation` is the newest one, `since` (wall clock) when it came; `held_since` while it is held."""
+    """Puts revisions in force.
+
+    `generation` is the newest one. `active` is the newest one that does not await approval; `active_since`
+    and `held_since` are wall times.
+    """
 
     def __init__(
         self,
@@ -64,7 +68,8 @@ class Adoption:
         self._standing = Standing(keeper)
         self._stood: dict[AllocationId, Desired | None] = {}  # what held of each before the rail held it
         self.generation: Generation | None = None
-        self.since: float | None = None
+        self.active: str | None = None
+        self.active_since: float | None = None
         self.held_since: float | None = None
 
     @property
@@ -112,12 +117,14 @@ class Adoption:
         still = held | generation.quarantined.keys()
         self._stood = {key: stood for key, stood in self._stood.items() if key in still}
         anew = self.digest != generation.digest
-        self.generation, self.since = generation, self._clock.wall()
+        self.generation = generation
         self._keep_standing(generation, ruling, whole=whole)
         self._wake()
         if ruling.held:
             self._held(ruling, anew=anew)
             return
+        if self.active != generation.digest:
+            self.active, self.active_since = generation.digest, self._clock.wall()
         self.held_since = None
         if anew or (before is not None and before.held):
             self._emit(
@@ -193,12 +200,12 @@ class Adoption:
         """
         generation, ruling = self.generation, self.ruling
         if generation is None or ruling is None or not ruling.held:
-            raise NotHeldError("no generation is held: there is nothing to approve")
+            raise NotHeldError("no revision awaits approval: there is nothing to approve")
         name = generation.digest[:DIGITS]
         if len(digest) < DIGITS or not generation.digest.startswith(digest):
             raise NotHeldError(
-                f"the generation that is held is {name}, not {digest}: the files have changed since, or it "
-                f"is a slip. Read `allocsync plan`, then `allocsync approve {name}`"
+                f"the revision that awaits approval is {name}, not {digest}: the files have changed since, "
+                f"or it is a slip. Read `allocsync plan`, then `allocsync approve {name}`"
             )
         self._let_through(generation, ruling, by)
         return ruling.changes

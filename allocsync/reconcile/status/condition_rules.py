@@ -1,8 +1,8 @@
 """What to call an allocation, and why: a projection of the lane's facts, never a state that is stored. Pure.
 
-The first that matches: Unknown, Missing, Suspended, InSync, Held, Failing, Contested, Refused, Drifted,
-Pending. An InSync is believed for three resyncs without news, so that a short outage does not turn everything
-into Failing.
+The first that matches: OutcomeUnknown, Missing, Suspended, InSync, AwaitingApproval, Blocked, Failing,
+Conflict, Ignored, Drifted, Pending. InSync holds for three resyncs without news, so that a short outage does
+not turn everything into Failing. A pause is no condition: it is a mark beside it (`report`).
 """
 
 from collections.abc import Iterable
@@ -21,27 +21,25 @@ def project(lane: Lane, now: float, resync_seconds: float) -> tuple[Condition, s
     if lane.intent is not None:
         if lane.intent.unknown_since is None:
             return Condition.PENDING, "an update is under way"
-        return Condition.UNKNOWN, f"{lane.restraint.error}; nothing is sent before a read-back"
+        return Condition.OUTCOME_UNKNOWN, f"{lane.restraint.error}; nothing is sent before a read-back"
     if lane.missing:
         return Condition.MISSING, "the API answers 410 Cloud not found; nothing is sent"
     if lane.desired is not None and lane.desired.mode is Mode.SUSPEND:
         return Condition.SUSPENDED, "mode suspend"
-    if (pause := lane.stops.paused(lane.id, now)) is not None:
-        return Condition.SUSPENDED, str(pause)
     known = lane.compared is not None and lane.compared == lane.desired
     if known and not lane.changes and now - lane.observed_at <= BELIEVED_RESYNCS * resync_seconds:
         return Condition.IN_SYNC, ""
-    if held := _held(lane, now, known=known):
-        return Condition.HELD, held
+    if lane.desired is not None and lane.id in lane.stops.held:
+        return Condition.AWAITING_APPROVAL, lane.stops.held_reason
+    if blocked := _blocked(lane, now, known=known):
+        return Condition.BLOCKED, blocked
     return _out_of_sync(lane, now, known=known)
 
 
-def _held(lane: Lane, now: float, *, known: bool) -> str:
-    """What holds it; empty where nothing does."""
+def _blocked(lane: Lane, now: float, *, known: bool) -> str:
+    """What forbids the update that it needs; empty where nothing does."""
     if lane.desired is None:
         return "; ".join(lane.problems) or "not declared any more"
-    if lane.id in lane.stops.held:
-        return lane.stops.held_reason
     if known and lane.changes and lane.desired.mode is Mode.ENFORCE and (why := lane.stops.limit(now)):
         return why
     if known and lane.changes and lane.restraint.journal_problem:
@@ -59,15 +57,17 @@ def _out_of_sync(lane: Lane, now: float, *, known: bool) -> tuple[Condition, str
         return Condition.FAILING, "a status has been PENDING for too long; nothing is sent meanwhile"
     if contested := lane.past.leaves.contested(lane.changes, now):
         fights = ", ".join(f"{change.field} (changed back {flips} times)" for change, flips in contested)
-        return Condition.CONTESTED, f"something else keeps changing {fights}"
+        return Condition.CONFLICT, f"something else keeps changing {fights}"
     if refused := lane.past.leaves.refused(lane.changes):
-        return Condition.REFUSED, f"the API accepted {_fields(refused)} and does not honour it"
+        return Condition.IGNORED, f"the API accepted {_fields(refused)} and does not honour it"
     if known and lane.changes and lane.desired is not None and lane.desired.mode is Mode.OBSERVE:
         return Condition.DRIFTED, f"differs in {_fields(lane.changes)}; mode observe forbids the update"
-    return Condition.PENDING, _pending(lane, known=known)
+    return Condition.PENDING, _pending(lane, now, known=known)
 
 
-def _pending(lane: Lane, *, known: bool) -> str:
+def _pending(lane: Lane, now: float, *, known: bool) -> str:
+    if known and lane.changes and (pause := lane.stops.paused(lane.id, now)) is not None:
+        return f"differs in {_fields(lane.changes)}; {pause}"
     if lane.pending_since is not None:
         return "a status is PENDING; nothing is sent while the server works on it"
     if lane.restraint.error:

@@ -22,20 +22,26 @@ class Board:
         self._emit = emit
         self._clock = clock
         self._all_in_sync = False
+        self._waiting: set[AllocationId] = set()  # for the end of a pause, while Pending
         self.shown: dict[AllocationId, Shown] = {}
         self.counts = dict.fromkeys(Condition, 0)
 
     def show(self, lane: Lane, *, resync_seconds: float, lanes: int) -> None:
         """See what the lane's condition is now, and tell it when it is another one."""
-        condition, reason = project(lane, self._clock.now(), resync_seconds)
+        now = self._clock.now()
+        condition, reason = project(lane, now, resync_seconds)
         shown = self.shown.get(lane.id)
+        paused = lane.stops.paused(lane.id, now) is not None
+        self._waiting.discard(lane.id)
+        if paused and condition is Condition.PENDING:
+            self._waiting.add(lane.id)
         if shown is not None and shown.condition is condition:
-            shown.reason = reason
+            shown.reason, shown.paused = reason, paused
             return
         self.counts[condition] += 1
         if shown is not None:
             self.counts[shown.condition] -= 1
-        self.shown[lane.id] = Shown(condition, reason, self._clock.wall())
+        self.shown[lane.id] = Shown(condition, reason, self._clock.wall(), paused)
         before = None if shown is None else shown.condition
         self._emit(ConditionChanged(allocation=lane.id, before=before, after=condition, reason=reason))
         everything = self.counts[Condition.IN_SYNC] == lanes
@@ -46,12 +52,16 @@ class Board:
     def drop(self, key: AllocationId) -> None:
         """The allocation is not followed any more."""
         self.counts[self.shown.pop(key).condition] -= 1
+        self._waiting.discard(key)
 
     def nothing_to_do(self) -> bool:
         """Whether nothing that is wanted is still to be done, as far as it can be."""
-        undone = (Condition.PENDING, Condition.UNKNOWN, Condition.HELD, Condition.FAILING)
+        undone = (
+            *(Condition.PENDING, Condition.OUTCOME_UNKNOWN, Condition.FAILING),
+            *(Condition.AWAITING_APPROVAL, Condition.BLOCKED),
+        )
         return not any(self.counts[condition] for condition in undone)
 
     def unsettled(self) -> int:
-        """How many are Pending or Unknown."""
-        return self.counts[Condition.PENDING] + self.counts[Condition.UNKNOWN]
+        """How many are Pending or OutcomeUnknown, but for those that wait for the end of a pause."""
+        return self.counts[Condition.PENDING] - len(self._waiting) + self.counts[Condition.OUTCOME_UNKNOWN]

@@ -8,28 +8,31 @@ from dataclasses import dataclass, field
 
 from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId
+from allocsync.reconcile.gates.pause import Pause
 
 
 @dataclass(frozen=True, slots=True)
 class AllocationStatus:
-    """One allocation: its condition, why, since when and when it is looked at next."""
+    """One allocation: its condition, why, since when, when it is read next, and the pause that it is in."""
 
     id: AllocationId
     condition: Condition
     reason: str
     since: float
-    next_look_at: float | None
+    next_read_at: float | None
+    paused: Pause | None = None  # a mark beside the condition
 
 
 @dataclass(frozen=True, slots=True)
 class LoopStatus:
-    """The whole loop. What is counted by lane has an entry for `read` and one for `write`.
+    """The whole loop. What is counted by operation has an entry for `read` and one for `write`.
 
     `slow` are those in flight that no longer count against the limit, `most` the hard maximum.
     """
 
-    generation: str | None
-    generation_since: float | None
+    revision: str | None  # the newest one that loaded
+    active_revision: str | None  # the newest one that is not awaiting approval, of this process
+    active_since: float | None
     conditions: Mapping[Condition, int]
     open_intents: int
     settle_seconds: float
@@ -39,11 +42,11 @@ class LoopStatus:
     limits: Mapping[str, int]
     most: Mapping[str, int]
     breakers_open: Mapping[str, bool]
-    last_full_look: float | None
+    last_full_read: float | None
     first_answer_seen: bool
     stalled: str | None  # what stalls it, or None: an outage is not a stall
     stopping: bool
-    changes: int = 0  # how many allocations the newest generation declares otherwise than the baseline
+    changes: int = 0  # how many allocations the newest revision declares otherwise than the baseline
     held_reason: str = ""  # why the newest generation is held; empty: it is not
     held_since: float | None = None
     canaries: Mapping[AllocationId, bool] = field(default_factory=dict)  # is it verified?

@@ -25,6 +25,7 @@ class Shown:
     condition: Condition
     reason: str
     since: float
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,14 @@ def allocation(lane: Lane, shown: Shown, moment: Moment) -> AllocationStatus:
     condition, reason = project(lane, moment.now, moment.resync_seconds)
     by_bulk = _is_looked_at(lane) and lane.intent is None
     next_look = min(lane.turn().at, moment.bulk_at) if by_bulk else lane.turn().at
-    return AllocationStatus(lane.id, condition, reason, shown.since, moment.at(next_look))
+    return AllocationStatus(
+        id=lane.id,
+        condition=condition,
+        reason=reason,
+        since=shown.since,
+        next_read_at=moment.at(next_look),
+        paused=lane.stops.paused(lane.id, moment.now),
+    )
 
 
 def looked_at(lanes: Mapping[AllocationId, Lane], moment: Moment) -> float | None:

@@ -13,7 +13,7 @@ from tests.support.recording_daemon import TOKEN, Ordered
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 PATHS = ("/-/sync", "/-/reload", "/-/approve", "/-/pause", "/-/resume")
 PAUSE = {"all": True, "seconds": 7200, "reason": "maintenance", "owner": "me"}
-EVERY = {**PAUSE, "digest": "7f3a91c2"}  # enough for each of them
+EVERY = {**PAUSE, "revision": "7f3a91c2"}  # enough for each of them
 
 
 @pytest.fixture(name="daemon")
@@ -70,7 +70,7 @@ async def test_an_order_does_what_it_says_once(daemon: Ordered, client: aiohttp.
         assert (answer.status, await answer.json()) == (202, {"allocations": 3})
     async with client.post("/-/reload", headers={"authorization": f"bearer {TOKEN}"}) as answer:
         assert (answer.status, await answer.json()) == (202, {"reloading": True})
-    order = {"digest": daemon.held, "owner": "me"}
+    order = {"revision": daemon.held, "owner": "me"}
     async with client.post("/-/approve", json=order, headers=BEARER) as answer:
         assert (answer.status, await answer.json()) == (200, {"changes": 7})
     assert daemon.done == ["sync", "reload", f"approve {daemon.held} by me"]
@@ -81,17 +81,17 @@ async def test_an_order_does_what_it_says_once(daemon: Ordered, client: aiohttp.
 
 
 async def test_what_cannot_be_carried_out_says_why(daemon: Ordered, client: aiohttp.ClientSession) -> None:
-    async with client.post("/-/approve", json={"digest": "00000000"}, headers=BEARER) as answer:
+    async with client.post("/-/approve", json={"revision": "00000000"}, headers=BEARER) as answer:
         assert answer.status == 409
-        assert (await answer.json())["error"].startswith("no generation is held")
+        assert (await answer.json())["error"].startswith("no revision awaits approval")
     assert not daemon.done
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        *(b"{", b"[]", b'"x"', b"null", b"{}", b'{"digest": 7}', b'{"digest": "a\\nb"}', b"\xff"),
-        *(b'{"digest": "7f3a91c2", "owner": {}}', b'{"digest": "' + b"a" * 201 + b'"}', b"[" * 60_000),
+        *(b"{", b"[]", b'"x"', b"null", b"{}", b'{"revision": 7}', b'{"revision": "a\\nb"}', b"\xff"),
+        *(b'{"revision": "7f3a91c2", "owner": {}}', b'{"revision": "' + b"a" * 201 + b'"}', b"[" * 60_000),
     ],
 )
 async def test_a_body_that_is_none_is_a_400_that_says_what_it_must_be(

@@ -68,7 +68,9 @@ async def test_an_explanation_is_what_the_contract_says(
 ) -> None:
     changes = (Change("region", NumberLiteral("1.10"), "b"), Change("version", None, "2"))
     daemon.explained = Explanation(
-        status=AllocationStatus(AllocationId("00000001"), Condition.UNKNOWN, "because", SINCE, SINCE + 10),
+        status=AllocationStatus(
+            AllocationId("00000001"), Condition.OUTCOME_UNKNOWN, "because", SINCE, SINCE + 10
+        ),
         source="a.yaml:3",
         mode=Mode.ENFORCE,
         desired=(("region", "b"), ("version", "2")),
@@ -89,11 +91,13 @@ async def test_an_explanation_is_what_the_contract_says(
     async with client.get("/api/v1/allocations/00000001") as answer:
         assert answer.status == 200
         assert await answer.json() == {
+            "schema": 1,
             "id": "00000001",
-            "condition": "Unknown",
+            "condition": "OutcomeUnknown",
             "reason": "because",
             "since": "2026-11-23T12:04:10.218Z",
-            "next_look_at": "2026-11-23T12:04:20.218Z",
+            "next_read_at": "2026-11-23T12:04:20.218Z",
+            "paused": None,
             "source": "a.yaml:3",
             "mode": "enforce",
             "problems": [],
@@ -121,7 +125,11 @@ async def test_an_allocation_that_nobody_knows_is_404_with_the_reason_and_what_b
     async with client.get("/api/v1/allocations/x") as answer:
         assert answer.status == 404
         assert answer.headers["Cache-Control"] == "no-store"
-        assert await answer.json() == {"error": "x fits 2 allocations", "suggestions": ["x1", "x2"]}
+        assert await answer.json() == {
+            "schema": 1,
+            "error": "x fits 2 allocations",
+            "suggestions": ["x1", "x2"],
+        }
 
 
 @pytest.mark.parametrize("name", ["a/b", "a%2Fb", "é", "a?b#c", "..", "a+b", "%", "a&b=c;d"])

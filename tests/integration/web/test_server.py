@@ -5,7 +5,7 @@ import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import aiohttp
 import pytest
@@ -17,6 +17,7 @@ from allocsync.errors import Problem, SettingsError
 from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId, NotFound
 from allocsync.reconcile import events
+from allocsync.reconcile.gates.pause import Pause
 from allocsync.reconcile.status.controller_status import AllocationStatus, LoopStatus
 from allocsync.telemetry.metrics import Metrics
 from allocsync.web.health import Verdict
@@ -36,15 +37,16 @@ class Daemon:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     live: Verdict = WELL
     ready: Verdict = WELL
-    generation: str | None = "7f3a91c2"
+    revision: str | None = "7f3a91c2"
     rows: list[AllocationStatus] = field(default_factory=list)
     rejection: Rejection | None = None
 
     def status(self) -> LoopStatus:
         counts = {condition: sum(row.condition is condition for row in self.rows) for condition in Condition}
         return LoopStatus(
-            generation=self.generation,
-            generation_since=SINCE,
+            revision=self.revision,
+            active_revision=self.revision,
+            active_since=SINCE,
             conditions={condition: count for condition, count in counts.items() if count},
             open_intents=0,
             settle_seconds=10.0,
@@ -54,7 +56,7 @@ class Daemon:
             limits={},
             most={},
             breakers_open={},
-            last_full_look=None,
+            last_full_read=None,
             first_answer_seen=True,
             stalled=None,
             stopping=False,
@@ -127,14 +129,17 @@ async def test_health_is_a_code_and_a_reason(
 
 
 async def test_status_is_what_the_contract_says(daemon: Daemon, client: aiohttp.ClientSession) -> None:
-    daemon.rows = [row(1), row(2, Condition.FAILING, SINCE + 10)]
+    ends = "2026-11-23T13:00:00Z"
+    pause = Pause(until=1.0, ends_at=1.0, ends=ends, reason="a migration", owner="ops")
+    daemon.rows = [row(1), replace(row(2, Condition.FAILING, SINCE + 10), paused=pause)]
 
     async with client.get("/api/v1/status") as answer:
         assert answer.headers["Content-Type"].startswith("application/json")
         assert answer.headers["Cache-Control"] == "no-store"
         found = await answer.json()
 
-    assert found["generation"] == "7f3a91c2"
+    assert found["schema"] == 1
+    assert found["revision"] == {"active": "7f3a91c2", "awaiting_approval": None, "observed": "7f3a91c2"}
     assert set(found["conditions"]) == {condition.value for condition in Condition}
     assert (found["conditions"]["InSync"], found["conditions"]["Failing"]) == (1, 1)
     assert sum(found["conditions"].values()) == 2
@@ -144,14 +149,16 @@ async def test_status_is_what_the_contract_says(daemon: Daemon, client: aiohttp.
             "condition": "InSync",
             "reason": "because",
             "since": "2026-11-23T12:04:10.218Z",
-            "next_look_at": None,
+            "next_read_at": None,
+            "paused": None,
         },
         {
             "id": "00000002",
             "condition": "Failing",
             "reason": "because",
             "since": "2026-11-23T12:04:10.218Z",
-            "next_look_at": "2026-11-23T12:04:20.218Z",
+            "next_read_at": "2026-11-23T12:04:20.218Z",
+            "paused": {"until": "2026-11-23T13:00:00Z", "owner": "ops", "reason": "a migration"},
         },
     ]
 
@@ -179,26 +186,26 @@ async def test_status_names_what_is_wrong_with_files_that_are_rejected_and_since
 
 
 @pytest.mark.parametrize("at", [float("inf"), float("-inf"), float("nan")])
-async def test_a_next_look_that_is_no_time_is_null(
+async def test_a_next_read_that_is_no_time_is_null(
     daemon: Daemon, client: aiohttp.ClientSession, at: float
 ) -> None:
     daemon.rows = [row(1, at=at)]
 
     async with client.get("/api/v1/status") as answer:
-        assert (await answer.json())["allocations"][0]["next_look_at"] is None
+        assert (await answer.json())["allocations"][0]["next_read_at"] is None
 
 
 @pytest.mark.parametrize("count", [0, 1, SLICE - 1, SLICE, SLICE + 1, 3 * SLICE])
 async def test_status_is_whole_at_every_size(
     daemon: Daemon, client: aiohttp.ClientSession, count: int
 ) -> None:
-    daemon.generation = None
+    daemon.revision = None
     daemon.rows = [row(number) for number in range(count)]
 
     async with client.get("/api/v1/status") as answer:
         found = await answer.json()
 
-    assert found["generation"] is None
+    assert found["revision"]["active"] is None
     assert [int(each["id"], 16) for each in found["allocations"]] == list(range(count))
 
 

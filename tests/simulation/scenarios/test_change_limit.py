@@ -124,7 +124,7 @@ def test_to_enforce_what_was_only_observed_is_held_until_it_is_approved(
     )
     known = run.starts()[-1] if restarted else edited
     assert held(run) == [near(known)]
-    assert run.conditions(0, since=known) == ["Held", "Pending", "InSync"]
+    assert run.conditions(0, since=known) == ["AwaitingApproval", "Pending", "InSync"]
     assert looked_at(run, ALL, since=known)
     assert sent(run, "a") == {key: [soon(HOUR_SECONDS + 100.0)] for key in ALL}
 
@@ -200,7 +200,7 @@ def test_an_update_whose_outcome_is_open_as_its_value_is_held_is_read_back_and_n
     assert again.sent == soon(100.0)
     assert run.outcomes(0) == [["not_applied"], ["applied"]]
     assert run.outcomes(1) == [["applied"]]
-    assert run.conditions(0, since=22.0) == ["Held", "Pending", "InSync"]
+    assert run.conditions(0, since=22.0) == ["AwaitingApproval", "Pending", "InSync"]
 
 
 def restarted(shim: SqliteShim, before: Iterable[Event], files: Edits) -> Run:

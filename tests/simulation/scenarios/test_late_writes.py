@@ -17,7 +17,7 @@ def test_an_update_that_lands_after_its_504_is_found_by_one_read_and_not_sent_ag
     assert (update.answer, update.applied) == ("unknown", near(3.0))
     assert run.reads(since=update.sent) == [near(answered(update) + SETTLE_SECONDS)]
     assert run.outcomes() == [["applied"]]
-    assert run.conditions() == ["Pending", "Unknown", "InSync"]
+    assert run.conditions() == ["Pending", "OutcomeUnknown", "InSync"]
 
 
 def test_a_landing_after_the_settle_time_is_told_as_late_and_teaches_a_longer_one_that_a_restart_keeps(
@@ -40,7 +40,7 @@ def test_a_landing_after_the_settle_time_is_told_as_late_and_teaches_a_longer_on
     assert after_the_edit.sent == near(60.0)
     assert last.sent == near(answered(after_the_edit) + 2 * lag)
     assert 2 * lag >= 50.0
-    assert run.conditions(since=60.0) == ["Pending", "Unknown", "Pending", "InSync"]
+    assert run.conditions(since=60.0) == ["Pending", "OutcomeUnknown", "Pending", "InSync"]
 
 
 def test_a_landing_that_undoes_an_edit_is_told_as_late_and_the_edit_is_sent_once_more(
@@ -57,7 +57,7 @@ def test_a_landing_that_undoes_an_edit_is_told_as_late_and_the_edit_is_sent_once
     assert (late.applied, once_more.sent) == (near(25.0), near(30.0))
     assert leaf(run.cloud(), "region") == "b"
     assert run.outcomes() == [["not_applied", "late_applied"], ["applied"], ["applied"]]
-    assert run.conditions() == ["Pending", "Unknown", "Pending", "InSync", "Pending", "InSync"]
+    assert run.conditions() == ["Pending", "OutcomeUnknown", "Pending", "InSync", "Pending", "InSync"]
 
 
 def test_a_file_that_goes_back_to_the_live_value_is_not_in_sync_while_an_update_may_land(
@@ -76,7 +76,7 @@ def test_a_file_that_goes_back_to_the_live_value_is_not_in_sync_while_an_update_
     assert repair.sent == near(answered(landed) + SETTLE_SECONDS)
     assert leaf(run.cloud(), "region") == "x"
     assert run.outcomes() == [["applied"], ["applied"]]
-    assert run.conditions() == ["Pending", "Unknown", "Pending", "InSync"]
+    assert run.conditions() == ["Pending", "OutcomeUnknown", "Pending", "InSync"]
 
 
 def test_a_landing_that_overwrites_what_is_not_declared_is_told_and_not_repaired(shim: SqliteShim) -> None:
@@ -116,8 +116,8 @@ def test_an_update_that_is_honoured_in_part_is_refused_after_grace_and_not_sent_
     assert update.answer == "unknown"
     assert [leaf(run.cloud(), name) for name in three] == ["x", "a", "a"]
     assert run.outcomes() == [["applied_partial"]]
-    assert run.conditions() == ["Pending", "Unknown", "Pending", "Refused"]
-    (refused,) = [note for note in run.told("condition_changed", 0) if note.fields["after"] == "Refused"]
+    assert run.conditions() == ["Pending", "OutcomeUnknown", "Pending", "Ignored"]
+    (refused,) = [note for note in run.told("condition_changed", 0) if note.fields["after"] == "Ignored"]
     assert refused.at == near(answered(update) + 60.0)
 
 

@@ -25,8 +25,8 @@ def test_a_value_that_is_echoed_and_not_stored_is_sent_every_six_hours_through_a
     assert waited == [near(GRACE_SECONDS + 6 * HOUR_SECONDS)] * 2
     assert {post.answer for post in run.posts()} == {"accepted"}
     assert run.outcomes() == [["applied", "not_applied"]] * 3
-    assert run.conditions()[:3] == ["Pending", "Refused", "Pending"]
-    assert run.conditions()[-2:] == ["Pending", "Refused"]
+    assert run.conditions()[:3] == ["Pending", "Ignored", "Pending"]
+    assert run.conditions()[-2:] == ["Pending", "Ignored"]
 
 
 @ENDS
@@ -40,7 +40,7 @@ def test_an_update_that_was_recorded_and_not_sent_before_the_end_is_unknown_for_
     assert run.reads(since=start, until=sent.sent) == [near(start + SETTLE_SECONDS)]
     assert sent.sent == near(start + SETTLE_SECONDS)
     assert run.outcomes() == [["not_applied"], ["applied"]]
-    assert run.conditions(since=start) == ["Unknown", "Pending", "InSync"]
+    assert run.conditions(since=start) == ["OutcomeUnknown", "Pending", "InSync"]
 
 
 @ENDS
@@ -59,7 +59,7 @@ def test_an_update_that_was_sent_and_not_answered_before_the_end_is_unknown_for_
     assert (sent.life, sent.answer) == (1, None)
     assert run.reads(since=start) == [near(start + SETTLE_SECONDS)]
     assert run.outcomes() == [["applied"]]
-    assert run.conditions(since=start) == ["Unknown", "InSync"]
+    assert run.conditions(since=start) == ["OutcomeUnknown", "InSync"]
 
 
 def test_an_outcome_that_a_full_disk_cannot_take_waits_for_it_and_nothing_is_sent_meanwhile(
@@ -81,7 +81,7 @@ def test_an_outcome_that_a_full_disk_cannot_take_waits_for_it_and_nothing_is_sen
     assert outcome.sequence < intent.sequence
     assert run.outcomes(0) == run.outcomes(1) == [["applied"]]
     assert run.conditions(0) == ["Pending", "InSync"]
-    assert run.conditions(1, since=5.0) == ["Pending", "Held", "Pending", "InSync"]
+    assert run.conditions(1, since=5.0) == ["Pending", "Blocked", "Pending", "InSync"]
 
 
 def test_a_damaged_journal_is_set_aside_and_nothing_is_sent_for_a_settle_time(shim: SqliteShim) -> None:
@@ -119,4 +119,4 @@ def test_a_stop_with_eight_slow_updates_under_way_ends_in_time_and_leaves_eight_
         assert (cut_off.life, cut_off.answer) == (1, None)
         assert run.reads(key, since=start) == [near(start + SETTLE_SECONDS)]
         assert run.outcomes(key) == [["applied"]]
-        assert run.conditions(key, since=start) == ["Unknown", "InSync"]
+        assert run.conditions(key, since=start) == ["OutcomeUnknown", "InSync"]

@@ -84,7 +84,7 @@ def test_a_suspension_while_an_outcome_is_open_stops_no_read_back_and_ends_with_
     assert run.reads(since=lost.sent, until=again.sent) == [near(read_back), near(90.0)]
     assert again.sent == near(90.0)
     assert run.outcomes() == [["not_applied"], ["applied"]]
-    assert run.conditions() == ["Pending", "Unknown", "Suspended", "Pending", "InSync"]
+    assert run.conditions() == ["Pending", "OutcomeUnknown", "Suspended", "Pending", "InSync"]
 
 
 def test_the_servers_wish_to_wait_is_kept_over_an_edit_and_for_five_minutes_at_most(
@@ -132,8 +132,8 @@ def test_nothing_is_sent_to_an_allocation_that_is_gone_and_back_again_it_gets_wh
     assert leaf(run.cloud(0), "region") == leaf(run.cloud(1), "region") == "a"
     assert run.outcomes(0) == [["void"]]
     assert run.outcomes(1) == [["void"], ["applied"]]
-    assert run.conditions(0) == ["Pending", "Unknown", "Missing", "InSync"]
-    assert run.conditions(1) == ["Pending", "Unknown", "Missing", "Pending", "InSync"]
+    assert run.conditions(0) == ["Pending", "OutcomeUnknown", "Missing", "InSync"]
+    assert run.conditions(1) == ["Pending", "OutcomeUnknown", "Missing", "Pending", "InSync"]
 
 
 def test_an_answer_with_the_id_of_another_allocation_leaves_an_update_unknown_and_is_no_snapshot(
@@ -152,7 +152,7 @@ def test_an_answer_with_the_id_of_another_allocation_leaves_an_update_unknown_an
     assert third == near(answered(update) + SETTLE_SECONDS)
     assert third < fourth < third + 2.1
     assert run.outcomes() == [["not_applied"], ["applied"]]
-    assert run.conditions() == ["Pending", "Unknown", "Pending", "InSync"]
+    assert run.conditions() == ["Pending", "OutcomeUnknown", "Pending", "InSync"]
 
 
 def test_a_drift_that_waits_for_its_repair_is_not_called_accepted(shim: SqliteShim) -> None:

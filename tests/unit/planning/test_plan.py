@@ -111,8 +111,8 @@ WHOLE = {
     [
         ({**WHOLE, "region": "eu", "version": "1.10"}, Mode.ENFORCE, Verdict.IN_SYNC, ""),
         (WHOLE, Mode.ENFORCE, Verdict.UPDATE, ""),
-        (WHOLE, Mode.OBSERVE, Verdict.HELD, "mode observe"),
-        ({**WHOLE, "status": {"cloud": "PENDING"}}, Mode.ENFORCE, Verdict.HELD, "status.cloud PENDING"),
+        (WHOLE, Mode.OBSERVE, Verdict.BLOCKED, "mode observe"),
+        ({**WHOLE, "status": {"cloud": "PENDING"}}, Mode.ENFORCE, Verdict.BLOCKED, "status.cloud PENDING"),
         ({}, Mode.ENFORCE, Verdict.FAILING, "user is missing"),
         (Missing(), Mode.ENFORCE, Verdict.MISSING, "410"),
         (Failed("500 Internal Server Error"), Mode.ENFORCE, Verdict.FAILING, "500"),

@@ -44,7 +44,7 @@ async def test_without_the_route_everything_is_looked_at_one_by_one() -> None:
         assert api.lists == 1
         assert 2 * len(KEYS) <= len(api.looks) <= 3 * len(KEYS)
         assert not api.posts
-        assert run.loop.status().last_full_look is not None
+        assert run.loop.status().last_full_read is not None
 
 
 async def test_bulk_off_never_asks_for_it() -> None:
@@ -149,7 +149,7 @@ async def test_one_unknown_outcome_waits_the_settle_time_and_holds_nobody_up() -
         run.loop.adopt(generation())
         await asyncio.sleep(5)
         assert run.count(Condition.IN_SYNC) == len(KEYS) - 1
-        assert run.count(Condition.UNKNOWN) == 1 == run.loop.status().open_intents
+        assert run.count(Condition.OUTCOME_UNKNOWN) == 1 == run.loop.status().open_intents
         assert not run.loop.settled()
         await asyncio.sleep(10)
         assert run.count(Condition.IN_SYNC) == len(KEYS)
@@ -186,7 +186,7 @@ async def test_a_mistake_in_one_allocation_keeps_its_last_good_version() -> None
         api.truth[KEYS[0]] = {**api.truth[KEYS[0]], "region": "drift"}
         await asyncio.sleep(90)
         assert api.truth[KEYS[0]]["region"] == "one"
-        (held,) = [row for row in run.loop.allocations() if row.condition is Condition.HELD]
+        (held,) = [row for row in run.loop.allocations() if row.condition is Condition.BLOCKED]
         assert (held.id, held.reason) == ("new", "a.yaml:9:1: wrong")
 
 

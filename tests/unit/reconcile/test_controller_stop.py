@@ -83,7 +83,7 @@ async def test_an_update_that_the_end_cuts_off_is_unknown_and_not_under_way() ->
         run.loop.adopt(generation("wanted", KEYS[:3]))
         await asyncio.sleep(5)
         assert len(api.posts) == 3
-    assert run.count(Condition.UNKNOWN) == len(run.journal.open) == 3
+    assert run.count(Condition.OUTCOME_UNKNOWN) == len(run.journal.open) == 3
     (reason,) = {row.reason for row in run.loop.allocations()}
     assert reason == "allocsync ended before the answer came; nothing is sent before a read-back"
 

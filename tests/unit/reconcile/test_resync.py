@@ -48,7 +48,7 @@ async def test_whoever_asks_for_a_look_at_everything_hurries_neither_a_backoff_n
         run.loop.adopt(generation())
         await asyncio.sleep(5)
         before = [key for _, key in api.looks]
-        assert before.count(failing) == run.count(Condition.UNKNOWN) == 1
+        assert before.count(failing) == run.count(Condition.OUTCOME_UNKNOWN) == 1
         run.loop.sync()
         await asyncio.sleep(4)
         asked = [key for _, key in api.looks[len(before) :]]
@@ -207,7 +207,7 @@ async def test_everything_counts_as_looked_at_where_only_what_is_suspended_is_no
     async with Run(api, bulk=bulk) as run:
         run.loop.adopt(Generation("one is suspended", wanted))
         await asyncio.sleep(2000)
-        looked_at = run.loop.status().last_full_look
+        looked_at = run.loop.status().last_full_read
         assert looked_at is not None
         longest = 2.2 * run.loop._rules.resync_each_seconds  # noqa: SLF001 - as it has it
         assert 1e9 + now() - longest <= looked_at <= 1e9 + now()

@@ -25,8 +25,9 @@ from tests.support.made_events import made
 
 ID = AllocationId("7b0c4c5e")
 STATUS = LoopStatus(
-    generation="7f3a91c2",
-    generation_since=1_700_000_000.5,
+    revision="9" * 64,
+    active_revision="7f3a91c2" + "0" * 56,
+    active_since=1_700_000_000.5,
     conditions={Condition.IN_SYNC: 3, Condition.FAILING: 2},
     open_intents=1,
     settle_seconds=10.0,
@@ -36,7 +37,7 @@ STATUS = LoopStatus(
     limits={"read": 8, "write": 9},
     most={"read": 64, "write": 32},
     breakers_open={"read": False, "write": True},
-    last_full_look=1_700_000_001.0,
+    last_full_read=1_700_000_001.0,
     first_answer_seen=True,
     stalled="the dispatcher has not turned",
     stopping=True,
@@ -105,7 +106,7 @@ def test_every_series_is_there_from_the_start(registry: CollectorRegistry, metri
     metrics(made(events.ReadFinished, answer="failed", status=504))
     metrics.desired_loaded(at=1.0, quarantined=0)
     metrics.desired_rejected()
-    metrics.follow(lambda: dataclasses.replace(STATUS, generation=None))
+    metrics.follow(lambda: dataclasses.replace(STATUS, active_revision=None))
 
     assert set(series(registry)) == before
 
@@ -249,30 +250,30 @@ def test_loads_of_the_desired_state(registry: CollectorRegistry, metrics: Metric
 
 
 def test_states_are_asked_for_at_the_scrape(registry: CollectorRegistry, metrics: Metrics) -> None:
-    told = [STATUS, dataclasses.replace(STATUS, generation="9", open_intents=0, stalled=None)]
+    told = [STATUS, dataclasses.replace(STATUS, active_revision="9", open_intents=0, stalled=None)]
     metrics.follow(lambda: told.pop(0) if len(told) > 1 else told[0])
 
     first = series(registry)
 
-    assert first["allocsync_generation_info[('generation', '7f3a91c2')]"] == 1
-    assert first["allocsync_generation_timestamp_seconds"] == 1_700_000_000.5
+    assert first["allocsync_revision_info[('revision', '7f3a91c2')]"] == 1
+    assert first["allocsync_revision_active_timestamp_seconds"] == 1_700_000_000.5
     assert first["allocsync_allocations[('condition', 'InSync')]"] == 3
     assert first["allocsync_allocations[('condition', 'Failing')]"] == 2
-    assert first["allocsync_allocations[('condition', 'Held')]"] == 0
+    assert first["allocsync_allocations[('condition', 'Blocked')]"] == 0
     assert first["allocsync_open_intents"] == 1
-    assert first["allocsync_queue_depth[('lane', 'write')]"] == 5
-    assert first["allocsync_in_flight[('lane', 'write')]"] == 7
-    assert first["allocsync_concurrency_limit[('lane', 'read')]"] == 8
-    assert first["allocsync_concurrency_limit[('lane', 'write')]"] == 9
-    assert first["allocsync_slow_in_flight[('lane', 'write')]"] == 2
-    assert first["allocsync_concurrency_max[('lane', 'write')]"] == 32
-    assert first["allocsync_breaker_open[('lane', 'write')]"] == 1
-    assert first["allocsync_last_full_look_timestamp_seconds"] == 1_700_000_001
+    assert first["allocsync_queue_depth[('operation', 'write')]"] == 5
+    assert first["allocsync_in_flight[('operation', 'write')]"] == 7
+    assert first["allocsync_concurrency_limit[('operation', 'read')]"] == 8
+    assert first["allocsync_concurrency_limit[('operation', 'write')]"] == 9
+    assert first["allocsync_slow_in_flight[('operation', 'write')]"] == 2
+    assert first["allocsync_concurrency_max[('operation', 'write')]"] == 32
+    assert first["allocsync_breaker_open[('operation', 'write')]"] == 1
+    assert first["allocsync_last_full_read_timestamp_seconds"] == 1_700_000_001
     assert first["allocsync_stalled"] == 1
     assert first["allocsync_stopping"] == 1
     assert read(registry, "open_intents") == 0
     assert read(registry, "stalled") == 0
-    assert read(registry, "generation_info", generation="7f3a91c2") is None
+    assert read(registry, "revision_info", revision="7f3a91c2") is None
 
 
 @given(

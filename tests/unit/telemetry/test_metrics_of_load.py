@@ -17,7 +17,9 @@ def test_openings_and_probes_are_counted_by_lane() -> None:
     metrics(made(events.BreakerClosed, operation=Slot.WRITE))
 
     def found(name: str) -> list[float | None]:
-        return [registry.get_sample_value(f"allocsync_{name}", {"lane": lane}) for lane in ("read", "write")]
+        return [
+            registry.get_sample_value(f"allocsync_{name}", {"operation": lane}) for lane in ("read", "write")
+        ]
 
     assert found("breaker_openings_total") == [0, 1]
     assert found("breaker_probes_total") == [2, 0]

@@ -10,8 +10,9 @@ from allocsync.reconcile.status.controller_status import LoopStatus
 from allocsync.web.health import START_GRACE_SECONDS, live, ready, started
 
 WELL = LoopStatus(
-    generation="7f3a91c2",
-    generation_since=1.0,
+    revision="7f3a91c2",
+    active_revision="7f3a91c2",
+    active_since=1.0,
     conditions={},
     open_intents=0,
     settle_seconds=10.0,
@@ -21,7 +22,7 @@ WELL = LoopStatus(
     limits={},
     most={},
     breakers_open={},
-    last_full_look=None,
+    last_full_read=None,
     first_answer_seen=True,
     stalled=None,
     stopping=False,
@@ -29,7 +30,7 @@ WELL = LoopStatus(
 
 
 def test_a_loop_that_moves_is_live_whatever_the_api_does() -> None:
-    assert live(dataclasses.replace(WELL, first_answer_seen=False, generation=None, open_intents=9)).holds
+    assert live(dataclasses.replace(WELL, first_answer_seen=False, revision=None, open_intents=9)).holds
 
 
 def test_a_stall_is_not_live_and_says_what_stalls() -> None:
@@ -53,7 +54,7 @@ def test_the_start_is_over_with_the_first_answer_or_after_ten_seconds(
 
 
 def test_without_desired_state_the_start_ends_but_ready_never_holds() -> None:
-    status = dataclasses.replace(WELL, generation=None, first_answer_seen=False)
+    status = dataclasses.replace(WELL, revision=None, first_answer_seen=False)
 
     assert started(status, up_seconds=START_GRACE_SECONDS).holds
     verdict = ready(status, up_seconds=3600)
@@ -78,8 +79,8 @@ def test_a_daemon_that_cannot_write_its_journal_is_not_ready_and_says_why() -> N
 @given(
     st.builds(
         LoopStatus,
-        generation=st.none() | st.text(min_size=1),
-        generation_since=st.none(),
+        revision=st.none() | st.text(min_size=1),
+        active_since=st.none(),
         conditions=st.just({}),
         open_intents=st.integers(0, 9),
         settle_seconds=st.just(10.0),
@@ -89,7 +90,7 @@ def test_a_daemon_that_cannot_write_its_journal_is_not_ready_and_says_why() -> N
         limits=st.just({}),
         most=st.just({}),
         breakers_open=st.just({}),
-        last_full_look=st.none(),
+        last_full_read=st.none(),
         first_answer_seen=st.booleans(),
         stalled=st.none() | st.text(),
         stopping=st.booleans(),

@@ -21,14 +21,15 @@ from allocsync.settings.model import Settings
 NOW = datetime(2026, 11, 23, 12, 9, 11, tzinfo=UTC)
 
 
-def row(name: str, condition: Condition, **more: str | None) -> dict[str, Any]:
-    since = {"since": "2026-11-23T12:05:11.000Z", "next_look_at": "2026-11-23T12:10:00.000Z"}
+def row(name: str, condition: Condition, **more: object) -> dict[str, Any]:
+    since = {"since": "2026-11-23T12:05:11.000Z", "next_read_at": "2026-11-23T12:10:00.000Z", "paused": None}
     return {"id": name, "condition": condition.value, "reason": f"why {name}", **since, **more}
 
 
-def answer(*rows: dict[str, Any], generation: str | None = "7f3a91c2aaaa") -> dict[str, Any]:
+def answer(*rows: dict[str, Any], active: str | None = "7f3a91c2aaaa") -> dict[str, Any]:
     conditions = {each.value: sum(row["condition"] == each.value for row in rows) for each in Condition}
-    return {"generation": generation, "conditions": conditions, "allocations": list(rows)}
+    revision = {"active": active, "awaiting_approval": None, "observed": active}
+    return {"revision": revision, "conditions": conditions, "allocations": list(rows)}
 
 
 @asynccontextmanager
@@ -54,17 +55,17 @@ def test_what_is_wrong_is_listed_worst_first_with_reason_since_and_next_look() -
     rows = (
         row("a", Condition.PENDING),
         row("b", Condition.IN_SYNC),
-        row("c", Condition.FAILING, next_look_at=None),
+        row("c", Condition.FAILING, next_read_at=None),
     )
     lines = status.lines(status.read(answer(*rows)), NOW)
     assert [line.text for line in lines] == [
-        "1 InSync, 1 Pending, 1 Failing   of 3 · generation 7f3a91c2",
+        "1 InSync, 1 Pending, 1 Failing   of 3 · revision 7f3a91c2 active",
         "  c   Failing",
         "    why c",
-        "    since 12:05:11Z (4 min ago)   next look never",
+        "    since 12:05:11Z (4 min ago)   next read never",
         "  a   Pending",
         "    why a",
-        "    since 12:05:11Z (4 min ago)   next look 12:10:00Z (in 49 s)",
+        "    since 12:05:11Z (4 min ago)   next read 12:10:00Z (in 49 s)",
     ]
     assert [line.tone for line in lines[1:5:3]] == [Tone.BAD, Tone.WAIT]
 
@@ -83,15 +84,15 @@ def test_what_a_daemon_says_cannot_steer_the_terminal() -> None:
     [
         (answer(row("a", Condition.IN_SYNC)), True),
         (answer(), True),
-        (answer(generation=None), False),
+        (answer(active=None), False),
         (answer(row("a", Condition.IN_SYNC), row("b", Condition.SUSPENDED)), False),
     ],
 )
-def test_in_sync_needs_a_generation_and_every_allocation(found: dict[str, Any], *, in_sync: bool) -> None:
+def test_in_sync_needs_a_revision_and_every_allocation(found: dict[str, Any], *, in_sync: bool) -> None:
     assert status.read(found).all_in_sync is in_sync
 
 
-@pytest.mark.parametrize("body", [{}, {"generation": 1}, {**answer(), "allocations": [{"id": "a"}]}, [], "x"])
+@pytest.mark.parametrize("body", [{}, {"revision": 1}, {**answer(), "allocations": [{"id": "a"}]}, [], "x"])
 async def test_somebody_else_at_the_address_is_called_that(body: object) -> None:
     async with site(lambda: body) as url:
         with pytest.raises(DaemonError, match=f"what answers at {url} .HTTP 200. is not this version"):
@@ -159,23 +160,26 @@ def test_files_that_are_rejected_are_named_as_validate_does_and_nothing_is_calle
     said = {**answer(row("a", Condition.IN_SYNC)), "rejected": rejected}
     found = status.read(said)
     assert [(line.text, line.tone) for line in status.lines(found, NOW)] == [
-        ("1 InSync   of 1 · generation 7f3a91c2", Tone.WAIT),
+        ("1 InSync   of 1 · revision 7f3a91c2 active", Tone.WAIT),
         (
-            "  the files have been rejected since 12:05:11Z (4 min ago); generation 7f3a91c2 stays in force",
+            "  the files have been rejected since 12:05:11Z (4 min ago); revision 7f3a91c2 stays active",
             Tone.BAD,
         ),
         ("    eu.yaml:18:5: allocations.a: declared twice", Tone.BAD),
         ("    and 3 more; `allocsync validate` lists them all", Tone.BAD),
     ]
     assert not found.all_in_sync, "a wait for files that do not load would end with 0"
-    first = status.lines(status.read({**said, "generation": None}), NOW)
-    assert first[1].text.endswith("; none is in force")
+    first = status.lines(status.read({**said, "revision": answer(active=None)["revision"]}), NOW)
+    assert first[1].text.endswith("; no revision is active")
 
 
 def test_canaries_of_what_is_held_are_named_with_what_they_have_shown() -> None:
     canaries = [{"id": "a", "verified": True}, {"id": "b", "verified": False}]
     rows = (row("a", Condition.IN_SYNC), row("b", Condition.IN_SYNC))
-    said = {**answer(*rows), "held": {"reason": "it is held", "since": None, "canaries": canaries}}
+    said = {
+        **answer(*rows),
+        "awaiting_approval": {"reason": "it is held", "since": None, "canaries": canaries},
+    }
     lines = status.lines(status.read(said), NOW)
     assert [(line.text, line.tone) for line in lines[1:]] == [
         ("  it is held", Tone.BAD),
@@ -183,21 +187,24 @@ def test_canaries_of_what_is_held_are_named_with_what_they_have_shown() -> None:
         ("  canary a   verified", Tone.GOOD),
     ]
     assert not status.read(said).all_in_sync
-    older = {**said, "held": {"reason": "it is held", "since": None}}
-    held = status.read(older).held
-    assert held is not None
-    assert not held.canaries, "a daemon that knows no canaries can be asked, too"
+    older = {**said, "awaiting_approval": {"reason": "it is held", "since": None}}
+    awaiting = status.read(older).awaiting_approval
+    assert awaiting is not None
+    assert not awaiting.canaries, "a daemon that knows no canaries can be asked, too"
 
 
 def test_of_many_canaries_the_ones_that_are_not_verified_are_named_first_and_the_rest_is_counted() -> None:
     ids = [f"{number:02}" for number in range(25)]
     canaries = [{"id": each, "verified": each != "23"} for each in ids]
     rows = [
-        row(each, Condition.REFUSED if each == "23" else Condition.IN_SYNC) for each in ids if each != "24"
+        row(each, Condition.IGNORED if each == "23" else Condition.IN_SYNC) for each in ids if each != "24"
     ]
-    said = {**answer(*rows), "held": {"reason": "it is held", "since": None, "canaries": canaries}}
+    said = {
+        **answer(*rows),
+        "awaiting_approval": {"reason": "it is held", "since": None, "canaries": canaries},
+    }
     shown = [line.text for line in status.lines(status.read(said), NOW) if "canar" in line.text]
-    assert shown[0] == "  canary 23   not yet, Refused"
+    assert shown[0] == "  canary 23   not yet, Ignored"
     assert shown[1] == "  canary 00   verified"
     assert len(shown) == 21
     assert shown[-1] == "  and 5 more canaries; `allocsync status --json` names them all"

@@ -235,4 +235,4 @@ def test_what_was_refused_is_not_sent_again_by_a_daemon_that_is_restarted_twenty
         codecs.decode_allocation(told.lane, kept, codecs.Clocks(OFFSET, told.now))
         told.lane.want(wanted(**A), now=told.now)
     assert told.look(DIFFERENT).update is None
-    assert told.condition() is Condition.REFUSED
+    assert told.condition() is Condition.IGNORED

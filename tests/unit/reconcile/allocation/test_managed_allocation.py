@@ -123,7 +123,7 @@ def test_suspending_while_an_outcome_is_unknown_still_reads_it_back() -> None:
     told.update(DIFFERENT)
     told.post(UNKNOWN)
     told.lane.want(wanted(Mode.SUSPEND, **A), now=1.0)
-    assert told.condition() is Condition.UNKNOWN
+    assert told.condition() is Condition.OUTCOME_UNKNOWN
     decision = told.look(DIFFERENT, at=told.lane.turn().at)
     assert verdict(decision).outcome == "not_applied"
     assert decision.update is None
@@ -138,7 +138,7 @@ def test_a_disowned_allocation_is_read_back_and_never_sent_to() -> None:
     decision = told.look(DIFFERENT, at=told.lane.turn().at)
     assert verdict(decision).outcome == "not_applied"
     assert decision.update is None
-    assert told.condition() is Condition.HELD
+    assert told.condition() is Condition.BLOCKED
 
 
 def test_a_bulk_answer_confirms_or_asks_for_a_look_and_decides_nothing_else() -> None:
@@ -171,7 +171,7 @@ def test_a_bulk_answer_does_not_settle_an_unknown() -> None:
     told.update(DIFFERENT)
     told.post(UNKNOWN)
     told.lane.listed(cloud(**A), begun=11.0, now=11.1)
-    assert told.condition() is Condition.UNKNOWN
+    assert told.condition() is Condition.OUTCOME_UNKNOWN
 
 
 def test_a_difference_that_bulk_shows_again_asks_for_no_second_look() -> None:

@@ -237,7 +237,7 @@ class LaneMachine(RuleBasedStateMachine):
             assert self.unknown_since is not None
             assert self.lane.turn().at >= self.unknown_since + RULES.settle_seconds
             assert self.lane.turn().at <= self.now + 2 * RULES.settle_most_seconds
-            assert project(self.lane, self.now, RESYNC)[0] is Condition.UNKNOWN
+            assert project(self.lane, self.now, RESYNC)[0] is Condition.OUTCOME_UNKNOWN
 
     @invariant()
     def a_lane_always_has_a_next_look(self) -> None:

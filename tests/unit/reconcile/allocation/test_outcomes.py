@@ -11,7 +11,7 @@ def test_after_a_504_that_was_applied_one_read_settles_it_and_nothing_is_sent_ag
     told = Told()
     told.update(DIFFERENT)
     told.post(UNKNOWN)
-    assert told.condition() is Condition.UNKNOWN
+    assert told.condition() is Condition.OUTCOME_UNKNOWN
     assert told.lane.turn().at == RULES.settle_seconds
     decision = told.look(A, at=10.0)
     assert verdict(decision).outcome == "applied"
@@ -44,7 +44,7 @@ def test_a_file_that_reverts_while_an_update_may_still_land_is_not_in_sync() -> 
     told.post(UNKNOWN)
     told.lane.want(wanted(region="x", version="1"), now=1.0)
     assert told.look(DIFFERENT, at=1.0) == Decision()
-    assert told.condition() is Condition.UNKNOWN
+    assert told.condition() is Condition.OUTCOME_UNKNOWN
     landed = told.look(A, at=10.0)
     assert verdict(landed).outcome == "applied"
     assert landed.update is not None
@@ -67,7 +67,7 @@ def test_a_partial_application_is_refused_after_grace_and_not_sent_a_third_time(
     assert partial.update is None
     assert told.lane.turn().at == RULES.grace_seconds
     assert told.look({"region": "a", "version": "1"}, at=60.0).update is None
-    assert told.condition() is Condition.REFUSED
+    assert told.condition() is Condition.IGNORED
 
 
 def test_an_echo_that_stores_nothing_is_refused_and_sent_again_after_six_hours_only() -> None:
@@ -78,7 +78,7 @@ def test_an_echo_that_stores_nothing_is_refused_and_sent_again_after_six_hours_o
     assert told.look(DIFFERENT, at=1.5).update is None
     assert told.condition() is Condition.PENDING
     assert told.look(DIFFERENT, at=60.0).update is None
-    assert told.condition() is Condition.REFUSED
+    assert told.condition() is Condition.IGNORED
     assert told.look(DIFFERENT, at=3600.0).update is None
     assert told.look(DIFFERENT, at=60.0 + RULES.refused_seconds).update is not None
 
@@ -114,7 +114,7 @@ def test_a_leaf_that_keeps_being_changed_back_is_contested_and_slowed_down() -> 
         told.intend(decision.update)
         told.post(Accepted(200, None))
         assert told.look(A, at=at + 2).update is None
-    assert told.condition() is Condition.CONTESTED
+    assert told.condition() is Condition.CONFLICT
     assert told.look(DIFFERENT, at=told.now + RULES.contested_first_seconds).update is not None
 
 

@@ -62,8 +62,8 @@ async def test_ten_updates_an_hour_are_ten_and_the_rest_follows(*, bulk: bool) -
         run.loop.adopt(generation())
         await asyncio.sleep(600)
         assert len(api.posts) == 10
-        assert run.count(Condition.HELD) == len(KEYS) - 10
-        (reason,) = {row.reason for row in run.loop.allocations() if row.condition is Condition.HELD}
+        assert run.count(Condition.BLOCKED) == len(KEYS) - 10
+        (reason,) = {row.reason for row in run.loop.allocations() if row.condition is Condition.BLOCKED}
         assert reason == "10 updates in an hour are all that ALLOCSYNC_MAX_WRITES_PER_HOUR allows"
         assert len(run.events(events.UpdateIntended)) < 10 + 2 * 8, "it asks before it writes things down"
     async with Run(api, rules=rules, before=run) as again:
@@ -88,7 +88,7 @@ async def test_outside_the_windows_everything_is_looked_at_and_nothing_sent() ->
         await asyncio.sleep(780)
         assert {key for _, key in api.looks} == {*KEYS}
         assert not api.posts
-        assert run.count(Condition.HELD) == len(KEYS)
+        assert run.count(Condition.BLOCKED) == len(KEYS)
         (reason,) = {row.reason for row in run.loop.allocations()}
         assert reason.endswith("the windows of ALLOCSYNC_WRITE_WINDOWS alone: Sun-Mon 02:00-02:10 UTC")
         await asyncio.sleep(60)

@@ -36,14 +36,14 @@ async def test_what_is_held_is_not_sent_when_a_mistake_in_it_puts_it_into_quaran
         await asyncio.sleep(5)
         run.loop.adopt(edited(len(KEYS)))
         await asyncio.sleep(5)
-        assert run.count(Condition.HELD) == len(KEYS)
+        assert run.count(Condition.AWAITING_APPROVAL) == len(KEYS)
         run.loop.adopt(mistaken(broken))
         looks = len(api.looks)
         await asyncio.sleep(3600)
         assert len(api.looks) > looks
         assert not api.posts, "nobody has approved it"
         assert run.count(Condition.IN_SYNC) == broken, "what was in force before is in force again"
-        assert run.count(Condition.HELD) == len(KEYS) - broken
+        assert run.count(Condition.AWAITING_APPROVAL) == len(KEYS) - broken
 
 
 async def test_what_was_in_force_beside_the_baseline_stays_when_a_mistake_is_made_in_what_is_held() -> None:

@@ -63,7 +63,7 @@ async def test_a_refused_canary_holds_the_rest_for_hours_and_the_reason_says_so(
     async with Run(api, rail=RAIL) as run:
         await begun(run, edited(20))
         await asyncio.sleep(5 * HOUR)
-        assert run.count(Condition.REFUSED) == 1, "the fault fired"
+        assert run.count(Condition.IGNORED) == 1, "the fault fired"
         assert sorted(key for _, key in api.posts) == [*FIRST]
         assert "each of these in sync (2 so far, 1 Refused); " in run.loop.status().held_reason
         assert run.loop.status().canaries == {FIRST[0]: True, FIRST[1]: False, FIRST[2]: True}
@@ -87,7 +87,7 @@ async def test_a_canary_of_unknown_outcome_is_waited_for_until_a_read_shows_it()
     async with Run(api, rail=RAIL) as run:
         await begun(run, edited(20))
         await asyncio.sleep(9)
-        assert run.count(Condition.UNKNOWN) == 1, "the fault fired"
+        assert run.count(Condition.OUTCOME_UNKNOWN) == 1, "the fault fired"
         assert written(api) == {*FIRST}
         assert "(2 so far, 1 Unknown)" in run.loop.status().held_reason
         await asyncio.sleep(30)
@@ -192,7 +192,7 @@ async def test_while_a_canary_is_paused_the_rest_waits(name: str | None) -> None
         run.loop.pauses.begin(name, seconds=HOUR, reason="a migration", owner="ops")
         run.loop.adopt(edited(20))
         await asyncio.sleep(HOUR - 60)
-        assert "Suspended" in run.loop.status().held_reason
+        assert "paused" in run.loop.status().held_reason
         assert not api.posts
         assert not run.events(events.RevisionApproved)
         await asyncio.sleep(120)

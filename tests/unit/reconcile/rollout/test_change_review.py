@@ -30,7 +30,7 @@ def edited(
 
 
 def held(run: Run) -> dict[str, AllocationStatus]:
-    return {row.id: row for row in run.loop.allocations() if row.condition is Condition.HELD}
+    return {row.id: row for row in run.loop.allocations() if row.condition is Condition.AWAITING_APPROVAL}
 
 
 def regions(api: ScriptedApi) -> Mapping[str, object]:
@@ -48,7 +48,7 @@ async def test_four_edits_of_a_quarter_each_in_a_minute_are_held_from_the_second
         assert len(api.posts) == QUARTER, "the first edit is within the limit"
         assert {key for _, key in api.posts} == {*KEYS[:QUARTER]}
         assert len(run.events(events.RevisionAwaitingApproval)) == 3
-        assert run.count(Condition.HELD) == 3 * QUARTER
+        assert run.count(Condition.AWAITING_APPROVAL) == 3 * QUARTER
         (reason,) = {row.reason for row in held(run).values()}
         assert "40 of 40 allocations (100 %: 40 changed), and ALLOCSYNC_MAX_CHANGES_PERCENT" in reason
         assert run.loop.status().changes == len(KEYS)
@@ -79,12 +79,12 @@ async def test_an_edit_and_a_restart_do_not_pass_it_by() -> None:
     async with Run(api, rail=RAIL, before=first) as second:
         second.loop.adopt(edited(20))
         await asyncio.sleep(60)
-        assert second.count(Condition.HELD) == 20
+        assert second.count(Condition.AWAITING_APPROVAL) == 20
     await asyncio.sleep(3 * 86_400)
     async with Run(api, rail=RAIL, before=second) as third:
         third.loop.adopt(edited(20))
         await asyncio.sleep(60)
-        assert third.count(Condition.HELD) == 20
+        assert third.count(Condition.AWAITING_APPROVAL) == 20
         looks = {key for _, key in api.looks}
         assert {*KEYS[:20]} <= looks, "they were looked at, and only not written"
     assert not api.posts
@@ -98,11 +98,11 @@ async def test_the_mode_is_part_of_what_is_compared() -> None:
         assert observing.count(Condition.DRIFTED) == len(KEYS)
         observing.loop.adopt(edited(len(KEYS)))
         await asyncio.sleep(60)
-        assert observing.count(Condition.HELD) == len(KEYS)
+        assert observing.count(Condition.AWAITING_APPROVAL) == len(KEYS)
     async with Run(api, rail=RAIL, before=observing) as enforcing:
         enforcing.loop.adopt(edited(len(KEYS)))
         await asyncio.sleep(60)
-        assert enforcing.count(Condition.HELD) == len(KEYS)
+        assert enforcing.count(Condition.AWAITING_APPROVAL) == len(KEYS)
     assert not api.posts
 
 

@@ -36,7 +36,7 @@ async def test_no_periodic_look_goes_while_files_are_read_and_what_is_more_urgen
         await asyncio.sleep(20)  # a first look is no periodic one
         api.truth[unknown] = {**api.truth[unknown], "region": "drift"}
         async with asyncio.timeout(100):
-            while not run.count(Condition.UNKNOWN):
+            while not run.count(Condition.OUTCOME_UNKNOWN):
                 await asyncio.sleep(0.05)
         ((lost, _),) = api.posts
         await asyncio.sleep(lost + 0.1 + RULES.settle_seconds - now() - 0.5)

@@ -51,7 +51,7 @@ def test_differences_are_those_of_the_latest_look_and_say_when_it_was() -> None:
     assert found.differences == (Change("region", "x", "a"),)
     assert found.observed_at == WALL + 7
     assert found.mode is Mode.OBSERVE
-    assert found.status.next_look_at == WALL + 7 + RESYNC
+    assert found.status.next_read_at == WALL + 7 + RESYNC
 
 
 def test_differences_with_an_earlier_version_of_the_file_are_not_shown_as_those_with_this_one() -> None:
@@ -96,7 +96,7 @@ def test_missing_is_said() -> None:
 def test_an_entry_with_mistakes_and_no_good_version_has_its_problems() -> None:
     lane = new_lane(ID)
     lane.want(None, now=0.0, problems=("a.yaml:3:1: wrong",))
-    found = explain(ID, {ID: lane}, {ID: Shown(Condition.HELD, "", WALL)}, moment(0))
+    found = explain(ID, {ID: lane}, {ID: Shown(Condition.BLOCKED, "", WALL)}, moment(0))
     assert isinstance(found, Explanation)
     assert (found.mode, found.desired, found.problems) == (None, (), ("a.yaml:3:1: wrong",))
 
@@ -205,7 +205,7 @@ async def test_where_one_request_reads_all_it_says_when_each_is_looked_at_next()
         run.loop.adopt(generation("live"))
         await asyncio.sleep(5)
         rows = list(run.loop.allocations())
-        at = {row.next_look_at for row in rows}
+        at = {row.next_read_at for row in rows}
         assert len(rows) == len(KEYS)
         assert len(at) == 1
         (next_look_at,) = at
