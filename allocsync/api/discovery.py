@@ -16,6 +16,7 @@ from pathlib import Path
 import aiohttp
 
 from allocsync import atomic_file
+from allocsync.addresses import http_url
 from allocsync.errors import AllocsyncError
 
 AUTO = "auto"
@@ -160,7 +161,7 @@ class Locator:
 
 async def _probe(http: aiohttp.ClientSession, port: int) -> Found | None:
     try:
-        return await _asked(http, f"http://127.0.0.1:{port}")
+        return await _asked(http, http_url("127.0.0.1", port))
     except _NO_ANSWER:
         return None  # whatever is there is no such server
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from allocsync.addresses import host_port, http_url
 from allocsync.errors import AllocsyncError
 from allocsync.model.cloud import Cloud
 from allocsync.reference_server.fault_config import phases_of
@@ -77,7 +78,7 @@ class ReferenceServer:
                 try:
                     await _bind(runner, listen)
                     host, port = runner.addresses[0][:2]
-                    server.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+                    server.url = http_url(host, port)
                     phases.begin()
                     yield server
                 finally:
@@ -174,4 +175,5 @@ async def _bind(runner: web.AppRunner, listen: tuple[str, int]) -> None:
         await web.TCPSite(runner, host, port, backlog=_BACKLOG).start()
     except OSError as error:
         why = (error.strerror or str(error)).lower()
-        raise AllocsyncError(f"cannot listen on {host}:{port}: {why}. Port 0 takes a free one.") from error
+        where = host_port(host, port)
+        raise AllocsyncError(f"cannot listen on {where}: {why}. Port 0 takes a free one.") from error

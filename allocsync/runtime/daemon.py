@@ -19,6 +19,7 @@ from typing import TextIO
 from prometheus_client import CollectorRegistry
 from structlog.typing import FilteringBoundLogger
 
+from allocsync.addresses import http_url
 from allocsync.api.client import AllocationClient
 from allocsync.api.discovery import AUTO
 from allocsync.desired.loader import Loaded
@@ -149,7 +150,7 @@ class Daemon:
         async with serve_web(self.settings.listen, make_app(pages, orders)) as self.address:
             self.bound.set()
             host, port = self.address
-            self._sign(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+            self._sign(http_url(host, port))
             self._say("listening", host=host, port=port)
             async with self._signals(), asyncio.TaskGroup() as group:
                 around = [
