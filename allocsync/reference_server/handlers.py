@@ -212,7 +212,7 @@ class Api:
             body = json_codec.loads(data)
             record |= {"body": body, "id": id_of(body)}
             return self._store.check(body), ""
-        except (json_codec.WireError, UnusableError) as error:
+        except (json_codec.CodecError, UnusableError) as error:
             return None, str(error)
 
     async def _health(self, _request: web.Request) -> web.Response:

@@ -104,7 +104,7 @@ def _literals(value: Any) -> Any:  # noqa: ANN401 - JSON of any shape
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return value
     if isinstance(value, int | float):
-        return json_codec.number(value)
+        return json_codec.number_literal(value)
     if isinstance(value, dict):
         return {key: _literals(item) for key, item in value.items()}
     if isinstance(value, list):

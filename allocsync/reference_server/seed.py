@@ -36,7 +36,7 @@ class _SeedLoader(yaml.SafeLoader):
             return NumberLiteral(text)
         integer = node.tag.endswith(":int")
         try:
-            return json_codec.number(
+            return json_codec.number_literal(
                 self.construct_yaml_int(node) if integer else self.construct_yaml_float(node)
             )
         except ValueError as error:
@@ -64,7 +64,7 @@ def read_seed(path: Path) -> list[Cloud]:
         raise AllocsyncError(f"{path}: {error.strerror}") from error
     try:
         return clouds_of(json_codec.loads(data), str(path))
-    except json_codec.WireError as error:
+    except json_codec.CodecError as error:
         if data.lstrip()[:1] == b"{" and path.suffix.lower() == ".json":
             raise AllocsyncError(f"{path}: {error}") from error
     return clouds_of(_read_yaml(data, path), str(path))

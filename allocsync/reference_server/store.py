@@ -216,7 +216,7 @@ def _read(state: Path) -> tuple[str, dict[str, Cloud]]:
         saved = json_codec.loads(state.read_bytes())
     except OSError as error:
         raise StateError(f"{state}: {error.strerror}") from error
-    except json_codec.WireError as error:
+    except json_codec.CodecError as error:
         raise StateError(
             f"{state}: not a state file: {error}. Move it away to start from the seed."
         ) from error

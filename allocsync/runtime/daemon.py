@@ -160,7 +160,7 @@ class Daemon:
                     self._tend(journal),
                 ]
                 if self.settings.api_url == AUTO:
-                    around.append(locator_of(self.settings).follow(api.move, self._say))
+                    around.append(locator_of(self.settings).follow(api.set_base_url, self._say))
                 tasks = [group.create_task(each) for each in around]
                 await loop.run()
                 for task in tasks:
@@ -229,7 +229,7 @@ class Daemon:
             self._say("listen_token_renewed")
         if credentials != self._credentials:
             self._credentials = credentials
-            self._api.use(credentials)
+            self._api.set_credentials(credentials)
             self._say("credentials_renewed")
 
     async def _notify(self, loop: Loop) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from allocsync import errors
-from allocsync.api.responses import Answer, NoAnswer, update_from
+from allocsync.api.responses import NoResponse, Response, interpret_update
 from allocsync.cli.root import allocsync
 from allocsync.model.api_answers import Accepted, OutcomeUnknown, Rejected
 from allocsync.model.ids import AllocationId
@@ -206,9 +206,9 @@ def _made_of(fault: Fault) -> str:
     if "update" not in fault.operations:
         return "nothing was learned: looked at again after a backoff"
     usable = fault.body is Body.CLOUD
-    answer = Answer(fault.status, chunks=(b'{"id":"a"}',) if usable else None, problem="unusable")
-    gone = NoAnswer("reset", sent=True)
-    return _OUTCOMES[type(update_from(gone if fault.body is Body.RESET else answer, AllocationId("a")))]
+    answer = Response(fault.status, chunks=(b'{"id":"a"}',) if usable else None, problem="unusable")
+    gone = NoResponse("reset", sent=True)
+    return _OUTCOMES[type(interpret_update(gone if fault.body is Body.RESET else answer, AllocationId("a")))]
 
 
 def knobs() -> str:

@@ -161,7 +161,7 @@ def answering(*answers: bytes) -> Script:
 @asynccontextmanager
 async def client_of(server: RawServer | str, **timeouts: float) -> AsyncIterator[AllocationClient]:
     """A client with deadlines that a test can wait for."""
-    short = {"connect_seconds": 2.0, "get_seconds": 5.0, "post_seconds": 5.0, "bulk_seconds": 5.0}
+    short = {"connect_seconds": 2.0, "get_seconds": 5.0, "post_seconds": 5.0, "list_seconds": 5.0}
     url = server if isinstance(server, str) else server.url
     async with AllocationClient.open(url, timeouts=Timeouts(**{**short, **timeouts})) as client:
         yield client

@@ -117,14 +117,14 @@ async def test_a_wrong_file_is_named_before_anything_is_sent(pki: Pki, tmp_path:
     await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
     certificate = pki.file("client.pem")
     for wrong, said in (
-        ((junk, None, None), f"api_ca_file={junk}: no certificate in PEM form"),
+        ((junk, None, None), f"api_ca_file={junk}: contains no PEM certificate"),
         ((tmp_path / "none", None, None), f"{tmp_path / 'none'}: not a file"),
         ((tmp_path, None, None), f"{tmp_path}: not a file"),
-        ((None, junk, None), f"no certificate in PEM form with its key, without a passphrase, in {junk}"),
-        ((None, certificate, None), "with its key"),
-        ((None, certificate, pki.file("server.key")), "with its key"),
-        ((None, certificate, locked), f"without a passphrase, in {locked}"),
-        ((None, None, pki.file("client.key")), "api_key_file is there without api_certificate_file"),
+        ((None, junk, None), f"needs a PEM certificate, and its private key without a passphrase in {junk}"),
+        ((None, certificate, None), "its private key"),
+        ((None, certificate, pki.file("server.key")), "its private key"),
+        ((None, certificate, locked), f"without a passphrase in {locked}"),
+        ((None, None, pki.file("client.key")), "api_key_file is set without api_certificate_file"),
     ):
         with pytest.raises(SettingsError, match=re.escape(said)):
             Credentials(None, None, *wrong)
@@ -149,7 +149,7 @@ async def test_renewed_secrets_count_from_the_next_request_and_old_ones_stay_sec
         AllocationClient.open(server.url, credentials=Credentials("old-token")) as client,
     ):
         await client.snapshot(A)
-        client.use(Credentials("new-token", "app"))
+        client.set_credentials(Credentials("new-token", "app"))
         said = await client.snapshot(A)
     first, second = [request.headers for request in server.requests]
     assert first["authorization"] == "Bearer old-token"

@@ -91,7 +91,7 @@ async def test_a_list_that_meets_a_fault_is_not_taken_for_the_truth(
     server: ReferenceServer, fault: str
 ) -> None:
     server.set_faults({"list": {fault: 1, **SLOW}})
-    async with client_of(server.url, bulk_seconds=0.5) as client:
+    async with client_of(server.url, list_seconds=0.5) as client:
         with pytest.raises(BulkUnavailable):
             [cloud async for cloud in client.list()]
     assert server.fired[f"list.{fault}"] >= 1

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from allocsync.api.client import MAX_ANSWER_BYTES, MAX_BULK_BYTES, AllocationClient
+from allocsync.api.client import MAX_LIST_BYTES, MAX_RESPONSE_BYTES, AllocationClient
 from allocsync.errors import BulkUnavailable
 from allocsync.model.api_answers import Failed, OutcomeUnknown
 from allocsync.model.ids import AllocationId
@@ -44,26 +44,26 @@ async def ten_gib(_: Request, peer: Peer) -> bool:
 
 
 async def test_ten_gib_are_not_read_into_memory() -> None:
-    async with raw_server(ten_gib) as server, client_of(server, bulk_seconds=60) as client:
+    async with raw_server(ten_gib) as server, client_of(server, list_seconds=60) as client:
         peak_mib()
         read = await client.snapshot(A)
         sent = await client.update(A, {"id": "a"})
         assert peak_mib() < 8
     assert isinstance(read, Failed)
     assert isinstance(sent, OutcomeUnknown)
-    assert f"larger than {MAX_ANSWER_BYTES:,} bytes" in read.reason
+    assert f"larger than {MAX_RESPONSE_BYTES:,} bytes" in read.reason
 
 
 async def test_a_list_of_ten_gib_is_read_up_to_its_bound() -> None:
     async with (
         raw_server(ten_gib) as server,
-        AllocationClient.open(server.url, max_bulk_bytes=8 * MIB) as client,
+        AllocationClient.open(server.url, max_list_bytes=8 * MIB) as client,
     ):
         peak_mib()
         with pytest.raises(BulkUnavailable, match="larger than"):
             [cloud async for cloud in client.list()]
         assert 8 < peak_mib() < 16
-    assert MAX_BULK_BYTES == 128 * MIB, "it all stays in memory, beside the program itself in 256 MiB"
+    assert MAX_LIST_BYTES == 128 * MIB, "it all stays in memory, beside the program itself in 256 MiB"
 
 
 async def test_a_million_headers_are_not_read() -> None:

@@ -49,7 +49,7 @@ async def test_an_id_that_no_path_can_carry_is_not_asked_for(allocation_id: str)
         found = await read(server, allocation_id)
         assert server.connections == 0
     assert isinstance(found, Failed)
-    assert "cannot be addressed" in found.reason
+    assert "no URL can hold this id" in found.reason
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ async def test_a_cancellation_at_any_moment_passes() -> None:
 
 
 async def test_the_default_deadlines_are_the_documented_ones() -> None:
-    assert Timeouts() == Timeouts(connect_seconds=3, get_seconds=10, post_seconds=75, bulk_seconds=120)
+    assert Timeouts() == Timeouts(connect_seconds=3, get_seconds=10, post_seconds=75, list_seconds=120)
 
 
 @pytest.mark.real

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allocsync.api import json_codec, list_parser
-from allocsync.api.list_parser import WINDOW_BYTES, Records
+from allocsync.api.list_parser import WINDOW_BYTES, ListParser
 from allocsync.errors import BulkUnavailable
 from allocsync.model.cloud import Cloud, NumberLiteral
 from tests.integration.api.conftest import (
@@ -32,7 +32,7 @@ extras = st.dictionaries(
 
 
 def records_of(*chunks: bytes, max_record_bytes: int = MAX) -> list[Cloud]:
-    return list(Records(chunks, max_record_bytes=max_record_bytes))
+    return list(ListParser(chunks, max_record_bytes=max_record_bytes))
 
 
 @given(
@@ -73,7 +73,7 @@ def test_records_across_many_windows_come_whole_and_in_order() -> None:
     written = [{"id": f"é{n}", "pad": "ü" * (n * 37 % 5000)} for n in range(2000)]
     data = json.dumps({"iterable": written}, ensure_ascii=False).encode()
     assert len(data) > 50 * WINDOW_BYTES
-    records = Records([data], max_record_bytes=MAX)
+    records = ListParser([data], max_record_bytes=MAX)
     found: list[Cloud] = []
     while batch := records.take(7):
         found.extend(batch)
@@ -84,7 +84,7 @@ def test_a_record_may_be_larger_than_a_window_and_not_larger_than_the_bound() ->
     record = b'{"id":"a","x":"' + b"x" * (5 * WINDOW_BYTES) + b'"}'
     data = b'{"iterable":[' + record + b"," + record + b"]}"
     assert len(records_of(data)) == 2
-    with pytest.raises(json_codec.WireError, match="characters"):
+    with pytest.raises(json_codec.CodecError, match="characters"):
         records_of(data, max_record_bytes=2 * WINDOW_BYTES)
 
 
@@ -119,19 +119,19 @@ BROKEN = [
 def test_a_malformed_answer_raises_a_wire_error_and_nothing_else(data: bytes, size: int) -> None:
     if len(data) > 1000:
         size = max(size, 1000)
-    with pytest.raises(json_codec.WireError):
+    with pytest.raises(json_codec.CodecError):
         records_of(*(data[at : at + size] for at in range(0, len(data), size)))
 
 
 @given(st.binary(max_size=80))
 def test_no_bytes_raise_anything_but_a_wire_error(data: bytes) -> None:
-    with contextlib.suppress(json_codec.WireError):
+    with contextlib.suppress(json_codec.CodecError):
         records_of(b'{"iterable":[' + data)
 
 
 def test_deep_nesting_in_a_record_is_refused_like_anywhere() -> None:
     deep = b"[" * 70 + b"]" * 70
-    with pytest.raises(json_codec.WireError, match="nested deeper"):
+    with pytest.raises(json_codec.CodecError, match="nested deeper"):
         records_of(b'{"iterable":[{"id":"a","x":' + deep + b"}]}")
 
 
@@ -205,7 +205,7 @@ async def test_a_list_over_its_bound_or_its_deadline_or_without_a_server_is_unav
     async with raw_server(drip) as server:
         begun = time.monotonic()
         with pytest.raises(BulkUnavailable, match=r"no answer .* within 0\.3 s"):
-            await listed(server, bulk_seconds=0.3)
+            await listed(server, list_seconds=0.3)
         assert time.monotonic() - begun < 3
         url = server.url
         assert len(server.requests) == 1
@@ -231,7 +231,7 @@ async def test_a_slow_consumer_is_outside_the_deadline() -> None:
     written = [{"id": str(n)} for n in range(250)]
     async with (
         raw_server(answering(http(200, json.dumps({"iterable": written}).encode()))) as server,
-        client_of(server, bulk_seconds=0.2) as client,
+        client_of(server, list_seconds=0.2) as client,
     ):
         seen = 0
         async for _ in client.list():

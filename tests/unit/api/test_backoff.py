@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allocsync.api.backoff import FullJitter, snapshot_with_retries
-from allocsync.api.responses import retry_after_seconds
+from allocsync.api.backoff import FullJitter, read_with_retries
+from allocsync.api.responses import parse_retry_after
 from allocsync.model.api_answers import Failed, Live, Missing, Snapshot
 from allocsync.model.ids import AllocationId
 from tests.integration.api.conftest import answering, client_of, http, raw_server
@@ -97,18 +97,18 @@ def test_the_same_chance_gives_the_same_delays_and_tenacitys_own_is_not_used() -
     ],
 )
 def test_retry_after_is_seconds_or_a_date_and_never_garbage(value: str | None, seconds: float | None) -> None:
-    assert retry_after_seconds(value, date=None, wall=1_800_000_000.0) == seconds
+    assert parse_retry_after(value, date=None, wall=1_800_000_000.0) == seconds
 
 
 def test_a_date_is_measured_by_the_servers_own_clock() -> None:
     at, said = formatdate(1_800_000_060, usegmt=True), formatdate(1_800_000_000, usegmt=True)
-    assert retry_after_seconds(at, date=said, wall=1_900_000_000.0) == 60
-    assert retry_after_seconds(at, date="garbage", wall=1_800_000_030.0) == 30
+    assert parse_retry_after(at, date=said, wall=1_900_000_000.0) == 60
+    assert parse_retry_after(at, date="garbage", wall=1_800_000_030.0) == 30
 
 
 @given(st.text(max_size=40))
 def test_no_retry_after_raises(value: str) -> None:
-    found = retry_after_seconds(value, date=value, wall=0.0)
+    found = parse_retry_after(value, date=value, wall=0.0)
     assert found is None or found >= 0
 
 
@@ -118,7 +118,7 @@ def test_no_retry_after_raises(value: str) -> None:
 )
 async def test_what_asking_again_cannot_change_is_asked_once(found: Snapshot) -> None:
     api = Scripted(found)
-    assert await snapshot_with_retries(api, A, wait=FullJitter(uniform=highest)) == found
+    assert await read_with_retries(api, A, wait=FullJitter(uniform=highest)) == found
     assert len(api.asked_at) == 1
 
 
@@ -126,14 +126,14 @@ async def test_what_asking_again_cannot_change_is_asked_once(found: Snapshot) ->
 @pytest.mark.parametrize("status", [None, 200, 408, 423, 425, 429, 500, 503, 504])
 async def test_a_failure_that_may_pass_is_asked_again(status: int | None) -> None:
     api = Scripted(Failed("no", status), LIVE)
-    assert await snapshot_with_retries(api, A, wait=FullJitter(uniform=highest)) == LIVE
+    assert await read_with_retries(api, A, wait=FullJitter(uniform=highest)) == LIVE
     assert [b - a for a, b in zip(api.asked_at, api.asked_at[1:], strict=False)] == [2]
 
 
 @pytest.mark.looptime
 async def test_the_waits_double_and_the_last_failure_is_the_answer() -> None:
     api = Scripted(*(Failed(f"failure {n}", 503) for n in range(4)))
-    found = await snapshot_with_retries(api, A, wait=FullJitter(uniform=highest), attempts=4)
+    found = await read_with_retries(api, A, wait=FullJitter(uniform=highest), attempts=4)
     assert found == Failed("failure 3", 503)
     assert [at - api.asked_at[0] for at in api.asked_at] == [0, 2, 6, 14]
 
@@ -141,7 +141,7 @@ async def test_the_waits_double_and_the_last_failure_is_the_answer() -> None:
 @pytest.mark.looptime
 async def test_retry_after_is_the_floor_of_the_wait() -> None:
     api = Scripted(Failed("busy", 429, 30.0), Failed("busy", 429, -4.0), LIVE)
-    assert await snapshot_with_retries(api, A, wait=FullJitter(uniform=lowest)) == LIVE
+    assert await read_with_retries(api, A, wait=FullJitter(uniform=lowest)) == LIVE
     assert [at - api.asked_at[0] for at in api.asked_at] == [0, 30, 30]
 
 
@@ -150,7 +150,7 @@ async def test_retry_after_is_the_floor_of_the_wait() -> None:
 async def test_no_attempt_begins_after_the_time_that_was_given(limit: float, asked: int) -> None:
     api = Scripted(*(Failed("no", 503) for _ in range(9)))
     wait = FullJitter(uniform=highest)
-    found = await snapshot_with_retries(api, A, wait=wait, attempts=9, stop_after_seconds=limit)
+    found = await read_with_retries(api, A, wait=wait, attempts=9, stop_after_seconds=limit)
     assert found == Failed("no", 503)
     assert len(api.asked_at) == asked
 
@@ -158,7 +158,7 @@ async def test_no_attempt_begins_after_the_time_that_was_given(limit: float, ask
 @pytest.mark.looptime
 async def test_a_wait_can_be_cancelled() -> None:
     api = Scripted(Failed("no", 503))
-    task = asyncio.create_task(snapshot_with_retries(api, A, wait=FullJitter(uniform=highest)))
+    task = asyncio.create_task(read_with_retries(api, A, wait=FullJitter(uniform=highest)))
     await asyncio.sleep(1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -169,7 +169,7 @@ async def test_a_read_is_tried_again_over_a_real_socket() -> None:
     wait = FullJitter(uniform=highest, base_seconds=0.01)
     script = answering(http(503), http(200, b"<html>"), http(200, b'{"id":"a"}'))
     async with raw_server(script) as server, client_of(server) as client:
-        assert await snapshot_with_retries(client, A, wait=wait) == LIVE
+        assert await read_with_retries(client, A, wait=wait) == LIVE
     assert len(server.requests) == 3
 
 
