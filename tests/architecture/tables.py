@@ -21,7 +21,7 @@ from allocsync.api.responses import NoResponse, Response, interpret_update
 from allocsync.cli.root import allocsync
 from allocsync.model.api_answers import Accepted, OutcomeUnknown, Rejected
 from allocsync.model.ids import AllocationId
-from allocsync.reference_server.fault_config import EXAMPLES, phases_of, read_faults
+from allocsync.reference_server.fault_config import EXAMPLES, decode_fault_config, parse_phases
 from allocsync.reference_server.faults import FAULTS, Body, Effect, Fault
 from allocsync.settings.model import Settings, is_secret
 from allocsync.settings.sources import flag_name, variable_name
@@ -187,7 +187,12 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 def faults() -> str:
     """What the reference server can be made to do, and what becomes of an update in allocsync's eyes."""
     rows = (
-        (f"`{fault.name}`", ", ".join(fault.operations), fault.says + _PERHAPS[fault.effect], _made_of(fault))
+        (
+            f"`{fault.name}`",
+            ", ".join(fault.operations),
+            fault.description + _PERHAPS[fault.effect],
+            _made_of(fault),
+        )
         for fault in FAULTS
     )
     return _table(("fault", "of", "what the server does", "what allocsync makes of it"), rows)
@@ -214,7 +219,7 @@ def _made_of(fault: Fault) -> str:
 def knobs() -> str:
     """The other knobs, each by an example that works."""
     for text, _ in EXAMPLES:
-        phases_of(read_faults(text))
+        parse_phases(decode_fault_config(text))
     return _table(("example", "what it turns"), ((f"`{text}`", says) for text, says in EXAMPLES))
 
 

@@ -52,7 +52,7 @@ async def test_plan_counts_what_is_missing_and_held_and_the_digest_is_of_what_is
         assert after["counts"] == {"in_sync": 0, "update": 3, "missing": 1, "held": 1, "failing": 0}
         assert after["digest"] == before["digest"]
         assert after["generation"] != before["generation"]
-        server.set_leaf(REST[0], "region", "venus")
+        server.set_field(REST[0], "region", "venus")
         assert json.loads((await command("plan", *where))[1])["digest"] != before["digest"]
         assert "update" not in {row["op"] for row in server.records}
 

@@ -71,7 +71,7 @@ async def test_204_202_html_and_somebody_else(server: ReferenceServer, http: Htt
     assert (await post(http, server)).status == 204
     assert server.clouds[ID]["region"] == "mars"
     server.set_faults({"update": {"202": 1, "late_seconds": 0.05}})
-    server.set_leaf(ID, "region", "venus")
+    server.set_field(ID, "region", "venus")
     assert (await post(http, server)).status == 202
     assert server.clouds[ID]["region"] == "venus"
     await eventually(lambda: server.clouds[ID]["region"] == "mars")
@@ -152,7 +152,7 @@ async def test_a_list_omits_clouds_now_and_then(server: ReferenceServer, http: H
 async def test_a_stale_list_shows_what_was(server: ReferenceServer, http: Http) -> None:
     server.set_faults({"list": {"stale_seconds": 0.5}})
     await listed(http, server)
-    server.set_leaf(ID, "region", "mars")
+    server.set_field(ID, "region", "mars")
     assert (await listed(http, server))[0]["region"] == CLOUDS[0]["region"]
     assert server.fired == {"list.stale_seconds": 1}
     async with asyncio.timeout(10):

@@ -133,7 +133,7 @@ async def test_the_log_lets_the_truth_be_rebuilt(
     for value in ("a", "b", "b", "c"):
         body: Any = {**server.clouds[ID], "region": value, "new": {"deep": value}}
         assert (await post(http, server, json_codec.dumps(body)))[0] == 200
-    server.set_leaf(ID, "urls.base.url", "null.pieces.cloud")
+    server.set_field(ID, "urls.base.url", "null.pieces.cloud")
     truth: Any = CLOUDS[0]
     for record in server.records:
         for name, (_, after) in record.get("changed", {}).items():
@@ -178,10 +178,10 @@ async def test_an_explicit_null_for_an_optional_field_counts_as_absent(
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [
-        ("region", 1, "region must be a text"),
-        ("urls.base.url", None, "urls.base.url must be a text"),
+        ("region", 1, "region must be a string"),
+        ("urls.base.url", None, "urls.base.url must be a string"),
         ("urls.vanity", {"url": "mark.pieces.cloud"}, "urls.vanity.status must be one of PENDING"),
-        ("urls.vanity", "mark.pieces.cloud", "urls.vanity.url must be a text"),
+        ("urls.vanity", "mark.pieces.cloud", "urls.vanity.url must be a string"),
         ("status.cloud", "RUNING", "status.cloud must be one of PENDING"),
         ("status.schema", {"migration": 1.5, "semantic": "x"}, "status.schema needs migration"),
     ],
@@ -263,7 +263,7 @@ async def test_many_come_as_one_moments_truth_and_hold_nobody_up(http: aiohttp.C
     async with ReferenceServer.start(clouds) as server:
         async with http.get(f"{server.url}/allocations") as answer:
             head = await answer.content.readexactly(20)
-            server.set_leaf(key, "region", "mars")
+            server.set_field(key, "region", "mars")
             rows = json.loads(head + await answer.read())["iterable"]
         assert len(rows) == len(clouds)
         assert rows[-1]["region"] in (clouds[-1]["region"], "mars")

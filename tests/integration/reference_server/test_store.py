@@ -15,7 +15,7 @@ from allocsync.api import json_codec
 from allocsync.errors import AllocsyncError
 from allocsync.reference_server import ReferenceServer
 from allocsync.reference_server.request_log import RequestLog
-from allocsync.reference_server.store import StateError, Store
+from allocsync.reference_server.store import StateFileError, Store
 from tests.integration.reference_server.conftest import CLOUDS, ID
 
 BODY = json_codec.dumps({**CLOUDS[0], "region": "mars"})
@@ -103,7 +103,7 @@ async def test_a_disk_that_fails_is_500_and_is_tried_again(
 async def test_a_restart_takes_the_state_and_passes_the_seed_over(tmp_path: Path) -> None:
     state = tmp_path / "state"
     async with ReferenceServer.start(CLOUDS, state=state) as first:
-        first.set_leaf(ID, "region", "mars")
+        first.set_field(ID, "region", "mars")
         first.remove(str(CLOUDS[1]["id"]))
         left = dict(first.clouds)
         assert not first.resumed
@@ -123,23 +123,23 @@ def test_a_file_that_is_no_state_is_left_alone(tmp_path: Path, text: str) -> Non
 
 
 def test_a_state_that_cannot_be_written_is_said_at_the_start(tmp_path: Path) -> None:
-    with pytest.raises(StateError, match="cannot be written: No such file"):
+    with pytest.raises(StateFileError, match="cannot be written: No such file"):
         Store(CLOUDS, state=tmp_path / "nowhere" / "state")
 
 
 def test_numbers_go_on_and_a_line_that_was_cut_off_stays_alone(tmp_path: Path) -> None:
     file = tmp_path / "log"
     for everything in (False, True):
-        log = RequestLog(file, everything=everything, keep=False, wall=lambda: 1.5)
-        second, first = log.arrived(), log.arrived()
+        log = RequestLog(file, log_all=everything, keep_records=False, wall=lambda: 1.5)
+        second, first = log.begin_post(), log.begin_post()
         first["id"] = '{"n":99,\n{"n":98,'
         for record in (first, second):
-            log.post(record)
+            log.write_post(record)
         log.close()
     with file.open("a") as cut:
         cut.write('{"n":4')
-    log = RequestLog(file, everything=False, keep=False, wall=lambda: 1.5)
-    log.post(log.arrived())
+    log = RequestLog(file, log_all=False, keep_records=False, wall=lambda: 1.5)
+    log.write_post(log.begin_post())
     log.close()
     *lines, _, last = file.read_text().splitlines()
     assert [json.loads(line)["n"] for line in (*lines, last)] == [2, 1, 4, 3, 5]

@@ -12,11 +12,11 @@ from allocsync.api import json_codec
 from allocsync.model.cloud import STATUSES, Cloud, NumberLiteral
 from allocsync.reference_server.clouds import (
     difference,
-    get,
-    problems_of,
-    replacement,
-    stamped,
+    replace_cloud,
+    schema_problems,
+    value_at,
     with_change,
+    with_new_updated,
     without_nulls,
 )
 from allocsync.reference_server.sample import sample_clouds
@@ -83,14 +83,14 @@ def test_a_difference_backwards_is_the_other_way_round(before: Cloud, after: Clo
 @given(clouds())
 def test_a_cloud_does_not_differ_from_itself_and_is_one(cloud: Cloud) -> None:
     assert difference(cloud, cloud) == {}
-    assert problems_of(cloud) == []
+    assert schema_problems(cloud) == []
 
 
 @given(st.lists(clouds(), min_size=1, max_size=5))
 def test_updates_in_a_row_replay_from_the_log(row: list[Cloud]) -> None:
     truth = replayed = row[0]
     for body in row:
-        after = replacement(truth, body)
+        after = replace_cloud(truth, body)
         for path, (_, value) in difference(truth, after).items():
             replayed = with_change(replayed, path, value)
         truth = after
@@ -99,7 +99,7 @@ def test_updates_in_a_row_replay_from_the_log(row: list[Cloud]) -> None:
 
 @given(values | clouds())
 def test_what_has_no_problems_passes_the_independent_schema(body: Any) -> None:  # noqa: ANN401 - JSON
-    if isinstance(body, dict) and not problems_of(body):
+    if isinstance(body, dict) and not schema_problems(body):
         valid(_plain(body))
 
 
@@ -117,7 +117,7 @@ def test_a_broken_leaf_is_a_problem_exactly_where_the_schema_sees_one() -> None:
                 fits = True
             except jsonschema.ValidationError:
                 fits = False
-            problems = problems_of(_literal(broken))
+            problems = schema_problems(_literal(broken))
             # A time that is no time, and a semantic that is new, are let be.
             assert fits == (not problems) or path in ("updated.value", "schema.semantic"), (
                 path,
@@ -128,7 +128,7 @@ def test_a_broken_leaf_is_a_problem_exactly_where_the_schema_sees_one() -> None:
 
 def _taken(whole: Cloud, path: str) -> Cloud:
     parent, _, name = path.rpartition(".")
-    holder = get(whole, parent) if parent else whole
+    holder = value_at(whole, parent) if parent else whole
     assert isinstance(holder, dict)
     left = {key: value for key, value in holder.items() if key != name}
     return with_change(whole, parent, left) if parent else left
@@ -148,10 +148,10 @@ def test_nulls_go_where_the_api_has_an_optional_field_and_stay_elsewhere() -> No
 @given(st.datetimes(timezones=st.just(UTC)), st.integers(0, 3))
 def test_updated_moves_on_every_change_whatever_the_clock_does(now: datetime, times: int) -> None:
     cloud: Cloud = CLOUDS[0]
-    seen = [get(cloud, "updated.value")]
+    seen = [value_at(cloud, "updated.value")]
     for _ in range(times):
-        cloud = stamped(cloud, cloud, now)
-        seen.append(get(cloud, "updated.value"))
+        cloud = with_new_updated(cloud, cloud, now)
+        seen.append(value_at(cloud, "updated.value"))
         valid({**_plain(CLOUDS[0]), "updated": cloud["updated"]})
     moments = [datetime.fromisoformat(str(value)) for value in seen]
     assert moments == sorted(set(moments))
@@ -164,16 +164,16 @@ def _plain(cloud: Cloud) -> dict[str, Any]:
 
 def test_updated_starts_anew_after_a_value_that_is_no_time() -> None:
     cloud = {**CLOUDS[0], "updated": {"value": "yesterday", "readable": "Yesterday"}}
-    assert stamped(cloud, cloud, NOW)["updated"] == {"value": "2026-11-23T12:00:00.000000Z"}
-    later = stamped(cloud, cloud, NOW + timedelta(microseconds=5))
-    assert get(later, "updated.value") == "2026-11-23T12:00:00.000005Z"
+    assert with_new_updated(cloud, cloud, NOW)["updated"] == {"value": "2026-11-23T12:00:00.000000Z"}
+    later = with_new_updated(cloud, cloud, NOW + timedelta(microseconds=5))
+    assert value_at(later, "updated.value") == "2026-11-23T12:00:00.000005Z"
 
 
 def test_samples_are_clouds_and_repeat() -> None:
     samples = sample_clouds(200, 4)
-    assert [problems_of(cloud) for cloud in samples] == [[]] * 200
+    assert [schema_problems(cloud) for cloud in samples] == [[]] * 200
     assert samples == sample_clouds(200, 4) != sample_clouds(200, 5)
-    vanities = [str(get(cloud, "urls.vanity.url")) for cloud in samples]
+    vanities = [str(value_at(cloud, "urls.vanity.url")) for cloud in samples]
     assert {"None", "https"} <= {url[:5].rstrip(":") for url in vanities}
     assert any(url != "None" and not url.startswith("https") for url in vanities)
     assert len({cloud["id"] for cloud in samples}) == 200

@@ -7,9 +7,9 @@ import pytest
 from allocsync.api import json_codec
 from allocsync.errors import AllocsyncError
 from allocsync.model.cloud import Cloud, Json, NumberLiteral
-from allocsync.reference_server.clouds import get
+from allocsync.reference_server.clouds import value_at
 from allocsync.reference_server.sample import sample_clouds, sample_seed
-from allocsync.reference_server.seed import doubts_about, read_seed
+from allocsync.reference_server.seed import read_seed, schema_warnings
 from tests.integration.reference_server.conftest import CLOUDS
 
 
@@ -52,23 +52,26 @@ def test_a_yaml_scalar_is_what_json_would_have(tmp_path: Path, written: str, rea
 def test_what_the_api_calls_a_text_is_one_where_yaml_sees_a_number(tmp_path: Path) -> None:
     cloud = one(tmp_path, "version: 1.10\n  project: 0123\n  urls: {id: {url: 5}, extra: 5}")
     assert (cloud["version"], cloud["project"]) == ("1.10", "0123")
-    assert (get(cloud, "urls.id.url"), get(cloud, "urls.extra")) == ("5", NumberLiteral("5"))
+    assert (value_at(cloud, "urls.id.url"), value_at(cloud, "urls.extra")) == ("5", NumberLiteral("5"))
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[1]", "not the shape"),
-        ("", "not the shape"),
-        ('{"iterable": {}}', "not the shape"),
+        ("[1]", "not a response of GET /allocations"),
+        ("", "not a response of GET /allocations"),
+        ('{"iterable": {}}', "not a response of GET /allocations"),
         ('{"iterable": [1]}', "entry 1 of iterable has no id"),
         ('{"iterable": [{"id": "a"}, {"id": 5}]}', "entry 2 of iterable has no id"),
-        ('{"iterable": [{"id": "a"}, {"id": "a"}]}', "entry 2 of iterable has the id 'a' of an earlier one"),
-        ("iterable: [{id: a, x: .inf}]", ".inf is no number that JSON has"),
-        ("iterable: [{id: a, 5: x}]", "could say"),
-        ("iterable: [{id: a, x: !!binary aGk=}]", "could say"),
-        ("iterable: &loop [{id: a, x: *loop}]", "could say"),
-        ("iterable: [{id: a, x: !!python/object:os.system {}}]", "could say"),
+        (
+            '{"iterable": [{"id": "a"}, {"id": "a"}]}',
+            "entry 2 of iterable has the same id as an earlier entry: 'a'",
+        ),
+        ("iterable: [{id: a, x: .inf}]", ".inf is not a number in JSON"),
+        ("iterable: [{id: a, 5: x}]", "nor YAML that can be written as JSON"),
+        ("iterable: [{id: a, x: !!binary aGk=}]", "nor YAML that can be written as JSON"),
+        ("iterable: &loop [{id: a, x: *loop}]", "nor YAML that can be written as JSON"),
+        ("iterable: [{id: a, x: !!python/object:os.system {}}]", "nor YAML that can be written as JSON"),
         ("iterable: [", "neither JSON nor YAML"),
         (b"\xff\xfe\x00", "neither JSON nor YAML"),
         ("[" * 5_000, "neither JSON nor YAML"),
@@ -90,7 +93,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_what_is_no_allocation_cloud_is_told_and_kept() -> None:
     odd: Cloud = {**CLOUDS[0], "user": NumberLiteral("1"), "status": {}}
-    assert list(doubts_about(CLOUDS)) == []
-    (doubt,) = doubts_about([*CLOUDS[1:], odd])
+    assert list(schema_warnings(CLOUDS)) == []
+    (doubt,) = schema_warnings([*CLOUDS[1:], odd])
     assert repr(odd["id"]) in doubt
-    assert "user must be a text; status.cloud must be one of PENDING" in doubt
+    assert "user must be a string; status.cloud must be one of PENDING" in doubt
