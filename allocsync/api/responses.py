@@ -172,10 +172,5 @@ def parse_retry_after(value: str | None, *, date: str | None, wall: float) -> fl
 def _timestamp(text: str) -> float | None:
     try:
         return parsedate_to_datetime(text).timestamp() if text else None
-    except (
-        ValueError,
-        TypeError,
-        IndexError,
-        OverflowError,
-    ):  # what parsedate_to_datetime raises for garbage
+    except (ValueError, TypeError, IndexError, OverflowError):  # parsedate_to_datetime raises all of these
         return None

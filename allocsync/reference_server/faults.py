@@ -164,9 +164,7 @@ class FaultSettings:
     seconds: Mapping[str, tuple[float, float]]
     retry_after: str | float | None = None  # the header's text, or how many seconds from now its HTTP date is
     applied: float = 0.5  # the probability that an update is applied with Effect.PERHAPS
-    ignores: tuple[
-        str, ...
-    ] = ()  # fields that an update does not change, though its response shows the new value
+    ignores: tuple[str, ...] = ()  # fields that stay as they are, though the response shows the new value
     omits: float = 0.0  # the share of clouds that are missing from a list
     stale_seconds: float = 0.0  # the greatest age of the data in a list
 
