@@ -1,4 +1,4 @@
-"""Knobs and dice by themselves: the same seed throws the same, and a wrong knob is named."""
+"""The fault configuration and the draws: the same seed draws the same, and a wrong setting is named."""
 
 import json
 from collections import Counter
@@ -10,21 +10,21 @@ from allocsync.reference_server.fault_config import FaultConfigError, parse_phas
 from allocsync.reference_server.faults import FAULTS, FaultDraw, FaultSampler
 
 
-def dice(settings: object) -> FaultSampler:
+def make_sampler(settings: object) -> FaultSampler:
     return FaultSampler(parse_phases(settings)[0], Counter())
 
 
-def test_reads_do_not_move_the_dice_of_updates() -> None:
+def test_reads_do_not_change_the_draws_of_updates() -> None:
     settings = {"seed": 3, "update": {"timeout_before": 0.5}, "snapshot": {"reset": 0.5}}
-    one, other = dice(settings), dice(settings)
+    one, other = make_sampler(settings), make_sampler(settings)
     quiet = [one.draw("update").fault_name for _ in range(100)]
     busy = [(other.draw("snapshot"), other.draw("update"))[1].fault_name for _ in range(100)]
     assert quiet == busy
-    assert quiet != [dice({**settings, "seed": 4}).draw("update").fault_name] * 100
+    assert quiet != [make_sampler({**settings, "seed": 4}).draw("update").fault_name] * 100
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ([], "an object"),
         ({"upadte": {}}, "unknown key 'upadte'"),
@@ -54,22 +54,22 @@ def test_reads_do_not_move_the_dice_of_updates() -> None:
         ({"timeline": [{}], "update": {"500": 1}}, "timeline: update must be inside a phase"),
     ],
 )
-def test_a_wrong_knob_is_named(wrong: Any, said: str) -> None:  # noqa: ANN401 - JSON
+def test_a_wrong_fault_setting_is_named(wrong: Any, message: str) -> None:  # noqa: ANN401 - JSON
     with pytest.raises(FaultConfigError) as caught:
         parse_phases(wrong)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_the_same_seed_throws_the_same_dice() -> None:
+def test_the_same_seed_gives_the_same_draws() -> None:
     settings = {"seed": 3, "update": {"timeout_before": 0.3, "timeout_after": 0.3, "latency_seconds": [0, 1]}}
-    one, other = dice(settings), dice(json.loads(json.dumps(settings)))
-    throws = [one.draw("update") for _ in range(200)]
-    assert throws == [other.draw("update") for _ in range(200)]
-    kinds = [draw.fault_name for draw in throws]
+    one, other = make_sampler(settings), make_sampler(json.loads(json.dumps(settings)))
+    draws = [one.draw("update") for _ in range(200)]
+    assert draws == [other.draw("update") for _ in range(200)]
+    kinds = [draw.fault_name for draw in draws]
     assert all(20 < kinds.count(kind) < 100 for kind in ("timeout_before", "timeout_after", None))
 
 
-def test_all_stands_for_each_operation_and_an_operation_goes_before_it() -> None:
+def test_all_applies_to_each_operation_and_an_operation_overrides_it() -> None:
     (phase,) = parse_phases({"all": {"500": 0.5, "timeout_before": 0.25}, "list": {"500": 0}})
     shares = {
         name: {fault.name: share for fault, share in settings.shares.items()}
@@ -82,13 +82,13 @@ def test_all_stands_for_each_operation_and_an_operation_goes_before_it() -> None
     }
 
 
-def test_a_fault_that_perhaps_applies_does_so_as_often_as_is_asked() -> None:
+def test_a_fault_that_may_apply_an_update_applies_the_configured_share() -> None:
     for applied, low, high in ((0.0, 0, 0), (0.5, 60, 140), (1.0, 200, 200)):
-        thrown = dice({"update": {"500": 1, "applied": applied}})
-        hits: list[FaultDraw] = [thrown.draw("update") for _ in range(200)]
-        assert low <= sum(draw.effect.name == "BEFORE_ANSWER" for draw in hits) <= high
+        sampler = make_sampler({"update": {"500": 1, "applied": applied}})
+        draws: list[FaultDraw] = [sampler.draw("update") for _ in range(200)]
+        assert low <= sum(draw.effect.name == "BEFORE_ANSWER" for draw in draws) <= high
 
 
-def test_no_two_faults_of_an_operation_have_one_name() -> None:
+def test_the_faults_of_an_operation_have_different_names() -> None:
     names = [(operation, fault.name) for fault in FAULTS for operation in fault.operations]
     assert len(names) == len(set(names))
