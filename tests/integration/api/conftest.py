@@ -8,20 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
-import pytest
-
 from allocsync.api.client import AllocationClient, Timeouts
 
 WITHIN_SECONDS = 10.0
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _no_leftover_event_loop() -> None:
-    """Prevent Python 3.11 from making an event loop when pytest-asyncio asks for the current one.
-
-    Nothing would close that loop, and the warning about it fails the tests.
-    """
-    asyncio.set_event_loop(None)
 
 
 @dataclass(frozen=True, slots=True)
