@@ -1,13 +1,16 @@
-"""How long to wait before asking again, and the one place where a read is simply tried again.
+"""Computes how long to wait before a retry, and retries reads for the commands.
 
-The rule: tenacity gives wait and stop, and only reads are ever inside its loop; an update never is. The queue
-does its own retrying and asks only for seconds. Chance is an argument, because tenacity's own is global; so
-is time: a stop is judged on the event loop's clock.
+The rules:
+- Only reads are retried here. An update is never inside tenacity's retry loop.
+- The controller's queue retries by itself and takes only the delay from here.
+- The delay has full jitter: it is random between zero and a ceiling, and the ceiling doubles with each
+  failure. Clients that failed at the same time therefore do not retry at the same time.
+- Retry-After is a lower bound of the delay and counts for five minutes at most.
+- The source of randomness is an argument, because tenacity uses the global one. Deadlines are measured on the
+  event loop's clock (monotonic).
 
-Full jitter: anything from nothing to the ceiling, which doubles with each failure, so that those who failed
-together do not return together. Retry-After is a floor, and cannot ask for more than five minutes.
-
-Left out: what counts as a failure (`reconcile`), and the load of all keys together (`reconcile.limiter`).
+Left out: what counts as a failure (`reconcile.reconciler`), and the limits on the load of all allocations
+together (`reconcile.scheduling.concurrency`).
 """
 
 import asyncio
@@ -27,8 +30,8 @@ RETRY_AFTER_MAX_SECONDS = 300.0
 ATTEMPTS = 3
 STOP_AFTER_SECONDS = 60.0
 
-# The 4xx that mean "not now"; the others would say the same again.
-_NOT_NOW = (
+# The 4xx statuses that mean "not now". A retry after any other 4xx would get the same response.
+_RETRYABLE_CLIENT_ERRORS = (
     HTTPStatus.REQUEST_TIMEOUT,
     HTTPStatus.LOCKED,
     HTTPStatus.TOO_EARLY,
@@ -37,9 +40,10 @@ _NOT_NOW = (
 
 
 class FullJitter(wait_base):
-    """A wait for tenacity, and for whoever only wants the seconds.
+    """Exponential backoff with full jitter, for tenacity or as a plain number of seconds.
 
-    `uniform(low, high)` is the source of chance.
+    `uniform(low, high)` returns a random number between its arguments. The ceiling of the delay is
+    `base_seconds` after the first failure and at most `max_seconds`.
     """
 
     def __init__(
@@ -54,82 +58,86 @@ class FullJitter(wait_base):
         self._caller = AsyncRetrying()
 
     def delay_seconds(self, failures: int, retry_after_seconds: float | None = None) -> float:
-        """The seconds to wait after so many failures in a row (from 1) and what the server asked for."""
+        """Return the seconds to wait after this number of consecutive failures (from 1).
+
+        `retry_after_seconds` is the lower bound of the delay, up to RETRY_AFTER_MAX_SECONDS. Values that are
+        not positive are ignored.
+        """
         state = RetryCallState(self._caller, None, (), {})
         state.attempt_number = max(failures, 1)
         floor = retry_after_seconds if retry_after_seconds and retry_after_seconds > 0 else 0.0
         return max(self._uniform(0.0, self._ceiling(state)), min(floor, RETRY_AFTER_MAX_SECONDS))
 
     def __call__(self, retry_state: RetryCallState) -> float:
-        """The same inside tenacity's loop: the last outcome may carry a Retry-After."""
+        """Return the seconds to wait, for tenacity. A failed read may carry a Retry-After."""
         outcome = retry_state.outcome
-        found = outcome.result() if outcome is not None and not outcome.failed else None
-        after = found.retry_after_seconds if isinstance(found, Failed) else None
+        snapshot = outcome.result() if outcome is not None and not outcome.failed else None
+        after = snapshot.retry_after_seconds if isinstance(snapshot, Failed) else None
         return self.delay_seconds(retry_state.attempt_number, after)
 
 
-class Reads(Protocol):
-    """What can be tried again: reads."""
+class SnapshotReader(Protocol):
+    """The part of a client that may be retried."""
 
     async def snapshot(self, allocation_id: AllocationId) -> Snapshot:
-        """One read of one allocation."""
+        """Read one allocation once."""
 
 
-async def snapshot_with_retries(
-    api: Reads,
+async def read_with_retries(
+    api: SnapshotReader,
     allocation_id: AllocationId,
     *,
     wait: wait_base,
     attempts: int = ATTEMPTS,
     stop_after_seconds: float = STOP_AFTER_SECONDS,
 ) -> Snapshot:
-    """Read, and read again while that may help; gives the last answer.
+    """Read an allocation, retry while a retry may help, and return the last result.
 
-    Ends after so many attempts, or when the next one would begin later than `stop_after_seconds` from now: a
-    command does not wait out a Retry-After of five minutes.
+    Stops after `attempts` reads, or when the next read would begin later than `stop_after_seconds` from now
+    (on the event loop's clock). A command therefore does not wait for a Retry-After of five minutes.
     """
     clock = asyncio.get_running_loop().time
     deadline = clock() + stop_after_seconds
     first: Snapshot | None = await api.snapshot(allocation_id)
-    if first is not None and not _may_help(first):
-        return first  # tenacity is entered after a failure only: it costs more than the success did
+    if first is not None and not _is_retryable(first):
+        return first  # tenacity costs more than a successful read does, so it is used only after a failure
 
-    async def look() -> Snapshot:
+    async def attempt() -> Snapshot:
         nonlocal first
         if first is None:
             return await api.snapshot(allocation_id)
-        found, first = first, None
-        return found
+        snapshot, first = first, None
+        return snapshot
 
-    def too_late(state: RetryCallState) -> bool:
+    def is_past_deadline(state: RetryCallState) -> bool:
         return clock() + state.upcoming_sleep > deadline
 
-    enough = stop_after_attempt(attempts)
+    enough_attempts = stop_after_attempt(attempts)
     retrying = AsyncRetrying(
         sleep=asyncio.sleep,
         wait=wait,
-        stop=lambda state: enough(state) or too_late(state),
-        retry=retry_if_result(_may_help),
-        retry_error_callback=_last,
+        stop=lambda state: enough_attempts(state) or is_past_deadline(state),
+        retry=retry_if_result(_is_retryable),
+        retry_error_callback=_last_result,
     )
-    return await retrying(look)
+    return await retrying(attempt)
 
 
-def _may_help(found: Snapshot) -> bool:
-    """Whether asking again may bring more: a failure that is not a refusal of the question."""
-    if not isinstance(found, Failed):
+def _is_retryable(snapshot: Snapshot) -> bool:
+    """Whether a retry may give another result: the read failed, and not because the request is wrong."""
+    if not isinstance(snapshot, Failed):
         return False
-    status = found.status
+    status = snapshot.status
     return (
         status is None
         or status == HTTPStatus.OK
-        or status in _NOT_NOW
+        or status in _RETRYABLE_CLIENT_ERRORS
         or status >= HTTPStatus.INTERNAL_SERVER_ERROR
     )
 
 
-def _last(state: RetryCallState) -> Snapshot:
+def _last_result(state: RetryCallState) -> Snapshot:
     if state.outcome is None:
-        raise AssertionError("tenacity stops after an attempt only")
-    found: Snapshot = state.outcome.result()
-    return found
+        raise AssertionError("tenacity stops only after an attempt")
+    snapshot: Snapshot = state.outcome.result()
+    return snapshot

@@ -1,14 +1,15 @@
-"""The client of the Allocation API: two operations and the bulk read, each ending in a value.
+"""The client of the Allocation API: read one allocation, update one allocation, list all of them.
 
-The rule: no method raises for what a server or a network does, except `list`, which has one error to say that
-it is of no use. Cancellation by the caller always passes. An update is sent once, on a connection of its own,
-and what may have reached the server is never called rejected or not sent.
+The rules:
+- What a server or a network does is returned as a value, never raised. The exception is `list`, which raises
+  BulkUnavailable. Cancellation by the caller is always raised.
+- An update is sent once, on a connection of its own. An update that may have reached the server is never
+  reported as rejected or as not sent.
+- The id is percent-encoded as one path segment. The ids `.` and `..` are refused before anything is sent,
+  because servers and proxies read them as relative paths.
 
-The id is percent-encoded whole. `.` and `..` cannot travel in a path (they mean folders there, to proxies as
-well), so they are refused before anything is sent.
-
-Left out: waiting and trying again (`api.retry`, `reconcile`), the exchange itself (`api.exchange`) and the
-meaning of answers (`api.answers`).
+Left out: retries (`api.backoff`, `reconcile.reconciler`), sending a request (`api.transport`) and the meaning
+of responses (`api.responses`).
 """
 
 import asyncio
@@ -25,17 +26,17 @@ from yarl import URL
 from allocsync import __version__
 from allocsync.api import json_codec, responses
 from allocsync.api.credentials import Credentials
-from allocsync.api.list_parser import Records
-from allocsync.api.transport import Exchange
+from allocsync.api.list_parser import ListParser
+from allocsync.api.transport import Transport
 from allocsync.errors import BulkUnavailable, SettingsError
 from allocsync.model.api_answers import Failed, NotSent, Snapshot, UpdateAnswer
 from allocsync.model.cloud import Cloud
 from allocsync.model.ids import AllocationId
 
-MAX_ANSWER_BYTES = 1024 * 1024
-MAX_BULK_BYTES = 128 * 1024 * 1024  # held in memory while it is read: two hundred thousand clouds or so
-RECORDS_PER_STEP = 50  # decoded in a thread between two turns of the event loop: about a millisecond
-INLINE_BYTES = 64 * 1024  # a smaller bulk answer is not worth a thread
+MAX_RESPONSE_BYTES = 1024 * 1024
+MAX_LIST_BYTES = 128 * 1024 * 1024  # all of it is in memory while it is parsed: about 200,000 allocations
+RECORDS_PER_BATCH = 50  # parsed at a time, so that the event loop waits for about a millisecond
+INLINE_PARSE_BYTES = 64 * 1024  # a smaller list is parsed without a thread, which would cost more
 
 _HEADERS = {
     "Accept": "application/json, text/plain",
@@ -43,33 +44,34 @@ _HEADERS = {
     "Content-Type": "application/json",
     "User-Agent": f"allocsync/{__version__}",
 }
-_NO_SUCH_ROUTE = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED)
+_ROUTE_MISSING = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """Deadlines in seconds, each for a whole exchange: `connect` is part of the others.
+    """Deadlines in seconds. Each covers a request from the name look-up to the last byte of the response.
 
-    The one for POST is longer than a usual gateway's (60 s): otherwise every slow update would become an
-    unknown of our own making.
+    `connect_seconds` limits the connection alone and counts towards the other deadlines. `post_seconds` is
+    longer than the usual timeout of a gateway (60 s), so that the gateway answers before the client gives up
+    and a slow update does not end with an unknown outcome needlessly.
     """
 
     connect_seconds: float = 3.0
     get_seconds: float = 10.0
     post_seconds: float = 75.0
-    bulk_seconds: float = 120.0
+    list_seconds: float = 120.0
 
 
 class AllocationClient:
-    """One Allocation API, from `AllocationClient.open(...)`."""
+    """A client of one Allocation API. Made by `AllocationClient.open`."""
 
     def __init__(
-        self, exchange: Exchange, *, timeouts: Timeouts, max_answer_bytes: int, max_bulk_bytes: int
+        self, transport: Transport, *, timeouts: Timeouts, max_response_bytes: int, max_list_bytes: int
     ) -> None:
-        self._exchange = exchange
+        self._transport = transport
         self._timeouts = timeouts
-        self._max_answer_bytes = max_answer_bytes
-        self._max_bulk_bytes = max_bulk_bytes
+        self._max_response_bytes = max_response_bytes
+        self._max_list_bytes = max_list_bytes
 
     @classmethod
     @asynccontextmanager
@@ -79,115 +81,125 @@ class AllocationClient:
         *,
         credentials: Credentials = Credentials(),
         timeouts: Timeouts = Timeouts(),
-        max_answer_bytes: int = MAX_ANSWER_BYTES,
-        max_bulk_bytes: int = MAX_BULK_BYTES,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
+        max_list_bytes: int = MAX_LIST_BYTES,
         wall: Callable[[], float] = time.time,
     ) -> AsyncIterator[Self]:
-        """Open a client; `base_url` may have a path and may end in a slash; None: see `move`.
+        """Open a client while the context lasts.
 
-        `wall` gives seconds since the epoch: Retry-After may be a date.
+        `base_url` may have a path and may end with a slash; None means that it is not known yet (see
+        `set_base_url`). `wall` returns the wall-clock time in seconds since the epoch, which is needed for
+        dates in Retry-After.
 
         Raises:
-            SettingsError: the URL is not one to send requests to.
+            SettingsError: `base_url` is not an http or https URL, or has a user, a query or a fragment.
         """
-        async with Exchange.open(
-            None if base_url is None else _base(base_url),
+        async with Transport.open(
+            None if base_url is None else _parse_base_url(base_url),
             headers=_HEADERS,
             credentials=credentials,
             connect_seconds=timeouts.connect_seconds,
             wall=wall,
-        ) as exchange:
+        ) as transport:
             yield cls(
-                exchange,
+                transport,
                 timeouts=timeouts,
-                max_answer_bytes=max_answer_bytes,
-                max_bulk_bytes=max_bulk_bytes,
+                max_response_bytes=max_response_bytes,
+                max_list_bytes=max_list_bytes,
             )
 
-    def move(self, base_url: str | None) -> None:
-        """Send requests there from the next one on; None: nowhere, they fail as not sent.
+    def set_base_url(self, base_url: str | None) -> None:
+        """Use this base URL from the next request on. With None, reads fail and updates are not sent.
 
         Raises:
-            SettingsError: the URL is not one to send requests to.
+            SettingsError: `base_url` is not an http or https URL, or has a user, a query or a fragment.
         """
-        self._exchange.move(None if base_url is None else _base(base_url))
+        self._transport.set_base_url(None if base_url is None else _parse_base_url(base_url))
 
-    def use(self, credentials: Credentials) -> None:
-        """Send these from the next request on; one that is under way keeps what it began with."""
-        self._exchange.use(credentials)
+    def set_credentials(self, credentials: Credentials) -> None:
+        """Use these credentials from the next request on. A request in flight keeps its own."""
+        self._transport.set_credentials(credentials)
 
     async def snapshot(self, allocation_id: AllocationId) -> Snapshot:
-        """One read of one allocation."""
+        """Read one allocation once. Returns Live, Missing or Failed."""
         segment = _path_segment(allocation_id)
         if segment is None:
-            return Failed(_UNADDRESSABLE)
-        answer = await self._exchange.get(
+            return Failed(_UNADDRESSABLE_ID)
+        response = await self._transport.get(
             f"/allocation/{segment}",
             seconds=self._timeouts.get_seconds,
-            max_bytes=self._max_answer_bytes,
+            max_bytes=self._max_response_bytes,
         )
-        return responses.snapshot_from(answer, allocation_id)
+        return responses.interpret_snapshot(response, allocation_id)
 
     async def update(self, allocation_id: AllocationId, body: Cloud) -> UpdateAnswer:
-        """Send one update, once; `body` is the whole object, and must be the one of this allocation."""
+        """Send one update, once. `body` is the whole object; its `id` must be `allocation_id`.
+
+        Returns Accepted, Rejected, OutcomeUnknown or NotSent. A body that has another id or is not JSON is
+        not sent.
+        """
         if _path_segment(allocation_id) is None:
-            return NotSent(_UNADDRESSABLE)
+            return NotSent(_UNADDRESSABLE_ID)
         if body.get("id") != allocation_id:
-            return NotSent("the body is not the one of this allocation: its id differs")
+            return NotSent("the body has the id of another allocation")
         try:
             data = json_codec.dumps(body)
-        except json_codec.WireError as error:
+        except json_codec.CodecError as error:
             return NotSent(f"the body {error}")
-        answer = await self._exchange.post(
+        response = await self._transport.post(
             "/allocation/update",
             data,
             seconds=self._timeouts.post_seconds,
-            max_bytes=self._max_answer_bytes,
+            max_bytes=self._max_response_bytes,
         )
-        return responses.update_from(answer, allocation_id)
+        return responses.interpret_update(response, allocation_id)
 
     async def list(self) -> AsyncIterator[Cloud]:
-        """Every cloud, one at a time. The answer is read whole first, so a slow consumer holds up nobody.
+        """Yield every cloud of `GET /allocations`.
+
+        The response is received completely before the first cloud is yielded, so the deadline does not apply
+        to a slow consumer.
 
         Raises:
-            BulkUnavailable: there is no usable answer, or it turns out to be malformed half-way.
+            BulkUnavailable: there is no usable response. With a malformed one, some clouds may have been
+                yielded before.
         """
-        answer = await self._exchange.get(
-            "/allocations", seconds=self._timeouts.bulk_seconds, max_bytes=self._max_bulk_bytes
+        response = await self._transport.get(
+            "/allocations", seconds=self._timeouts.list_seconds, max_bytes=self._max_list_bytes
         )
-        if isinstance(answer, responses.NoAnswer):
-            raise BulkUnavailable(answer.reason, supported=True)
-        if answer.status != HTTPStatus.OK or answer.chunks is None:
-            supported = answer.status not in _NO_SUCH_ROUTE
+        if isinstance(response, responses.NoResponse):
+            raise BulkUnavailable(response.reason, supported=True)
+        if response.status != HTTPStatus.OK or response.chunks is None:
+            supported = response.status not in _ROUTE_MISSING
             raise BulkUnavailable(
-                responses.reason_of(answer, answer.problem),
+                responses.describe_response(response, response.problem),
                 supported=supported,
-                status=answer.status,
-                retry_after_seconds=answer.retry_after_seconds,
+                status=response.status,
+                retry_after_seconds=response.retry_after_seconds,
             )
-        records = Records(answer.chunks, max_record_bytes=self._max_answer_bytes)
-        small = sum(map(len, answer.chunks)) <= INLINE_BYTES
-        del answer  # the records let go of what they have read
+        parser = ListParser(response.chunks, max_record_bytes=self._max_response_bytes)
+        is_small = sum(map(len, response.chunks)) <= INLINE_PARSE_BYTES
+        del response  # the parser frees what it has parsed; this reference would keep the whole body
         while True:
             try:
-                if small:
-                    clouds = records.take(RECORDS_PER_STEP)
+                if is_small:
+                    clouds = parser.take(RECORDS_PER_BATCH)
                 else:
-                    clouds = await asyncio.to_thread(records.take, RECORDS_PER_STEP)
-            except json_codec.WireError as error:
-                unusable = f"200 OK, but the body is unusable: {error}"
-                raise BulkUnavailable(unusable, supported=True, status=HTTPStatus.OK) from error
+                    clouds = await asyncio.to_thread(parser.take, RECORDS_PER_BATCH)
+            except json_codec.CodecError as error:
+                reason = f"200 OK, but the body is unusable: {error}"
+                raise BulkUnavailable(reason, supported=True, status=HTTPStatus.OK) from error
             for cloud in clouds:
                 yield cloud
-            if len(clouds) < RECORDS_PER_STEP:
+            if len(clouds) < RECORDS_PER_BATCH:
                 return
 
 
-_UNADDRESSABLE = "this id cannot be addressed: it is empty, '.', '..' or not text that can be encoded"
+_UNADDRESSABLE_ID = "no URL can hold this id: it is empty, '.', '..' or not valid Unicode"
 
 
 def _path_segment(allocation_id: AllocationId) -> str | None:
-    """The id as one segment of a path; None where there is no such segment."""
+    """Return the id percent-encoded as one path segment, or None if that is not possible."""
     if allocation_id in ("", ".", ".."):
         return None
     try:
@@ -196,12 +208,12 @@ def _path_segment(allocation_id: AllocationId) -> str | None:
         return None
 
 
-def _base(base_url: str) -> URL:
+def _parse_base_url(base_url: str) -> URL:
     try:
         url = URL(base_url)
-        proper = url.scheme in ("http", "https") and bool(url.host) and bool(url.port)
+        is_http = url.scheme in ("http", "https") and bool(url.host) and bool(url.port)
     except ValueError:
-        proper = False
-    if not proper or url.user is not None or url.password is not None or url.query_string or url.fragment:
+        is_http = False
+    if not is_http or url.user is not None or url.password is not None or url.query_string or url.fragment:
         raise SettingsError("api_url: an http or https URL without user, query or fragment is expected")
     return url

@@ -1,21 +1,27 @@
-"""Where the API is, with `api_url: auto`: a server of this machine says so in a file, or has a known port.
+"""Finds the Allocation API on this machine, for `api_url: auto`.
 
-The rules: only what answers `ok:<uuid>` to `GET /.well-known/health` is one. The uuid is remembered, and a
-server with another one is never used by itself: the desired state was not written for it. A server that has
-moved to another port is found again; one that is slow to say who it is has not moved.
+A server is looked for at the port that it writes into a file, and at its known ports.
 
-Left out: servers on other machines; those have a URL.
+The rules:
+- Only a server that answers `ok:<uuid>` to `GET /.well-known/health` counts.
+- Its id is stored in the state directory. A server with another id is used only after the operator removed
+  the stored one, because the desired state was not written for that server.
+- A server that has moved to another port is found again. A server that answers too late has not moved.
+
+Left out: servers on other machines; the setting `api_url` names those.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 
 import aiohttp
 
 from allocsync import atomic_file
+from allocsync.addresses import http_url
 from allocsync.errors import AllocsyncError
 
 AUTO = "auto"
@@ -24,156 +30,174 @@ LAST_PORTS = (1000, 5323)
 PORT_FILES = tuple(
     Path(folder, "com.pieces.os/production/Config/.port.txt") for folder in ("Documents", "Library")
 )
-REMEMBERED = "server"  # in the state directory
-PROBE_SECONDS = 1.0
-LOOK_SECONDS = 5.0
-_MOST_BYTES = 200
-_NO_ANSWER = (aiohttp.ClientError, OSError, ValueError)  # TimeoutError is an OSError
+SERVER_ID_FILE_NAME = "server"  # in the state directory
+PROBE_TIMEOUT_SECONDS = 1.0
+CHECK_SECONDS = 5.0  # between two checks of a server in use, and the timeout of one
+_MAX_HEALTH_BYTES = 200
+_PROBE_ERRORS = (aiohttp.ClientError, OSError, ValueError)  # TimeoutError is an OSError
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A server and who it is."""
+class DiscoveredServer:
+    """The URL of a server and the id that it reports."""
 
     url: str
-    server: str
+    server_id: str
 
 
 class NoServerError(AllocsyncError):
-    """There is none, or another one than before."""
+    """No server answers, or only one with another id than the stored one."""
 
 
 class Locator:
-    """Finds the server of this machine; `remembered` is the file that says which one it was, if any does."""
+    """Finds the server of this machine.
 
-    def __init__(self, *, home: Path, remembered: Path | None, ports: Iterable[int] | None = None) -> None:
+    `home` is the user's home directory, below which the server writes its port. `server_id_file` holds the
+    id of the server that was used before; with None no id is stored, and any server is used. `ports` replaces
+    the known ports.
+    """
+
+    def __init__(
+        self, *, home: Path, server_id_file: Path | None, ports: Iterable[int] | None = None
+    ) -> None:
         self._home = home
-        self._remembered = remembered
+        self._server_id_file = server_id_file
         self._ports = tuple((*FIRST_PORTS, *LAST_PORTS) if ports is None else ports)
 
     async def find(self) -> str:
-        """The URL of the server.
+        """Return the URL of the server, and store its id if none is stored.
 
         Raises:
-            NoServerError: nothing answers, or only another server than before.
+            NoServerError: no server answers, or only servers with another id than the stored one; or the id
+                cannot be read or stored.
         """
-        known = self._known()
-        candidates = list(dict.fromkeys((*self._announced(), *self._ports)))
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PROBE_SECONDS)) as http:
+        stored_id = self._read_stored_id()
+        candidates = list(dict.fromkeys((*self._announced_ports(), *self._ports)))
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PROBE_TIMEOUT_SECONDS)) as http:
             answers = await asyncio.gather(*(_probe(http, port) for port in candidates))
         servers = [found for found in answers if found is not None]
         for found in servers:
-            if known in (None, found.server):
-                self._remember(found.server)
+            if stored_id in (None, found.server_id):
+                self._store_id(found.server_id)
                 return found.url
         if servers:
             raise NoServerError(
-                f"the server at {servers[0].url} is {servers[0].server}, and it was {known} before: nothing "
-                f"is sent to it. If it is meant, remove {self._remembered}."
+                f"the server at {servers[0].url} has the id {servers[0].server_id}, but the server used "
+                f"before had {stored_id}: nothing is sent. To use this server, remove "
+                f"{self._server_id_file}."
             )
         raise NoServerError(
-            f"api_url is auto, and no Allocation API was found: nothing on port {self._ports_in_words()} "
-            "of this machine answers GET /.well-known/health with ok:<uuid>. Start it, or set "
+            f"api_url is auto, and no Allocation API was found: nothing on port {self._describe_ports()} "
+            "of this machine answers GET /.well-known/health with ok:<uuid>. Start the server, or set "
             "ALLOCSYNC_API_URL."
         )
 
-    async def follow(self, move: Callable[[str | None], None], tell: Callable[..., None]) -> None:
-        """Find the server, and find it again when it has moved, for ever; what is new is told once."""
-        at, said = "", ""
+    async def follow(self, set_base_url: Callable[[str | None], None], tell: Callable[..., None]) -> None:
+        """Find the server, and follow it when it moves, until cancelled.
+
+        Calls `set_base_url` with each new URL, and with None when the server is lost. Reports each change
+        once through `tell`, as the log events `api_found` and `api_not_found`.
+        """
+        current_url, last_problem = "", ""
         while True:
             try:
-                url = await self._again(at)
+                url = await self._locate_again(current_url)
             except NoServerError as error:
-                if str(error) != said:
-                    move(None)
+                if str(error) != last_problem:
+                    set_base_url(None)
                     tell("api_not_found", level="warning", problem=str(error))
-                at, said = "", str(error)
+                current_url, last_problem = "", str(error)
             else:
-                if url != at:
-                    move(url)
+                if url != current_url:
+                    set_base_url(url)
                     tell("api_found", url=url)
-                at, said = url, ""
-            await asyncio.sleep(LOOK_SECONDS)
+                current_url, last_problem = url, ""
+            await asyncio.sleep(CHECK_SECONDS)
 
-    async def _again(self, at: str) -> str:
-        """Where it is by now, having been there; as `find` does.
+    async def _locate_again(self, current_url: str) -> str:
+        """Return the URL of the server, which was at `current_url` (empty if it is not known).
+
+        A server that does not answer in time keeps its URL, unless another port answers as that server.
 
         Raises:
-            NoServerError: see `find`; but one that is too busy to say is where it was, or else elsewhere.
+            NoServerError: as `find`.
         """
-        there = await self._is_there(at) if at else False
-        if there:
-            return at
+        is_there = await self._is_there(current_url) if current_url else False
+        if is_there:
+            return current_url
         try:
             return await self.find()
         except NoServerError:
-            if there is None:
-                return at
+            if is_there is None:
+                return current_url
             raise
 
     async def _is_there(self, url: str) -> bool | None:
-        """Whether the server that was found there is there still; None: no answer in time."""
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=LOOK_SECONDS)) as http:
+        """Whether the server still answers at this URL; None if it does not answer in time."""
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=CHECK_SECONDS)) as http:
             try:
-                found = await _asked(http, url)
+                found = await _identify(http, url)
             except TimeoutError:
                 return None
-            except _NO_ANSWER:
+            except _PROBE_ERRORS:
                 return False
-        if found is None or self._known() not in (None, found.server):
+        if found is None or self._read_stored_id() not in (None, found.server_id):
             return False
-        with suppress(NoServerError):  # somebody may have removed the file; the next look tries again
-            self._remember(found.server)
+        with suppress(NoServerError):  # the file was removed and cannot be written: retried at the next check
+            self._store_id(found.server_id)
         return True
 
-    def _announced(self) -> Iterable[int]:
+    def _announced_ports(self) -> Iterable[int]:
         for file in PORT_FILES:
             try:
                 text = (self._home / file).read_text(encoding="ascii").strip()
             except (OSError, ValueError):
-                continue  # most machines have none of these
+                continue  # most machines do not have this file
             if text.isdigit() and 0 < int(text) < 65536:  # noqa: PLR2004 - a port
                 yield int(text)
 
-    def _ports_in_words(self) -> str:
+    def _describe_ports(self) -> str:
         first, last = self._ports[0], [str(port) for port in self._ports[-2:]]
         return f"{first} to {' or '.join(last)}" if len(self._ports) > len(last) else " or ".join(last)
 
-    def _known(self) -> str | None:
+    def _read_stored_id(self) -> str | None:
         try:
-            return self._remembered.read_text(encoding="utf-8").strip() or None if self._remembered else None
+            return (
+                self._server_id_file.read_text(encoding="utf-8").strip() or None
+                if self._server_id_file
+                else None
+            )
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise NoServerError(f"{self._remembered}: cannot be read: {error}") from error
+            raise NoServerError(f"{self._server_id_file}: cannot be read: {error}") from error
 
-    def _remember(self, server: str) -> None:
-        if self._remembered is None or self._known() is not None:
+    def _store_id(self, server_id: str) -> None:
+        if self._server_id_file is None or self._read_stored_id() is not None:
             return
         try:
-            # Half an id would be another server's, and none would be anybody's.
-            atomic_file.write(self._remembered, f"{server}\n".encode())
+            # Written atomically: part of an id matches no server, and an empty file matches every server.
+            atomic_file.write(self._server_id_file, f"{server_id}\n".encode())
         except OSError as error:
-            # Used without being remembered, it could be taken for another one later.
-            raise NoServerError(f"{self._remembered}: cannot be written: {error.strerror}") from error
+            # A server whose id is not stored could be confused with another one later.
+            raise NoServerError(f"{self._server_id_file}: cannot be written: {error.strerror}") from error
 
 
-async def _probe(http: aiohttp.ClientSession, port: int) -> Found | None:
+async def _probe(http: aiohttp.ClientSession, port: int) -> DiscoveredServer | None:
     try:
-        return await _asked(http, f"http://127.0.0.1:{port}")
-    except _NO_ANSWER:
-        return None  # whatever is there is no such server
+        return await _identify(http, http_url("127.0.0.1", port))
+    except _PROBE_ERRORS:
+        return None  # nothing listens there, or another program does
 
 
-async def _asked(http: aiohttp.ClientSession, url: str) -> Found | None:
-    """Who is there, if it is such a server; raises `_NO_ANSWER`."""
-    async with http.get(f"{url}/.well-known/health", allow_redirects=False) as answer:
+async def _identify(http: aiohttp.ClientSession, url: str) -> DiscoveredServer | None:
+    """Return the server at this URL, or None if something else answers there. May raise `_PROBE_ERRORS`."""
+    async with http.get(f"{url}/.well-known/health", allow_redirects=False) as response:
         body = b""
-        async for chunk in answer.content.iter_chunked(_MOST_BYTES):
+        async for chunk in response.content.iter_chunked(_MAX_HEALTH_BYTES):
             body += chunk
-            if len(body) > _MOST_BYTES:
+            if len(body) > _MAX_HEALTH_BYTES:
                 return None
-    said = body.decode()
-    word, colon, server = said.strip().partition(":")
-    proper = answer.status == 200 and word == "ok" and colon and server and server.isprintable()  # noqa: PLR2004 - OK
-    return Found(url, server) if proper else None
+    word, colon, server_id = body.decode().strip().partition(":")
+    is_healthy = response.status == HTTPStatus.OK and word == "ok" and colon
+    return DiscoveredServer(url, server_id) if is_healthy and server_id and server_id.isprintable() else None

@@ -1,11 +1,13 @@
-"""JSON as it travels: read without loss, written back to the letter.
+"""Reads and writes the JSON of the API without loss.
 
-The rule: what came in an answer goes back in an update unchanged. So numbers are kept as their literals
-(`1e400`, `1.10`, `-0`), every field stays, and nothing is invented: NaN and Infinity are not JSON.
-Bounded: nesting deeper than MAX_DEPTH is refused, so that no recursion here or later can run out of stack,
-and the time that any text costs is proportional to its length.
+The rules:
+- What was read is written back unchanged, so that an update does not alter other fields. Numbers stay the
+  literals that the server wrote (`1e400`, `1.10`, `-0`), and unknown fields stay.
+- NaN and Infinity are not JSON and are refused.
+- Values nested deeper than MAX_DEPTH are refused, so that no recursive function overflows the stack.
+- The time for a text is proportional to its length.
 
-Left out: what the objects mean (`planning.model`) and how they are fetched (`api.client`).
+Left out: what the objects mean (`model.cloud`) and how they are received (`api.client`).
 """
 
 import json
@@ -17,78 +19,78 @@ from typing import Any, NoReturn
 from allocsync.model.cloud import Json, NumberLiteral
 
 MAX_DEPTH = 64
-# Possessive, and content to run to the end: an answer full of escaped quotes must not cost quadratic time.
+# Possessive, and the closing quote is optional: otherwise a text full of escaped quotes takes quadratic time.
 _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _BRACKET = re.compile(r"[\[\]{}]")
 
 
-class WireError(ValueError):
-    """The text is not JSON that can be carried without loss."""
+class CodecError(ValueError):
+    """The text is not JSON, or the value cannot be written as JSON."""
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise WireError(f"{name} is not JSON")
+    raise CodecError(f"{name} is not JSON")
 
 
 def _refuse_depth(text: str) -> None:
-    """Raise when brackets nest deeper than MAX_DEPTH; quick when there are few brackets at all."""
+    """Raise CodecError if brackets nest deeper than MAX_DEPTH. Fast if there are few brackets."""
     if text.count("{") + text.count("[") <= MAX_DEPTH:
         return
     depth = 0
     for bracket in _BRACKET.findall(_STRING.sub("", text)):
         depth += 1 if bracket in "{[" else -1
         if depth > MAX_DEPTH:
-            raise WireError(f"nested deeper than {MAX_DEPTH}")
+            raise CodecError(f"nested deeper than {MAX_DEPTH}")
 
 
-# What `json` makes with these hooks is `Json`; only its own type says Any.
+# With these hooks the decoder returns `Json`, though its type says Any.
 _DECODER = json.JSONDecoder(
     parse_float=NumberLiteral, parse_int=NumberLiteral, parse_constant=_refuse_constant
 )
 
 
 def loads(data: bytes | str) -> Json:
-    """Read one JSON text.
+    """Parse one JSON text. Bytes are UTF-8.
 
     Raises:
-        WireError: not UTF-8, not JSON, a NaN or an Infinity, or nested too deeply.
+        CodecError: the text is not UTF-8 or not JSON, contains NaN or Infinity, or is nested too deeply.
     """
     try:
         text = data.decode() if isinstance(data, bytes) else data
         _refuse_depth(text)
         value: Any = _DECODER.decode(text)
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise WireError(f"not JSON: {error}") from error
+        raise CodecError(f"not JSON: {error}") from error
     return value  # type: ignore[no-any-return]
 
 
 def load_at(text: str, start: int) -> tuple[Json, int]:
-    """Read the value that begins at `start`; gives it and where it ends.
+    """Parse the value that begins at `start`. Returns the value and the index of its end.
 
     Raises:
-        WireError: as `loads`; the text may also simply end too early.
+        CodecError: as `loads`, also if the text ends before the value does.
     """
     try:
         value, end = _DECODER.raw_decode(text, start)
     except json.JSONDecodeError as error:
-        raise WireError(f"not JSON: {error}") from error
+        raise CodecError(f"not JSON: {error}") from error
     except RecursionError as error:
-        raise WireError(f"nested deeper than {MAX_DEPTH}") from error
+        raise CodecError(f"nested deeper than {MAX_DEPTH}") from error
     if text.count("{", start, end) + text.count("[", start, end) > MAX_DEPTH:
         _refuse_depth(text[start:end])
     return value, end
 
 
 def dumps(value: Json) -> bytes:
-    """Write one JSON text: ASCII, no spaces, keys in the order they have.
+    """Return the value as JSON: ASCII, without spaces, keys in their order.
 
     Raises:
-        WireError: something in it is not `Json`, or it nests too deeply to be written.
+        CodecError: a part of the value is not `Json`, or the value is nested too deeply.
     """
     try:
         return "".join(_pieces(value)).encode("ascii")
     except (TypeError, RecursionError, UnicodeEncodeError) as error:
-        raise WireError(f"cannot be written as JSON: {error}") from error
+        raise CodecError(f"cannot be written as JSON: {error}") from error
 
 
 def _pieces(value: Json) -> Iterator[str]:
@@ -117,6 +119,10 @@ def _pieces(value: Json) -> Iterator[str]:
         yield "]"
 
 
-def number(value: float) -> NumberLiteral:
-    """A Python number as a literal; only finite ones are JSON."""
+def number_literal(value: float) -> NumberLiteral:
+    """Return a Python number as a JSON literal.
+
+    Raises:
+        ValueError: the number is not finite.
+    """
     return NumberLiteral(json.dumps(value, allow_nan=False))

@@ -1,18 +1,19 @@
-"""What an HTTP answer, or its absence, means for a snapshot and for an update. Pure: values in, values out.
+"""Decides what an HTTP response, or its absence, means for a read and for an update. Pure.
 
-The rule for updates (what may have been applied is never called rejected or not sent):
+The rule for updates (one that may have been applied is never reported as rejected or as not sent):
 
-    answer                                          outcome
-    200, an object with the id that was asked for   Accepted, with the echo
-    202                                             Accepted, without
-    any other 4xx than 408                          Rejected; not terminal: 401 403 404 423 429
-    nothing sent                                    NotSent
-    anything else, also no answer after sending     OutcomeUnknown
+    response                                     outcome
+    200 with an object that has the right id     Accepted, with the object
+    202                                          Accepted, without an object
+    any 4xx except 408                           Rejected; not terminal: 401 403 404 423 429
+    no response, and nothing was sent            NotSent
+    anything else                                OutcomeUnknown
 
-The rule for snapshots: 200 with the right object is Live, 410 is Missing, everything else taught us nothing.
-The status line decides alone wherever a body would only explain it.
+The rule for reads: 200 with an object that has the right id is Live, 410 is Missing, anything else is Failed.
 
-Left out: how the answer travelled (`api.exchange`) and what is done about it (`reconcile`).
+The status alone decides wherever the body would only explain it.
+
+Left out: how a response is received (`api.transport`) and what is done about it (`reconcile.reconciler`).
 """
 
 from collections.abc import Mapping
@@ -36,10 +37,10 @@ from allocsync.model.cloud import Cloud
 from allocsync.model.ids import AllocationId
 
 EXCERPT_CHARACTERS = 200
-_RETRY_AFTER_DIGITS = 12  # more is not a number of seconds that anyone meant
+_RETRY_AFTER_DIGITS = 12  # a longer number is garbage, not a number of seconds
 _SHOWN_ID_CHARACTERS = 80
 
-# Refusals that say nothing about this body: a fault of the whole API, or "not now".
+# The 4xx statuses that do not blame the body: a problem of the whole API, or "not now".
 _NOT_TERMINAL = frozenset(
     {
         HTTPStatus.UNAUTHORIZED,
@@ -52,11 +53,12 @@ _NOT_TERMINAL = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A status line arrived. `chunks` is the body of a 200, None when it cannot be used: see `problem`.
+class Response:
+    """A response whose status arrived.
 
-    `excerpt` is the body of anything else, for people. `retry_after_seconds` is what the server asked for,
-    not clamped.
+    `chunks` is the body of a 200, or None if the body cannot be used; `problem` then says why. `excerpt` is
+    the beginning of any other body, as text for people. `retry_after_seconds` is what the server asked for,
+    without an upper limit.
     """
 
     status: int
@@ -67,90 +69,94 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class NoAnswer:
-    """No status line arrived. `sent`: something of the request may have left."""
+class NoResponse:
+    """No status arrived. `sent` is whether any part of the request may have been sent."""
 
     reason: str
     sent: bool
 
 
-def snapshot_from(answer: Answer | NoAnswer, allocation_id: AllocationId) -> Snapshot:
-    """What a read of this allocation found."""
-    if isinstance(answer, NoAnswer):
-        return Failed(answer.reason, unreachable=not answer.sent)
-    if answer.status == HTTPStatus.GONE:
+def interpret_snapshot(response: Response | NoResponse, allocation_id: AllocationId) -> Snapshot:
+    """Return the result of a read of this allocation."""
+    if isinstance(response, NoResponse):
+        return Failed(response.reason, unreachable=not response.sent)
+    if response.status == HTTPStatus.GONE:
         return Missing()
-    cloud: Cloud | str = "" if answer.status != HTTPStatus.OK else _cloud(answer, allocation_id)
+    cloud: Cloud | str = "" if response.status != HTTPStatus.OK else _cloud(response, allocation_id)
     if isinstance(cloud, str):
-        return Failed(reason_of(answer, cloud), answer.status, answer.retry_after_seconds)
+        return Failed(describe_response(response, cloud), response.status, response.retry_after_seconds)
     return Live(cloud)
 
 
-def update_from(answer: Answer | NoAnswer, allocation_id: AllocationId) -> UpdateAnswer:
-    """What became of an update of this allocation."""
-    if isinstance(answer, NoAnswer):
-        return OutcomeUnknown(answer.reason) if answer.sent else NotSent(answer.reason, unreachable=True)
-    status, after = answer.status, answer.retry_after_seconds
+def interpret_update(response: Response | NoResponse, allocation_id: AllocationId) -> UpdateAnswer:
+    """Return the outcome of an update of this allocation."""
+    if isinstance(response, NoResponse):
+        return (
+            OutcomeUnknown(response.reason) if response.sent else NotSent(response.reason, unreachable=True)
+        )
+    status, after = response.status, response.retry_after_seconds
     if status == HTTPStatus.ACCEPTED:
         return Accepted(status, None)
     if _is_rejection(status):
         terminal = status not in _NOT_TERMINAL
-        return Rejected(status, reason_of(answer, ""), terminal=terminal, retry_after_seconds=after)
-    cloud: Cloud | str = "" if status != HTTPStatus.OK else _cloud(answer, allocation_id)
+        return Rejected(status, describe_response(response, ""), terminal=terminal, retry_after_seconds=after)
+    cloud: Cloud | str = "" if status != HTTPStatus.OK else _cloud(response, allocation_id)
     if isinstance(cloud, str):
-        return OutcomeUnknown(reason_of(answer, cloud), status, after)
+        return OutcomeUnknown(describe_response(response, cloud), status, after)
     return Accepted(status, cloud)
 
 
 def _is_rejection(status: int) -> bool:
-    """Whether an update answered so was certainly not applied: any 4xx but 408, a gateway's timeout."""
+    """Whether this status means that the update was not applied: any 4xx except 408, a timeout."""
     return (
         HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
         and status != HTTPStatus.REQUEST_TIMEOUT
     )
 
 
-def _cloud(answer: Answer, allocation_id: AllocationId) -> Cloud | str:
-    """The cloud in a 200, or why there is none."""
-    if answer.chunks is None:
-        return answer.problem
+def _cloud(response: Response, allocation_id: AllocationId) -> Cloud | str:
+    """Return the cloud in a 200 response, or why there is none."""
+    if response.chunks is None:
+        return response.problem
     try:
-        value = json_codec.loads(b"".join(answer.chunks))
-    except json_codec.WireError as error:
+        value = json_codec.loads(b"".join(response.chunks))
+    except json_codec.CodecError as error:
         return f"the body is {error}"
     if not isinstance(value, Mapping):
         return "the body is not a JSON object"
-    found = value.get("id")
-    if found != allocation_id:
-        shown = f"the id {one_line(found, _SHOWN_ID_CHARACTERS)!r}" if isinstance(found, str) else "no id"
-        return f"the body has {shown}, not the one asked for"
+    received_id = value.get("id")
+    if received_id != allocation_id:
+        if not isinstance(received_id, str):
+            return "the body has no id"
+        return f"the body has another id: {to_one_line(received_id, _SHOWN_ID_CHARACTERS)!r}"
     return value
 
 
-def reason_of(answer: Answer, problem: str) -> str:
-    """The answer in one line for people: its status, what is wrong with it, what it says."""
+def describe_response(response: Response, problem: str) -> str:
+    """Return the response in one line for people: the status, the problem if there is one, the excerpt."""
     try:
-        line = f"{answer.status} {HTTPStatus(answer.status).phrase}"
+        line = f"{response.status} {HTTPStatus(response.status).phrase}"
     except ValueError:
-        line = str(answer.status)
-    if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST:
-        line = f"{line} (redirects are never followed: is the API's URL right?)"
+        line = str(response.status)
+    if HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST:
+        line = f"{line} (redirects are never followed; check the URL of the API)"
     if problem:
         line = f"{line}, but {problem}"
-    return f"{line}: {answer.excerpt}" if answer.excerpt else line
+    return f"{line}: {response.excerpt}" if response.excerpt else line
 
 
-def one_line(text: str, limit: int = EXCERPT_CHARACTERS) -> str:
-    """The text on one line, without characters that steer a terminal, and cut at `limit` characters."""
+def to_one_line(text: str, limit: int = EXCERPT_CHARACTERS) -> str:
+    """Return the text on one line, without control characters, cut at `limit` characters."""
     visible = "".join(c for c in " ".join(text.split()) if c.isprintable())
     return visible if len(visible) <= limit else f"{visible[: limit - 1]}…"
 
 
-def retry_after_seconds(value: str | None, *, date: str | None, wall: float) -> float | None:
-    """The seconds that a Retry-After header asks for, not clamped; None for the past and for garbage.
+def parse_retry_after(value: str | None, *, date: str | None, wall: float) -> float | None:
+    """Return the seconds that a Retry-After header asks for, without an upper limit.
 
-    An HTTP date is measured against the answer's own Date header, so that clocks that disagree do no harm;
-    `wall` (seconds since the epoch) serves where there is none.
+    Returns None for a time in the past and for anything that is neither seconds nor an HTTP date. A date is
+    compared with `date`, the Date header of the same response, so that a wrong clock on either side does not
+    matter. `wall` (seconds since the epoch) is used if there is no Date header.
     """
     text = (value or "").strip()
     if text.isascii() and text.isdigit():
@@ -166,5 +172,5 @@ def retry_after_seconds(value: str | None, *, date: str | None, wall: float) -> 
 def _timestamp(text: str) -> float | None:
     try:
         return parsedate_to_datetime(text).timestamp() if text else None
-    except (ValueError, TypeError, IndexError, OverflowError):  # all of these were seen on garbage
+    except (ValueError, TypeError, IndexError, OverflowError):  # parsedate_to_datetime raises all of these
         return None

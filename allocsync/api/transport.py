@@ -1,19 +1,20 @@
-"""One HTTP exchange with the Allocation API: one request, one deadline, one answer or the lack of one.
+"""Sends one HTTP request to the Allocation API and returns the response, or why there is none.
 
 The rules:
-- The deadline covers everything, name look-up to last byte: a server that drips bytes gains nothing.
-- Nothing that a server or a network does is raised. Cancellation by the caller always is.
-- No redirect, cookie, proxy from the environment or compressed body; an answer is read up to a bound.
-- **An update goes on a connection of its own** (`Connection: close`). A kept connection can die while a
-  request is on its way, whatever its age (a server may close after any answer), and a POST on it is then an
-  unknown of our making; with a fresh one that cannot happen. It costs a round trip more, two with TLS:
-  0.6 instead of 0.4 ms on loopback. Reads share kept connections.
-- **An update is sent once.** aiohttp by itself sends only idempotent requests again; reads are sent again
-  here, once, and only if the connection had been used before: it was stale. (aiohttp would also double every
-  read on a fresh connection that is reset, which is twice the load on a server that is going down.)
-- What left is known, not guessed from the kind of error: `sent` is noted just before the first byte.
+- One deadline covers the whole request, from the name look-up to the last byte of the response. A server that
+  sends its response slowly, byte by byte, cannot extend it.
+- What a server or a network does is returned as a value, never raised. Cancellation by the caller is always
+  raised.
+- No redirects, cookies, compression or proxies from the environment. A response is read up to a limit.
+- **An update gets a connection of its own** (`Connection: close`). The server can close a kept connection
+  while a request is on its way, and the outcome of a POST would then be unknown. A new connection costs one
+  more round trip, two with TLS: 0.6 ms instead of 0.4 ms on loopback. Reads share kept connections.
+- **An update is sent once.** A read is sent a second time only if a reused connection was dropped. aiohttp's
+  own retry is disabled: it also repeats a read that failed on a new connection, and so doubles the load on a
+  server that is failing.
+- `sent` is recorded when the first byte of the request is written, not derived from the kind of error.
 
-Left out: what answers mean (`api.answers`).
+Left out: what a response means (`api.responses`).
 """
 
 import asyncio
@@ -30,29 +31,33 @@ from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from allocsync.api.credentials import Credentials
-from allocsync.api.responses import Answer, NoAnswer, one_line, retry_after_seconds
+from allocsync.api.responses import NoResponse, Response, parse_retry_after, to_one_line
 
-EXCERPT_BYTES = 16 * 1024  # more of an error's body than this costs its connection
-EXCERPT_SECONDS = 1.0  # a body that only explains is not waited for
+EXCERPT_BYTES = 16 * 1024  # the part of an error's body that is read; the rest costs the connection
+EXCERPT_SECONDS = 1.0  # an error's body is read for this long at most
 KEEP_ALIVE_SECONDS = 2.0
 
-_FAULTS = (aiohttp.ClientError, HttpProcessingError, OSError, ValueError)  # OSError: TimeoutError and TLS too
+# OSError includes TimeoutError and TLS errors.
+_NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError, ValueError)
 
 
 @dataclass(slots=True)
-class _Way:
-    """What became of one request on its way out."""
+class _RequestProgress:
+    """How far one request has got: whether its connection was reused, and whether anything was sent."""
 
     reused: bool = False
     sent: bool = False
 
 
-class _DroppedError(aiohttp.ClientError):
-    """A connection that was lost before an answer, in a form that aiohttp does not try again."""
+class _ConnectionDroppedError(aiohttp.ClientError):
+    """The connection was dropped before a response arrived. aiohttp does not retry after this error."""
 
 
-class Exchange:
-    """Sends requests to one API. `wall` gives seconds since the epoch, for dates in Retry-After."""
+class Transport:
+    """Sends requests to one API. Made by `Transport.open`.
+
+    `wall` returns the wall-clock time in seconds since the epoch, which is needed for dates in Retry-After.
+    """
 
     def __init__(
         self,
@@ -65,8 +70,8 @@ class Exchange:
         wall: Callable[[], float],
     ) -> None:
         self._secrets: set[str] = set()
-        self.use(credentials)
-        self.move(base_url)
+        self.set_credentials(credentials)
+        self.set_base_url(base_url)
         self._reads = reads
         self._writes = writes
         self._connect_seconds = connect_seconds
@@ -83,7 +88,10 @@ class Exchange:
         connect_seconds: float,
         wall: Callable[[], float],
     ) -> AsyncIterator[Self]:
-        """Open both kinds of connections; the secrets of `credentials` never appear in a message."""
+        """Open the connection pools for reads and for updates while the context lasts.
+
+        The secrets of `credentials` never appear in a message.
+        """
         reads = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS)
         writes = aiohttp.TCPConnector(limit=0, force_close=True)
         async with (
@@ -99,25 +107,25 @@ class Exchange:
                 wall=wall,
             )
 
-    def move(self, base_url: URL | None) -> None:
-        """Send requests there from the next one on; None: nowhere, until it is known where."""
-        self._base = None if base_url is None else str(base_url).rstrip("/")
-        self._where = "" if base_url is None else f"{base_url.host_subcomponent}:{base_url.port}"
+    def set_base_url(self, base_url: URL | None) -> None:
+        """Use this base URL from the next request on. With None, nothing is sent."""
+        self._base_url = None if base_url is None else str(base_url).rstrip("/")
+        self._address = "" if base_url is None else f"{base_url.host_subcomponent}:{base_url.port}"
 
-    def use(self, credentials: Credentials) -> None:
-        """Send these from the next request on. What was a secret once stays out of messages."""
+    def set_credentials(self, credentials: Credentials) -> None:
+        """Use these credentials from the next request on. Earlier secrets still stay out of messages."""
         self._credentials = credentials
         self._secrets.update(credentials.secrets())
 
-    async def get(self, path: str, *, seconds: float, max_bytes: int) -> Answer | NoAnswer:
-        """Read `path`, which is already percent-encoded, in at most so many seconds."""
-        return await self._exchange(self._reads, "GET", path, None, seconds=seconds, max_bytes=max_bytes)
+    async def get(self, path: str, *, seconds: float, max_bytes: int) -> Response | NoResponse:
+        """Send a GET for `path`, which is percent-encoded already, with a deadline of `seconds`."""
+        return await self._request(self._reads, "GET", path, None, seconds=seconds, max_bytes=max_bytes)
 
-    async def post(self, path: str, body: bytes, *, seconds: float, max_bytes: int) -> Answer | NoAnswer:
-        """Send `body` once, in at most so many seconds."""
-        return await self._exchange(self._writes, "POST", path, body, seconds=seconds, max_bytes=max_bytes)
+    async def post(self, path: str, body: bytes, *, seconds: float, max_bytes: int) -> Response | NoResponse:
+        """Send a POST of `body` once, with a deadline of `seconds`."""
+        return await self._request(self._writes, "POST", path, body, seconds=seconds, max_bytes=max_bytes)
 
-    async def _exchange(
+    async def _request(
         self,
         session: aiohttp.ClientSession,
         method: str,
@@ -126,148 +134,153 @@ class Exchange:
         *,
         seconds: float,
         max_bytes: int,
-    ) -> Answer | NoAnswer:
-        if self._base is None:
-            return NoAnswer("no Allocation API has been found yet", sent=False)
+    ) -> Response | NoResponse:
+        if self._base_url is None:
+            return NoResponse("no Allocation API has been found yet", sent=False)
         deadline = asyncio.get_running_loop().time() + seconds
-        way = _Way()
+        progress = _RequestProgress()
 
-        async def on_its_way(
+        async def send_tracked(
             request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
         ) -> aiohttp.ClientResponse:
-            return await _sent_once(request, send, way)
+            return await _send_once(request, send, progress)
 
         try:
             async with asyncio.timeout_at(deadline):
                 response = await session.request(
                     method,
-                    URL(self._base + path, encoded=True),
+                    URL(self._base_url + path, encoded=True),
                     data=body,
                     headers=tuple(self._credentials.headers()),
-                    ssl=self._credentials.tls or True,
+                    ssl=self._credentials.tls_context or True,
                     allow_redirects=False,
-                    trace_request_ctx=way,
-                    middlewares=(on_its_way,),
+                    trace_request_ctx=progress,
+                    middlewares=(send_tracked,),
                 )
-        except _FAULTS as error:
-            return NoAnswer(self._why(error, seconds), sent=way.sent)
+        except _NETWORK_ERRORS as error:
+            return NoResponse(self._describe_error(error, seconds), sent=progress.sent)
         try:
-            return await self._answer(response, deadline=deadline, seconds=seconds, max_bytes=max_bytes)
+            return await self._read_response(
+                response, deadline=deadline, seconds=seconds, max_bytes=max_bytes
+            )
         finally:
             response.close()
 
-    async def _answer(
+    async def _read_response(
         self, response: aiohttp.ClientResponse, *, deadline: float, seconds: float, max_bytes: int
-    ) -> Answer:
-        after = retry_after_seconds(
+    ) -> Response:
+        after = parse_retry_after(
             response.headers.get("Retry-After"), date=response.headers.get("Date"), wall=self._wall()
         )
         encoding = response.headers.get("Content-Encoding", "").strip().lower()
         if encoding not in ("", "identity"):
-            problem = f"the body is encoded ({one_line(encoding, 20)}), which was not asked for"
-            return Answer(response.status, problem=problem, retry_after_seconds=after)
+            problem = f"the body is encoded ({to_one_line(encoding, 20)}), which was not asked for"
+            return Response(response.status, problem=problem, retry_after_seconds=after)
         if response.status != HTTPStatus.OK:
-            excerpt = await self._excerpt(response, deadline)
-            return Answer(response.status, excerpt=excerpt, retry_after_seconds=after)
+            excerpt = await self._read_excerpt(response, deadline)
+            return Response(response.status, excerpt=excerpt, retry_after_seconds=after)
         chunks: list[bytes] = []
         try:
             async with asyncio.timeout_at(deadline):
-                whole = await _read(response, chunks, max_bytes)
-        except _FAULTS as error:
-            problem = f"the body is cut off: {self._why(error, seconds)}"
-            return Answer(response.status, problem=problem, retry_after_seconds=after)
+                whole = await _read_body(response, chunks, max_bytes)
+        except _NETWORK_ERRORS as error:
+            problem = f"the body is cut off: {self._describe_error(error, seconds)}"
+            return Response(response.status, problem=problem, retry_after_seconds=after)
         if not whole:
             problem = f"the body is larger than {max_bytes:,} bytes"
-            return Answer(response.status, problem=problem, retry_after_seconds=after)
-        return Answer(response.status, tuple(chunks), retry_after_seconds=after)
+            return Response(response.status, problem=problem, retry_after_seconds=after)
+        return Response(response.status, tuple(chunks), retry_after_seconds=after)
 
-    async def _excerpt(self, response: aiohttp.ClientResponse, deadline: float) -> str:
-        """As much of an explaining body as comes quickly; the status line stands without it."""
+    async def _read_excerpt(self, response: aiohttp.ClientResponse, deadline: float) -> str:
+        """Return what arrives of an error's body within EXCERPT_SECONDS. The status counts without it."""
         chunks: list[bytes] = []
         soon = asyncio.get_running_loop().time() + EXCERPT_SECONDS
         try:
             async with asyncio.timeout_at(min(soon, deadline)):
-                await _read(response, chunks, EXCERPT_BYTES)
-        except _FAULTS:
-            pass  # what came before is shown
-        return self._clean(b"".join(chunks).decode(errors="replace"))
+                await _read_body(response, chunks, EXCERPT_BYTES)
+        except _NETWORK_ERRORS:
+            pass  # what arrived until then is returned
+        return self._redact(b"".join(chunks).decode(errors="replace"))
 
-    def _clean(self, text: str) -> str:
-        text = one_line(text, len(text))
+    def _redact(self, text: str) -> str:
+        text = to_one_line(text, len(text))  # first, so that a secret cannot hide between control characters
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        return one_line(text)
+        return to_one_line(text)
 
-    def _why(self, error: BaseException, seconds: float) -> str:
-        """The fault in words, without secrets."""
+    def _describe_error(self, error: BaseException, seconds: float) -> str:
+        """Return the error in words, without secrets."""
         match error:
             case aiohttp.ClientConnectorDNSError():
-                text = f"the host name of {self._where} cannot be resolved: {_cause(error.os_error)}"
+                text = f"the host name of {self._address} cannot be resolved: {_os_reason(error.os_error)}"
             case aiohttp.ClientSSLError() | ssl.SSLError():
-                text = f"TLS with {self._where} failed: {error}"
+                text = f"TLS with {self._address} failed: {error}"
             case aiohttp.ConnectionTimeoutError():
-                text = f"no connection to {self._where} within {self._connect_seconds:g} s"
+                text = f"no connection to {self._address} within {self._connect_seconds:g} s"
             case aiohttp.ClientConnectorError():
-                text = f"no connection to {self._where}: {_cause(error.os_error)}"
+                text = f"no connection to {self._address}: {_os_reason(error.os_error)}"
             case TimeoutError():
-                text = f"no answer from {self._where} within {seconds:g} s"
-            case _DroppedError() | aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
-                text = f"{self._where} dropped the connection before it had answered"
+                text = f"no answer from {self._address} within {seconds:g} s"
+            case _ConnectionDroppedError() | aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
+                text = f"{self._address} dropped the connection before it answered"
             case aiohttp.ClientResponseError() | HttpProcessingError():
-                text = f"what {self._where} sent is not HTTP: {error.message}"
+                text = f"the response from {self._address} is not HTTP: {error.message}"
             case aiohttp.ClientPayloadError():
-                text = f"{self._where} ended the connection in the middle"
+                text = f"{self._address} closed the connection in the middle of the response"
             case _:
                 text = f"{type(error).__name__}: {error}"
-        return self._clean(text)
+        return self._redact(text)
 
 
 def _session(
     connector: aiohttp.TCPConnector, headers: Mapping[str, str], connect_seconds: float
 ) -> aiohttp.ClientSession:
     trace = aiohttp.TraceConfig()
-    trace.on_connection_reuseconn.append(_note_reuse)
-    trace.on_request_headers_sent.append(_note_sent)
+    trace.on_connection_reuseconn.append(_record_reuse)
+    trace.on_request_headers_sent.append(_record_sent)
     return aiohttp.ClientSession(
         connector=connector,
         headers=headers,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
-        # No total here: the deadline is ours, so that ours and the caller's cancellation are told apart.
+        # No total here: the deadline is set in `_request`, so that it is not confused with a cancellation.
         timeout=aiohttp.ClientTimeout(total=None, connect=connect_seconds),
         trace_configs=[trace],
     )
 
 
-async def _note_reuse(_session: aiohttp.ClientSession, context: SimpleNamespace, _: object) -> None:
+async def _record_reuse(_session: aiohttp.ClientSession, context: SimpleNamespace, _: object) -> None:
     context.trace_request_ctx.reused = True
 
 
-async def _note_sent(_session: aiohttp.ClientSession, context: SimpleNamespace, _: object) -> None:
+async def _record_sent(_session: aiohttp.ClientSession, context: SimpleNamespace, _: object) -> None:
     context.trace_request_ctx.sent = True
 
 
-async def _sent_once(
-    request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType, way: _Way
+async def _send_once(
+    request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType, progress: _RequestProgress
 ) -> aiohttp.ClientResponse:
-    """Send; a read that met a stale connection goes once more. What is raised, aiohttp does not retry."""
+    """Send the request, and send a read once more if its reused connection was dropped.
+
+    Errors that aiohttp would retry are raised as _ConnectionDroppedError.
+    """
     try:
         return await send(request)
     except aiohttp.ClientConnectorError:
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        if not way.reused or request.method != "GET":
-            raise _DroppedError from error
+        if not progress.reused or request.method != "GET":
+            raise _ConnectionDroppedError from error
     try:
         return await send(request)
     except aiohttp.ClientConnectorError:
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise _DroppedError from error
+        raise _ConnectionDroppedError from error
 
 
-async def _read(response: aiohttp.ClientResponse, chunks: list[bytes], max_bytes: int) -> bool:
-    """Read the body into `chunks`; False when it is larger than `max_bytes`."""
+async def _read_body(response: aiohttp.ClientResponse, chunks: list[bytes], max_bytes: int) -> bool:
+    """Append the body to `chunks`. Returns False if the body is larger than `max_bytes`."""
     if (response.content_length or 0) > max_bytes:
         return False
     size = 0
@@ -279,5 +292,5 @@ async def _read(response: aiohttp.ClientResponse, chunks: list[bytes], max_bytes
     return True
 
 
-def _cause(error: OSError) -> str:
+def _os_reason(error: OSError) -> str:
     return error.strerror or str(error) or type(error).__name__

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
+from allocsync.addresses import http_url
 from allocsync.errors import DaemonError, UsageError
 from allocsync.model.escaping import visible
 from allocsync.runtime import listen_token
@@ -47,8 +48,7 @@ def daemon_url(given: str | None, settings: Settings) -> str:
             f"ALLOCSYNC_LISTEN={settings.listen} lets the system choose the port; give the address that the "
             "daemon logged as `listening`: --url http://HOST:PORT"
         )
-    host = _ANY_ADDRESS.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return http_url(_ANY_ADDRESS.get(host, host), port)
 
 
 def token_of(settings: Settings) -> str:

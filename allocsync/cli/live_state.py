@@ -7,7 +7,7 @@ times, and nothing is ever sent here.
 import asyncio
 from collections.abc import Collection
 
-from allocsync.api.backoff import FullJitter, snapshot_with_retries
+from allocsync.api.backoff import FullJitter, read_with_retries
 from allocsync.api.client import AllocationClient
 from allocsync.errors import BulkUnavailable
 from allocsync.model.api_answers import Live, Snapshot
@@ -57,7 +57,7 @@ async def _one_by_one(
 
     async def reader() -> None:
         for key in waiting:
-            snapshots[key] = await snapshot_with_retries(api, key, wait=wait, attempts=ATTEMPTS)
+            snapshots[key] = await read_with_retries(api, key, wait=wait, attempts=ATTEMPTS)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(min(concurrency, len(ids))):

@@ -1,8 +1,8 @@
-"""What the Allocation API answered to a read or an update, as values.
+"""The results of a read and of an update, as values.
 
-The rule: a request never raises for what a server or a network does; its answer is one of these.
+The rule: a request never raises for what a server or a network does. Its result is one of these values.
 
-Left out: which HTTP answer is which of them (`api.responses`).
+Left out: which HTTP response gives which value (`api.responses`).
 """
 
 from dataclasses import dataclass
@@ -15,22 +15,22 @@ _GONE = 410
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """A usable snapshot: the object as it came."""
+    """The read returned the allocation; `cloud` is the object as it came."""
 
     cloud: Cloud
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """The API answered 410: no such cloud for now."""
+    """The API answered 410: there is no such allocation now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A read without a usable answer: nothing was learned of the allocation.
+    """The read failed and says nothing about the allocation.
 
-    `status` is the HTTP status or None; `retry_after_seconds` is what the server asked for, not yet clamped;
-    `unreachable`: no connection came about.
+    `status` is the HTTP status, or None without one. `retry_after_seconds` is what the server asked for,
+    without an upper limit. `unreachable` is whether no connection was established.
     """
 
     reason: str
@@ -44,7 +44,10 @@ Snapshot: TypeAlias = Live | Missing | Failed
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The API took the update. `echo` is its answer: a claim, not evidence (None after a 202)."""
+    """The API accepted the update.
+
+    `echo` is the object in the response, or None after a 202. It does not prove that the update was applied.
+    """
 
     status: int
     echo: Cloud | None
@@ -52,7 +55,11 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The API refused the update: it was not applied. `terminal`: the same body would be refused again."""
+    """The API rejected the update, which was not applied.
+
+    `terminal` is whether the same body would be rejected again. `retry_after_seconds` is what the server
+    asked for, without an upper limit.
+    """
 
     status: int
     reason: str
@@ -61,13 +68,17 @@ class Rejected:
 
     @property
     def gone(self) -> bool:
-        """Whether it says that there is no such allocation."""
+        """Whether the API says that there is no such allocation."""
         return self.status == _GONE
 
 
 @dataclass(frozen=True, slots=True)
 class OutcomeUnknown:
-    """The update left and no answer says whether it was, or will be, applied."""
+    """The update was sent, and it is unknown whether it was or will be applied.
+
+    `status` is the HTTP status, or None without one. `retry_after_seconds` is what the server asked for,
+    without an upper limit.
+    """
 
     reason: str
     status: int | None = None
@@ -76,9 +87,10 @@ class OutcomeUnknown:
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """The update never reached the API: DNS, connection refused, TLS, or a check just before sending.
+    """The update never reached the API: no connection was established, or a check before sending failed.
 
-    `terminal`: there is no sense in trying it again as it is; `unreachable`: no connection came about.
+    `terminal` is whether sending the same update again cannot succeed. `unreachable` is whether no connection
+    was established.
     """
 
     reason: str

@@ -1,7 +1,7 @@
-"""The reference Allocation API: a real server that keeps its word, and breaks it on purpose when told to.
+"""The reference Allocation API: a real HTTP server that follows the API, and breaks it on demand.
 
-It is a product of its own: people test their automation against it. It shares nothing with the client but
-the wire format.
+It is a product of its own: users test their automation against it. It shares only the JSON codec and the
+model with the client.
 """
 
 from allocsync.reference_server.server import ReferenceServer

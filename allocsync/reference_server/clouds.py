@@ -1,131 +1,139 @@
-"""What an AllocationCloud must be, what an update makes of one, and how two of them differ. Pure.
+"""The rules of an AllocationCloud: what is valid, what an update makes of one, how two of them differ. Pure.
 
-The rules: an update replaces the object, as the API takes whole objects; `updated` and `schema` stay the
-server's; an explicit null for an optional field means absent, and null and absent are no difference. A
-difference is told leaf by leaf where the API knows the leaves, and as one value where it does not. What has
-no `problems_of` is an AllocationCloud by the API's own schema, with fields that nobody here knows.
+The rules:
+- An update replaces the whole object, as in the API. `updated` and `schema` belong to the server and stay.
+- A null in an optional field means that the field is absent. Null and absent are no difference.
+- A difference is reported field by field where the API defines the fields, and as one value elsewhere.
+- A cloud without `schema_problems` is an AllocationCloud by the API's own schema; unknown fields are allowed.
 
-Left out: where clouds are kept (`store`) and what goes wrong on the way (`faults`).
+Left out: where clouds are stored (`reference_server.store`) and what goes wrong on the way
+(`reference_server.faults`).
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
-from allocsync.model.cloud import STATUSES, Cloud, Json, NumberLiteral
+from allocsync.model.cloud import STATUSES, Cloud, Json, NumberLiteral, leaf
 
 SERVER_OWNED = ("updated", "schema")
 _URLS = ("urls.base", "urls.id", "urls.vanity")
-# The objects whose fields are compared one by one; any other value is compared as a whole.
+# The objects that are compared field by field. Any other value is compared as a whole.
 _OBJECTS = ("status", "urls", *_URLS)
 _SCHEMAS = ("schema", "updated.schema", *(f"{name}.schema" for name in _OBJECTS))
 _OPTIONAL = ("region", "version", "updated", "urls.vanity", *_SCHEMAS)
 _INTEGER = re.compile(r"-?\d+", re.ASCII)
-_PART = re.compile(r"(?:[^.\\]|\\.)*", re.DOTALL)
-_TICK = timedelta(microseconds=1)
+_PATH_PART = re.compile(r"(?:[^.\\]|\\.)*", re.DOTALL)
+_SMALLEST_STEP = timedelta(microseconds=1)
 
 
-def problems_of(cloud: Cloud, *, stored: Json = None) -> list[str]:
-    """Why this is no AllocationCloud, field by field; empty when it is one. Nulls count as values here.
+def schema_problems(cloud: Cloud, *, stored: Json = None) -> list[str]:
+    """Return the reasons why this is not an AllocationCloud, or an empty list if it is one.
 
-    A status that the API's list lacks is let be where `stored` has it already: the list has grown before.
+    A null counts as a value here. A status that the API does not define is accepted if `stored` has it at the
+    same place, because later versions of the API may define more.
     """
-    texts = ["id", "user", "project", *(name for name in ("region", "version") if name in cloud)]
-    texts += [f"{name}.url" for name in _urls_of(cloud)]
+    text_fields = ["id", "user", "project", *(name for name in ("region", "version") if name in cloud)]
+    text_fields += [f"{name}.url" for name in _url_paths(cloud)]
     if "updated" in cloud:
-        texts.append("updated.value")
-    found = [f"{name} must be a text" for name in texts if not isinstance(get(cloud, name), str)]
-    for name in ("status.cloud", *(f"{name}.status" for name in _urls_of(cloud))):
-        value = get(cloud, name)
-        if not isinstance(value, str) or (value not in STATUSES and value != get(stored, name)):
-            found.append(f"{name} must be one of {' '.join(STATUSES)}")
-    found += [f"{name} needs migration and semantic" for name in _SCHEMAS if not _is_schema(cloud, name)]
-    return found
+        text_fields.append("updated.value")
+    problems = [
+        f"{name} must be a string" for name in text_fields if not isinstance(value_at(cloud, name), str)
+    ]
+    for name in ("status.cloud", *(f"{name}.status" for name in _url_paths(cloud))):
+        value = value_at(cloud, name)
+        if not isinstance(value, str) or (value not in STATUSES and value != value_at(stored, name)):
+            problems.append(f"{name} must be one of {' '.join(STATUSES)}")
+    problems += [
+        f"{name} needs migration and semantic" for name in _SCHEMAS if not _is_valid_schema(cloud, name)
+    ]
+    return problems
 
 
 def without_nulls(cloud: Cloud) -> dict[str, Json]:
-    """The cloud with no null where the API has an optional field; a null in any other field stays."""
+    """Return the cloud without the nulls in optional fields of the API. Other nulls stay."""
     kept = dict(cloud)
     for path in _OPTIONAL:
-        if get(kept, path) is None and _has(kept, path):
-            kept = _with(kept, path.split("."), None)
+        if value_at(kept, path) is None and _has_field(kept, path):
+            kept = _with_value(kept, path.split("."), None)
     return kept
 
 
-def replacement(before: Cloud, body: Cloud) -> dict[str, Json]:
-    """The cloud after an update: what was posted, but what is the server's as it was."""
+def replace_cloud(before: Cloud, body: Cloud) -> dict[str, Json]:
+    """Return the cloud after an update: the body, with the fields of the server as they were before."""
     after = {name: value for name, value in without_nulls(body).items() if name not in SERVER_OWNED}
     return {name: before[name] for name in SERVER_OWNED if name in before} | after
 
 
-def stamped(before: Cloud, after: Cloud, now: datetime) -> dict[str, Json]:
-    """The cloud with `updated` moved to now, and past the last value even where the clock was set back."""
-    last = get(before, "updated.value")
+def with_new_updated(before: Cloud, after: Cloud, now: datetime) -> dict[str, Json]:
+    """Return `after` with `updated` set to `now`, but always later than its last value."""
+    last = value_at(before, "updated.value")
     moment = now.astimezone(UTC)
     try:
         previous = datetime.fromisoformat(last).astimezone(UTC) if isinstance(last, str) else None
         if previous is not None and moment <= previous:
-            moment = previous + _TICK
+            moment = previous + _SMALLEST_STEP
     except (ValueError, OverflowError):
-        pass  # the seed's time is none that can be compared: now is another one in any case
+        pass  # the seed has a value that is not a time, or is out of range; `now` differs from it anyway
     text = moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    schema = get(before, "updated.schema")
+    schema = value_at(before, "updated.schema")
     updated: dict[str, Json] = {"value": text} if schema is None else {"value": text, "schema": schema}
     return {**after, "updated": updated}
 
 
 def difference(before: Cloud, after: Cloud) -> dict[str, list[Json]]:
-    """{path: [before, after]} of everything that differs, `updated` aside; null where there was nothing.
+    """Return {path: [before, after]} for everything that differs except `updated`. None stands for absent.
 
-    Paths are dotted (`urls.vanity.url`). A dot in the name of an unknown field is written with a backslash
-    before it, as is a backslash, so that no two fields have the same path.
+    Paths are dotted (`urls.vanity.url`). In the name of an unknown field, a dot and a backslash are escaped
+    with a backslash, so that no two fields have the same path.
     """
     return dict(_differences(before, after, None))
 
 
 def with_change(cloud: Cloud, path: str, value: Json) -> dict[str, Json]:
-    """The cloud after one entry of a `difference`; a null takes the field away. This replays a log."""
-    return _with(cloud, _keys(path), value)
+    """Return the cloud with this value at a path of `difference`; None removes the field.
+
+    Applying the entries of all differences in the log, in order, rebuilds the cloud.
+    """
+    return _with_value(cloud, _split_path(path), value)
 
 
-def spare(before: Cloud, after: Cloud, paths: Iterable[str]) -> Cloud:
-    """`after` with what is at these paths of the difference as it was before.
+def keep_unchanged(before: Cloud, after: Cloud, paths: Iterable[str]) -> Cloud:
+    """Return `after` with the values at these paths of the difference as they are in `before`.
 
-    A url that is new comes whole or not at all: half of one would be no AllocationCloud.
+    If `before` has no object around such a path, all of the new object is left out: a URL without its status
+    is not a valid AllocationCloud.
     """
     changed = difference(before, after)
     for path in paths:
         parent, _, _ = path.rpartition(".")
-        whole = parent and get(before, parent) is None
-        for each in [name for name in changed if whole and name.startswith(f"{parent}.")] or [path]:
+        is_new_object = parent and value_at(before, parent) is None
+        for each in [name for name in changed if is_new_object and name.startswith(f"{parent}.")] or [path]:
             after = with_change(after, each, changed[each][0])
     return after
 
 
-def get(cloud: Json, path: str) -> Json:
-    """The value at a dotted path of known names, None where there is none."""
-    value = cloud
-    for key in path.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
+def value_at(cloud: Json, path: str) -> Json:
+    """Return the value at a dotted path of known names, or None if it or a part of the path is absent."""
+    return leaf(cloud, path) if isinstance(cloud, Mapping) else None
 
 
-def _urls_of(cloud: Cloud) -> tuple[str, ...]:
-    return _URLS if _has(cloud, "urls.vanity") else _URLS[:2]
+def _url_paths(cloud: Cloud) -> tuple[str, ...]:
+    return _URLS if _has_field(cloud, "urls.vanity") else _URLS[:2]
 
 
-def _has(cloud: Cloud, path: str) -> bool:
+def _has_field(cloud: Cloud, path: str) -> bool:
     parent, _, key = path.rpartition(".")
-    holder = get(cloud, parent) if parent else cloud
+    holder = value_at(cloud, parent) if parent else cloud
     return isinstance(holder, Mapping) and key in holder
 
 
-def _is_schema(cloud: Cloud, path: str) -> bool:
-    if not _has(cloud, path):
+def _is_valid_schema(cloud: Cloud, path: str) -> bool:
+    if not _has_field(cloud, path):
         return True
-    migration = get(cloud, f"{path}.migration")
+    migration = value_at(cloud, f"{path}.migration")
     whole = isinstance(migration, NumberLiteral) and _INTEGER.fullmatch(migration.text) is not None
-    return whole and isinstance(get(cloud, f"{path}.semantic"), str)
+    return whole and isinstance(value_at(cloud, f"{path}.semantic"), str)
 
 
 def _differences(before: Json, after: Json, path: str | None) -> Iterator[tuple[str, list[Json]]]:
@@ -147,22 +155,22 @@ def _is_object_or_absent(value: Json) -> bool:
     return value is None or isinstance(value, Mapping)
 
 
-def _keys(path: str) -> list[str]:
+def _split_path(path: str) -> list[str]:
     keys: list[str] = []
     start = 0
     while start <= len(path):
-        part = _PART.match(path, start)
+        part = _PATH_PART.match(path, start)
         end = part.end() if part else len(path)
         keys.append(re.sub(r"\\(.)", r"\1", path[start:end], flags=re.DOTALL))
         start = end + 1
     return keys
 
 
-def _with(cloud: Cloud, keys: list[str], value: Json) -> dict[str, Json]:
+def _with_value(cloud: Cloud, keys: list[str], value: Json) -> dict[str, Json]:
     key, *rest = keys
     if rest:
         child = cloud.get(key)
-        value = _with(child if isinstance(child, Mapping) else {}, rest, value) or None
+        value = _with_value(child if isinstance(child, Mapping) else {}, rest, value) or None
     if value is None:
         return {name: item for name, item in cloud.items() if name != key}
     return {**cloud, key: value}

@@ -1,9 +1,10 @@
-"""What a fault does to an answer: the status, the headers, the bytes, and how the connection ends.
+"""Sends the response of a fault: its status, its headers, its bytes, and the end of the connection.
 
-The rule: what is done is what the table of faults says, whatever the client makes of it. `base` is the answer
-that there would have been.
+The rule: the response is what the table of faults says, whatever the client makes of it. `base` is the body
+that the response would have without the fault.
 
-Left out: which fault it is (`faults`) and what becomes of an update (`app`).
+Left out: which fault a request meets (`reference_server.faults`) and what becomes of an update
+(`reference_server.handlers`).
 """
 
 import asyncio
@@ -17,45 +18,49 @@ from aiohttp import web
 
 from allocsync.api import json_codec
 from allocsync.model.cloud import Json
-from allocsync.reference_server.faults import Body, Fault, Hit
+from allocsync.reference_server.faults import Body, Fault, FaultDraw
 
-TIMEOUT = "Gateway Timeout, request timed out."
+GATEWAY_TIMEOUT_TEXT = "Gateway Timeout, request timed out."
 _HTML = "<!doctype html><title>Sign in</title><p>Please sign in to continue.</p>"
-_SOMEBODY = "00000000-0000-0000-0000-000000000000"
+_OTHER_ID = "00000000-0000-0000-0000-000000000000"
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
-class ResetError(Exception):
-    """The connection was cut on purpose: there is no answer."""
+class InjectedResetError(Exception):
+    """A fault reset the connection, so there is no response."""
 
 
-async def strike(request: web.Request, hit: Hit, fault: Fault, base: Json) -> web.StreamResponse:
-    """Do to the connection what the fault does, and return its answer, where it has one.
+async def respond_with_fault(
+    request: web.Request, draw: FaultDraw, fault: Fault, base: Json
+) -> web.StreamResponse:
+    """Wait, respond or reset as the fault says, and return the response.
 
     Raises:
-        ResetError: there is none.
+        InjectedResetError: the fault resets the connection.
     """
-    if fault.waits:
-        await asyncio.sleep(hit.timeout_seconds)
+    if fault.is_timeout:
+        await asyncio.sleep(draw.timeout_seconds)
     match fault.body:
         case Body.RESET:
             _reset(request)
-            raise ResetError
+            raise InjectedResetError
         case Body.CUT_OFF | Body.DRIPPING:
-            return await _stream(request, hit, fault, json_codec.dumps(base))
+            return await _stream_body(request, draw, fault, json_codec.dumps(base))
         case Body.CLOUD:
-            return json(json_codec.dumps(base))
+            return json_response(json_codec.dumps(base))
         case Body.OTHER_ID:
-            return json(json_codec.dumps({**base, "id": _SOMEBODY} if isinstance(base, dict) else base))
+            return json_response(
+                json_codec.dumps({**base, "id": _OTHER_ID} if isinstance(base, dict) else base)
+            )
         case Body.HTML:
             return web.Response(status=fault.status, text=_HTML, content_type="text/html")
         case _:
-            return _told(request, hit, fault)
+            return _status_response(request, draw, fault)
 
 
-def _told(request: web.Request, hit: Hit, fault: Fault) -> web.Response:
+def _status_response(request: web.Request, draw: FaultDraw, fault: Fault) -> web.Response:
     headers = {}
-    after = hit.knobs.retry_after
+    after = draw.settings.retry_after
     if isinstance(after, str):
         headers["Retry-After"] = after
     elif after is not None:
@@ -64,11 +69,13 @@ def _told(request: web.Request, hit: Hit, fault: Fault) -> web.Response:
         headers["Location"] = str(request.rel_url)
     if fault.body is Body.EMPTY:
         return web.Response(status=fault.status, headers=headers)
-    phrase = TIMEOUT if fault.waits else HTTPStatus(fault.status).phrase
+    phrase = GATEWAY_TIMEOUT_TEXT if fault.is_timeout else HTTPStatus(fault.status).phrase
     return web.Response(status=fault.status, text=phrase, headers=headers)
 
 
-async def _stream(request: web.Request, hit: Hit, fault: Fault, text: bytes) -> web.StreamResponse:
+async def _stream_body(
+    request: web.Request, draw: FaultDraw, fault: Fault, text: bytes
+) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     response.content_length = len(text)
     await response.prepare(request)
@@ -79,13 +86,13 @@ async def _stream(request: web.Request, hit: Hit, fault: Fault, text: bytes) -> 
         return response
     for index in range(len(text)):
         await response.write(text[index : index + 1])
-        await asyncio.sleep(hit.drip_seconds)
+        await asyncio.sleep(draw.drip_seconds)
     await response.write_eof()
     return response
 
 
 def _reset(request: web.Request) -> None:
-    """Cut the connection so that the client meets a reset and not an orderly end."""
+    """Close the connection with a TCP reset instead of an orderly end."""
     if request.transport is None:
         return
     connection = request.transport.get_extra_info("socket")
@@ -94,6 +101,6 @@ def _reset(request: web.Request) -> None:
     request.transport.abort()
 
 
-def json(text: bytes) -> web.Response:
-    """200 with a JSON text."""
+def json_response(text: bytes) -> web.Response:
+    """Return a 200 response with this JSON text."""
     return web.Response(body=text, content_type="application/json")

@@ -1,12 +1,13 @@
-"""The HTTP of the reference server: two operations, the list, health and version, and the knobs.
+"""The HTTP handlers: the two operations, the list, health, version and the fault configuration.
 
-The rules: a request is answered once, in one of the documented ways, unless a fault that was asked for says
-otherwise; what an update does is done before or after its answer; what an answer shows is on disk before it
-leaves, where there is a disk. The line of a POST is in the log before its answer leaves, but for an answer
-that drips.
+The rules:
+- A request gets one response, as documented, unless a configured fault says otherwise.
+- What a response shows is on disk before the response is sent, if there is a state file.
+- The log record of a POST is written before its response is sent. The exceptions are a response that a fault
+  sends itself, and an update that is applied late.
 
-Left out: starting and stopping, late landings and the other writer (`reference`), and what a fault does to
-an answer (`strike`).
+Left out: starting and stopping, and late updates (`reference_server.server`), the other client
+(`reference_server.fault_timeline`), and the response of a fault (`reference_server.fault_responses`).
 """
 
 import asyncio
@@ -21,35 +22,38 @@ from allocsync import __version__
 from allocsync.api import json_codec
 from allocsync.model.cloud import Cloud
 from allocsync.reference_server.clouds import difference
-from allocsync.reference_server.fault_config import FaultsError, read_faults
-from allocsync.reference_server.fault_responses import ResetError, json, strike
-from allocsync.reference_server.fault_timeline import Phases
-from allocsync.reference_server.faults import Effect, Hit
+from allocsync.reference_server.fault_config import FaultConfigError, decode_fault_config
+from allocsync.reference_server.fault_responses import InjectedResetError, json_response, respond_with_fault
+from allocsync.reference_server.fault_timeline import FaultTimeline
+from allocsync.reference_server.faults import Effect, FaultDraw
 from allocsync.reference_server.request_log import Record, RequestLog
-from allocsync.reference_server.store import NO_SUCH_CLOUD, StateError, Store, UnusableError, id_of
+from allocsync.reference_server.store import NO_SUCH_CLOUD, InvalidUpdateError, StateFileError, Store, id_of
 
 MAX_BODY_BYTES = 1024 * 1024
-GONE = "Cloud not found."
-NOT_FOUND = "Route not found"
-_LIST_PART = 500  # clouds that are written between two moments for other requests
+GONE_TEXT = "Cloud not found."
+NOT_FOUND_TEXT = "Route not found"
+_CLOUDS_PER_CHUNK = 500  # clouds that are written before other requests get a turn
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Api:
-    """Answers requests from a store. `later(hit, record, body)` takes over an update that lands late."""
+class Handlers:
+    """Answers requests from a store.
+
+    `schedule_late_update(draw, record, body)` takes over an update that is applied after its answer.
+    """
 
     def __init__(
         self,
         store: Store,
-        phases: Phases,
+        timeline: FaultTimeline,
         log: RequestLog,
         *,
-        later: Callable[[Hit, Record, Cloud], None],
+        schedule_late_update: Callable[[FaultDraw, Record, Cloud], None],
     ) -> None:
         self._store = store
-        self._phases = phases
+        self._timeline = timeline
         self._log = log
-        self._later = later
+        self._schedule_late_update = schedule_late_update
         self._routes: Mapping[tuple[str, str], Handler] = {
             ("POST", "/allocation/update"): self._update,
             ("GET", "/allocations"): self._list,
@@ -61,13 +65,16 @@ class Api:
         }
 
     def application(self) -> web.Application:
-        """The aiohttp application; routes are told apart here, since an id may be any text at all."""
+        """Return the aiohttp application.
+
+        It has one route and dispatches here, because an id may contain any text, slashes too.
+        """
         app = web.Application(client_max_size=MAX_BODY_BYTES)
         app.router.add_route("*", "/{rest:.*}", self._dispatch)
         return app
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
-        # A base URL that ends in a slash makes two of them.
+        # A base URL with a slash at its end gives a path with two slashes at its start.
         path = "/" + request.rel_url.raw_path.lstrip("/")
         handler = self._routes.get((request.method, path))
         if handler is not None:
@@ -75,71 +82,73 @@ class Api:
         parent, _, key = path.rpartition("/")
         if request.method == "GET" and parent == "/allocation" and key:
             return await self._snapshot(request, unquote(key))
-        return _text(404, NOT_FOUND)
+        return _text_response(404, NOT_FOUND_TEXT)
 
     async def _snapshot(self, request: web.Request, key: str) -> web.StreamResponse:
         received = self._log.now()
         answer: int | str = "reset"
-        hit = self._phases.throw("snapshot")
-        self._log_fault("snapshot", hit, key)
+        draw = self._timeline.draw("snapshot")
+        self._log_fault("snapshot", draw, key)
         try:
-            await asyncio.sleep(hit.latency_seconds)
-            response: web.StreamResponse = await self._cloud(key)
-            if hit.fault is not None:
-                response = await strike(request, hit, hit.fault, self._store.clouds.get(key))
+            await asyncio.sleep(draw.latency_seconds)
+            response: web.StreamResponse = await self._live_response(key)
+            if draw.fault is not None:
+                response = await respond_with_fault(request, draw, draw.fault, self._store.clouds.get(key))
             answer = response.status
-        except (ResetError, ConnectionError):
+        except (InjectedResetError, ConnectionError):
             return web.Response()
         else:
             return response
         finally:
-            self._log.other(
+            self._log.write_event(
                 "snapshot", id=key, received_at=received, answered_at=self._log.now(), answer=answer
             )
 
-    async def _cloud(self, key: str) -> web.Response:
+    async def _live_response(self, key: str) -> web.Response:
         try:
-            text = self._store.text(key)
+            text = self._store.cloud_json(key)
             while text is not None:
-                await self._store.durable(key)
-                if self._store.text(key) is text:
-                    return json(text)
-                text = self._store.text(key)
-        except StateError as error:
-            return _failed(error)
-        return _text(410, GONE)
+                await self._store.wait_until_durable(key)
+                if self._store.cloud_json(key) is text:
+                    return json_response(text)
+                text = self._store.cloud_json(key)
+        except StateFileError as error:
+            return _server_error(error)
+        return _text_response(410, GONE_TEXT)
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         received = self._log.now()
         answer: int | str = "reset"
-        hit = self._phases.throw("list")
-        self._log_fault("list", hit, None)
+        draw = self._timeline.draw("list")
+        self._log_fault("list", draw, None)
         try:
-            await asyncio.sleep(hit.latency_seconds)
-            clouds = self._phases.listed(list(self._store.clouds.values()))
-            if hit.fault is None:
-                response = await self._all(request, clouds)
+            await asyncio.sleep(draw.latency_seconds)
+            clouds = self._timeline.apply_to_list(list(self._store.clouds.values()))
+            if draw.fault is None:
+                response = await self._send_list(request, clouds)
             else:
-                response = await strike(request, hit, hit.fault, {"iterable": clouds})
+                response = await respond_with_fault(request, draw, draw.fault, {"iterable": clouds})
             answer = response.status
-        except (ResetError, ConnectionError):
+        except (InjectedResetError, ConnectionError):
             return web.Response()
         else:
             return response
         finally:
-            self._log.other("list", received_at=received, answered_at=self._log.now(), answer=answer)
+            self._log.write_event("list", received_at=received, answered_at=self._log.now(), answer=answer)
 
-    async def _all(self, request: web.Request, clouds: list[Cloud]) -> web.StreamResponse:
-        """These clouds, which are one moment's truth, however long the writing takes."""
+    async def _send_list(self, request: web.Request, clouds: list[Cloud]) -> web.StreamResponse:
+        """Write these clouds, which are a snapshot of one moment, with pauses for other requests."""
         try:
-            await self._store.durable()
-        except StateError as error:
-            return _failed(error)
+            await self._store.wait_until_durable()
+        except StateFileError as error:
+            return _server_error(error)
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         await response.write(b'{"iterable":[')
-        for start in range(0, len(clouds), _LIST_PART):
-            part = b",".join(self._store.text_of(cloud) for cloud in clouds[start : start + _LIST_PART])
+        for start in range(0, len(clouds), _CLOUDS_PER_CHUNK):
+            part = b",".join(
+                self._store.to_json(cloud) for cloud in clouds[start : start + _CLOUDS_PER_CHUNK]
+            )
             await response.write(b"," + part if start else part)
             await asyncio.sleep(0)
         await response.write(b"]}")
@@ -147,58 +156,60 @@ class Api:
         return response
 
     async def _update(self, request: web.Request) -> web.StreamResponse:
-        record = self._log.arrived()
-        hit = self._phases.throw("update")
+        record = self._log.begin_post()
+        draw = self._timeline.draw("update")
         late: Cloud | None = None
         try:
-            body, problem = await self._body(request, record)
-            self._log_fault("update", hit, record["id"], record["n"])
-            await asyncio.sleep(hit.latency_seconds)
-            if hit.effect in (Effect.BEFORE_ANSWER, Effect.PARTLY):
-                response: web.StreamResponse = await self._apply(record, body, problem, hit)
+            body, problem = await self._read_update(request, record)
+            self._log_fault("update", draw, record["id"], record["n"])
+            await asyncio.sleep(draw.latency_seconds)
+            if draw.effect in (Effect.BEFORE_ANSWER, Effect.PARTLY):
+                response: web.StreamResponse = await self._apply(record, body, problem, draw)
             else:
-                response = _failed(problem) if body is None else _text(200, "")
-            if hit.fault is not None:
-                response = await strike(request, hit, hit.fault, body)
-            late = body if hit.effect is Effect.LATE else None
+                response = _server_error(problem) if body is None else _text_response(200, "")
+            if draw.fault is not None:
+                response = await respond_with_fault(request, draw, draw.fault, body)
+            late = body if draw.effect is Effect.LATE else None
             record["answer"] = response.status
-        except (ResetError, ConnectionError):
+        except (InjectedResetError, ConnectionError):
             return web.Response()
         else:
             return response
         finally:
             record["answered_at"] = self._log.now()
             if late is None:
-                self._log.post(record)
+                self._log.write_post(record)
             else:
-                self._later(hit, record, late)
+                self._schedule_late_update(draw, record, late)
 
-    async def _apply(self, record: Record, body: Cloud | None, problem: str, hit: Hit) -> web.Response:
-        partly = hit.effect is Effect.PARTLY
+    async def _apply(self, record: Record, body: Cloud | None, problem: str, draw: FaultDraw) -> web.Response:
+        partly = draw.effect is Effect.PARTLY
         changed = (
-            self._store.apply(body, ignores=hit.knobs.ignores, partly=partly) if body is not None else None
+            self._store.apply(body, ignores=draw.settings.ignores, partly=partly)
+            if body is not None
+            else None
         )
         if body is None or changed is None:
-            return _failed(problem or NO_SUCH_CLOUD)
+            return _server_error(problem or NO_SUCH_CLOUD)
         record["applied_at"], record["changed"] = self._log.now(), changed
         cloud, echo = self._store.clouds[str(body["id"])], self._store.echo(body)
-        if hit.knobs.ignores and difference(cloud, echo):
-            cloud = echo  # what was sent, not what is: that is what makes it a trap
-            self._phases.fired["update.ignores"] += 1
-        text = self._store.text_of(cloud)
+        if draw.settings.ignores and difference(cloud, echo):
+            cloud = echo  # the answer shows what was sent although it was not applied
+            self._timeline.fired["update.ignores"] += 1
+        text = self._store.to_json(cloud)
         try:
-            await self._store.durable(str(body["id"]))
-        except StateError as error:
-            return _failed(error)
-        return json(text)
+            await self._store.wait_until_durable(str(body["id"]))
+        except StateFileError as error:
+            return _server_error(error)
+        return json_response(text)
 
-    def _log_fault(self, operation: str, hit: Hit, key: str | None, number: int | None = None) -> None:
-        if hit.fault is not None:
-            kind = f"{operation}.{hit.fault.name}"
-            self._log.other("fault", at=self._log.now(), kind=kind, id=key, n=number)
+    def _log_fault(self, operation: str, draw: FaultDraw, key: str | None, number: int | None = None) -> None:
+        if draw.fault is not None:
+            kind = f"{operation}.{draw.fault.name}"
+            self._log.write_event("fault", at=self._log.now(), kind=kind, id=key, n=number)
 
-    async def _body(self, request: web.Request, record: Record) -> tuple[Cloud | None, str]:
-        """The body, or why it cannot be used; what is known of it goes into the record."""
+    async def _read_update(self, request: web.Request, record: Record) -> tuple[Cloud | None, str]:
+        """Return the body, or None and the reason why it cannot be used. Fills in the record."""
         try:
             data = await request.read()
         except web.HTTPRequestEntityTooLarge:
@@ -211,34 +222,34 @@ class Api:
         try:
             body = json_codec.loads(data)
             record |= {"body": body, "id": id_of(body)}
-            return self._store.check(body), ""
-        except (json_codec.WireError, UnusableError) as error:
+            return self._store.validate_update(body), ""
+        except (json_codec.CodecError, InvalidUpdateError) as error:
             return None, str(error)
 
     async def _health(self, _request: web.Request) -> web.Response:
-        return _text(200, f"ok:{self._store.server_id}")
+        return _text_response(200, f"ok:{self._store.server_id}")
 
     async def _version(self, _request: web.Request) -> web.Response:
-        return _text(200, __version__)
+        return _text_response(200, __version__)
 
     async def _get_faults(self, _request: web.Request) -> web.Response:
-        return web.json_response(self._phases.shown())
+        return web.json_response(self._timeline.as_json())
 
     async def _put_faults(self, request: web.Request) -> web.Response:
         try:
-            self._phases.replace(read_faults(await request.read()))
-        except FaultsError as error:
-            return _text(400, f"{error}\n")
+            self._timeline.replace(decode_fault_config(await request.read()))
+        except FaultConfigError as error:
+            return _text_response(400, f"{error}\n")
         return await self._get_faults(request)
 
     async def _delete_faults(self, request: web.Request) -> web.Response:
-        self._phases.replace({})
+        self._timeline.replace({})
         return await self._get_faults(request)
 
 
-def _text(status: int, text: str) -> web.Response:
+def _text_response(status: int, text: str) -> web.Response:
     return web.Response(status=status, text=text)
 
 
-def _failed(why: object) -> web.Response:
-    return _text(500, f"Internal Server Error: {why}")
+def _server_error(why: object) -> web.Response:
+    return _text_response(500, f"Internal Server Error: {why}")

@@ -1,11 +1,13 @@
-"""The server's own record of what was asked of it and what it did; what tests and people judge by.
+"""The server's log of requests and of what it did with them, for tests and people to check against.
 
-The rule: one line for each POST with `n id received_at applied_at changed body_sha256 answer`, written when
-its fate is known and before its answer leaves: a late application is a line when it lands, so that lines
-stand in the order of completion and `n` gives the order of arrival, also across restarts on one file. Times
-are seconds since the epoch. With everything asked for there are lines for reads, for the other writer and
-for faults too, told apart by `op`, and the lines of POSTs also say when they were answered (`answered_at`)
-and what they carried (`body`).
+The rules:
+- There is one line for each POST, with `n id received_at applied_at changed body_sha256 answer`. It is
+  written when the outcome is known and before the response is sent; for an update that is applied late, when
+  it is applied. Lines are therefore in the order of completion. `n` counts the POSTs in the order of arrival
+  and goes on after a restart with the same file.
+- Times are wall-clock seconds since the epoch.
+- With `log_all` there are also lines for reads, for the other client and for faults, told apart by `op`, and
+  the lines of POSTs also have `answered_at` and `body`.
 """
 
 import re
@@ -18,23 +20,27 @@ from allocsync.errors import AllocsyncError
 
 Record = dict[str, Any]
 POST_KEYS = ("n", "id", "received_at", "applied_at", "changed", "body_sha256", "answer")
-# Lines of POSTs begin so, and text in them cannot: a quotation mark in a JSON text has a backslash before it.
-_NUMBER = re.compile(rb'^\{(?:"op":"update",)?"n":(\d+),', re.MULTILINE)
+# The beginning of a line of a POST. Text inside a line cannot match: its quotation marks are escaped.
+_POST_NUMBER = re.compile(rb'^\{(?:"op":"update",)?"n":(\d+),', re.MULTILINE)
 
 
 class RequestLog:
-    """Writes the records to a file, and keeps them in memory for whoever runs the server in-process.
+    """Writes the records to a file, and keeps them in memory if `keep_records` is set.
+
+    `wall` returns the wall-clock time in seconds since the epoch. Without a `file` nothing is written.
 
     Raises:
         AllocsyncError: the file cannot be opened.
     """
 
-    def __init__(self, file: Path | None, *, everything: bool, keep: bool, wall: Callable[[], float]) -> None:
-        self.everything = everything
+    def __init__(
+        self, file: Path | None, *, log_all: bool, keep_records: bool, wall: Callable[[], float]
+    ) -> None:
+        self.log_all = log_all
         self.records: list[Record] = []
         self._wall = wall
-        self._keep = keep
-        self._arrivals = 0
+        self._keep_records = keep_records
+        self._post_count = 0
         self._file: BinaryIO | None = None
         if file is not None:
             try:
@@ -43,14 +49,14 @@ class RequestLog:
                 raise AllocsyncError(f"{file}: the log cannot be opened: {error.strerror}") from error
 
     def now(self) -> float:
-        """Seconds since the epoch, to the microsecond."""
+        """Return the wall-clock time in seconds since the epoch, to the microsecond."""
         return round(self._wall(), 6)
 
-    def arrived(self) -> Record:
-        """A POST has come: its record, to be filled in and handed to `post` when its fate is known."""
-        self._arrivals += 1
+    def begin_post(self) -> Record:
+        """Return the record of a POST that has arrived, to be filled in and passed to `write_post`."""
+        self._post_count += 1
         return {
-            "n": self._arrivals,
+            "n": self._post_count,
             "id": None,
             "received_at": self.now(),
             "applied_at": None,
@@ -61,15 +67,13 @@ class RequestLog:
             "body": None,
         }
 
-    def post(self, record: Record) -> None:
-        """One POST whose fate is known."""
-        self._write(
-            {"op": "update", **record} if self.everything else {key: record[key] for key in POST_KEYS}
-        )
+    def write_post(self, record: Record) -> None:
+        """Write the record of a POST whose outcome is known."""
+        self._write({"op": "update", **record} if self.log_all else {key: record[key] for key in POST_KEYS})
 
-    def other(self, op: str, **record: Any) -> None:  # noqa: ANN401 - JSON of any shape
-        """Something else than a POST; only when everything is asked for."""
-        if self.everything:
+    def write_event(self, op: str, **record: Any) -> None:  # noqa: ANN401 - JSON of any shape
+        """Write a record of anything other than a POST, if `log_all` is set."""
+        if self.log_all:
             self._write({"op": op, **record})
 
     def close(self) -> None:
@@ -85,28 +89,28 @@ class RequestLog:
         except BaseException:
             file.close()
             raise
-        self._arrivals = max((int(number) for number in _NUMBER.findall(written)), default=0)
+        self._post_count = max((int(number) for number in _POST_NUMBER.findall(written)), default=0)
         if written and not written.endswith(b"\n"):
-            file.write(b"\n")  # the last line was cut off; what follows is not glued to it
+            file.write(b"\n")  # ends a line that was cut off, so that the next one stands alone
             file.flush()
         return file
 
     def _write(self, record: Record) -> None:
-        if self._keep:
+        if self._keep_records:
             self.records.append(record)
         if self._file is not None:
-            self._file.write(json_codec.dumps(_literals(record)) + b"\n")
+            self._file.write(json_codec.dumps(_to_literals(record)) + b"\n")
             self._file.flush()
 
 
-def _literals(value: Any) -> Any:  # noqa: ANN401 - JSON of any shape
-    """Python's own numbers as literals, since the wire format only knows those."""
+def _to_literals(value: Any) -> Any:  # noqa: ANN401 - JSON of any shape
+    """Return the value with number literals in place of Python's numbers, which the codec refuses."""
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return value
     if isinstance(value, int | float):
-        return json_codec.number(value)
+        return json_codec.number_literal(value)
     if isinstance(value, dict):
-        return {key: _literals(item) for key, item in value.items()}
+        return {key: _to_literals(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_literals(item) for item in value]
+        return [_to_literals(item) for item in value]
     return value

@@ -1,7 +1,10 @@
-"""One running reference server: it starts, stops, and lets updates land late.
+"""Runs one reference server: starts it, stops it, and applies late updates.
 
-The rule: whatever goes on by itself belongs to the server and ends with it. An update that has not landed
-when the server stops never does, and the log says so.
+The rules:
+- Whatever runs by itself belongs to the server and stops with it.
+- A late update that is not applied yet when the server stops is never applied, and the log says so.
+
+Left out: the HTTP handlers (`reference_server.handlers`).
 """
 
 import asyncio
@@ -13,14 +16,15 @@ from pathlib import Path
 
 from aiohttp import web
 
+from allocsync.addresses import host_port, http_url
 from allocsync.errors import AllocsyncError
 from allocsync.model.cloud import Cloud
-from allocsync.reference_server.fault_config import phases_of
-from allocsync.reference_server.fault_timeline import Phases
-from allocsync.reference_server.faults import Hit
-from allocsync.reference_server.handlers import Api
+from allocsync.reference_server.fault_config import parse_phases
+from allocsync.reference_server.fault_timeline import FaultTimeline
+from allocsync.reference_server.faults import FaultDraw
+from allocsync.reference_server.handlers import Handlers
 from allocsync.reference_server.request_log import Record, RequestLog
-from allocsync.reference_server.store import StateError, Store
+from allocsync.reference_server.store import StateFileError, Store
 
 _SHUTDOWN_SECONDS = 0.25
 _BACKLOG = 4096
@@ -29,16 +33,18 @@ _BACKLOG = 4096
 class ReferenceServer:
     """One running server. Made by `start`.
 
-    `url` says where it listens, `store` holds the truth, `log` what was asked of it.
+    `url` is its base URL, without a slash at the end. `store` holds the clouds, `log` the requests.
     """
 
-    def __init__(self, store: Store, phases: Phases, log: RequestLog, group: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, store: Store, timeline: FaultTimeline, log: RequestLog, group: asyncio.TaskGroup
+    ) -> None:
         self.store = store
         self.log = log
         self.url = ""
-        self._phases = phases
+        self._timeline = timeline
         self._group = group
-        self._landings: dict[asyncio.Task[None], Record] = {}
+        self._late_updates: dict[asyncio.Task[None], Record] = {}
 
     @classmethod
     @asynccontextmanager
@@ -56,20 +62,22 @@ class ReferenceServer:
     ) -> AsyncIterator["ReferenceServer"]:
         """Run a server while the context lasts.
 
-        `seed` is not used where the state file exists. `records` grows without bound unless `keep_records`
-        is off. `wall` gives seconds since the epoch, for the log and for `updated`.
+        `seed` is ignored if the state file `state` exists. `faults` is a fault configuration, decoded from
+        JSON. With `keep_records`, `records` grows without limit. `listen` is (host, port); port 0 takes a
+        free one. `wall` returns the wall-clock time in seconds since the epoch, for the log and for
+        `updated`.
 
         Raises:
-            FaultsError: the faults are wrong.
-            AllocsyncError: the state or the log cannot be used, or the address is taken.
+            FaultConfigError: the fault configuration is wrong.
+            AllocsyncError: the state file or the log cannot be used, or the address cannot be bound.
         """
-        phases_of({} if faults is None else faults)  # before anything is touched
+        parse_phases({} if faults is None else faults)  # before any file is opened
         store = Store(seed, state=state, wall=lambda: datetime.fromtimestamp(wall(), UTC))
-        request_log = RequestLog(log, everything=log_all, keep=keep_records, wall=wall)
+        request_log = RequestLog(log, log_all=log_all, keep_records=keep_records, wall=wall)
         try:
             async with asyncio.TaskGroup() as group:
-                phases = Phases(faults, store=store, log=request_log, group=group)
-                server = cls(store, phases, request_log, group)
+                timeline = FaultTimeline(faults, store=store, log=request_log, group=group)
+                server = cls(store, timeline, request_log, group)
                 runner = web.AppRunner(
                     server._application(), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS
                 )
@@ -77,14 +85,14 @@ class ReferenceServer:
                 try:
                     await _bind(runner, listen)
                     host, port = runner.addresses[0][:2]
-                    server.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-                    phases.begin()
+                    server.url = http_url(host, port)
+                    timeline.start()
                     yield server
                 finally:
                     await runner.cleanup()
-                    server._stop()
+                    server._stop_background_work()
         except BaseExceptionGroup as error:
-            if len(error.exceptions) == 1:  # one failure is raised as itself, whoever it belongs to
+            if len(error.exceptions) == 1:  # a single exception is raised without the group
                 raise error.exceptions[0] from None
             raise
         finally:
@@ -95,77 +103,77 @@ class ReferenceServer:
 
     @property
     def clouds(self) -> Mapping[str, Cloud]:
-        """The truth, by id; a view."""
+        """The current clouds by id; a read-only view."""
         return self.store.clouds
 
     @property
     def resumed(self) -> bool:
-        """Whether the clouds came from the state file and the seed was passed over."""
+        """Whether the clouds come from the state file, so that the seed was ignored."""
         return self.store.resumed
 
     @property
     def records(self) -> list[Record]:
-        """The log's records so far."""
+        """The records of the log so far, if they are kept."""
         return self.log.records
 
     @property
     def fired(self) -> Mapping[str, int]:
-        """How often each fault has struck, under `operation.fault`; 0 for one that has not."""
-        return self._phases.fired
+        """How often each fault has fired, by `operation.fault`; 0 for any other key."""
+        return self._timeline.fired
 
     def set_faults(self, faults: object) -> None:
-        """Put these faults in force in place of all others.
+        """Replace the whole fault configuration.
 
         Raises:
-            FaultsError: they are wrong; nothing changes.
+            FaultConfigError: the new configuration is wrong; nothing changes.
         """
-        self._phases.replace(faults)
+        self._timeline.replace(faults)
 
-    def set_leaf(self, key: str, path: str, value: str) -> None:
-        """Another client changes one leaf.
+    def set_field(self, key: str, path: str, value: str) -> None:
+        """Change one field as another client.
 
         Raises:
-            KeyError: there is no such cloud.
+            KeyError: there is no cloud with this id.
         """
-        self._phases.set_leaf(key, path, value)
+        self._timeline.set_field(key, path, value)
 
     def remove(self, key: str) -> None:
-        """A cloud is gone: 410 from now on.
+        """Remove a cloud; reads of it are answered with 410 from now on.
 
         Raises:
-            KeyError: there is no such cloud.
+            KeyError: there is no cloud with this id.
         """
         self.store.remove(key)
 
     def _application(self) -> web.Application:
-        api = Api(self.store, self._phases, self.log, later=self._land_later)
+        api = Handlers(self.store, self._timeline, self.log, schedule_late_update=self._schedule_late_update)
         return api.application()
 
-    def _land_later(self, hit: Hit, record: Record, body: Cloud) -> None:
-        landing = self._group.create_task(self._land(hit, record, body))
-        self._landings[landing] = record
+    def _schedule_late_update(self, draw: FaultDraw, record: Record, body: Cloud) -> None:
+        task = self._group.create_task(self._apply_late(draw, record, body))
+        self._late_updates[task] = record
 
-    async def _land(self, hit: Hit, record: Record, body: Cloud) -> None:
-        await asyncio.sleep(hit.late_seconds)
-        changed = self.store.apply(body, ignores=hit.knobs.ignores)
+    async def _apply_late(self, draw: FaultDraw, record: Record, body: Cloud) -> None:
+        await asyncio.sleep(draw.late_seconds)
+        changed = self.store.apply(body, ignores=draw.settings.ignores)
         if changed is not None:
             record["applied_at"], record["changed"] = self.log.now(), changed
         task = asyncio.current_task()
         if task is not None:
-            self._landings.pop(task)
+            self._late_updates.pop(task)
         try:
-            await self.store.durable(str(body["id"]))
-        except StateError:
-            pass  # nobody is told: the next request that needs the disk is
+            await self.store.wait_until_durable(str(body["id"]))
+        except StateFileError:
+            pass  # the answer is long sent; the next request that needs the disk reports it
         finally:
-            self.log.post(record)
+            self.log.write_post(record)
 
-    def _stop(self) -> None:
-        self._phases.end()
-        for landing, record in self._landings.items():
-            landing.cancel()
-            self.log.post(record)
-        self._landings.clear()
+    def _stop_background_work(self) -> None:
+        self._timeline.stop()
+        for task, record in self._late_updates.items():
+            task.cancel()
+            self.log.write_post(record)
+        self._late_updates.clear()
 
 
 async def _bind(runner: web.AppRunner, listen: tuple[str, int]) -> None:
@@ -174,4 +182,5 @@ async def _bind(runner: web.AppRunner, listen: tuple[str, int]) -> None:
         await web.TCPSite(runner, host, port, backlog=_BACKLOG).start()
     except OSError as error:
         why = (error.strerror or str(error)).lower()
-        raise AllocsyncError(f"cannot listen on {host}:{port}: {why}. Port 0 takes a free one.") from error
+        where = host_port(host, port)
+        raise AllocsyncError(f"cannot listen on {where}: {why}. Use port 0 for a free port.") from error

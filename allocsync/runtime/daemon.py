@@ -19,6 +19,7 @@ from typing import TextIO
 from prometheus_client import CollectorRegistry
 from structlog.typing import FilteringBoundLogger
 
+from allocsync.addresses import http_url
 from allocsync.api.client import AllocationClient
 from allocsync.api.discovery import AUTO
 from allocsync.desired.loader import Loaded
@@ -149,7 +150,7 @@ class Daemon:
         async with serve_web(self.settings.listen, make_app(pages, orders)) as self.address:
             self.bound.set()
             host, port = self.address
-            self._sign(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+            self._sign(http_url(host, port))
             self._say("listening", host=host, port=port)
             async with self._signals(), asyncio.TaskGroup() as group:
                 around = [
@@ -159,7 +160,7 @@ class Daemon:
                     self._tend(journal),
                 ]
                 if self.settings.api_url == AUTO:
-                    around.append(locator_of(self.settings).follow(api.move, self._say))
+                    around.append(locator_of(self.settings).follow(api.set_base_url, self._say))
                 tasks = [group.create_task(each) for each in around]
                 await loop.run()
                 for task in tasks:
@@ -228,7 +229,7 @@ class Daemon:
             self._say("listen_token_renewed")
         if credentials != self._credentials:
             self._credentials = credentials
-            self._api.use(credentials)
+            self._api.set_credentials(credentials)
             self._say("credentials_renewed")
 
     async def _notify(self, loop: Loop) -> None:

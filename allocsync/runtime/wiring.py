@@ -15,7 +15,7 @@ from typing import TypeVar
 from allocsync.api.backoff import FullJitter
 from allocsync.api.client import AllocationClient
 from allocsync.api.credentials import Credentials
-from allocsync.api.discovery import AUTO, REMEMBERED, Locator
+from allocsync.api.discovery import AUTO, SERVER_ID_FILE_NAME, Locator
 from allocsync.journal.database import JournalFile
 from allocsync.journal.writer import Journal
 from allocsync.model.intent_record import Restored
@@ -50,9 +50,11 @@ async def open_api(settings: Settings) -> AsyncIterator[AllocationClient]:
 
 
 def locator_of(settings: Settings) -> Locator:
-    """What finds the server with `api_url: auto`; which one it was is remembered where there is state."""
+    """What finds the server with `api_url: auto`; which one it was is server_id_file where there is state."""
     there = os.path.isdir(settings.state_dir)  # noqa: PTH112 - False where it is closed to us, too
-    return Locator(home=Path.home(), remembered=settings.state_dir / REMEMBERED if there else None)
+    return Locator(
+        home=Path.home(), server_id_file=settings.state_dir / SERVER_ID_FILE_NAME if there else None
+    )
 
 
 def credentials_of(settings: Settings) -> Credentials:

@@ -17,11 +17,11 @@ from typing import Any
 import click
 
 from allocsync import errors
-from allocsync.api.responses import Answer, NoAnswer, update_from
+from allocsync.api.responses import NoResponse, Response, interpret_update
 from allocsync.cli.root import allocsync
 from allocsync.model.api_answers import Accepted, OutcomeUnknown, Rejected
 from allocsync.model.ids import AllocationId
-from allocsync.reference_server.fault_config import EXAMPLES, phases_of, read_faults
+from allocsync.reference_server.fault_config import EXAMPLES, decode_fault_config, parse_phases
 from allocsync.reference_server.faults import FAULTS, Body, Effect, Fault
 from allocsync.settings.model import Settings, is_secret
 from allocsync.settings.sources import flag_name, variable_name
@@ -29,7 +29,7 @@ from allocsync.telemetry.metric_definitions import METRICS
 from tests.benchmarks import storm_tables
 
 README = Path(__file__).resolve().parents[2] / "README.md"
-RESULTS = README.parent / "tests" / "bench" / "results.json"
+RESULTS = README.parent / "tests" / "benchmarks" / "results.json"
 SOAKS = README.parent / "tests" / "soak" / "results.jsonl"
 SIMULATED = README.parent / "tests" / "simulation" / "results.jsonl"
 PLANTED = README.parent / "tests" / "simulation" / "bugs.jsonl"
@@ -187,7 +187,12 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 def faults() -> str:
     """What the reference server can be made to do, and what becomes of an update in allocsync's eyes."""
     rows = (
-        (f"`{fault.name}`", ", ".join(fault.operations), fault.says + _PERHAPS[fault.effect], _made_of(fault))
+        (
+            f"`{fault.name}`",
+            ", ".join(fault.operations),
+            fault.description + _PERHAPS[fault.effect],
+            _made_of(fault),
+        )
         for fault in FAULTS
     )
     return _table(("fault", "of", "what the server does", "what allocsync makes of it"), rows)
@@ -206,15 +211,15 @@ def _made_of(fault: Fault) -> str:
     if "update" not in fault.operations:
         return "nothing was learned: looked at again after a backoff"
     usable = fault.body is Body.CLOUD
-    answer = Answer(fault.status, chunks=(b'{"id":"a"}',) if usable else None, problem="unusable")
-    gone = NoAnswer("reset", sent=True)
-    return _OUTCOMES[type(update_from(gone if fault.body is Body.RESET else answer, AllocationId("a")))]
+    answer = Response(fault.status, chunks=(b'{"id":"a"}',) if usable else None, problem="unusable")
+    gone = NoResponse("reset", sent=True)
+    return _OUTCOMES[type(interpret_update(gone if fault.body is Body.RESET else answer, AllocationId("a")))]
 
 
 def knobs() -> str:
     """The other knobs, each by an example that works."""
     for text, _ in EXAMPLES:
-        phases_of(read_faults(text))
+        parse_phases(decode_fault_config(text))
     return _table(("example", "what it turns"), ((f"`{text}`", says) for text, says in EXAMPLES))
 
 

@@ -37,10 +37,10 @@ def poisoned(poison: frozenset[str], seconds: float) -> type[ReferenceServer]:
             key = json.loads(await request.read())["id"] if request.method == "POST" else None
             if key not in poison:
                 return await handler(request)
-            record = self.log.arrived() | {"id": key, "answer": 504}
-            self.log.other("fault", at=record["received_at"], kind="poison", id=key, n=record["n"])
+            record = self.log.begin_post() | {"id": key, "answer": 504}
+            self.log.write_event("fault", at=record["received_at"], kind="poison", id=key, n=record["n"])
             await asyncio.sleep(seconds)
-            self.log.post(record | {"answered_at": self.log.now()})
+            self.log.write_post(record | {"answered_at": self.log.now()})
             return web.Response(status=504, text="Gateway Timeout, request timed out.")
 
     return Poisoned

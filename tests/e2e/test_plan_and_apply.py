@@ -49,10 +49,10 @@ async def test_plan_counts_what_is_missing_and_held_and_the_digest_is_of_what_is
         status, text, _ = await command("plan", *where)
         after = json.loads(text)
         assert status == 1
-        assert after["counts"] == {"in_sync": 0, "update": 3, "missing": 1, "held": 1, "failing": 0}
+        assert after["counts"] == {"in_sync": 0, "update": 3, "missing": 1, "blocked": 1, "failing": 0}
         assert after["plan_id"] == before["plan_id"]
         assert after["revision"] != before["revision"]
-        server.set_leaf(REST[0], "region", "venus")
+        server.set_field(REST[0], "region", "venus")
         assert json.loads((await command("plan", *where))[1])["plan_id"] != before["plan_id"]
         assert "update" not in {row["op"] for row in server.records}
 

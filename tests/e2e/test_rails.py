@@ -57,7 +57,7 @@ async def test_an_edit_that_changes_too_much_is_held_through_a_restart_until_it_
             await eventually(lambda: again.events("revision_awaiting_approval"))
             await conditions(again, InSync=6, Held=6)
             assert len(server.records) == sent
-            server.set_leaf(str(CLOUDS[9]["id"]), "region", "drift")
+            server.set_field(str(CLOUDS[9]["id"]), "region", "drift")
             await eventually(lambda: len(server.records) > sent)
             assert [record["id"] for record in server.records[sent:]] == [CLOUDS[9]["id"]]
             code, text, _ = await command("status", "--url", again.url)

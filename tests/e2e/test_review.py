@@ -44,7 +44,7 @@ async def test_when_anything_moved_nothing_is_sent(tmp_path: Path, how: str) -> 
         await command("plan", *where, "--out", str(plan))
         digest = json.loads(plan.read_text())["plan_id"]
         reviewed = ("--plan", str(plan)) if how == "plan" else ("--plan-id", digest[:12])
-        server.set_leaf(IDS[2], "region", "venus")
+        server.set_field(IDS[2], "region", "venus")
         status, _, stderr = await command("apply", *where, *reviewed)
         assert status == 1
         assert "is not what was reviewed" in stderr
@@ -52,7 +52,7 @@ async def test_when_anything_moved_nothing_is_sent(tmp_path: Path, how: str) -> 
         assert (f"{IDS[2]} region" in stderr) == (how == "plan")
         assert posts(server) == []
         assert len(server.records) > 1, "it did look"
-        server.set_leaf(IDS[2], "region", str(CLOUDS[2]["region"]))
+        server.set_field(IDS[2], "region", str(CLOUDS[2]["region"]))
         assert (await command("apply", *where, *reviewed))[0] == 0
         assert sorted(posts(server)) == sorted(IDS)
 

@@ -73,7 +73,7 @@ async def test_a_broken_file_changes_nothing_and_is_said_until_it_is_mended(tmp_
         rejected = (await eventually(lambda: running.events("desired_rejected")))[0]
         assert f"{file}:" in rejected["problem"]
         assert await running.metric("allocsync_desired_last_load_successful") == 0
-        server.set_leaf(str(CLOUDS[0]["id"]), "region", "drift")
+        server.set_field(str(CLOUDS[0]["id"]), "region", "drift")
         await eventually(lambda: regions(server) == {"a"})  # the last good one stays in force
         assert len(server.records) == sent + 1
         declare(file, CLOUDS, region="c")

@@ -33,7 +33,7 @@ async def test_a_second_writer_is_kept_out_and_sends_nothing(tmp_path: Path, sec
             assert len(stderr.splitlines()) == 1
             assert len(server.records) == asked
             assert (await command("plan", *where, environ=environ))[0] == 0, "reading needs no lock"
-            server.set_leaf(str(CLOUDS[0]["id"]), "region", "drift")
+            server.set_field(str(CLOUDS[0]["id"]), "region", "drift")
             assert (await running.order("/-/sync", token=(state / "listen_token").read_text().strip()))[
                 0
             ] == 202

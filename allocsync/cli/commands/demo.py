@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from allocsync import errors
+from allocsync.addresses import http_url
 from allocsync.cli import output
 from allocsync.desired.loader import load
 from allocsync.journal.database import NAME as JOURNAL
@@ -143,8 +144,7 @@ def print_head(url: str, number: int, desired: Path) -> None:
 
 
 def _address(daemon: Daemon) -> str:
-    host, port = daemon.address or ("", 0)
-    return f"http://{host}:{port}"
+    return http_url(*(daemon.address or ("", 0)))
 
 
 def _now() -> str:

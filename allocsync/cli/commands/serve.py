@@ -13,9 +13,9 @@ import click
 
 from allocsync import errors
 from allocsync.reference_server import ReferenceServer
-from allocsync.reference_server.fault_config import FaultsError, read_faults
+from allocsync.reference_server.fault_config import FaultConfigError, decode_fault_config
 from allocsync.reference_server.sample import sample_clouds
-from allocsync.reference_server.seed import doubts_about, read_seed
+from allocsync.reference_server.seed import read_seed, schema_warnings
 from allocsync.settings.validators import parse_listen
 
 SAMPLE, SAMPLE_SEED = 24, 1
@@ -51,10 +51,10 @@ def serve(
     seed_is_used = file is None or not file.exists()
     clouds = read_seed(seed) if seed and seed_is_used else sample_clouds(SAMPLE, SAMPLE_SEED)
     try:
-        knobs = None if faults is None else read_faults(_text(faults))
+        fault_config = None if faults is None else decode_fault_config(_text(faults))
         starting = ReferenceServer.start(
             clouds,
-            faults=knobs,
+            faults=fault_config,
             state=file,
             log=log,
             log_all=log_all,
@@ -62,7 +62,7 @@ def serve(
             listen=address,
         )
         asyncio.run(_serve(starting, passed_over=seed))
-    except FaultsError as error:
+    except FaultConfigError as error:
         raise errors.UsageError(f"--faults: {error}") from error
 
 
@@ -85,7 +85,7 @@ async def _serve(starting: AbstractAsyncContextManager[ReferenceServer], *, pass
     async with starting as server:
         if server.resumed and passed_over is not None:
             click.echo(f"the state file is there already: the seed {passed_over} is not used", err=True)
-        for doubt in doubts_about(server.clouds.values()):
-            click.echo(doubt, err=True)
+        for warning in schema_warnings(server.clouds.values()):
+            click.echo(warning, err=True)
         click.echo(f"reference API  {server.url}  {len(server.clouds)} allocations")
         await stop.wait()

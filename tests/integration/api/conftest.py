@@ -1,4 +1,4 @@
-"""Servers made of a raw socket and a script, so that a test decides every byte, delay and reset."""
+"""Scripted servers on raw sockets: a test decides every byte, every delay and every reset."""
 
 import asyncio
 import socket
@@ -8,25 +8,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
-import pytest
-
 from allocsync.api.client import AllocationClient, Timeouts
 
 WITHIN_SECONDS = 10.0
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _no_loop_out_of_nowhere() -> None:
-    """Keep Python 3.11 from making an event loop when pytest-asyncio asks which one there was.
-
-    Nobody would close that one, and warnings are errors.
-    """
-    asyncio.set_event_loop(None)
-
-
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request as it came: nothing is decoded."""
+    """One request as it arrived; nothing is decoded."""
 
     connection: int
     head: bytes
@@ -45,7 +34,7 @@ class Request:
 
 @dataclass
 class Peer:
-    """The client's end of one connection, for a script."""
+    """One connection of a client, for a script to use."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -59,18 +48,23 @@ class Peer:
                 await asyncio.sleep(every_seconds)
 
     def reset(self) -> None:
-        """Close so that the client meets a reset, not an end."""
+        """Close the connection with a TCP reset instead of an orderly end."""
         sock = self.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
 
-Script = Callable[[Request, Peer], Awaitable[bool | None]]  # False: this connection is over
+Script = Callable[[Request, Peer], Awaitable[bool | None]]  # returning False closes the connection
 
 
 @dataclass
 class RawServer:
-    """What a scripted server saw; `fired` counts what a script wants counted."""
+    """A server that answers by a script and records its requests.
+
+    `connections` counts the accepted connections and `closed` those that have ended. A connection without a
+    request for `idle_seconds` is closed. `on_connect` runs before the first request, and False closes the
+    connection.
+    """
 
     script: Script
     url: str = ""
@@ -111,7 +105,7 @@ async def raw_server(
     on_connect: Callable[[Peer], Awaitable[bool]] | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[RawServer]:
-    """Serve the script on an ephemeral port; ends every connection's task when it is over."""
+    """Serve the script on a free port while the context lasts, then cancel every connection."""
     served = RawServer(script, idle_seconds=idle_seconds, on_connect=on_connect)
     tasks: set[asyncio.Task[None]] = set()
 
@@ -138,17 +132,17 @@ async def raw_server(
         await server.wait_closed()
 
 
-def http(
-    status: int, body: bytes = b"", *headers: str, length: int | None = None, phrase: str = "Said"
+def http_response(
+    status: int, body: bytes = b"", *headers: str, length: int | None = None, phrase: str = "Status"
 ) -> bytes:
-    """One whole answer."""
+    """Return one complete response as bytes. `length` overrides the Content-Length."""
     lines = [f"HTTP/1.1 {status} {phrase}", *headers]
     lines.append(f"Content-Length: {len(body) if length is None else length}")
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-def answering(*answers: bytes) -> Script:
-    """A script that gives these answers in turn, the last one for ever."""
+def respond_with(*answers: bytes) -> Script:
+    """Return a script that sends these responses in turn and repeats the last one."""
     left = list(answers)
 
     async def script(_: Request, peer: Peer) -> bool | None:
@@ -159,16 +153,16 @@ def answering(*answers: bytes) -> Script:
 
 
 @asynccontextmanager
-async def client_of(server: RawServer | str, **timeouts: float) -> AsyncIterator[AllocationClient]:
-    """A client with deadlines that a test can wait for."""
-    short = {"connect_seconds": 2.0, "get_seconds": 5.0, "post_seconds": 5.0, "bulk_seconds": 5.0}
+async def open_client(server: RawServer | str, **timeouts: float) -> AsyncIterator[AllocationClient]:
+    """Open a client with deadlines short enough for a test."""
+    short = {"connect_seconds": 2.0, "get_seconds": 5.0, "post_seconds": 5.0, "list_seconds": 5.0}
     url = server if isinstance(server, str) else server.url
     async with AllocationClient.open(url, timeouts=Timeouts(**{**short, **timeouts})) as client:
         yield client
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    """Wait for a condition, not for a time."""
+    """Wait until the condition holds, for at most WITHIN_SECONDS."""
     async with asyncio.timeout(WITHIN_SECONDS):
         while not condition():
             await asyncio.sleep(0.005)
@@ -176,7 +170,7 @@ async def eventually(condition: Callable[[], bool]) -> None:
 
 @contextmanager
 def refused_port() -> Iterator[int]:
-    """A port that is bound and does not listen: connections to it are refused, and nobody else gets it."""
+    """Yield a port that refuses connections. It is bound, so that no other process can take it."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield bound.getsockname()[1]

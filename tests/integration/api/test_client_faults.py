@@ -1,4 +1,4 @@
-"""Every fault of the reference server, met by the client: what it makes of it, and that it was there."""
+"""The client against every fault of the reference server: its result, and that the fault fired."""
 
 from collections.abc import AsyncIterator
 
@@ -10,11 +10,11 @@ from allocsync.model.ids import AllocationId
 from allocsync.reference_server import ReferenceServer
 from allocsync.reference_server.faults import FAULTS
 from allocsync.reference_server.sample import sample_clouds
-from tests.integration.api.conftest import client_of
+from tests.integration.api.conftest import open_client
 
 CLOUDS = sample_clouds(3, 5)
 ID = AllocationId(str(CLOUDS[0]["id"]))
-SLOW = {"drip_seconds": 0.2}  # a cloud has some five hundred bytes: far more than the deadline
+SLOW = {"drip_seconds": 0.2}  # about 500 bytes then take far longer than the deadline
 
 UPDATES: dict[str, type[UpdateAnswer]] = {
     "timeout_before": OutcomeUnknown,
@@ -39,7 +39,7 @@ UPDATES: dict[str, type[UpdateAnswer]] = {
     "html": OutcomeUnknown,
     "wrong_id": OutcomeUnknown,
 }
-APPLIED: dict[str, set[bool]] = {  # whether the update can have been applied when the answer is there
+APPLIED: dict[str, set[bool]] = {  # whether the update may be applied when the response arrives
     **{name: {True} for name in ("timeout_after", "reset_after", "partly", "timeout_partly")},
     **{name: {True, False} for name in ("500", "502", "503", "204", "cut_off", "drip", "html", "wrong_id")},
 }
@@ -51,24 +51,24 @@ async def server() -> AsyncIterator[ReferenceServer]:
         yield running
 
 
-def names(operation: str) -> list[str]:
+def fault_names(operation: str) -> list[str]:
     return [fault.name for fault in FAULTS if operation in fault.operations]
 
 
-def test_every_fault_of_updates_has_an_expectation() -> None:
-    assert set(UPDATES) == set(names("update"))
+def test_every_fault_of_updates_has_an_expected_outcome() -> None:
+    assert set(UPDATES) == set(fault_names("update"))
 
 
 @pytest.mark.parametrize("applied", [0, 1], ids=["not applied", "applied"])
-@pytest.mark.parametrize("fault", names("update"))
-async def test_an_update_is_called_what_it_may_have_become(
+@pytest.mark.parametrize("fault", fault_names("update"))
+async def test_an_update_that_may_have_been_applied_is_never_rejected_or_not_sent(
     server: ReferenceServer, fault: str, applied: int
 ) -> None:
     server.set_faults({"update": {fault: 1, "applied": applied, "late_seconds": 60, **SLOW}})
-    async with client_of(server.url, post_seconds=0.5) as client:
+    async with open_client(server.url, post_seconds=0.5) as client:
         answer = await client.update(ID, {**CLOUDS[0], "region": "mars"})
     assert type(answer) is UPDATES[fault]
-    assert server.fired == {f"update.{fault}": 1}, "each request is counted: it was sent once"
+    assert server.fired == {f"update.{fault}": 1}, "every request is counted, so the update was sent once"
     happened = server.clouds[ID]["region"] == "mars"
     assert happened in APPLIED.get(fault, {False})
     if APPLIED.get(fault) == {True, False}:
@@ -76,33 +76,29 @@ async def test_an_update_is_called_what_it_may_have_become(
     assert not (happened and isinstance(answer, Rejected))
 
 
-@pytest.mark.parametrize("fault", names("snapshot"))
-async def test_a_read_that_meets_a_fault_teaches_nothing(server: ReferenceServer, fault: str) -> None:
+@pytest.mark.parametrize("fault", fault_names("snapshot"))
+async def test_a_read_that_meets_a_fault_fails(server: ReferenceServer, fault: str) -> None:
     server.set_faults({"snapshot": {fault: 1, **SLOW}})
-    async with client_of(server.url, get_seconds=0.5) as client:
+    async with open_client(server.url, get_seconds=0.5) as client:
         answer = await client.snapshot(ID)
     assert isinstance(answer, Failed)
     assert answer.reason
     assert server.fired[f"snapshot.{fault}"] >= 1
 
 
-@pytest.mark.parametrize("fault", names("list"))
-async def test_a_list_that_meets_a_fault_is_not_taken_for_the_truth(
-    server: ReferenceServer, fault: str
-) -> None:
+@pytest.mark.parametrize("fault", fault_names("list"))
+async def test_a_list_that_meets_a_fault_is_unavailable(server: ReferenceServer, fault: str) -> None:
     server.set_faults({"list": {fault: 1, **SLOW}})
-    async with client_of(server.url, bulk_seconds=0.5) as client:
+    async with open_client(server.url, list_seconds=0.5) as client:
         with pytest.raises(BulkUnavailable):
             [cloud async for cloud in client.list()]
     assert server.fired[f"list.{fault}"] >= 1
 
 
 @pytest.mark.parametrize("operation", ["update", "snapshot"])
-async def test_a_drip_within_the_deadline_is_an_answer_like_any_other(
-    server: ReferenceServer, operation: str
-) -> None:
+async def test_a_slow_response_within_the_deadline_is_used(server: ReferenceServer, operation: str) -> None:
     server.set_faults({operation: {"drip": 1}})
-    async with client_of(server.url) as client:
+    async with open_client(server.url) as client:
         if operation == "update":
             assert isinstance(await client.update(ID, CLOUDS[0]), Accepted)
         else:
@@ -111,7 +107,7 @@ async def test_a_drip_within_the_deadline_is_an_answer_like_any_other(
 
 
 @pytest.mark.parametrize(
-    ("knob", "low", "high"),
+    ("retry_after", "low", "high"),
     [
         ({"retry_after": 7}, 7.0, 7.0),
         ({"retry_after": "999999999"}, 999_999_999.0, 999_999_999.0),
@@ -120,11 +116,11 @@ async def test_a_drip_within_the_deadline_is_an_answer_like_any_other(
         ({"retry_after": "soon"}, None, None),
     ],
 )
-async def test_what_the_server_asks_to_wait_is_read_as_it_is_meant(
-    server: ReferenceServer, knob: dict[str, object], low: float | None, high: float | None
+async def test_retry_after_is_read_as_seconds_or_as_a_date(
+    server: ReferenceServer, retry_after: dict[str, object], low: float | None, high: float | None
 ) -> None:
-    server.set_faults({"update": {"429": 1, **knob}})
-    async with client_of(server.url) as client:
+    server.set_faults({"update": {"429": 1, **retry_after}})
+    async with open_client(server.url) as client:
         answer = await client.update(ID, CLOUDS[0])
     assert isinstance(answer, Rejected)
     assert not answer.terminal
@@ -133,9 +129,9 @@ async def test_what_the_server_asks_to_wait_is_read_as_it_is_meant(
     assert server.fired == {"update.429": 1}
 
 
-async def test_a_redirect_is_not_followed_by_anything(server: ReferenceServer) -> None:
+async def test_no_redirect_is_followed(server: ReferenceServer) -> None:
     server.set_faults({"all": {"302": 0.5, "307": 0.5}})
-    async with client_of(server.url) as client:
+    async with open_client(server.url) as client:
         await client.update(ID, CLOUDS[0])
         answer = await client.snapshot(ID)
     assert isinstance(answer, Failed)

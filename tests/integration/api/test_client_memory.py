@@ -1,4 +1,4 @@
-"""Answers without end cost a bounded amount of memory: headers, bodies, lists, drips."""
+"""The memory for a response is limited: endless headers, bodies and lists, slow and truncated responses."""
 
 import asyncio
 import gc
@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from allocsync.api.client import MAX_ANSWER_BYTES, MAX_BULK_BYTES, AllocationClient
+from allocsync.api.client import MAX_LIST_BYTES, MAX_RESPONSE_BYTES, AllocationClient
 from allocsync.errors import BulkUnavailable
 from allocsync.model.api_answers import Failed, OutcomeUnknown
 from allocsync.model.ids import AllocationId
 from allocsync.reference_server import ReferenceServer
 from allocsync.reference_server.sample import sample_clouds
-from tests.integration.api.conftest import Peer, Request, client_of, raw_server
+from tests.integration.api.conftest import Peer, Request, open_client, raw_server
 
 MIB = 1024 * 1024
 A = AllocationId("a")
@@ -30,7 +30,7 @@ def _traced() -> Iterator[None]:
 
 
 def peak_mib() -> float:
-    """The most that was in use since the last question."""
+    """Return the peak of the traced memory since the last call."""
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.reset_peak()
     return peak / MIB
@@ -40,30 +40,30 @@ async def ten_gib(_: Request, peer: Peer) -> bool:
     await peer.send(HEAD)
     for _number in range(TEN_GIB_OF_CHUNKS):
         await peer.send(CHUNK)
-    raise AssertionError("all of it was read")
+    raise AssertionError("the client read the whole body")
 
 
-async def test_ten_gib_are_not_read_into_memory() -> None:
-    async with raw_server(ten_gib) as server, client_of(server, bulk_seconds=60) as client:
+async def test_a_body_of_ten_gib_is_not_read_into_memory() -> None:
+    async with raw_server(ten_gib) as server, open_client(server, list_seconds=60) as client:
         peak_mib()
         read = await client.snapshot(A)
         sent = await client.update(A, {"id": "a"})
         assert peak_mib() < 8
     assert isinstance(read, Failed)
     assert isinstance(sent, OutcomeUnknown)
-    assert f"larger than {MAX_ANSWER_BYTES:,} bytes" in read.reason
+    assert f"larger than {MAX_RESPONSE_BYTES:,} bytes" in read.reason
 
 
-async def test_a_list_of_ten_gib_is_read_up_to_its_bound() -> None:
+async def test_a_list_of_ten_gib_is_read_up_to_the_limit() -> None:
     async with (
         raw_server(ten_gib) as server,
-        AllocationClient.open(server.url, max_bulk_bytes=8 * MIB) as client,
+        AllocationClient.open(server.url, max_list_bytes=8 * MIB) as client,
     ):
         peak_mib()
         with pytest.raises(BulkUnavailable, match="larger than"):
             [cloud async for cloud in client.list()]
         assert 8 < peak_mib() < 16
-    assert MAX_BULK_BYTES == 128 * MIB, "it all stays in memory, beside the program itself in 256 MiB"
+    assert MAX_LIST_BYTES == 128 * MIB, "all of it is in memory, and the process has 256 MiB"
 
 
 async def test_a_million_headers_are_not_read() -> None:
@@ -77,7 +77,7 @@ async def test_a_million_headers_are_not_read() -> None:
             sent += 1000
         return False
 
-    async with raw_server(script) as server, client_of(server) as client:
+    async with raw_server(script) as server, open_client(server) as client:
         peak_mib()
         answer = await client.update(A, {"id": "a"})
         assert peak_mib() < 8
@@ -86,26 +86,26 @@ async def test_a_million_headers_are_not_read() -> None:
     assert 0 < sent < 1_000_000
 
 
-async def test_one_header_without_end_is_not_read() -> None:
+async def test_an_endless_header_is_not_read() -> None:
     async def script(_: Request, peer: Peer) -> bool:
         await peer.send(b"HTTP/1.1 200 OK\r\nX: ")
         for _number in range(16 * 64):
             await peer.send(b"1" * 16384)
         return False
 
-    async with raw_server(script) as server, client_of(server) as client:
+    async with raw_server(script) as server, open_client(server) as client:
         peak_mib()
         assert isinstance(await client.snapshot(A), Failed)
         assert peak_mib() < 8
 
 
-async def test_drips_and_cut_answers_by_the_hundred_leave_nothing_behind() -> None:
+async def test_hundreds_of_slow_and_truncated_responses_leak_no_memory() -> None:
     cloud = sample_clouds(1, 5)[0]
     key = AllocationId(str(cloud["id"]))
     faults = {"all": {"drip": 0.5, "cut_off": 0.5, "drip_seconds": 0.2}}
     async with (
         ReferenceServer.start([cloud], faults=faults) as server,
-        client_of(server.url, get_seconds=0.3, post_seconds=0.3) as client,
+        open_client(server.url, get_seconds=0.3, post_seconds=0.3) as client,
     ):
 
         async def ask() -> None:

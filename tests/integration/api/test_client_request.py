@@ -1,4 +1,4 @@
-"""What a request looks like on the wire, what a message may say, and that cancellation always passes."""
+"""Requests: their lines and headers, the messages about them, and cancellation."""
 
 import asyncio
 
@@ -13,11 +13,11 @@ from tests.integration.api.conftest import (
     Peer,
     RawServer,
     Request,
-    answering,
-    client_of,
     eventually,
-    http,
+    http_response,
+    open_client,
     raw_server,
+    respond_with,
 )
 
 A = AllocationId("a")
@@ -26,15 +26,15 @@ SECRET = "s3cret-token"
 
 
 async def read(server: RawServer, allocation_id: str = "a", **timeouts: float) -> Snapshot:
-    async with client_of(server, **timeouts) as client:
+    async with open_client(server, **timeouts) as client:
         return await client.snapshot(AllocationId(allocation_id))
 
 
 @pytest.mark.parametrize(
     "allocation_id", ["a/b c", "é", "%", "%2F", "?x=1", "#f", "a;b", "a+b", "…", "a\\b", "~"]
 )
-async def test_an_id_is_encoded_whole(allocation_id: str) -> None:
-    async with raw_server(answering(http(404))) as server:
+async def test_an_id_is_percent_encoded_as_one_path_segment(allocation_id: str) -> None:
+    async with raw_server(respond_with(http_response(404))) as server:
         await read(server, allocation_id)
     expected = "".join(
         c if c.isascii() and (c.isalnum() or c in "-._~") else "".join(f"%{b:02X}" for b in c.encode())
@@ -44,20 +44,23 @@ async def test_an_id_is_encoded_whole(allocation_id: str) -> None:
 
 
 @pytest.mark.parametrize("allocation_id", ["", ".", "..", "\ud800"])
-async def test_an_id_that_no_path_can_carry_is_not_asked_for(allocation_id: str) -> None:
-    async with raw_server(answering(http(200, CLOUD))) as server:
+async def test_an_id_that_cannot_be_a_path_segment_is_not_requested(allocation_id: str) -> None:
+    async with raw_server(respond_with(http_response(200, CLOUD))) as server:
         found = await read(server, allocation_id)
         assert server.connections == 0
     assert isinstance(found, Failed)
-    assert "cannot be addressed" in found.reason
+    assert "no URL can hold this id" in found.reason
 
 
 @pytest.mark.parametrize(
     ("suffix", "prefix"),
     [("", ""), ("/", ""), ("/base", "/base"), ("/base/", "/base"), ("/a%2Fb/", "/a%2Fb")],
 )
-async def test_a_base_url_may_have_a_path_and_end_in_a_slash(suffix: str, prefix: str) -> None:
-    async with raw_server(answering(http(404))) as server, client_of(server.url + suffix) as client:
+async def test_a_base_url_may_have_a_path_and_end_with_a_slash(suffix: str, prefix: str) -> None:
+    async with (
+        raw_server(respond_with(http_response(404))) as server,
+        open_client(server.url + suffix) as client,
+    ):
         await client.snapshot(A)
     assert server.requests[0].line == f"GET {prefix}/allocation/a HTTP/1.1"
 
@@ -66,7 +69,7 @@ async def test_a_base_url_may_have_a_path_and_end_in_a_slash(suffix: str, prefix
     "url",
     ["", "localhost:1000", "ftp://h", "http://", "http://u:p@h", "http://h?q=1", "http://h#f", "http://h:x"],
 )
-async def test_a_base_url_that_is_none_is_a_settings_error(url: str) -> None:
+async def test_an_invalid_base_url_is_a_settings_error(url: str) -> None:
     with pytest.raises(SettingsError, match="api_url"):
         async with AllocationClient.open(url):
             pass
@@ -74,7 +77,7 @@ async def test_a_base_url_that_is_none_is_a_settings_error(url: str) -> None:
 
 async def test_the_headers_are_the_documented_ones() -> None:
     async with (
-        raw_server(answering(http(404, b"", "Set-Cookie: a=b; Path=/"))) as server,
+        raw_server(respond_with(http_response(404, b"", "Set-Cookie: a=b; Path=/"))) as server,
         AllocationClient.open(server.url, credentials=Credentials(SECRET, "app-1")) as client,
         AllocationClient.open(server.url) as plain,
     ):
@@ -93,16 +96,16 @@ async def test_the_headers_are_the_documented_ones() -> None:
 
 async def test_a_proxy_in_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
-    async with raw_server(answering(http(200, CLOUD))) as server:
+    async with raw_server(respond_with(http_response(200, CLOUD))) as server:
         assert isinstance(await read(server), Live)
 
 
-async def test_no_message_holds_a_secret_or_steers_a_terminal() -> None:
-    said = (
+async def test_no_message_contains_a_secret_or_a_control_character() -> None:
+    error_body = (
         f"no\x1b[31m entry\r\nfor Bearer {SECRET[:4]}\x00{SECRET[4:]} and app-1 \u202e {'x' * 500}".encode()
     )
     async with (
-        raw_server(answering(http(401, said))) as server,
+        raw_server(respond_with(http_response(401, error_body))) as server,
         AllocationClient.open(server.url, credentials=Credentials(SECRET, "app-1")) as client,
     ):
         found = await client.snapshot(A)
@@ -113,19 +116,19 @@ async def test_no_message_holds_a_secret_or_steers_a_terminal() -> None:
 
 
 @pytest.mark.parametrize("bad", ["two words", "a\r\nX: y", "é"])
-async def test_a_secret_that_no_header_can_carry_is_refused_without_being_named(bad: str) -> None:
+async def test_a_secret_that_cannot_be_a_header_is_refused_and_not_quoted(bad: str) -> None:
     with pytest.raises(SettingsError) as caught:
         async with AllocationClient.open("http://127.0.0.1:9", credentials=Credentials(bad)):
             pass
     assert bad not in str(caught.value)
 
 
-async def test_a_callers_cancellation_passes() -> None:
+async def test_cancellation_by_the_caller_is_raised() -> None:
     async def script(_: Request, peer: Peer) -> None:
-        await peer.send(http(200, length=5))
+        await peer.send(http_response(200, length=5))
         await peer.reader.read()
 
-    async with raw_server(script) as server, client_of(server) as client:
+    async with raw_server(script) as server, open_client(server) as client:
         task = asyncio.create_task(client.snapshot(A))
         await eventually(lambda: bool(server.requests))
         task.cancel()
@@ -134,11 +137,11 @@ async def test_a_callers_cancellation_passes() -> None:
         await eventually(lambda: server.closed == 1)
 
 
-async def test_a_callers_own_deadline_stays_the_callers() -> None:
+async def test_a_deadline_of_the_caller_raises_its_timeout_error() -> None:
     async def script(_: Request, peer: Peer) -> None:
         await peer.reader.read()
 
-    async with raw_server(script) as server, client_of(server) as client:
+    async with raw_server(script) as server, open_client(server) as client:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await client.snapshot(A)

@@ -1,4 +1,4 @@
-"""Reads of one allocation over real sockets: what is usable, what is Missing, and that nothing is raised."""
+"""Reads of one allocation over real sockets: Live, Missing or Failed, and nothing is raised."""
 
 import asyncio
 import gzip
@@ -15,11 +15,11 @@ from tests.integration.api.conftest import (
     Peer,
     RawServer,
     Request,
-    answering,
-    client_of,
-    http,
+    http_response,
+    open_client,
     raw_server,
     refused_port,
+    respond_with,
 )
 
 A = AllocationId("a")
@@ -28,23 +28,23 @@ SECRET = "s3cret-token"
 
 
 async def read(server: RawServer, allocation_id: str = "a", **timeouts: float) -> Snapshot:
-    async with client_of(server, **timeouts) as client:
+    async with open_client(server, **timeouts) as client:
         return await client.snapshot(AllocationId(allocation_id))
 
 
-async def test_an_object_with_the_right_id_is_live_to_the_letter() -> None:
-    async with raw_server(answering(http(200, CLOUD))) as server:
+async def test_an_object_with_the_right_id_is_live_and_unchanged() -> None:
+    async with raw_server(respond_with(http_response(200, CLOUD))) as server:
         found = await read(server)
     assert isinstance(found, Live)
     assert found.cloud["new"] == {"n": [NumberLiteral("1.10"), NumberLiteral("1e400"), NumberLiteral("-0")]}
     assert [request.line for request in server.requests] == ["GET /allocation/a HTTP/1.1"]
 
 
-async def test_every_status_but_200_and_410_teaches_nothing() -> None:
+async def test_every_status_except_200_and_410_is_a_failed_read() -> None:
     statuses = [status for status in range(200, 600) if status not in (200, 204, 304, 410)]
     async with (
-        raw_server(answering(*(http(status, CLOUD) for status in statuses))) as server,
-        client_of(server) as client,
+        raw_server(respond_with(*(http_response(status, CLOUD) for status in statuses))) as server,
+        open_client(server) as client,
     ):
         for status in statuses:
             found = await client.snapshot(A)
@@ -55,16 +55,16 @@ async def test_every_status_but_200_and_410_teaches_nothing() -> None:
 
 
 @pytest.mark.parametrize("status", [204, 304])
-async def test_an_answer_that_has_no_body_is_no_snapshot(status: int) -> None:
-    async with raw_server(answering(f"HTTP/1.1 {status} Said\r\n\r\n".encode())) as server:
+async def test_a_response_without_a_body_is_a_failed_read(status: int) -> None:
+    async with raw_server(respond_with(f"HTTP/1.1 {status} Status\r\n\r\n".encode())) as server:
         found = await read(server)
     assert isinstance(found, Failed)
     assert found.status == status
 
 
 @pytest.mark.parametrize("status", [100, 102, 103])
-async def test_an_answer_that_is_only_announced_never_comes(status: int) -> None:
-    async with raw_server(answering(f"HTTP/1.1 {status} Said\r\n\r\n".encode())) as server:
+async def test_an_informational_response_alone_is_a_failed_read(status: int) -> None:
+    async with raw_server(respond_with(f"HTTP/1.1 {status} Status\r\n\r\n".encode())) as server:
         found = await read(server, get_seconds=0.2)
     assert isinstance(found, Failed)
     assert found.status is None
@@ -72,9 +72,9 @@ async def test_an_answer_that_is_only_announced_never_comes(status: int) -> None
     assert len(server.requests) == 1
 
 
-async def test_gone_is_missing_whatever_becomes_of_its_body() -> None:
+async def test_410_is_missing_even_if_its_body_is_cut_off() -> None:
     async def script(_: Request, peer: Peer) -> bool:
-        await peer.send(http(410, b"Cloud no", length=500))
+        await peer.send(http_response(410, b"Cloud no", length=500))
         return False
 
     async with raw_server(script) as server:
@@ -92,14 +92,14 @@ async def test_gone_is_missing_whatever_becomes_of_its_body() -> None:
         pytest.param(b'{"id":"a"', "not JSON", id="cut"),
         pytest.param(b'{"id":"a","n":NaN}', "NaN", id="nan"),
         pytest.param(b'{"id":"a","n":"\xff"}', "not JSON", id="not UTF-8"),
-        pytest.param(b'{"id":"b"}', "the id 'b', not the one", id="another id"),
+        pytest.param(b'{"id":"b"}', "another id: 'b'", id="another id"),
         pytest.param(b'{"id":1}', "no id", id="a number for an id"),
         pytest.param(b"{}", "no id", id="no id"),
         pytest.param(b'{"id":"a","x":' + b"[" * 100_000, "nested deeper", id="deep"),
     ],
 )
-async def test_a_200_without_the_right_object_teaches_nothing(body: bytes, reason: str) -> None:
-    async with raw_server(answering(http(200, body))) as server:
+async def test_a_200_without_the_right_object_is_a_failed_read(body: bytes, reason: str) -> None:
+    async with raw_server(respond_with(http_response(200, body))) as server:
         found = await read(server)
     assert isinstance(found, Failed)
     assert found.status == 200
@@ -108,7 +108,7 @@ async def test_a_200_without_the_right_object_teaches_nothing(body: bytes, reaso
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "chunked"])
-async def test_an_answer_over_the_bound_is_not_read_to_its_end(*, chunked: bool) -> None:
+async def test_a_body_over_the_limit_is_not_read_to_its_end(*, chunked: bool) -> None:
     body = b'{"id":"a","x":"' + b"x" * 2_000_000 + b'"}'
 
     async def script(_: Request, peer: Peer) -> bool:
@@ -116,7 +116,7 @@ async def test_an_answer_over_the_bound_is_not_read_to_its_end(*, chunked: bool)
             head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
             await peer.send(head, b"%x\r\n" % len(body), body, b"\r\n0\r\n\r\n")
         else:
-            await peer.send(http(200, body))
+            await peer.send(http_response(200, body))
         return False
 
     async with raw_server(script) as server:
@@ -126,9 +126,9 @@ async def test_an_answer_over_the_bound_is_not_read_to_its_end(*, chunked: bool)
     assert len(server.requests) == 1
 
 
-async def test_a_compressed_answer_is_unusable_and_is_not_unpacked() -> None:
+async def test_a_compressed_body_is_unusable_and_not_decompressed() -> None:
     packed = gzip.compress(CLOUD)
-    async with raw_server(answering(http(200, packed, "Content-Encoding: gzip"))) as server:
+    async with raw_server(respond_with(http_response(200, packed, "Content-Encoding: gzip"))) as server:
         found = await read(server)
     assert isinstance(found, Failed)
     assert "encoded (gzip)" in found.reason
@@ -136,14 +136,16 @@ async def test_a_compressed_answer_is_unusable_and_is_not_unpacked() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "deflate", "nonsense"])
-async def test_a_status_counts_however_its_body_is_packed(encoding: str) -> None:
-    async with raw_server(answering(http(410, b"\xffrubbish", f"Content-Encoding: {encoding}"))) as server:
+async def test_a_410_with_a_compressed_body_is_missing(encoding: str) -> None:
+    async with raw_server(
+        respond_with(http_response(410, b"\xffrubbish", f"Content-Encoding: {encoding}"))
+    ) as server:
         assert await read(server) == Missing()
     assert len(server.requests) == 1
 
 
-async def test_an_answer_that_announces_too_much_is_not_waited_for() -> None:
-    async with raw_server(answering(http(200, b"{", length=2_000_000))) as server:
+async def test_a_content_length_over_the_limit_fails_at_once() -> None:
+    async with raw_server(respond_with(http_response(200, b"{", length=2_000_000))) as server:
         found = await read(server)
     assert isinstance(found, Failed)
     assert "larger than 1,048,576 bytes" in found.reason
@@ -151,8 +153,8 @@ async def test_an_answer_that_announces_too_much_is_not_waited_for() -> None:
 
 async def test_a_redirect_is_never_followed() -> None:
     async with (
-        raw_server(answering(http(200, CLOUD))) as second,
-        raw_server(answering(http(302, b"", f"Location: {second.url}/allocation/a"))) as server,
+        raw_server(respond_with(http_response(200, CLOUD))) as second,
+        raw_server(respond_with(http_response(302, b"", f"Location: {second.url}/allocation/a"))) as server,
     ):
         found = await read(server)
         assert second.connections == 0
@@ -165,12 +167,12 @@ async def test_a_redirect_is_never_followed() -> None:
     "pieces",
     [
         pytest.param([bytes([c]) for c in b"HTTP/1.1 200 OK\r\n" * 20], id="the head"),
-        pytest.param([http(200, length=900), *[b" "] * 900], id="the body"),
-        pytest.param([http(200, length=900)], id="nothing after the head"),
+        pytest.param([http_response(200, length=900), *[b" "] * 900], id="the body"),
+        pytest.param([http_response(200, length=900)], id="nothing after the head"),
         pytest.param([], id="nothing at all"),
     ],
 )
-async def test_a_server_that_drips_does_not_outlive_the_deadline(pieces: list[bytes]) -> None:
+async def test_a_server_that_sends_byte_by_byte_does_not_extend_the_deadline(pieces: list[bytes]) -> None:
     async def script(_: Request, peer: Peer) -> None:
         await peer.send(*pieces, every_seconds=0.05)
         await peer.reader.read()
@@ -185,9 +187,9 @@ async def test_a_server_that_drips_does_not_outlive_the_deadline(pieces: list[by
     assert 0.25 < took < 3
 
 
-async def test_an_error_whose_body_drips_is_known_by_its_status_line() -> None:
+async def test_an_error_with_a_slow_body_is_known_by_its_status() -> None:
     async def script(_: Request, peer: Peer) -> None:
-        await peer.send(http(503, b"on fire", "Retry-After: 7", length=900))
+        await peer.send(http_response(503, b"on fire", "Retry-After: 7", length=900))
         await peer.reader.read()
 
     async with raw_server(script) as server:
@@ -200,28 +202,28 @@ async def test_an_error_whose_body_drips_is_known_by_its_status_line() -> None:
     [
         pytest.param(b"", id="reset after reading"),
         pytest.param(b"HTTP/1.1 200", id="reset in the head"),
-        pytest.param(http(200, CLOUD, length=900), id="reset in the body"),
+        pytest.param(http_response(200, CLOUD, length=900), id="reset in the body"),
     ],
 )
-async def test_a_reset_is_a_failure_and_is_not_tried_again(raw: bytes) -> None:
+async def test_a_read_that_is_reset_fails_and_is_not_sent_again(raw: bytes) -> None:
     async def script(_: Request, peer: Peer) -> bool:
         await peer.send(raw)
-        await asyncio.sleep(0.05)  # so that the bytes arrive before the reset discards them
+        await asyncio.sleep(0.05)  # otherwise the reset discards the bytes before they arrive
         peer.reset()
         return False
 
     async with raw_server(script) as server:
         found = await read(server)
     assert isinstance(found, Failed)
-    assert len(server.requests) == 1, "aiohttp would send it again"
+    assert len(server.requests) == 1, "aiohttp did not send it again"
 
 
-async def test_a_reset_before_reading_is_a_failure() -> None:
-    async def at_once(peer: Peer) -> bool:
+async def test_a_reset_before_the_request_is_read_is_a_failed_read() -> None:
+    async def reset_at_once(peer: Peer) -> bool:
         peer.reset()
         return False
 
-    async with raw_server(answering(b""), on_connect=at_once) as server:
+    async with raw_server(respond_with(b""), on_connect=reset_at_once) as server:
         found = await read(server)
         assert server.connections == 1
     assert isinstance(found, Failed)
@@ -230,7 +232,7 @@ async def test_a_reset_before_reading_is_a_failure() -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        pytest.param(http(200, CLOUD, length=900), id="shorter than it says"),
+        pytest.param(http_response(200, CLOUD, length=900), id="shorter than it says"),
         pytest.param(
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}", id="chunk without size"
         ),
@@ -244,7 +246,7 @@ async def test_a_reset_before_reading_is_a_failure() -> None:
         pytest.param(b"\x00" * 5_000, id="zeros"),
     ],
 )
-async def test_what_is_not_an_http_answer_teaches_nothing(raw: bytes) -> None:
+async def test_a_response_that_is_not_http_is_a_failed_read(raw: bytes) -> None:
     async def script(_: Request, peer: Peer) -> bool:
         await peer.send(raw)
         return False
@@ -278,11 +280,11 @@ def test_no_bytes_make_the_client_raise(raw: bytes) -> None:
     assert requests == 1
 
 
-async def test_a_refused_port_and_a_name_that_does_not_resolve_are_failures() -> None:
+async def test_a_refused_connection_and_an_unknown_host_name_are_failed_reads() -> None:
     with refused_port() as port:
-        async with client_of(f"http://127.0.0.1:{port}") as client:
+        async with open_client(f"http://127.0.0.1:{port}") as client:
             refused = await client.snapshot(A)
-    async with client_of("http://nonexistent.invalid") as client:
+    async with open_client("http://nonexistent.invalid") as client:
         unknown = await client.snapshot(A)
     assert isinstance(refused, Failed)
     assert "no connection to 127.0.0.1:" in refused.reason

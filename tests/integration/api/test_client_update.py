@@ -1,4 +1,4 @@
-"""Updates over real sockets: sent once, and what may have been applied is never called anything else."""
+"""Updates over real sockets: sent once, and never rejected or not sent if they may have been applied."""
 
 import asyncio
 import time
@@ -9,7 +9,15 @@ from allocsync.api import json_codec
 from allocsync.model.api_answers import Accepted, NotSent, OutcomeUnknown, Rejected, UpdateAnswer
 from allocsync.model.cloud import Cloud, NumberLiteral
 from allocsync.model.ids import AllocationId
-from tests.integration.api.conftest import Peer, RawServer, Request, answering, client_of, http, raw_server
+from tests.integration.api.conftest import (
+    Peer,
+    RawServer,
+    Request,
+    http_response,
+    open_client,
+    raw_server,
+    respond_with,
+)
 
 A = AllocationId("a")
 BODY: Cloud = {"id": "a", "user": "u"}
@@ -17,12 +25,12 @@ ECHO = b'{"id":"a","user":"u","n":1.10}'
 
 
 async def update(server: RawServer | str, body: Cloud = BODY, **timeouts: float) -> UpdateAnswer:
-    async with client_of(server, **timeouts) as client:
+    async with open_client(server, **timeouts) as client:
         return await client.update(A, body)
 
 
 def expected_of(status: int) -> tuple[type[UpdateAnswer], bool | None]:
-    """The decision table, written out a second time and differently."""
+    """Return the expected outcome and `terminal`: the table of `responses`, written independently."""
     if status in (200, 202):
         return Accepted, None
     if status in (401, 403, 404, 423, 429):
@@ -35,8 +43,10 @@ def expected_of(status: int) -> tuple[type[UpdateAnswer], bool | None]:
 async def test_every_status_has_its_outcome() -> None:
     statuses = [status for status in range(200, 600) if status not in (204, 304)]
     async with (
-        raw_server(answering(*(http(status, ECHO, "Retry-After: 9") for status in statuses))) as server,
-        client_of(server) as client,
+        raw_server(
+            respond_with(*(http_response(status, ECHO, "Retry-After: 9") for status in statuses))
+        ) as server,
+        open_client(server) as client,
     ):
         for status in statuses:
             answer = await client.update(A, BODY)
@@ -54,9 +64,9 @@ async def test_every_status_has_its_outcome() -> None:
 
 
 @pytest.mark.parametrize("status", [101, 204, 205, 304, 600, 999])
-async def test_a_status_that_no_update_should_get_is_an_unknown(status: int) -> None:
+async def test_an_undocumented_status_of_an_update_is_an_unknown_outcome(status: int) -> None:
     async with raw_server(
-        answering(f"HTTP/1.1 {status} Said\r\nConnection: close\r\n\r\n".encode())
+        respond_with(f"HTTP/1.1 {status} Status\r\nConnection: close\r\n\r\n".encode())
     ) as server:
         answer = await update(server, post_seconds=0.3)
     assert isinstance(answer, OutcomeUnknown)
@@ -64,26 +74,26 @@ async def test_a_status_that_no_update_should_get_is_an_unknown(status: int) -> 
 
 
 @pytest.mark.parametrize("status", [100, 102, 103])
-async def test_an_answer_that_is_only_announced_is_an_unknown(status: int) -> None:
-    async with raw_server(answering(f"HTTP/1.1 {status} Said\r\n\r\n".encode())) as server:
+async def test_an_informational_response_alone_is_an_unknown_outcome(status: int) -> None:
+    async with raw_server(respond_with(f"HTTP/1.1 {status} Status\r\n\r\n".encode())) as server:
         answer = await update(server, post_seconds=0.2)
     assert isinstance(answer, OutcomeUnknown)
     assert answer.status is None
     assert len(server.requests) == 1
 
 
-async def test_an_accepted_update_carries_the_echo_to_the_letter() -> None:
-    async with raw_server(answering(http(200, ECHO), http(202, b"later"))) as server:
+async def test_an_accepted_update_returns_the_echo_unchanged() -> None:
+    async with raw_server(respond_with(http_response(200, ECHO), http_response(202, b"later"))) as server:
         assert await update(server) == Accepted(200, {"id": "a", "user": "u", "n": NumberLiteral("1.10")})
         assert await update(server) == Accepted(202, None)
 
 
-async def test_what_came_goes_back_byte_for_byte() -> None:
+async def test_a_cloud_is_sent_back_byte_for_byte() -> None:
     numbers = b"[1e400,1.10,-0,0.0,1E+2,12345678901234567890123]"
     text = b'{"id":"a","n":' + numbers + b',"new":{"z":null,"a":true},"s":"\\u00e9"}'
     cloud = json_codec.loads(text)
     assert isinstance(cloud, dict)
-    async with raw_server(answering(http(200, ECHO))) as server:
+    async with raw_server(respond_with(http_response(200, ECHO))) as server:
         await update(server, cloud)
     assert server.requests[0].body == text
     assert server.requests[0].headers["content-type"] == "application/json"
@@ -92,12 +102,12 @@ async def test_what_came_goes_back_byte_for_byte() -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        pytest.param(http(200, b'{"id":"b"}'), id="another id"),
-        pytest.param(http(200, b"<html>"), id="html"),
-        pytest.param(http(200, b""), id="empty"),
-        pytest.param(http(200, ECHO, length=900), id="cut off"),
-        pytest.param(http(200, b'{"id":"a","x":"' + b"x" * 2_000_000 + b'"}'), id="too large"),
-        pytest.param(http(200, b"\x1f\x8b", "Content-Encoding: gzip"), id="compressed"),
+        pytest.param(http_response(200, b'{"id":"b"}'), id="another id"),
+        pytest.param(http_response(200, b"<html>"), id="html"),
+        pytest.param(http_response(200, b""), id="empty"),
+        pytest.param(http_response(200, ECHO, length=900), id="cut off"),
+        pytest.param(http_response(200, b'{"id":"a","x":"' + b"x" * 2_000_000 + b'"}'), id="too large"),
+        pytest.param(http_response(200, b"\x1f\x8b", "Content-Encoding: gzip"), id="compressed"),
         pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}", id="chunk garbage"),
         pytest.param(b"HTTP/1.1 400 No\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", id="a huge header"),
         pytest.param(b"HTTP/1.1 400", id="cut in the head"),
@@ -105,7 +115,7 @@ async def test_what_came_goes_back_byte_for_byte() -> None:
         pytest.param(b"", id="nothing"),
     ],
 )
-async def test_an_unusable_answer_is_an_unknown_and_is_sent_once(raw: bytes) -> None:
+async def test_an_unusable_response_is_an_unknown_outcome_and_the_update_is_sent_once(raw: bytes) -> None:
     async def script(_: Request, peer: Peer) -> bool:
         await peer.send(raw)
         return False
@@ -116,9 +126,9 @@ async def test_an_unusable_answer_is_an_unknown_and_is_sent_once(raw: bytes) -> 
     assert len(server.requests) == 1
 
 
-async def test_a_rejection_whose_body_never_comes_is_a_rejection() -> None:
+async def test_a_rejection_without_its_body_is_a_rejection() -> None:
     async def script(_: Request, peer: Peer) -> bool:
-        await peer.send(http(422, b"no such", length=900))
+        await peer.send(http_response(422, b"no such", length=900))
         peer.reset()
         return False
 
@@ -131,8 +141,10 @@ async def test_a_rejection_whose_body_never_comes_is_a_rejection() -> None:
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_never_followed(status: int) -> None:
     async with (
-        raw_server(answering(http(200, ECHO))) as second,
-        raw_server(answering(http(status, b"", f"Location: {second.url}/allocation/update"))) as server,
+        raw_server(respond_with(http_response(200, ECHO))) as second,
+        raw_server(
+            respond_with(http_response(status, b"", f"Location: {second.url}/allocation/update"))
+        ) as server,
     ):
         answer = await update(server)
         assert second.connections == 0
@@ -140,12 +152,12 @@ async def test_a_redirect_is_never_followed(status: int) -> None:
     assert len(server.requests) == 1
 
 
-async def test_a_reset_after_reading_is_an_unknown_and_is_sent_once() -> None:
+async def test_a_reset_after_the_request_is_read_is_unknown_and_the_update_is_sent_once() -> None:
     async def script(_: Request, peer: Peer) -> bool:
         peer.reset()
         return False
 
-    async with raw_server(script) as server, client_of(server) as client:
+    async with raw_server(script) as server, open_client(server) as client:
         answer = await client.update(A, BODY)
         assert isinstance(answer, OutcomeUnknown)
         assert "dropped the connection" in answer.reason
@@ -153,13 +165,13 @@ async def test_a_reset_after_reading_is_an_unknown_and_is_sent_once() -> None:
         assert server.connections == len(server.requests) == 1
 
 
-async def test_a_reset_before_reading_is_an_unknown() -> None:
-    async def at_once(peer: Peer) -> bool:
-        await peer.reader.readexactly(1)  # the rest stays unread
+async def test_a_reset_before_the_request_is_read_is_an_unknown_outcome() -> None:
+    async def reset_at_once(peer: Peer) -> bool:
+        await peer.reader.readexactly(1)  # the rest of the request stays unread
         peer.reset()
         return False
 
-    async with raw_server(answering(b""), on_connect=at_once) as server:
+    async with raw_server(respond_with(b""), on_connect=reset_at_once) as server:
         answer = await update(server)
         assert server.connections == 1
     assert isinstance(answer, OutcomeUnknown)
@@ -169,11 +181,11 @@ async def test_a_reset_before_reading_is_an_unknown() -> None:
     "pieces",
     [
         pytest.param([bytes([c]) for c in b"HTTP/1.1 200 OK\r\n" * 20], id="the head drips"),
-        pytest.param([http(200, length=500), *[b" "] * 500], id="the body drips"),
+        pytest.param([http_response(200, length=500), *[b" "] * 500], id="the body drips"),
         pytest.param([], id="no answer"),
     ],
 )
-async def test_a_slow_answer_is_an_unknown_at_the_deadline(pieces: list[bytes]) -> None:
+async def test_a_slow_response_is_an_unknown_outcome_at_the_deadline(pieces: list[bytes]) -> None:
     async def script(_: Request, peer: Peer) -> None:
         await peer.send(*pieces, every_seconds=0.05)
         await peer.reader.read()

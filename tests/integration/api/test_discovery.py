@@ -1,4 +1,4 @@
-"""Servers of this machine: found by their file, by their port, again after a move, and never mixed up."""
+"""Discovery of the server of this machine: by its port file, by known ports, after a move, and by its id."""
 
 import asyncio
 import re
@@ -31,8 +31,8 @@ def announce(home: Path, port: object, file: Path = PORT_FILES[0]) -> None:
 
 
 @asynccontextmanager
-async def saying(text: str, status: int = 200) -> AsyncIterator[int]:
-    """Something else that answers on a port."""
+async def server_responding(text: str, status: int = 200) -> AsyncIterator[int]:
+    """Run an HTTP server that answers every path with this text, and yield its port."""
 
     async def answer(_: web.Request) -> web.Response:
         return web.Response(text=text, status=status)
@@ -47,91 +47,102 @@ async def saying(text: str, status: int = 200) -> AsyncIterator[int]:
 
 
 @pytest.mark.parametrize("file", PORT_FILES)
-async def test_the_announced_port_goes_before_the_known_ones(tmp_path: Path, file: Path) -> None:
+async def test_the_announced_port_is_tried_before_the_known_ports(tmp_path: Path, file: Path) -> None:
     async with ReferenceServer.start(CLOUDS) as announced, ReferenceServer.start(CLOUDS) as known:
-        locator = Locator(home=tmp_path, remembered=None, ports=[port_of(known.url)])
+        locator = Locator(home=tmp_path, server_id_file=None, ports=[port_of(known.url)])
         assert await locator.find() == known.url
         announce(tmp_path, port_of(announced.url), file)
         assert await locator.find() == announced.url
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "0", "70000", "1 2", "\N{ARABIC-INDIC DIGIT ONE}"])
-async def test_an_announcement_that_is_none_is_passed_over(tmp_path: Path, text: str) -> None:
+async def test_an_invalid_port_file_is_ignored(tmp_path: Path, text: str) -> None:
     announce(tmp_path, text)
     async with ReferenceServer.start(CLOUDS) as server:
-        assert await Locator(home=tmp_path, remembered=None, ports=[port_of(server.url)]).find() == server.url
+        assert (
+            await Locator(home=tmp_path, server_id_file=None, ports=[port_of(server.url)]).find()
+            == server.url
+        )
 
 
 @pytest.mark.parametrize(
-    ("said", "status"), [("hello", 200), ("ok:", 200), ("ok:uuid", 500), ("ok:\x1b[31m", 200)]
+    ("health_text", "status"), [("hello", 200), ("ok:", 200), ("ok:uuid", 500), ("ok:\x1b[31m", 200)]
 )
-async def test_what_answers_otherwise_is_no_server(tmp_path: Path, said: str, status: int) -> None:
+async def test_a_port_with_another_health_response_is_not_a_server(
+    tmp_path: Path, health_text: str, status: int
+) -> None:
     with refused_port() as dead:
-        async with saying(said, status) as port, ReferenceServer.start(CLOUDS) as server:
+        async with server_responding(health_text, status) as port, ReferenceServer.start(CLOUDS) as server:
             ports = [dead, port, port_of(server.url)]
-            assert await Locator(home=tmp_path, remembered=None, ports=ports).find() == server.url
+            assert await Locator(home=tmp_path, server_id_file=None, ports=ports).find() == server.url
             with pytest.raises(
                 NoServerError, match=re.escape(f"nothing on port {dead} or {port} of this machine")
             ):
-                await Locator(home=tmp_path, remembered=None, ports=ports[:2]).find()
+                await Locator(home=tmp_path, server_id_file=None, ports=ports[:2]).find()
 
 
-async def test_another_server_than_before_is_never_used_by_itself(tmp_path: Path) -> None:
-    remembered, state = tmp_path / "server", tmp_path / "state.json"
+async def test_a_server_with_another_id_is_not_used_until_the_stored_id_is_removed(tmp_path: Path) -> None:
+    server_id_file, state = tmp_path / "server", tmp_path / "state.json"
     async with ReferenceServer.start(CLOUDS, state=state) as first:
         ours = first.store.server_id
         assert (
-            await Locator(home=tmp_path, remembered=remembered, ports=[port_of(first.url)]).find()
+            await Locator(home=tmp_path, server_id_file=server_id_file, ports=[port_of(first.url)]).find()
             == first.url
         )
-    assert remembered.read_text() == ours + "\n"
+    assert server_id_file.read_text() == ours + "\n"
     async with ReferenceServer.start(CLOUDS) as other:
         ports = [port_of(other.url)]
-        with pytest.raises(NoServerError, match=f"it was {ours} before: nothing is sent"):
-            await Locator(home=tmp_path, remembered=remembered, ports=ports).find()
+        with pytest.raises(NoServerError, match=f"had {ours}: nothing is sent"):
+            await Locator(home=tmp_path, server_id_file=server_id_file, ports=ports).find()
         async with ReferenceServer.start([], state=state) as again:
             ports.append(port_of(again.url))
-            assert await Locator(home=tmp_path, remembered=remembered, ports=ports).find() == again.url
-        remembered.unlink()
-        assert await Locator(home=tmp_path, remembered=remembered, ports=ports[:1]).find() == other.url
+            assert (
+                await Locator(home=tmp_path, server_id_file=server_id_file, ports=ports).find() == again.url
+            )
+        server_id_file.unlink()
+        assert (
+            await Locator(home=tmp_path, server_id_file=server_id_file, ports=ports[:1]).find() == other.url
+        )
 
 
-async def test_a_server_that_cannot_be_remembered_is_not_used(tmp_path: Path) -> None:
+async def test_a_server_whose_id_cannot_be_stored_is_not_used(tmp_path: Path) -> None:
     async with ReferenceServer.start(CLOUDS) as server:
-        locator = Locator(home=tmp_path, remembered=tmp_path / "gone" / "server", ports=[port_of(server.url)])
+        locator = Locator(
+            home=tmp_path, server_id_file=tmp_path / "gone" / "server", ports=[port_of(server.url)]
+        )
         with pytest.raises(NoServerError, match="cannot be written: No such file"):
             await locator.find()
 
 
-async def test_a_client_that_is_nowhere_sends_nothing() -> None:
+async def test_a_client_without_a_base_url_sends_nothing() -> None:
     key = AllocationId(str(CLOUDS[0]["id"]))
     async with ReferenceServer.start(CLOUDS, log_all=True) as server, AllocationClient.open(None) as client:
         answer = await client.update(key, CLOUDS[0])
         assert isinstance(answer, NotSent)
         assert "has been found yet" in answer.reason
-        client.move(server.url)
+        client.set_base_url(server.url)
         assert not isinstance(await client.update(key, CLOUDS[0]), NotSent)
-        client.move(None)
+        client.set_base_url(None)
         assert isinstance(await client.update(key, CLOUDS[0]), NotSent)
         assert len(server.records) == 1
 
 
-async def test_a_file_that_a_full_disk_left_empty_does_not_let_any_server_in(tmp_path: Path) -> None:
-    remembered = tmp_path / "server"
-    remembered.write_text("")
+async def test_an_empty_server_id_file_is_filled_with_the_id_of_the_next_server(tmp_path: Path) -> None:
+    server_id_file = tmp_path / "server"
+    server_id_file.write_text("")
     async with ReferenceServer.start(CLOUDS) as first, ReferenceServer.start(CLOUDS) as other:
-        locator = Locator(home=tmp_path, remembered=remembered, ports=[port_of(first.url)])
+        locator = Locator(home=tmp_path, server_id_file=server_id_file, ports=[port_of(first.url)])
         assert await locator.find() == first.url
-        assert remembered.read_text() == first.store.server_id + "\n"
-        with pytest.raises(NoServerError, match="before: nothing is sent"):
-            await Locator(home=tmp_path, remembered=remembered, ports=[port_of(other.url)]).find()
+        assert server_id_file.read_text() == first.store.server_id + "\n"
+        with pytest.raises(NoServerError, match=f"had {first.store.server_id}: nothing is sent"):
+            await Locator(home=tmp_path, server_id_file=server_id_file, ports=[port_of(other.url)]).find()
 
 
-async def test_a_server_that_is_slow_to_say_who_it_is_stays_and_one_that_has_gone_does_not(
+async def test_a_slow_server_keeps_its_url_and_a_stopped_one_loses_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discovery, "LOOK_SECONDS", 0.2)
-    monkeypatch.setattr(discovery, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(discovery, "CHECK_SECONDS", 0.2)
+    monkeypatch.setattr(discovery, "PROBE_TIMEOUT_SECONDS", 0.2)
     asked, slow = 0, False
     moves: list[str | None] = []
 
@@ -148,7 +159,7 @@ async def test_a_server_that_is_slow_to_say_who_it_is_stays_and_one_that_has_gon
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port = int(runner.addresses[0][1])
-    locator = Locator(home=tmp_path, remembered=tmp_path / "server", ports=[port])
+    locator = Locator(home=tmp_path, server_id_file=tmp_path / "server", ports=[port])
     following = asyncio.create_task(locator.follow(moves.append, lambda *_, **__: None))
 
     async def until(holds: Callable[[], bool]) -> None:
@@ -162,10 +173,10 @@ async def test_a_server_that_is_slow_to_say_who_it_is_stays_and_one_that_has_gon
     slow, before = True, asked
     await until(lambda: asked >= before + 3)
     assert moves == [f"http://127.0.0.1:{port}"]
-    async with saying("ok:uuid") as other:
+    async with server_responding("ok:uuid") as other:
         announce(tmp_path, other)
         await until(lambda: len(moves) > 1)
-        assert moves[1:] == [f"http://127.0.0.1:{other}"], "it was hung, and another took its place"
+        assert moves[1:] == [f"http://127.0.0.1:{other}"], "the slow server is replaced by one that answers"
         (tmp_path / PORT_FILES[0]).unlink()
     await runner.cleanup()
     await until(lambda: len(moves) > 2)

@@ -1,4 +1,4 @@
-"""The bulk read: every record to the letter, any cut of the bytes, and what makes it unusable."""
+"""The list: complete records however its bytes are split, and errors for malformed responses."""
 
 import asyncio
 import contextlib
@@ -10,18 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allocsync.api import json_codec, list_parser
-from allocsync.api.list_parser import WINDOW_BYTES, Records
+from allocsync.api.list_parser import WINDOW_BYTES, ListParser
 from allocsync.errors import BulkUnavailable
 from allocsync.model.cloud import Cloud, NumberLiteral
 from tests.integration.api.conftest import (
     Peer,
     RawServer,
     Request,
-    answering,
-    client_of,
     eventually,
-    http,
+    http_response,
+    open_client,
     raw_server,
+    respond_with,
 )
 
 MAX = 1024 * 1024
@@ -31,8 +31,8 @@ extras = st.dictionaries(
 )
 
 
-def records_of(*chunks: bytes, max_record_bytes: int = MAX) -> list[Cloud]:
-    return list(Records(chunks, max_record_bytes=max_record_bytes))
+def parse(*chunks: bytes, max_record_bytes: int = MAX) -> list[Cloud]:
+    return list(ListParser(chunks, max_record_bytes=max_record_bytes))
 
 
 @given(
@@ -44,7 +44,7 @@ def records_of(*chunks: bytes, max_record_bytes: int = MAX) -> list[Cloud]:
     size=st.integers(1, 40),
     window=st.integers(1, 20),
 )
-def test_any_cut_of_the_bytes_gives_the_same_records(
+def test_the_records_do_not_depend_on_how_the_bytes_are_split(
     *,
     clouds: list[tuple[str, dict[str, object]]],
     before: dict[str, object],
@@ -61,31 +61,31 @@ def test_any_cut_of_the_bytes_gives_the_same_records(
     chunks = [data[at : at + size] for at in range(0, len(data), size)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(list_parser, "WINDOW_BYTES", window)
-        assert records_of(*chunks) == written
+        assert parse(*chunks) == written
 
 
 def test_a_record_keeps_its_number_literals() -> None:
-    (cloud,) = records_of(b'{"iterable":[{"id":"a","n":[1.10,1e400]}]}')
+    (cloud,) = parse(b'{"iterable":[{"id":"a","n":[1.10,1e400]}]}')
     assert cloud["n"] == [NumberLiteral("1.10"), NumberLiteral("1e400")]
 
 
-def test_records_across_many_windows_come_whole_and_in_order() -> None:
+def test_records_across_many_windows_are_complete_and_in_order() -> None:
     written = [{"id": f"é{n}", "pad": "ü" * (n * 37 % 5000)} for n in range(2000)]
     data = json.dumps({"iterable": written}, ensure_ascii=False).encode()
     assert len(data) > 50 * WINDOW_BYTES
-    records = Records([data], max_record_bytes=MAX)
+    records = ListParser([data], max_record_bytes=MAX)
     found: list[Cloud] = []
     while batch := records.take(7):
         found.extend(batch)
     assert found == written
 
 
-def test_a_record_may_be_larger_than_a_window_and_not_larger_than_the_bound() -> None:
+def test_a_record_may_exceed_the_window_but_not_the_limit() -> None:
     record = b'{"id":"a","x":"' + b"x" * (5 * WINDOW_BYTES) + b'"}'
     data = b'{"iterable":[' + record + b"," + record + b"]}"
-    assert len(records_of(data)) == 2
-    with pytest.raises(json_codec.WireError, match="characters"):
-        records_of(data, max_record_bytes=2 * WINDOW_BYTES)
+    assert len(parse(data)) == 2
+    with pytest.raises(json_codec.CodecError, match="characters"):
+        parse(data, max_record_bytes=2 * WINDOW_BYTES)
 
 
 BROKEN = [
@@ -116,42 +116,44 @@ BROKEN = [
 
 @pytest.mark.parametrize("data", BROKEN)
 @pytest.mark.parametrize("size", [1, 10**6])
-def test_a_malformed_answer_raises_a_wire_error_and_nothing_else(data: bytes, size: int) -> None:
+def test_a_malformed_list_raises_a_codec_error(data: bytes, size: int) -> None:
     if len(data) > 1000:
         size = max(size, 1000)
-    with pytest.raises(json_codec.WireError):
-        records_of(*(data[at : at + size] for at in range(0, len(data), size)))
+    with pytest.raises(json_codec.CodecError):
+        parse(*(data[at : at + size] for at in range(0, len(data), size)))
 
 
 @given(st.binary(max_size=80))
-def test_no_bytes_raise_anything_but_a_wire_error(data: bytes) -> None:
-    with contextlib.suppress(json_codec.WireError):
-        records_of(b'{"iterable":[' + data)
+def test_no_bytes_raise_anything_but_a_codec_error(data: bytes) -> None:
+    with contextlib.suppress(json_codec.CodecError):
+        parse(b'{"iterable":[' + data)
 
 
-def test_deep_nesting_in_a_record_is_refused_like_anywhere() -> None:
+def test_deep_nesting_in_a_record_is_refused() -> None:
     deep = b"[" * 70 + b"]" * 70
-    with pytest.raises(json_codec.WireError, match="nested deeper"):
-        records_of(b'{"iterable":[{"id":"a","x":' + deep + b"}]}")
+    with pytest.raises(json_codec.CodecError, match="nested deeper"):
+        parse(b'{"iterable":[{"id":"a","x":' + deep + b"}]}")
 
 
-async def listed(server: RawServer, **timeouts: float) -> list[Cloud]:
-    async with client_of(server, **timeouts) as client:
+async def read_list(server: RawServer, **timeouts: float) -> list[Cloud]:
+    async with open_client(server, **timeouts) as client:
         return [cloud async for cloud in client.list()]
 
 
-async def test_the_list_is_every_record_whatever_stands_beside_it() -> None:
+async def test_the_list_yields_every_record_and_skips_other_keys() -> None:
     body = b' {"schema":{"iterable":[1]},"iterable":[{"id":"a"},{"id":"b","n":1.0}],"count":2}\n'
-    async with raw_server(answering(http(200, body))) as server:
-        assert await listed(server) == [{"id": "a"}, {"id": "b", "n": NumberLiteral("1.0")}]
+    async with raw_server(respond_with(http_response(200, body))) as server:
+        assert await read_list(server) == [{"id": "a"}, {"id": "b", "n": NumberLiteral("1.0")}]
     assert [request.line for request in server.requests] == ["GET /allocations HTTP/1.1"]
 
 
-async def test_a_list_of_many_steps_and_an_empty_one() -> None:
+async def test_a_list_of_any_number_of_batches_is_complete() -> None:
     for count in (0, 1, 99, 100, 101, 1234):
         written = [{"id": str(n)} for n in range(count)]
-        async with raw_server(answering(http(200, json.dumps({"iterable": written}).encode()))) as server:
-            assert await listed(server) == written
+        async with raw_server(
+            respond_with(http_response(200, json.dumps({"iterable": written}).encode()))
+        ) as server:
+            assert await read_list(server) == written
 
 
 @pytest.mark.parametrize(
@@ -167,71 +169,69 @@ async def test_a_list_of_many_steps_and_an_empty_one() -> None:
         (503, True),
     ],
 )
-async def test_a_server_without_the_route_is_told_from_one_that_fails(
-    status: int, *, supported: bool
-) -> None:
-    async with raw_server(answering(http(status, b"Route not found"))) as server:
+async def test_a_server_without_the_list_differs_from_one_that_fails(status: int, *, supported: bool) -> None:
+    async with raw_server(respond_with(http_response(status, b"Route not found"))) as server:
         with pytest.raises(BulkUnavailable, match=rf"{status} .*: Route not found") as caught:
-            await listed(server)
+            await read_list(server)
     assert (caught.value.supported, caught.value.status, caught.value.asked) == (supported, status, True)
     assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("data", BROKEN)
 async def test_a_malformed_list_is_unavailable(data: bytes) -> None:
-    async with raw_server(answering(http(200, data))) as server:
+    async with raw_server(respond_with(http_response(200, data))) as server:
         with pytest.raises(BulkUnavailable) as caught:
-            await listed(server)
+            await read_list(server)
     assert caught.value.supported
     assert len(server.requests) == 1
 
 
 async def test_a_list_that_is_cut_off_yields_nothing() -> None:
     async def script(_: Request, peer: Peer) -> bool:
-        await peer.send(http(200, b'{"iterable":[{"id":"a"}]}', length=10_000))
+        await peer.send(http_response(200, b'{"iterable":[{"id":"a"}]}', length=10_000))
         return False
 
-    async with raw_server(script) as server, client_of(server) as client:
+    async with raw_server(script) as server, open_client(server) as client:
         records = client.list()
         with pytest.raises(BulkUnavailable, match="cut off"):
             await anext(records)
         assert len(server.requests) == 1
 
 
-async def test_a_list_over_its_bound_or_its_deadline_or_without_a_server_is_unavailable() -> None:
+async def test_a_list_past_its_deadline_or_without_a_server_is_unavailable() -> None:
     async def drip(_: Request, peer: Peer) -> None:
-        await peer.send(http(200, length=900), *[b" "] * 900, every_seconds=0.05)
+        await peer.send(http_response(200, length=900), *[b" "] * 900, every_seconds=0.05)
 
     async with raw_server(drip) as server:
         begun = time.monotonic()
         with pytest.raises(BulkUnavailable, match=r"no answer .* within 0\.3 s"):
-            await listed(server, bulk_seconds=0.3)
+            await read_list(server, list_seconds=0.3)
         assert time.monotonic() - begun < 3
         url = server.url
         assert len(server.requests) == 1
     with pytest.raises(BulkUnavailable, match="no connection") as caught:
-        async with client_of(url) as client:
+        async with open_client(url) as client:
             await anext(client.list())
     assert caught.value.supported
 
 
-async def test_cancelling_a_list_passes() -> None:
+async def test_cancelling_a_list_raises() -> None:
     async def script(_: Request, peer: Peer) -> None:
         await peer.reader.read()
 
     async with raw_server(script) as server:
-        task = asyncio.create_task(listed(server))
+        task = asyncio.create_task(read_list(server))
         await eventually(lambda: bool(server.requests))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
 
-async def test_a_slow_consumer_is_outside_the_deadline() -> None:
+async def test_the_deadline_of_a_list_does_not_apply_to_a_slow_consumer() -> None:
     written = [{"id": str(n)} for n in range(250)]
     async with (
-        raw_server(answering(http(200, json.dumps({"iterable": written}).encode()))) as server,
-        client_of(server, bulk_seconds=0.2) as client,
+        raw_server(respond_with(http_response(200, json.dumps({"iterable": written}).encode()))) as server,
+        open_client(server, list_seconds=0.2) as client,
     ):
         seen = 0
         async for _ in client.list():
@@ -241,14 +241,14 @@ async def test_a_slow_consumer_is_outside_the_deadline() -> None:
     assert seen == 250
 
 
-async def test_a_large_list_never_holds_the_event_loop_for_long() -> None:
-    """A tenth of the size that counts; the bound is loose, because the machine may be busy."""
+async def test_a_large_list_does_not_block_the_event_loop() -> None:
+    """The list has a tenth of the real size, and the limit is loose because the machine may be busy."""
     pad = "x" * 350
     written = [{"id": str(n), "status": {"cloud": "RUNNING"}, "pad": pad, "n": 1.5} for n in range(12_000)]
     body = json.dumps({"iterable": written}).encode()
     assert len(body) > 5_000_000
     lags: list[float] = []
-    async with raw_server(answering(http(200, body))) as server, client_of(server) as client:
+    async with raw_server(respond_with(http_response(200, body))) as server, open_client(server) as client:
 
         async def watch() -> None:
             while True:

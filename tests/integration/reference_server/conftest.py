@@ -1,4 +1,4 @@
-"""A reference server of three clouds on a real socket, and a bare HTTP client that knows nothing of ours."""
+"""A reference server with three clouds on a real socket, and a plain HTTP client."""
 
 import json
 from collections.abc import AsyncIterator
@@ -19,20 +19,20 @@ SCHEMA = json.loads(Path(__file__).with_name("allocation_cloud.schema.json").rea
 
 @pytest.fixture
 async def server() -> AsyncIterator[ReferenceServer]:
-    """One running server."""
+    """A running server that logs everything."""
     async with ReferenceServer.start(CLOUDS, log_all=True) as running:
         yield running
 
 
 @pytest.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    """A bare client."""
+    """A plain HTTP client that shares no code with allocsync."""
     async with aiohttp.ClientSession() as session:
         yield session
 
 
 def valid(cloud: Any) -> Any:  # noqa: ANN401 - JSON
-    """The same cloud, after the independent schema has accepted it."""
+    """Check the cloud against the independent schema and return it."""
     checker = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker())
     checker.validate(cloud)
     return cloud

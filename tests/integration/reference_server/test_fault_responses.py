@@ -1,4 +1,4 @@
-"""What a client that knows nothing of ours meets: statuses, headers, bytes, and the truth afterwards."""
+"""Fault responses as a plain HTTP client gets them: status, headers, body, and the clouds afterwards."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ async def post(http: Http, server: ReferenceServer) -> aiohttp.ClientResponse:
     return answer
 
 
-async def listed(http: Http, server: ReferenceServer) -> list[Any]:
+async def read_list(http: Http, server: ReferenceServer) -> list[Any]:
     async with http.get(f"{server.url}/allocations") as answer:
         rows = json.loads(await answer.text())["iterable"]
     assert isinstance(rows, list)
@@ -39,7 +39,7 @@ async def listed(http: Http, server: ReferenceServer) -> list[Any]:
 
 
 @pytest.mark.parametrize("status", ["500", "502", "503", "401", "423", "429"])
-async def test_a_status_is_text_with_its_phrase_and_the_header_that_was_asked_for(
+async def test_an_error_status_has_its_phrase_as_text_and_the_configured_retry_after(
     server: ReferenceServer, http: Http, status: str
 ) -> None:
     server.set_faults({"all": {status: 1, "retry_after": "86400", "applied": 0}})
@@ -51,7 +51,9 @@ async def test_a_status_is_text_with_its_phrase_and_the_header_that_was_asked_fo
     assert server.fired == {f"update.{status}": 1, f"list.{status}": 1}
 
 
-async def test_a_date_to_retry_after_lies_in_so_many_seconds(server: ReferenceServer, http: Http) -> None:
+async def test_a_retry_after_date_is_the_configured_seconds_from_now(
+    server: ReferenceServer, http: Http
+) -> None:
     server.set_faults({"update": {"503": 1, "retry_after_date_seconds": 60}})
     answer = await post(http, server)
     dates = [parsedate_to_datetime(answer.headers[name]) for name in ("Date", "Retry-After")]
@@ -66,12 +68,12 @@ async def test_a_redirect_leads_to_the_same_path(server: ReferenceServer, http: 
     assert server.clouds[ID] == CLOUDS[0]
 
 
-async def test_204_202_html_and_somebody_else(server: ReferenceServer, http: Http) -> None:
+async def test_204_202_html_and_wrong_id_respond_as_described(server: ReferenceServer, http: Http) -> None:
     server.set_faults({"update": {"204": 1, "applied": 1}})
     assert (await post(http, server)).status == 204
     assert server.clouds[ID]["region"] == "mars"
     server.set_faults({"update": {"202": 1, "late_seconds": 0.05}})
-    server.set_leaf(ID, "region", "venus")
+    server.set_field(ID, "region", "venus")
     assert (await post(http, server)).status == 202
     assert server.clouds[ID]["region"] == "venus"
     await eventually(lambda: server.clouds[ID]["region"] == "mars")
@@ -86,9 +88,7 @@ async def test_204_202_html_and_somebody_else(server: ReferenceServer, http: Htt
     assert seen == {"text/html", "application/json"}
 
 
-async def test_a_body_that_is_cut_off_promises_more_than_it_holds(
-    server: ReferenceServer, http: Http
-) -> None:
+async def test_a_cut_off_body_is_shorter_than_its_content_length(server: ReferenceServer, http: Http) -> None:
     server.set_faults({"snapshot": {"cut_off": 1}})
     async with http.get(f"{server.url}/allocation/{ID}") as answer:
         assert answer.status == 200
@@ -97,14 +97,14 @@ async def test_a_body_that_is_cut_off_promises_more_than_it_holds(
     assert server.fired == {"snapshot.cut_off": 1}
 
 
-async def test_a_drip_is_the_whole_answer_in_the_end(server: ReferenceServer, http: Http) -> None:
+async def test_a_dripping_response_is_complete_at_the_end(server: ReferenceServer, http: Http) -> None:
     server.set_faults({"snapshot": {"drip": 1}})
     async with http.get(f"{server.url}/allocation/{ID}") as answer:
         assert json_codec.loads(await answer.read()) == CLOUDS[0]
 
 
 @pytest.mark.parametrize("fault", ["partly", "timeout_partly"])
-async def test_every_other_field_of_a_partial_update_is_left_as_it_was(
+async def test_a_partial_update_applies_only_every_other_field(
     server: ReferenceServer, http: Http, fault: str
 ) -> None:
     server.set_faults({"update": {fault: 1}})
@@ -115,7 +115,7 @@ async def test_every_other_field_of_a_partial_update_is_left_as_it_was(
     assert server.fired == {f"update.{fault}": 1}
 
 
-async def test_a_field_that_is_not_honoured_is_echoed_and_stays(server: ReferenceServer, http: Http) -> None:
+async def test_an_ignored_field_is_echoed_but_not_changed(server: ReferenceServer, http: Http) -> None:
     server.set_faults({"update": {"ignores": ["region"]}})
     answer = await post(http, server)
     assert (answer.status, json.loads(await answer.text())["region"]) == (200, "mars")
@@ -126,7 +126,7 @@ async def test_a_field_that_is_not_honoured_is_echoed_and_stays(server: Referenc
     assert server.fired == {"update.ignores": 2}
 
 
-async def test_a_new_url_comes_whole_or_not_at_all() -> None:
+async def test_an_ignored_field_of_a_new_url_drops_the_whole_url() -> None:
     urls = leaf(CLOUDS[0], "urls")
     assert isinstance(urls, dict)
     pair = {name: urls[name] for name in ("base", "id")}
@@ -142,25 +142,27 @@ async def test_a_new_url_comes_whole_or_not_at_all() -> None:
         assert server.fired == {"update.ignores": 1}
 
 
-async def test_a_list_omits_clouds_now_and_then(server: ReferenceServer, http: Http) -> None:
+async def test_a_list_omits_the_configured_share_of_clouds(server: ReferenceServer, http: Http) -> None:
     server.set_faults({"list": {"omits": 0.5}})
-    lengths = [len(await listed(http, server)) for _ in range(30)]
+    lengths = [len(await read_list(http, server)) for _ in range(30)]
     assert min(lengths) < len(CLOUDS)
     assert sum(lengths) + server.fired["list.omits"] == 30 * len(CLOUDS)
 
 
-async def test_a_stale_list_shows_what_was(server: ReferenceServer, http: Http) -> None:
+async def test_a_stale_list_shows_outdated_clouds_until_its_age_is_reached(
+    server: ReferenceServer, http: Http
+) -> None:
     server.set_faults({"list": {"stale_seconds": 0.5}})
-    await listed(http, server)
-    server.set_leaf(ID, "region", "mars")
-    assert (await listed(http, server))[0]["region"] == CLOUDS[0]["region"]
+    await read_list(http, server)
+    server.set_field(ID, "region", "mars")
+    assert (await read_list(http, server))[0]["region"] == CLOUDS[0]["region"]
     assert server.fired == {"list.stale_seconds": 1}
     async with asyncio.timeout(10):
-        while (await listed(http, server))[0]["region"] != "mars":
+        while (await read_list(http, server))[0]["region"] != "mars":
             await asyncio.sleep(0.05)
 
 
-async def test_updated_moves_by_itself_and_nothing_else_does(server: ReferenceServer) -> None:
+async def test_ticks_change_updated_and_nothing_else(server: ReferenceServer) -> None:
     server.set_faults({"ticks_per_second": 200})
     await eventually(lambda: server.fired["ticks"] >= 10)
     server.set_faults({})
@@ -169,18 +171,18 @@ async def test_updated_moves_by_itself_and_nothing_else_does(server: ReferenceSe
         assert {**server.clouds[str(cloud["id"])], "updated": 0} == {**cloud, "updated": 0}
 
 
-async def test_another_writer_changes_a_field_back_to_what_it_was_first(
+async def test_the_other_client_restores_a_field_to_its_first_value(
     server: ReferenceServer, http: Http
 ) -> None:
     await post(http, server)
     assert server.clouds[ID]["region"] == "mars"
     server.set_faults({"writer": {"per_second": 200, "field": "region", "back": True}})
     await eventually(lambda: server.clouds[ID]["region"] == CLOUDS[0]["region"])
-    assert server.fired["writer.write"] == 1, "only what differs is changed back"
+    assert server.fired["writer.write"] == 1, "only a field that differs is restored"
     assert server.clouds[ID]["version"] == "9"
 
 
-async def test_a_timeline_goes_through_its_phases_and_stays_in_the_last(
+async def test_a_timeline_runs_its_phases_in_order_and_stays_in_the_last(
     server: ReferenceServer, http: Http
 ) -> None:
     phases = [{"seconds": 0.2, "update": {"500": 1}}, {"seconds": 0.2, "update": {"503": 1}}, {}]
@@ -200,7 +202,7 @@ async def test_a_timeline_goes_through_its_phases_and_stays_in_the_last(
     assert (await post(http, server)).status == 500
 
 
-async def test_a_broken_disk_is_500_and_the_server_goes_on(tmp_path: Path, http: Http) -> None:
+async def test_a_failed_write_is_500_and_the_server_recovers(tmp_path: Path, http: Http) -> None:
     state = tmp_path / "there" / "state.json"
     state.parent.mkdir()
     async with ReferenceServer.start(CLOUDS, state=state) as server:

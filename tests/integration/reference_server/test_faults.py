@@ -1,4 +1,4 @@
-"""Each knob: that it fired, what the client saw, and what the truth is afterwards."""
+"""Each fault: that it fired, what the client got, and what the clouds are afterwards."""
 
 import asyncio
 import time
@@ -37,7 +37,7 @@ def region(server: ReferenceServer) -> object:
         ("reset_after", "reset", True),
     ],
 )
-async def test_a_fault_of_updates(
+async def test_a_timeout_or_reset_applies_an_update_exactly_as_its_name_says(
     server: ReferenceServer, http: aiohttp.ClientSession, kind: str, seen: int | str, *, applied: bool
 ) -> None:
     server.set_faults({"update": {kind: 1}})
@@ -49,7 +49,9 @@ async def test_a_fault_of_updates(
     assert (record["applied_at"] is not None) == applied
 
 
-async def test_a_504_whose_work_lands_later(server: ReferenceServer, http: aiohttp.ClientSession) -> None:
+async def test_a_late_update_is_applied_after_its_504(
+    server: ReferenceServer, http: aiohttp.ClientSession
+) -> None:
     server.set_faults({"update": {"timeout_late": 1, "late_seconds": 0.3}})
     begun = time.monotonic()
     assert await post(http, server) == 504
@@ -64,7 +66,7 @@ async def test_a_504_whose_work_lands_later(server: ReferenceServer, http: aioht
     assert server.fired == {"update.timeout_late": 1}
 
 
-async def test_what_has_not_landed_when_the_server_ends_never_does() -> None:
+async def test_a_late_update_is_never_applied_after_the_server_stops() -> None:
     async with (
         ReferenceServer.start(CLOUDS, faults={"update": {"timeout_late": 1, "late_seconds": 60}}) as server,
         aiohttp.ClientSession() as http,
@@ -76,7 +78,7 @@ async def test_what_has_not_landed_when_the_server_ends_never_does() -> None:
 
 
 @pytest.mark.parametrize(("operation", "path"), [("snapshot", f"/allocation/{ID}"), ("list", "/allocations")])
-async def test_reads_time_out_and_are_reset_too(
+async def test_reads_time_out_and_are_reset(
     server: ReferenceServer, http: aiohttp.ClientSession, operation: str, path: str
 ) -> None:
     server.set_faults({operation: {"timeout": 1}})
@@ -86,10 +88,10 @@ async def test_reads_time_out_and_are_reset_too(
     with pytest.raises(aiohttp.ClientError):
         await http.get(server.url + path)
     assert server.fired[f"{operation}.timeout"] == 1
-    assert server.fired[f"{operation}.reset"] >= 1  # the client asks again by itself
+    assert server.fired[f"{operation}.reset"] >= 1  # aiohttp sends a read again by itself
 
 
-async def test_latency_is_waited_for(server: ReferenceServer, http: aiohttp.ClientSession) -> None:
+async def test_latency_delays_the_response(server: ReferenceServer, http: aiohttp.ClientSession) -> None:
     server.set_faults({"snapshot": {"latency_seconds": [0.2, 0.25]}})
     begun = time.monotonic()
     async with http.get(f"{server.url}/allocation/{ID}") as answer:
@@ -97,7 +99,7 @@ async def test_latency_is_waited_for(server: ReferenceServer, http: aiohttp.Clie
     assert time.monotonic() - begun >= 0.2
 
 
-async def test_another_writer_changes_a_leaf_by_itself_until_it_is_taken_away(
+async def test_the_other_client_changes_a_field_until_it_is_removed_from_the_faults(
     server: ReferenceServer,
 ) -> None:
     server.set_faults({"writer": {"per_second": 200, "field": "region", "value": "elsewhere"}})
@@ -106,12 +108,12 @@ async def test_another_writer_changes_a_leaf_by_itself_until_it_is_taken_away(
             await asyncio.sleep(0.01)
     server.set_faults({})
     assert [row for row in server.records if row["op"] == "writer"]
-    struck = len(server.records)
-    await asyncio.sleep(0.1)  # twenty strikes' time, in which none may come
-    assert len(server.records) == struck
+    record_count = len(server.records)
+    await asyncio.sleep(0.1)  # time enough for twenty writes, none of which may happen
+    assert len(server.records) == record_count
 
 
-async def test_knobs_are_set_shown_and_cleared_over_http(
+async def test_faults_are_set_read_and_cleared_over_http(
     server: ReferenceServer, http: aiohttp.ClientSession
 ) -> None:
     url = f"{server.url}/-/faults"
@@ -130,7 +132,7 @@ async def test_knobs_are_set_shown_and_cleared_over_http(
     assert await post(http, server) == 200
 
 
-async def test_another_writer_leaves_clouds_without_the_leaf_alone(server: ReferenceServer) -> None:
+async def test_the_other_client_skips_clouds_without_the_field(server: ReferenceServer) -> None:
     server.set_faults({"writer": {"per_second": 500, "field": "urls.vanity.url", "value": "null"}})
     async with asyncio.timeout(10):
         while sum(row["op"] == "writer" for row in server.records) < 2:
@@ -140,7 +142,7 @@ async def test_another_writer_leaves_clouds_without_the_leaf_alone(server: Refer
     assert {"url": "null"} not in vanities
 
 
-async def test_a_reset_is_one_for_the_client_too(server: ReferenceServer) -> None:
+async def test_the_client_gets_a_tcp_reset(server: ReferenceServer) -> None:
     server.set_faults({"update": {"reset_after": 1}})
     url = URL(server.url)
     reader, writer = await asyncio.open_connection(url.host, url.port)
@@ -153,7 +155,7 @@ async def test_a_reset_is_one_for_the_client_too(server: ReferenceServer) -> Non
     assert region(server) == "mars"
 
 
-async def test_a_504_is_waited_for_and_its_update_applied_before_the_wait(
+async def test_a_504_is_delayed_and_its_update_is_applied_before_the_delay(
     server: ReferenceServer, http: aiohttp.ClientSession
 ) -> None:
     server.set_faults({"update": {"timeout_after": 1, "timeout_seconds": 0.3}})
@@ -162,7 +164,7 @@ async def test_a_504_is_waited_for_and_its_update_applied_before_the_wait(
     assert record["applied_at"] - record["received_at"] < 0.3 <= record["answered_at"] - record["received_at"]
 
 
-async def test_a_late_landing_replaces_what_came_since(
+async def test_a_late_update_overwrites_newer_changes(
     server: ReferenceServer, http: aiohttp.ClientSession
 ) -> None:
     server.set_faults({"update": {"timeout_late": 1, "late_seconds": 0.3}})
@@ -180,7 +182,7 @@ async def test_a_late_landing_replaces_what_came_since(
     assert updates[1]["changed"] == {"region": ["venus", "mars"], "version": ["3", CLOUDS[0]["version"]]}
 
 
-async def test_a_late_update_of_a_cloud_that_went_is_never_applied(
+async def test_a_late_update_of_a_removed_cloud_is_never_applied(
     server: ReferenceServer, http: aiohttp.ClientSession
 ) -> None:
     server.set_faults({"update": {"timeout_late": 1, "late_seconds": 0.1}})
@@ -193,7 +195,7 @@ async def test_a_late_update_of_a_cloud_that_went_is_never_applied(
     assert ID not in server.clouds
 
 
-async def test_an_update_under_way_when_the_server_ends_is_logged_as_unanswered() -> None:
+async def test_an_update_in_flight_when_the_server_stops_is_logged_without_a_response() -> None:
     faults = {"update": {"latency_seconds": 60}}
     async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
         async with ReferenceServer.start(CLOUDS, faults=faults) as server:
@@ -207,7 +209,7 @@ async def test_an_update_under_way_when_the_server_ends_is_logged_as_unanswered(
     assert region(server) != "mars"
 
 
-async def test_a_fault_hits_a_body_that_cannot_be_used_and_nothing_is_applied(
+async def test_an_invalid_body_meets_faults_and_nothing_is_applied(
     server: ReferenceServer, http: aiohttp.ClientSession
 ) -> None:
     server.set_faults({"update": {"timeout_after": 0.5, "timeout_late": 0.5}})
@@ -219,9 +221,7 @@ async def test_a_fault_hits_a_body_that_cannot_be_used_and_nothing_is_applied(
     assert [(row["applied_at"], row["id"]) for row in updates] == [(None, None)] * 8
 
 
-async def test_every_fault_is_a_line_when_everything_is_asked_for(
-    server: ReferenceServer, http: aiohttp.ClientSession
-) -> None:
+async def test_log_all_logs_every_fault(server: ReferenceServer, http: aiohttp.ClientSession) -> None:
     server.set_faults({"update": {"timeout_before": 1}, "snapshot": {"timeout": 1}, "list": {"timeout": 1}})
     await post(http, server)
     for path in (f"/allocation/{ID}", "/allocations"):
@@ -237,7 +237,9 @@ async def test_every_fault_is_a_line_when_everything_is_asked_for(
     assert {row["answer"] for row in server.records if row["op"] != "fault"} == {504}
 
 
-async def test_what_is_shown_can_be_put_back(server: ReferenceServer, http: aiohttp.ClientSession) -> None:
+async def test_the_faults_that_a_get_returns_can_be_put_back(
+    server: ReferenceServer, http: aiohttp.ClientSession
+) -> None:
     url = f"{server.url}/-/faults"
     server.set_faults({"seed": 4, "update": {"timeout_before": 1}})
     await post(http, server)
@@ -250,7 +252,7 @@ async def test_what_is_shown_can_be_put_back(server: ReferenceServer, http: aioh
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b"\xff", b"[" * 10_000, b'{"seed": NaN}', b'{"seed": 1' + b"0" * 9_000 + b"}"]
 )
-async def test_a_body_of_knobs_that_is_none_is_400_and_changes_nothing(
+async def test_an_invalid_fault_configuration_is_400_and_changes_nothing(
     server: ReferenceServer, http: aiohttp.ClientSession, body: bytes
 ) -> None:
     server.set_faults({"update": {"timeout_before": 1}})

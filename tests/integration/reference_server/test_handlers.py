@@ -1,4 +1,4 @@
-"""What the reference server answers, field by field; every answer passes a schema written on its own."""
+"""The responses of the reference server, field by field and against an independent schema."""
 
 import asyncio
 import io
@@ -30,7 +30,7 @@ async def post(http: aiohttp.ClientSession, server: ReferenceServer, body: objec
         return answer.status, await answer.text()
 
 
-async def test_a_snapshot_is_the_object_to_the_letter(
+async def test_a_read_returns_the_object_unchanged(
     server: ReferenceServer, http: aiohttp.ClientSession
 ) -> None:
     async with http.get(f"{server.url}/allocation/{ID}", headers={"Accept": "text/html"}) as answer:
@@ -39,7 +39,7 @@ async def test_a_snapshot_is_the_object_to_the_letter(
         assert answer.status == 200
 
 
-async def test_what_is_not_there_is_gone_in_plain_text(
+async def test_a_read_of_a_missing_cloud_is_410_in_plain_text(
     server: ReferenceServer, http: aiohttp.ClientSession
 ) -> None:
     server.remove(ID)
@@ -49,13 +49,13 @@ async def test_what_is_not_there_is_gone_in_plain_text(
             assert await answer.text() == "Cloud not found."
 
 
-async def test_all_come_in_one_answer(server: ReferenceServer, http: aiohttp.ClientSession) -> None:
+async def test_the_list_contains_all_clouds(server: ReferenceServer, http: aiohttp.ClientSession) -> None:
     async with http.get(f"{server.url}/allocations") as answer:
         rows = json.loads(await answer.read())["iterable"]
     assert [valid(row)["id"] for row in rows] == [cloud["id"] for cloud in CLOUDS]
 
 
-async def test_an_update_replaces_the_object_and_moves_updated(
+async def test_an_update_replaces_the_object_and_changes_updated(
     server: ReferenceServer, http: aiohttp.ClientSession
 ) -> None:
     before = await snapshot(http, server)
@@ -67,12 +67,12 @@ async def test_an_update_replaces_the_object_and_moves_updated(
     assert valid(json.loads(text)) == after
     assert (after["region"], after["extra"]) == ("mars", {"kept": 1})
     assert "billing" not in after
-    assert after["flags"] is None  # the API has no such field: its null means whatever it means
+    assert after["flags"] is None  # a null in a field that is unknown to the API is kept
     assert after["updated"]["value"] not in ("never", before["updated"]["value"])
     assert after["schema"] == before["schema"]
 
 
-async def test_an_update_that_changes_nothing_leaves_updated_alone(
+async def test_an_update_without_changes_does_not_change_updated(
     server: ReferenceServer, http: aiohttp.ClientSession
 ) -> None:
     before = await snapshot(http, server)
@@ -97,7 +97,7 @@ async def test_an_update_that_changes_nothing_leaves_updated_alone(
     ],
     ids=["none", "cut", "list", "null", "number", "bare", "unknown", "no urls", "no status", "too large"],
 )
-async def test_a_body_that_cannot_be_used_is_500_in_plain_text_and_changes_nothing(
+async def test_an_invalid_body_is_500_in_plain_text_and_changes_nothing(
     server: ReferenceServer, http: aiohttp.ClientSession, body: bytes
 ) -> None:
     before = dict(server.clouds)
@@ -109,36 +109,38 @@ async def test_a_body_that_cannot_be_used_is_500_in_plain_text_and_changes_nothi
     assert (record["answer"], record["applied_at"]) == (500, None)
 
 
-async def test_a_gone_cloud_takes_no_update(server: ReferenceServer, http: aiohttp.ClientSession) -> None:
+async def test_an_update_of_a_removed_cloud_is_500(
+    server: ReferenceServer, http: aiohttp.ClientSession
+) -> None:
     server.remove(ID)
     assert (await post(http, server, json_codec.dumps(CLOUDS[0])))[0] == 500
     assert ID not in server.clouds
 
 
-async def test_health_version_and_an_unknown_route(
+async def test_health_and_version_are_answered_and_an_unknown_route_is_404(
     server: ReferenceServer, http: aiohttp.ClientSession
 ) -> None:
-    said = {}
+    responses = {}
     for path in ("/.well-known/health", "/.well-known/version", "/allocation"):
         async with http.get(server.url + path) as answer:
-            said[path] = (answer.status, await answer.text())
-    assert said["/.well-known/health"][1].startswith("ok:")
-    assert said["/.well-known/version"][0] == 200
-    assert said["/allocation"] == (404, "Route not found")
+            responses[path] = (answer.status, await answer.text())
+    assert responses["/.well-known/health"][1].startswith("ok:")
+    assert responses["/.well-known/version"][0] == 200
+    assert responses["/allocation"] == (404, "Route not found")
 
 
-async def test_the_log_lets_the_truth_be_rebuilt(
+async def test_the_clouds_can_be_rebuilt_from_the_log(
     server: ReferenceServer, http: aiohttp.ClientSession
 ) -> None:
     for value in ("a", "b", "b", "c"):
         body: Any = {**server.clouds[ID], "region": value, "new": {"deep": value}}
         assert (await post(http, server, json_codec.dumps(body)))[0] == 200
-    server.set_leaf(ID, "urls.base.url", "null.pieces.cloud")
-    truth: Any = CLOUDS[0]
+    server.set_field(ID, "urls.base.url", "null.pieces.cloud")
+    rebuilt: Any = CLOUDS[0]
     for record in server.records:
         for name, (_, after) in record.get("changed", {}).items():
-            truth = with_change(truth, name, after)
-    assert difference(truth, server.clouds[ID]) == {}
+            rebuilt = with_change(rebuilt, name, after)
+    assert difference(rebuilt, server.clouds[ID]) == {}
     changed = [row["changed"] for row in server.records if row["op"] in ("update", "writer")]
     assert changed[0]["new"] == [None, {"deep": "a"}]
     assert changed[1] == {"region": ["a", "b"], "new": [{"deep": "a"}, {"deep": "b"}]}
@@ -176,18 +178,18 @@ async def test_an_explicit_null_for_an_optional_field_counts_as_absent(
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "said"),
+    ("path", "value", "message"),
     [
-        ("region", 1, "region must be a text"),
-        ("urls.base.url", None, "urls.base.url must be a text"),
+        ("region", 1, "region must be a string"),
+        ("urls.base.url", None, "urls.base.url must be a string"),
         ("urls.vanity", {"url": "mark.pieces.cloud"}, "urls.vanity.status must be one of PENDING"),
-        ("urls.vanity", "mark.pieces.cloud", "urls.vanity.url must be a text"),
+        ("urls.vanity", "mark.pieces.cloud", "urls.vanity.url must be a string"),
         ("status.cloud", "RUNING", "status.cloud must be one of PENDING"),
         ("status.schema", {"migration": 1.5, "semantic": "x"}, "status.schema needs migration"),
     ],
 )
-async def test_what_the_schema_forbids_is_not_stored(
-    server: ReferenceServer, http: aiohttp.ClientSession, path: str, value: object, said: str
+async def test_an_update_that_violates_the_schema_is_not_applied(
+    server: ReferenceServer, http: aiohttp.ClientSession, path: str, value: object, message: str
 ) -> None:
     holder = body = json.loads(json_codec.dumps(CLOUDS[1]).replace(b"1e400", b"1"))
     *parents, name = path.split(".")
@@ -196,18 +198,18 @@ async def test_what_the_schema_forbids_is_not_stored(
     holder[name] = value
     status, text = await post(http, server, body)
     assert status == 500
-    assert said in text
+    assert message in text
     assert server.clouds[str(CLOUDS[1]["id"])] == CLOUDS[1]
 
 
-async def test_a_status_of_the_future_survives_where_the_seed_has_it(http: aiohttp.ClientSession) -> None:
+async def test_an_unknown_status_is_accepted_if_the_seed_has_it(http: aiohttp.ClientSession) -> None:
     cloud = {**CLOUDS[0], "status": {"cloud": "MIGRATING"}}
     async with ReferenceServer.start([cloud]) as server:
         assert (await post(http, server, json_codec.dumps({**cloud, "region": "mars"})))[0] == 200
         assert server.clouds[ID]["status"] == {"cloud": "MIGRATING"}
 
 
-async def test_numbers_are_stored_and_given_back_as_literals(
+async def test_numbers_are_stored_and_returned_as_literals(
     server: ReferenceServer, http: aiohttp.ClientSession
 ) -> None:
     literals = b'"x":[1e400,1.10,-0,0.1e-7,123456789012345678901234567890]'
@@ -218,7 +220,7 @@ async def test_numbers_are_stored_and_given_back_as_literals(
         assert literals in await answer.read()
 
 
-async def test_a_base_url_that_ends_in_a_slash_reaches_every_route(
+async def test_a_base_url_that_ends_with_a_slash_reaches_every_route(
     server: ReferenceServer, http: aiohttp.ClientSession
 ) -> None:
     for path in (f"/allocation/{ID}", "/allocations", "/.well-known/health", "/.well-known/version"):
@@ -240,7 +242,7 @@ async def test_another_route_is_404_in_plain_text(
         assert await answer.text() == "Route not found"
 
 
-async def test_a_body_that_ends_early_is_logged_and_leaves_the_server_well(
+async def test_a_truncated_request_is_logged_and_the_server_keeps_running(
     server: ReferenceServer, http: aiohttp.ClientSession
 ) -> None:
     url = URL(server.url)
@@ -257,20 +259,24 @@ async def test_a_body_that_ends_early_is_logged_and_leaves_the_server_well(
     assert (await snapshot(http, server))["id"] == ID
 
 
-async def test_many_come_as_one_moments_truth_and_hold_nobody_up(http: aiohttp.ClientSession) -> None:
+async def test_a_large_list_is_consistent_and_does_not_delay_other_requests(
+    http: aiohttp.ClientSession,
+) -> None:
     clouds = sample_clouds(5_000, 3)
     key = str(clouds[-1]["id"])
     async with ReferenceServer.start(clouds) as server:
         async with http.get(f"{server.url}/allocations") as answer:
             head = await answer.content.readexactly(20)
-            server.set_leaf(key, "region", "mars")
+            server.set_field(key, "region", "mars")
             rows = json.loads(head + await answer.read())["iterable"]
         assert len(rows) == len(clouds)
         assert rows[-1]["region"] in (clouds[-1]["region"], "mars")
         assert (await snapshot(http, server, key))["region"] == "mars"
 
 
-async def test_a_thousand_at_once(server: ReferenceServer, http: aiohttp.ClientSession) -> None:
+async def test_a_thousand_concurrent_reads_are_answered(
+    server: ReferenceServer, http: aiohttp.ClientSession
+) -> None:
     async with asyncio.TaskGroup() as group:
-        looks = [group.create_task(snapshot(http, server)) for _ in range(1_000)]
-    assert all(look.result()["id"] == ID for look in looks)
+        reads = [group.create_task(snapshot(http, server)) for _ in range(1_000)]
+    assert all(read.result()["id"] == ID for read in reads)

@@ -1,4 +1,4 @@
-"""A client that is not ours: the official SDK does both operations, and sees each documented status."""
+"""The official SDK as a client: both operations, and each documented status."""
 
 import asyncio
 import copy
@@ -26,33 +26,33 @@ from allocsync.settings.model import Settings
 from tests.integration.reference_server.conftest import CLOUDS, ID
 
 
-def sdk(url: str, ask: Any) -> Any:  # noqa: ANN401 - whatever the SDK answers
-    """Ask in a client of its own, which is closed afterwards."""
+def call_sdk(url: str, call: Any) -> Any:  # noqa: ANN401 - whatever the SDK answers
+    """Call the SDK with a client of its own, and close its connections afterwards."""
     with ApiClient(Configuration(host=url)) as client:
         try:
-            return ask(AllocationApi(client))
+            return call(AllocationApi(client))
         finally:
             client.rest_client.pool_manager.clear()
 
 
-async def ask(server: ReferenceServer, question: Any) -> Any:  # noqa: ANN401 - likewise
-    return await asyncio.to_thread(sdk, server.url, question)
+async def run_in_sdk(server: ReferenceServer, call: Any) -> Any:  # noqa: ANN401 - likewise
+    return await asyncio.to_thread(call_sdk, server.url, call)
 
 
-async def test_it_reads_every_sample(server: ReferenceServer) -> None:
+async def test_the_sdk_reads_every_sample(server: ReferenceServer) -> None:
     for cloud in CLOUDS:
-        read = await ask(server, lambda api, key=cloud["id"]: api.allocation_snapshot(key))
+        read = await run_in_sdk(server, lambda api, key=cloud["id"]: api.allocation_snapshot(key))
         assert (read.id, read.version, read.urls.id.url) == (
             cloud["id"],
             cloud["version"],
-            cloud["urls"]["id"]["url"],  # type: ignore[index,call-overload]  # a sample is whole
+            cloud["urls"]["id"]["url"],  # type: ignore[index,call-overload]  # samples have these fields
         )
         assert read.updated.value.year == 2026
 
 
-async def test_it_sees_410_for_what_is_gone(server: ReferenceServer) -> None:
+async def test_the_sdk_gets_410_for_a_missing_cloud(server: ReferenceServer) -> None:
     with pytest.raises(ApiException) as caught:
-        await ask(server, lambda api: api.allocation_snapshot("nobody/at home"))
+        await run_in_sdk(server, lambda api: api.allocation_snapshot("nobody/at home"))
     assert caught.value.status == 410
     assert caught.value.body == "Cloud not found."
 
@@ -83,65 +83,67 @@ SHAPES: dict[str, Cloud] = {
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-async def test_it_reads_and_updates_every_shape(shape: str) -> None:
+async def test_the_sdk_reads_and_updates_every_shape_of_a_cloud(shape: str) -> None:
     cloud = SHAPES[shape]
     async with ReferenceServer.start([cloud]) as server:
-        read = await ask(server, lambda api: api.allocation_snapshot("a/b c"))
+        read = await run_in_sdk(server, lambda api: api.allocation_snapshot("a/b c"))
         read.region = "mars"
-        answer = await ask(server, lambda api: api.allocation_update(read))
-        again = await ask(server, lambda api: api.allocation_snapshot("a/b c"))
-        truth = server.clouds["a/b c"]
+        answer = await run_in_sdk(server, lambda api: api.allocation_update(read))
+        again = await run_in_sdk(server, lambda api: api.allocation_snapshot("a/b c"))
+        stored = server.clouds["a/b c"]
     assert answer == again
     assert (again.region, again.version) == ("mars", cloud.get("version"))
-    assert (again.updated.value.utcoffset(), truth.get("schema")) == (timedelta(0), cloud.get("schema"))
+    assert (again.updated.value.utcoffset(), stored.get("schema")) == (timedelta(0), cloud.get("schema"))
     (record,) = server.records
     assert record["changed"] == {"region": [cloud.get("region"), "mars"]}
 
 
-async def test_it_reaches_both_operations_below_a_base_url_that_ends_in_a_slash(
+async def test_the_sdk_reaches_both_operations_with_a_base_url_that_ends_with_a_slash(
     server: ReferenceServer,
 ) -> None:
-    read = await asyncio.to_thread(sdk, server.url + "/", lambda api: api.allocation_snapshot(ID))
-    answer = await asyncio.to_thread(sdk, server.url + "/", lambda api: api.allocation_update(read))
+    read = await asyncio.to_thread(call_sdk, server.url + "/", lambda api: api.allocation_snapshot(ID))
+    answer = await asyncio.to_thread(call_sdk, server.url + "/", lambda api: api.allocation_update(read))
     assert answer.id == ID
 
 
-async def test_it_sees_500_for_what_is_gone(server: ReferenceServer) -> None:
-    read = await ask(server, lambda api: api.allocation_snapshot(ID))
+async def test_the_sdk_gets_500_for_an_update_of_a_missing_cloud(server: ReferenceServer) -> None:
+    read = await run_in_sdk(server, lambda api: api.allocation_snapshot(ID))
     server.remove(ID)
     with pytest.raises(ApiException) as caught:
-        await ask(server, lambda api: api.allocation_update(read))
+        await run_in_sdk(server, lambda api: api.allocation_update(read))
     assert (caught.value.status, caught.value.body) == (500, "Internal Server Error: no cloud has this id")
 
 
-async def test_it_updates_and_loses_the_fields_that_it_does_not_know(server: ReferenceServer) -> None:
-    read = await ask(server, lambda api: api.allocation_snapshot(ID))
+async def test_an_update_by_the_sdk_drops_the_fields_that_the_sdk_does_not_know(
+    server: ReferenceServer,
+) -> None:
+    read = await run_in_sdk(server, lambda api: api.allocation_snapshot(ID))
     read.region = "mars"
-    answer = await ask(server, lambda api: api.allocation_update(read))
+    answer = await run_in_sdk(server, lambda api: api.allocation_update(read))
     assert answer.region == "mars"
     assert server.clouds[ID]["region"] == "mars"
-    assert "billing" not in server.clouds[ID]  # its models drop what they do not know
+    assert "billing" not in server.clouds[ID]  # the models of the SDK drop unknown fields
 
 
-async def test_it_sees_500_without_a_body(server: ReferenceServer) -> None:
+async def test_the_sdk_gets_500_for_an_update_without_a_body(server: ReferenceServer) -> None:
     with pytest.raises(ApiException) as caught:
-        await ask(server, lambda api: api.allocation_update())
+        await run_in_sdk(server, lambda api: api.allocation_update())
     assert caught.value.status == 500
     assert "there is no body" in str(caught.value.body)
 
 
-async def test_it_sees_504_before_and_after(server: ReferenceServer) -> None:
+async def test_the_sdk_gets_504_whether_or_not_the_update_was_applied(server: ReferenceServer) -> None:
     cloud = AllocationCloud.from_json(json_codec.dumps({**CLOUDS[0], "region": "mars"}).decode())
     for kind, applied in (("timeout_before", False), ("timeout_after", True)):
         server.set_faults({"update": {kind: 1}})
         with pytest.raises(ApiException) as caught:
-            await ask(server, lambda api: api.allocation_update(cloud))
+            await run_in_sdk(server, lambda api: api.allocation_update(cloud))
         assert caught.value.status == 504
         assert (server.clouds[ID]["region"] == "mars") == applied
         assert server.fired[f"update.{kind}"] == 1
 
 
-async def test_every_body_that_allocsync_posts_is_an_allocation_cloud_to_it(tmp_path: Path) -> None:
+async def test_the_sdk_accepts_every_body_that_allocsync_posts(tmp_path: Path) -> None:
     clouds = sample_clouds(30, 9)
     wanted = {
         AllocationId(str(cloud["id"])): Desired(AllocationId(str(cloud["id"])), (("region", "mars"),))

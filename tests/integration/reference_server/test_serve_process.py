@@ -1,4 +1,4 @@
-"""`allocsync serve` as a process: its first line, its log, its state through kill -9, its errors."""
+"""`allocsync serve` as a process: its first line, its log, its state file after kill -9, its errors."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from tests.integration.reference_server.conftest import CLOUDS, ID
 
 @asynccontextmanager
 async def serve(*arguments: str) -> AsyncIterator[tuple[str, Process]]:
-    """A running server and its URL; killed at the end if it still runs."""
+    """Run a server, and yield its URL and its process, which is killed at the end if it still runs."""
     command = (sys.executable, "-m", "allocsync", "serve", *arguments)
     process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE)
     assert process.stdout is not None
@@ -33,24 +33,24 @@ async def serve(*arguments: str) -> AsyncIterator[tuple[str, Process]]:
         await process.communicate()
 
 
-def seed(tmp_path: Path) -> str:
+def write_seed(tmp_path: Path) -> str:
     path = tmp_path / "seed.json"
     path.write_bytes(json_codec.dumps({"iterable": CLOUDS}))
     return str(path)
 
 
-async def mars(http: aiohttp.ClientSession, url: str) -> int:
+async def move_to_mars(http: aiohttp.ClientSession, url: str) -> int:
     async with http.post(
         f"{url}/allocation/update", data=json_codec.dumps({**CLOUDS[0], "region": "mars"})
     ) as answer:
         return answer.status
 
 
-async def test_what_was_answered_survives_kill_minus_nine(tmp_path: Path) -> None:
-    arguments = ("--seed", seed(tmp_path), "--state", str(tmp_path / "state.json"))
+async def test_an_acknowledged_update_survives_kill_minus_nine(tmp_path: Path) -> None:
+    arguments = ("--seed", write_seed(tmp_path), "--state", str(tmp_path / "state.json"))
     async with aiohttp.ClientSession() as http:
         async with serve(*arguments) as (url, process):
-            assert await mars(http, url) == 200
+            assert await move_to_mars(http, url) == 200
             async with http.get(f"{url}/.well-known/health") as answer:
                 health = await answer.text()
             process.kill()
@@ -62,13 +62,13 @@ async def test_what_was_answered_survives_kill_minus_nine(tmp_path: Path) -> Non
                 assert await answer.text() == health
 
 
-async def test_the_log_has_one_line_a_post_with_the_documented_keys(tmp_path: Path) -> None:
+async def test_the_log_has_one_line_per_post_with_the_documented_keys(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     async with (
         aiohttp.ClientSession() as http,
-        serve("--seed", seed(tmp_path), "--log", str(log)) as (url, process),
+        serve("--seed", write_seed(tmp_path), "--log", str(log)) as (url, process),
     ):
-        assert await mars(http, url) == 200
+        assert await move_to_mars(http, url) == 200
         async with http.get(f"{url}/allocation/{ID}") as answer:
             assert answer.status == 200
         process.send_signal(signal.SIGTERM)
@@ -81,7 +81,7 @@ async def test_the_log_has_one_line_a_post_with_the_documented_keys(tmp_path: Pa
     assert record["changed"] == {"region": [CLOUDS[0]["region"], "mars"]}
 
 
-async def test_a_seed_in_yaml_keeps_texts_times_and_numbers_as_written(tmp_path: Path) -> None:
+async def test_a_yaml_seed_keeps_strings_times_and_numbers_as_written(tmp_path: Path) -> None:
     path = tmp_path / "seed.yaml"
     text = """iterable:
 - {id: a, version: '1.10', updated: {value: 2026-01-02T03:04:05Z}, quota: 1.10, on: null, off: false}
@@ -99,9 +99,9 @@ async def test_a_seed_in_yaml_keeps_texts_times_and_numbers_as_written(tmp_path:
     assert '"quota":1.10' in text
 
 
-async def test_every_update_that_was_answered_survives_kill_minus_nine_in_a_crowd(tmp_path: Path) -> None:
+async def test_all_acknowledged_updates_of_concurrent_clients_survive_kill_minus_nine(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
-    arguments = ("--seed", seed(tmp_path), "--state", str(tmp_path / "state.json"), "--log", str(log))
+    arguments = ("--seed", write_seed(tmp_path), "--state", str(tmp_path / "state.json"), "--log", str(log))
     answered: dict[str, int] = {}
 
     async def keep_writing(http: aiohttp.ClientSession, url: str, cloud: Cloud) -> None:
@@ -126,15 +126,15 @@ async def test_every_update_that_was_answered_survives_kill_minus_nine_in_a_crow
             for key, number in answered.items():
                 async with http.get(f"{url}/allocation/{key}") as answer:
                     region = (await answer.json())["region"]
-                # The one whose answer was cut off may be there or not.
+                # The last update, whose response was cut off, may or may not be applied.
                 assert region in (f"r{number}", f"r{number + 1}")
     records = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(records) >= sum(answered.values())
 
 
-async def test_the_seed_is_passed_over_and_said_to_be_where_there_is_a_state(tmp_path: Path) -> None:
+async def test_with_a_state_file_the_seed_is_ignored_with_a_message(tmp_path: Path) -> None:
     state = ("--state", str(tmp_path / "state.json"))
-    async with serve("--seed", seed(tmp_path), *state) as (_, process):
+    async with serve("--seed", write_seed(tmp_path), *state) as (_, process):
         pass
     (tmp_path / "other").write_text("this is no seed")
     async with serve("--seed", str(tmp_path / "other"), *state) as (_, process):
@@ -146,12 +146,12 @@ async def test_the_seed_is_passed_over_and_said_to_be_where_there_is_a_state(tmp
     ]
 
 
-async def test_sigterm_logs_what_has_not_landed_as_never_applied(tmp_path: Path) -> None:
+async def test_sigterm_logs_a_pending_late_update_as_never_applied(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     (tmp_path / "faults").write_text('{"update": {"timeout_late": 1, "late_seconds": 60}}')
-    arguments = ("--seed", seed(tmp_path), "--log", str(log), "--faults", str(tmp_path / "faults"))
+    arguments = ("--seed", write_seed(tmp_path), "--log", str(log), "--faults", str(tmp_path / "faults"))
     async with aiohttp.ClientSession() as http, serve(*arguments) as (url, process):
-        assert await mars(http, url) == 504
+        assert await move_to_mars(http, url) == 504
         assert log.read_text() == ""
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 10) == 0
@@ -159,11 +159,11 @@ async def test_sigterm_logs_what_has_not_landed_as_never_applied(tmp_path: Path)
     assert (record["answer"], record["applied_at"], record["changed"]) == (504, None, {})
 
 
-async def test_everything_is_logged_when_asked_for(tmp_path: Path) -> None:
+async def test_log_all_logs_reads_and_the_body_of_updates(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
-    arguments = ("--seed", seed(tmp_path), "--log", str(log), "--log-all")
+    arguments = ("--seed", write_seed(tmp_path), "--log", str(log), "--log-all")
     async with aiohttp.ClientSession() as http, serve(*arguments) as (url, _):
-        assert await mars(http, url) == 200
+        assert await move_to_mars(http, url) == 200
         for path in (f"/allocation/{ID}", "/allocation/nobody", "/allocations"):
             async with http.get(url + path) as answer:
                 await answer.read()
@@ -182,7 +182,7 @@ async def test_everything_is_logged_when_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (["--listen", "nonsense"], 64, "--listen nonsense"),
         (["--faults", '{"update": {"timeout_befor": 1}}'], 64, "timeout_befor"),
@@ -195,8 +195,8 @@ async def test_everything_is_logged_when_asked_for(tmp_path: Path) -> None:
         (["--log", "/nowhere/log"], 1, "the log cannot be opened"),
     ],
 )
-async def test_a_mistake_is_one_line_and_an_exit_code(
-    tmp_path: Path, arguments: list[str], status: int, said: str
+async def test_a_wrong_argument_gives_one_line_and_an_exit_code(
+    tmp_path: Path, arguments: list[str], status: int, message: str
 ) -> None:
     (tmp_path / "seed").write_text("[1]")
     busy = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
@@ -208,18 +208,20 @@ async def test_a_mistake_is_one_line_and_an_exit_code(
     busy.close()
     await busy.wait_closed()
     assert process.returncode == status
-    assert said in stderr.decode()
+    assert message in stderr.decode()
     assert len(stderr.decode().strip().splitlines()) == 1
 
 
-async def test_every_flag_is_a_variable_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_flag_is_also_an_environment_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = tmp_path / "log.jsonl"
-    monkeypatch.setenv("ALLOCSYNC_SERVE_SEED", seed(tmp_path))
+    monkeypatch.setenv("ALLOCSYNC_SERVE_SEED", write_seed(tmp_path))
     monkeypatch.setenv("ALLOCSYNC_SERVE_LOG", str(log))
     monkeypatch.setenv("ALLOCSYNC_SERVE_LOG_ALL", "true")
     monkeypatch.setenv("ALLOCSYNC_SERVE_FAULTS", '{"update": {"503": 1, "applied": 1}}')
     async with aiohttp.ClientSession() as http, serve() as (url, _):
-        assert await mars(http, url) == 503
+        assert await move_to_mars(http, url) == 503
         async with http.get(f"{url}/-/faults") as answer:
             assert (await answer.json())["fired"] == {"update.503": 1}
     fault, update = [json.loads(line) for line in log.read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""The truth on disk: before it is shown, all at once, through a disk that fails; and the log beside it."""
+"""The state file: written before a change is shown, for many changes at once, on a failing disk; the log."""
 
 import asyncio
 import json
@@ -15,14 +15,14 @@ from allocsync.api import json_codec
 from allocsync.errors import AllocsyncError
 from allocsync.reference_server import ReferenceServer
 from allocsync.reference_server.request_log import RequestLog
-from allocsync.reference_server.store import StateError, Store
+from allocsync.reference_server.store import StateFileError, Store
 from tests.integration.reference_server.conftest import CLOUDS, ID
 
 BODY = json_codec.dumps({**CLOUDS[0], "region": "mars"})
 
 
 class SlowDisk:
-    """An fsync that waits to be let go, and counts."""
+    """An fsync that waits while `free` is cleared, and counts its calls."""
 
     def __init__(self, real: Callable[[int], None]) -> None:
         self.free = threading.Event()
@@ -49,7 +49,7 @@ async def status(http: aiohttp.ClientSession, method: str, url: str, data: bytes
         return answer.status
 
 
-async def test_no_answer_shows_what_is_not_on_disk(
+async def test_no_response_shows_a_change_that_is_not_on_disk(
     tmp_path: Path, http: aiohttp.ClientSession, disk: SlowDisk
 ) -> None:
     state = tmp_path / "state"
@@ -62,7 +62,7 @@ async def test_no_answer_shows_what_is_not_on_disk(
         one = group.create_task(status(http, "GET", f"{server.url}/allocation/{ID}"))
         everything = group.create_task(status(http, "GET", f"{server.url}/allocations"))
         other = f"{server.url}/allocation/{CLOUDS[1]['id']}"
-        assert await status(http, "GET", other) == 200  # what is on disk is shown meanwhile
+        assert await status(http, "GET", other) == 200  # a cloud without changes is shown meanwhile
         assert not server.records
         assert not any(task.done() for task in (update, one, everything))
         assert b"mars" not in state.read_bytes()
@@ -71,7 +71,7 @@ async def test_no_answer_shows_what_is_not_on_disk(
         assert b"mars" in state.read_bytes()
 
 
-async def test_updates_that_wait_go_to_disk_together(
+async def test_waiting_updates_are_written_to_disk_together(
     tmp_path: Path, http: aiohttp.ClientSession, disk: SlowDisk
 ) -> None:
     async with ReferenceServer.start(CLOUDS, state=tmp_path / "state") as server:
@@ -84,7 +84,7 @@ async def test_updates_that_wait_go_to_disk_together(
         assert 2 <= disk.syncs < 50
 
 
-async def test_a_disk_that_fails_is_500_and_is_tried_again(
+async def test_a_failed_write_is_answered_with_500_and_retried(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     place = tmp_path / "place"
@@ -100,10 +100,10 @@ async def test_a_disk_that_fails_is_500_and_is_tried_again(
     assert (server.records[0]["answer"], server.records[0]["changed"]["region"][1]) == (500, "mars")
 
 
-async def test_a_restart_takes_the_state_and_passes_the_seed_over(tmp_path: Path) -> None:
+async def test_a_restart_uses_the_state_file_and_ignores_the_seed(tmp_path: Path) -> None:
     state = tmp_path / "state"
     async with ReferenceServer.start(CLOUDS, state=state) as first:
-        first.set_leaf(ID, "region", "mars")
+        first.set_field(ID, "region", "mars")
         first.remove(str(CLOUDS[1]["id"]))
         left = dict(first.clouds)
         assert not first.resumed
@@ -114,7 +114,7 @@ async def test_a_restart_takes_the_state_and_passes_the_seed_over(tmp_path: Path
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"iterable": []}', '{"server": "a", "iterable": [1]}'])
-def test_a_file_that_is_no_state_is_left_alone(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_state_file_is_left_unchanged(tmp_path: Path, text: str) -> None:
     state = tmp_path / "state"
     state.write_text(text)
     with pytest.raises(AllocsyncError, match=str(state)):
@@ -122,31 +122,31 @@ def test_a_file_that_is_no_state_is_left_alone(tmp_path: Path, text: str) -> Non
     assert state.read_text() == text
 
 
-def test_a_state_that_cannot_be_written_is_said_at_the_start(tmp_path: Path) -> None:
-    with pytest.raises(StateError, match="cannot be written: No such file"):
+def test_a_state_file_that_cannot_be_written_is_an_error_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(StateFileError, match="cannot be written: No such file"):
         Store(CLOUDS, state=tmp_path / "nowhere" / "state")
 
 
-def test_numbers_go_on_and_a_line_that_was_cut_off_stays_alone(tmp_path: Path) -> None:
+def test_a_restarted_log_continues_the_numbers_on_a_new_line(tmp_path: Path) -> None:
     file = tmp_path / "log"
     for everything in (False, True):
-        log = RequestLog(file, everything=everything, keep=False, wall=lambda: 1.5)
-        second, first = log.arrived(), log.arrived()
+        log = RequestLog(file, log_all=everything, keep_records=False, wall=lambda: 1.5)
+        second, first = log.begin_post(), log.begin_post()
         first["id"] = '{"n":99,\n{"n":98,'
         for record in (first, second):
-            log.post(record)
+            log.write_post(record)
         log.close()
     with file.open("a") as cut:
         cut.write('{"n":4')
-    log = RequestLog(file, everything=False, keep=False, wall=lambda: 1.5)
-    log.post(log.arrived())
+    log = RequestLog(file, log_all=False, keep_records=False, wall=lambda: 1.5)
+    log.write_post(log.begin_post())
     log.close()
     *lines, _, last = file.read_text().splitlines()
     assert [json.loads(line)["n"] for line in (*lines, last)] == [2, 1, 4, 3, 5]
     assert log.records == []
 
 
-async def test_a_log_that_cannot_be_opened_is_said_at_the_start(tmp_path: Path) -> None:
+async def test_a_log_that_cannot_be_opened_is_an_error_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(AllocsyncError, match="the log cannot be opened: Is a directory"):
         async with ReferenceServer.start(CLOUDS, log=tmp_path):
             pass

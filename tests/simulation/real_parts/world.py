@@ -124,12 +124,12 @@ class World:
         self._outcome.wanted = self._wanted
 
     def _plan(self) -> list[tuple[float, Callable[[], None]]]:
-        schedule, set_leaf = self._schedule, self._server.set_leaf
+        schedule, set_field = self._schedule, self._server.set_field
         plan: list[tuple[float, Callable[[], None]]] = [(schedule.calm_at, self._calms)]
         plan += [(each.begin, partial(self._server.set_faults, each.faults)) for each in schedule.spells]
         plan += [(each.at, partial(self._edit, each.key, each.leaves)) for each in schedule.edits]
         plan += [
-            (each.at, partial(set_leaf, self._keys[each.key], each.field, each.value))
+            (each.at, partial(set_field, self._keys[each.key], each.field, each.value))
             for each in schedule.foreign
         ]
         plan += [(each.at, partial(self._end, each)) for each in schedule.ends]

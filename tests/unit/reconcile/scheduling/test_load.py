@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from allocsync.api.responses import retry_after_seconds
+from allocsync.api.responses import parse_retry_after
 from allocsync.errors import BulkUnavailable
 from allocsync.model.api_answers import Failed, OutcomeUnknown, Rejected, Snapshot
 from allocsync.model.condition import Condition
@@ -177,7 +177,7 @@ async def test_what_the_server_asks_for_is_kept_within_five_minutes(
     header: str, least: float, most: float
 ) -> None:
     api = ScriptedApi()
-    after = retry_after_seconds(header, date=None, wall=1e9)
+    after = parse_retry_after(header, date=None, wall=1e9)
     refusal = Rejected(423, "423 Locked", terminal=False, retry_after_seconds=after)
     api.on_update = lambda _key, _body: refusal if len(api.posts) == 1 else None
     async with real_run(api, bulk=BulkPolicy.OFF) as run:
