@@ -10,7 +10,7 @@ Left out: when a generation is held (`planning.guard`, `rails`) and what a lane 
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 
-from allocsync.errors import NotHeldError
+from allocsync.errors import NotAwaitingApprovalError
 from allocsync.model.desired_state import Desired, Generation
 from allocsync.model.ids import AllocationId
 from allocsync.planning.change_limit import DIGITS, Ruling, in_force
@@ -182,14 +182,14 @@ class Adoption:
         """Let the generation that is held through, named by its digest or the beginning; how much it changes.
 
         Raises:
-            NotHeldError: no such generation is held.
+            NotAwaitingApprovalError: no such generation is held.
         """
         generation, ruling = self.generation, self.ruling
         if generation is None or ruling is None or not ruling.held:
-            raise NotHeldError("no generation is held: there is nothing to approve")
+            raise NotAwaitingApprovalError("no generation is held: there is nothing to approve")
         name = generation.digest[:DIGITS]
         if len(digest) < DIGITS or not generation.digest.startswith(digest):
-            raise NotHeldError(
+            raise NotAwaitingApprovalError(
                 f"the generation that is held is {name}, not {digest}: the files have changed since, or it "
                 f"is a slip. Read `allocsync plan`, then `allocsync approve {name}`"
             )
