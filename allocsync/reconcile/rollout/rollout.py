@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from allocsync.errors import NotAwaitingApprovalError
 from allocsync.model.desired_state import Desired, Generation
 from allocsync.model.ids import AllocationId
-from allocsync.planning.change_limit import DIGITS, Ruling, in_force
+from allocsync.planning.change_limit import DIGITS, Ruling, active_declarations
 from allocsync.reconcile.allocation.managed_allocation import Lane
 from allocsync.reconcile.allocation.updates import State
 from allocsync.reconcile.checkpoint import Keeper
@@ -86,7 +86,7 @@ class Adoption:
         held = ruling.withheld | ruling.removed if ruling.held else frozenset[AllocationId]()
         self._remember(held)
         freed, ruled = withheld - ruling.withheld, withheld | ruling.withheld
-        wanted = in_force(generation, ruling, self._stood)
+        wanted = active_declarations(generation, ruling, self._stood)
         known = self.generation.allocations if self.generation else {}
         # Most are the very same object, since a file that has not changed is not parsed again.
         new = [key for key, desired in wanted.items() if known.get(key) is not desired or key in ruled]

@@ -138,7 +138,7 @@ async def test_a_set_that_turns_empty_is_held() -> None:
         api.truth[KEYS[7]] = {**api.truth[KEYS[7]], "region": "drift"}
         await asyncio.sleep(120)
         assert api.truth[KEYS[7]]["region"] == "live", "all of it stays in force"
-        assert "declares nothing any more (40 removed)" in run.loop.status().held_reason
+        assert "declares no allocations (40 removed)" in run.loop.status().held_reason
 
 
 async def test_taking_the_edit_back_opens_it_and_an_approval_lets_it_through_once() -> None:
