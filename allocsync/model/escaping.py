@@ -2,8 +2,8 @@
 
 The rule: every character that is not printable becomes its Python escape, a backslash and its code.
 
-Left out: the three places that need another rule, each of which says why: `api.responses.one_line`,
-`telemetry.log_setup`, and `desired.export`, which writes YAML.
+Left out: the two places that need another rule, and say why: `api.responses.one_line` and
+`telemetry.log_setup`.
 """
 
 import json

@@ -1,7 +1,7 @@
 """The record of an update, written before the update is sent, and the names of its outcomes.
 
-The rule: the record is enough to judge the update after a restart. It holds the changes, every declared field
-of the request body, and a hash of the rest of that body, so that a late application can be recognised.
+The rule: the record is enough to judge the update after a restart. It holds the changes, every declared
+field of the request body, and a hash of the rest of that body, so that a late application can be recognised.
 
 Left out: where records are stored (`journal`), and who reads them (`reconcile`, `cli.commands.history`).
 """

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allocsync.desired import files
-from allocsync.desired.export import declarations, scalar
+from allocsync.desired.export import declarations, to_scalar
 from allocsync.desired.loader import examine
 from allocsync.desired.schema import MAX_TEXT_LENGTH
 from allocsync.desired.similar_ids import DeclarableIds
@@ -56,7 +56,7 @@ def loaded(text: str) -> Any:  # noqa: ANN401 - the loader's own result
 
 
 def exported(states: list[Any]) -> list[str]:
-    return list(declarations(states, wrong_id=DeclarableIds().wrong, most_characters=MAX_TEXT_LENGTH))
+    return list(declarations(states, id_problem=DeclarableIds().problem, max_characters=MAX_TEXT_LENGTH))
 
 
 def declarable(cloud: Any, name: str) -> bool:  # noqa: ANN401 - JSON
@@ -72,7 +72,7 @@ def test_what_was_exported_loads_and_differs_in_nothing(states: list[Any]) -> No
     assert [str(problem) for problem in found.problems] == []
     generation = found.loaded.generation
     ids = DeclarableIds()
-    wanted = {key for key in sorted(cloud["id"] for cloud in states) if not ids.wrong(key)}
+    wanted = {key for key in sorted(cloud["id"] for cloud in states) if not ids.problem(key)}
     assert set(generation.allocations) == wanted
     for cloud in states:
         desired = generation.allocations.get(cloud["id"])
@@ -100,12 +100,12 @@ def test_an_export_reads_well() -> None:
         "    user: u",
         '    project: "null"',
         '    version: "1.10"',
-        "    # status.cloud is PENDING: the server passes through it",
+        "    # status.cloud is PENDING: only the server sets it",
         "    urls:",
         "      base:",
         "        status: RUNNING",
         "        url: https://mark.pieces.cloud",
-        "    # urls.id.status is UNKNOWN: the server passes through it",
+        "    # urls.id.status is UNKNOWN: only the server sets it",
         "      id:",
         '        url: "a b"',
     ]
@@ -117,7 +117,7 @@ def test_what_cannot_be_declared_is_a_comment_that_says_why() -> None:
     assert exported([cloud]) == [
         "apiVersion: allocsync/v1",
         "allocations:",
-        "  # key: nothing of it can be declared",
+        "  # key: no field of it can be declared",
         '    # user is {"number": "1.10"}: only text can be declared',
         f"    # project is {'x' * 100}…: more than {MAX_TEXT_LENGTH:,} characters cannot be declared",
         "  {}",
@@ -126,7 +126,7 @@ def test_what_cannot_be_declared_is_a_comment_that_says_why() -> None:
 
 def test_scalars_are_quoted_where_they_could_be_something_else() -> None:
     assert [
-        scalar(text)
+        to_scalar(text)
         for text in ("mars", "us-east1", "2026-11-23", "No", "1.10", "", "a:", "\x1b", "\U0001f600", '"')
     ] == [
         "mars",
@@ -136,7 +136,7 @@ def test_scalars_are_quoted_where_they_could_be_something_else() -> None:
         '"1.10"',
         '""',
         '"a:"',
-        '"\\u001b"',
+        '"\\x1b"',
         '"\U0001f600"',
         '"\\""',
     ]

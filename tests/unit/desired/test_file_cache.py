@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allocsync.desired import file_cache, files
-from allocsync.desired.file_cache import Parts
+from allocsync.desired.file_cache import FileCache
 from allocsync.desired.files import File, FileSet
 from allocsync.desired.loader import Examined, Loader, examine
 from allocsync.model.desired_state import Mode
@@ -60,12 +60,12 @@ edits_of_the_same_ids = st.lists(
 )
 
 
-def file_set(wanted: Mapping[str, bytes | str], trouble: str = "") -> FileSet:
+def file_set(wanted: Mapping[str, bytes | str], error: str = "") -> FileSet:
     found = [
-        File(name, given) if isinstance(given, bytes) else File(name, trouble=given)
+        File(name, given) if isinstance(given, bytes) else File(name, error=given)
         for name, given in sorted(wanted.items())
     ]
-    return FileSet("d", tuple(found), trouble)
+    return FileSet("d", tuple(found), error)
 
 
 def same(found: Examined, anew: Examined) -> None:
@@ -80,9 +80,9 @@ def test_after_any_edits_what_is_kept_gives_what_a_fresh_load_gives(
 ) -> None:
     kept = Loader(default_mode=mode)
     wanted: dict[str, bytes | str] = {}
-    for edit, replaces, trouble in history:
+    for edit, replaces, error in history:
         wanted = dict(edit) if replaces else {**wanted, **edit}
-        found = file_set(wanted, trouble)
+        found = file_set(wanted, error)
         same(kept.examine(found), examine(found, default_mode=mode))
 
 
@@ -131,29 +131,29 @@ def declares(key: str) -> bytes:
 def test_a_file_that_did_not_change_is_not_parsed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parsed = []
+    parsed_names = []
 
-    def count(file: File, default_mode: Mode) -> file_cache.Part:
-        parsed.append(Path(file.name).name)
-        return part(file, default_mode)
+    def count(file: File, default_mode: Mode) -> file_cache.ParsedFile:
+        parsed_names.append(Path(file.name).name)
+        return parse_file(file, default_mode)
 
-    part = file_cache._part  # noqa: SLF001 - what is counted is how often a file is parsed
-    monkeypatch.setattr(file_cache, "_part", count)
-    kept = Parts(default_mode=Mode.ENFORCE)
+    parse_file = file_cache._parse_file  # noqa: SLF001 - counts how often a file is parsed
+    monkeypatch.setattr(file_cache, "_parse_file", count)
+    kept = FileCache(default_mode=Mode.ENFORCE)
     for key in "abc":
         (tmp_path / f"{key}.yaml").write_bytes(declares(key))
-    kept.of(files.read(tmp_path))
-    assert parsed == ["a.yaml", "b.yaml", "c.yaml"]
+    kept.parse(files.read(tmp_path))
+    assert parsed_names == ["a.yaml", "b.yaml", "c.yaml"]
     (tmp_path / "b.yaml").write_bytes(declares("d"))
     (tmp_path / "c.yaml").touch()
-    kept.of(files.read(tmp_path))
-    assert parsed[3:] == ["b.yaml"]
+    kept.parse(files.read(tmp_path))
+    assert parsed_names[3:] == ["b.yaml"]
 
 
 def test_what_was_taken_out_of_the_set_is_not_kept() -> None:
-    kept = Parts(default_mode=Mode.ENFORCE)
-    first = kept.of(file_set({"a.yaml": declares("a"), "b.yaml": declares("b")}))
-    kept.of(file_set({"b.yaml": declares("b")}))
-    again = kept.of(file_set({"a.yaml": declares("a"), "b.yaml": declares("b")}))
+    kept = FileCache(default_mode=Mode.ENFORCE)
+    first = kept.parse(file_set({"a.yaml": declares("a"), "b.yaml": declares("b")}))
+    kept.parse(file_set({"b.yaml": declares("b")}))
+    again = kept.parse(file_set({"a.yaml": declares("a"), "b.yaml": declares("b")}))
     assert again[0] is not first[0]
     assert again[1] is first[1]

@@ -57,13 +57,13 @@ def test_a_file_that_does_not_tell_its_size_is_read_whole() -> None:
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     found = files.read(tmp_path / "nowhere")
-    assert found.trouble.startswith("no such file or directory; create it")
+    assert found.error.startswith("no such file or directory; create it")
     (problem,) = examine(found, default_mode=Mode.ENFORCE).problems
     assert str(problem).startswith(f"{tmp_path}/nowhere:1:1: no such file or directory")
 
 
 def test_a_directory_without_yaml_is_said(tmp_path: Path) -> None:
-    assert files.read(tmp_path).trouble == "this directory holds no *.yaml or *.yml file"
+    assert files.read(tmp_path).error == "this directory has no *.yaml or *.yml file"
 
 
 def test_a_pipe_a_directory_and_a_dangling_link_are_said_and_none_is_waited_for(write: Write) -> None:
@@ -71,12 +71,12 @@ def test_a_pipe_a_directory_and_a_dangling_link_are_said_and_none_is_waited_for(
     os.mkfifo(directory / "pipe.yaml")
     (directory / "sub.yaml").mkdir()
     (directory / "link.yaml").symlink_to("nowhere")
-    troubles = {Path(file.name).name: file.trouble for file in files.read(directory).files}
-    assert troubles == {
+    errors = {Path(file.name).name: file.error for file in files.read(directory).files}
+    assert errors == {
         "a.yaml": "",
         "link.yaml": "this file cannot be read: no such file or directory",
-        "pipe.yaml": "this is not a file that can be read; only regular files are",
-        "sub.yaml": "this is not a file that can be read; only regular files are",
+        "pipe.yaml": "this is not a regular file; only regular files are read",
+        "sub.yaml": "this is not a regular file; only regular files are read",
     }
 
 
@@ -84,11 +84,11 @@ def test_links_in_a_circle_are_said_and_not_followed_for_ever(write: Write, tmp_
     directory = write("x").parent
     (directory / "b.yaml").symlink_to("c.yaml")
     (directory / "c.yaml").symlink_to("b.yaml")
-    troubles = [file.trouble for file in files.read(directory).files]
-    assert troubles == ["", *["this file cannot be read: too many levels of symbolic links"] * 2]
+    errors = [file.error for file in files.read(directory).files]
+    assert errors == ["", *["this file cannot be read: too many levels of symbolic links"] * 2]
     (tmp_path / "circle").symlink_to("circle")
     (single,) = files.read(tmp_path / "circle").files
-    assert single.trouble == "this file cannot be read: too many levels of symbolic links"
+    assert single.error == "this file cannot be read: too many levels of symbolic links"
 
 
 def test_a_directory_that_vanishes_while_it_is_listed_is_said(
@@ -105,15 +105,15 @@ def test_a_directory_that_vanishes_while_it_is_listed_is_said(
     monkeypatch.setattr(Path, "iterdir", vanish)
     found = files.read(directory)
     assert listed
-    assert found.trouble == "this directory cannot be read: no such file or directory"
+    assert found.error == "this directory cannot be read: no such file or directory"
 
 
 def test_a_file_is_read_up_to_its_bound(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_FILE_BYTES", 3)
     (fits,) = files.read(write("abc")).files
-    assert (fits.data, fits.trouble) == (b"abc", "")
+    assert (fits.data, fits.error) == (b"abc", "")
     (file,) = files.read(write("abcd")).files
-    assert (file.data, file.trouble) == (b"", "this file is longer than 0 MiB; split it")
+    assert (file.data, file.error) == (b"", "this file is longer than 0 MiB; split it")
 
 
 def test_a_name_that_is_no_text_is_shown_and_fingerprinted(write: Write) -> None:
@@ -128,11 +128,11 @@ def test_a_name_that_is_no_text_is_shown_and_fingerprinted(write: Write) -> None
 def test_the_fingerprint_is_of_names_contents_and_troubles() -> None:
     sets = [
         files.FileSet("d"),
-        files.FileSet("d", trouble="gone"),
+        files.FileSet("d", error="gone"),
         files.FileSet("d", (files.File("a", b"x"),)),
         files.FileSet("d", (files.File("b", b"x"),)),
         files.FileSet("d", (files.File("a", b"y"),)),
-        files.FileSet("d", (files.File("a", trouble="x"),)),
+        files.FileSet("d", (files.File("a", error="x"),)),
         files.FileSet("d", (files.File("a", b"x"), files.File("b", b""))),
         files.FileSet("d", (files.File("a", b""), files.File("b", b"x"))),
     ]
@@ -196,10 +196,10 @@ def test_a_set_that_is_swapped_while_it_is_read_is_never_half_old_half_new(
     try:
         while len(seen) < 20:
             found = files.read(config_map.directory / "a.yaml" if single else config_map.directory)
-            if found.trouble:
-                assert found.trouble == "this was replaced again and again while it was being read"
+            if found.error:
+                assert found.error == "this was replaced repeatedly while it was being read"
                 continue
-            assert [file for file in found.files if file.trouble] == []
+            assert [file for file in found.files if file.error] == []
             contents = {file.data for file in found.files}
             assert len(contents) == 1
             number = int(next(iter(contents)).split()[0])
@@ -232,9 +232,9 @@ def test_what_may_not_be_read_is_told_of_the_file_or_of_the_directory(write: Wri
     file.chmod(0)
     with unprivileged():
         (found,) = files.read(directory).files
-    assert found.trouble == "this file cannot be read: permission denied"
+    assert found.error == "this file cannot be read: permission denied"
     directory.chmod(0)
     with unprivileged():
-        trouble = files.read(directory).trouble
+        error = files.read(directory).error
     directory.chmod(0o700)
-    assert trouble == "this cannot be read: permission denied"
+    assert error == "this cannot be read: permission denied"

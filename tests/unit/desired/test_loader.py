@@ -33,7 +33,7 @@ def test_a_bad_file_says_what_its_first_comments_say(file: Path) -> None:
 @pytest.mark.parametrize("file", BAD, ids=lambda file: file.stem)
 def test_a_bad_file_never_says_a_parsers_word(file: Path) -> None:
     for problem in examine(files.read(file), default_mode=Mode.ENFORCE).problems:
-        for word in ("token", "block", "flow", "scalar", "node", "context", "expected"):
+        for word in ("token", "block", "flow", "to_scalar", "node", "context", "expected"):
             assert word not in problem.message
 
 

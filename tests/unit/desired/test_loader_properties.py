@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allocsync.desired.files import File, FileSet
-from allocsync.desired.loader import Examined, accept, examine
-from allocsync.desired.similar_ids import folded
+from allocsync.desired.loader import Examined, examine, require_loaded
+from allocsync.desired.similar_ids import fold
 from allocsync.errors import DesiredError, Problem
 from allocsync.model.cloud import DECLARABLE
 from allocsync.model.desired_state import Desired, Generation, Mode
@@ -66,7 +66,7 @@ def examined(*data: bytes, default_mode: Mode = Mode.ENFORCE) -> Examined:
 
 
 def generation_of(*texts: str) -> Generation:
-    return accept(examined(*(text.encode() for text in texts))).generation
+    return require_loaded(examined(*(text.encode() for text in texts))).generation
 
 
 def lies_inside(data: bytes, line: int, column: int) -> bool:
@@ -85,7 +85,7 @@ def check(*data: bytes) -> None:
     assert list(found.problems) == sorted(set(found.problems))
     assert examined(*data) == found
     try:
-        loaded = accept(found)
+        loaded = require_loaded(found)
     except DesiredError as error:
         refused: tuple[Problem, ...] | None = error.problems
     else:
@@ -173,7 +173,7 @@ leaves = st.fixed_dictionaries({}, optional={name: leaf(name) for name in DECLAR
 modes = st.sampled_from(Mode)
 # Told apart by more than case and the form of accents: those are a mistake, and a test of its own.
 states = st.dictionaries(ids, st.tuples(leaves, modes), max_size=6).filter(
-    lambda state: len({folded(key) for key in state}) == len(state)
+    lambda state: len({fold(key) for key in state}) == len(state)
 )
 
 
@@ -228,13 +228,13 @@ def test_the_order_of_keys_documents_and_files_is_not_in_the_digest(
 ) -> None:
     whole = generation_of(written(state, chance)).digest
     files = data.draw(st.integers(1, 4))
-    parts: list[list[str]] = [[] for _ in range(files)]
+    parsed_files: list[list[str]] = [[] for _ in range(files)]
     for key, value in state.items():
-        parts[chance.randrange(files)].append(written({key: value}, chance))
-    for part in parts:
-        part.append(written({}, chance))
-        chance.shuffle(part)
-    assert generation_of(*("".join(part) for part in parts)).digest == whole
+        parsed_files[chance.randrange(files)].append(written({key: value}, chance))
+    for parsed in parsed_files:
+        parsed.append(written({}, chance))
+        chance.shuffle(parsed)
+    assert generation_of(*("".join(parsed) for parsed in parsed_files)).digest == whole
 
 
 @given(states, states, st.randoms(use_true_random=False))

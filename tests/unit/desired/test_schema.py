@@ -78,7 +78,7 @@ def test_an_empty_set_that_says_so_is_a_generation(write: Write) -> None:
 def test_a_file_that_holds_nothing_is_rejected(write: Write, text: str) -> None:
     file = write(text)
     (problem,) = problems_of(file)
-    assert problem.startswith(f"{file}:1:1: nothing is declared here; write `apiVersion")
+    assert problem.startswith(f"{file}:1:1: this file declares nothing; write `apiVersion")
 
 
 def test_an_empty_document_beside_a_real_one_is_let_be(single: Single) -> None:

@@ -4,8 +4,8 @@ import pytest
 import yaml
 
 from allocsync.desired import yaml_parser
-from allocsync.desired.source_text import SourceText, decode, path, shown
-from allocsync.desired.yaml_parser import Block, Read
+from allocsync.desired.source_text import SourceText, decode, excerpt, path
+from allocsync.desired.yaml_parser import MappingNode, ReducedNode
 from allocsync.errors import Problem
 from tests.support.parsed_yaml import HEAD, Messages, parse, plain
 
@@ -20,12 +20,12 @@ def test_documents_are_bounded() -> None:
 def test_mappings_two_levels_down_are_shown_to_shrink_and_no_others() -> None:
     shown_to: list[tuple[str, ...]] = []
 
-    def shrink(keys: list[str], block: Block) -> Read:
+    def reduce(keys: list[str], block: MappingNode) -> ReducedNode:
         shown_to.append(tuple(keys))
-        return Read(block.at, "small")
+        return ReducedNode(block.offset, "small")
 
     text = "a: {b: {c: {d: e}}, f: {}, g: [{h: i}]}\nj: &j {k: l}\nm: {n: *j}\n"
-    (document,), _ = yaml_parser.parse(SourceText("f", text), shrink=shrink)  # type: ignore[arg-type] # a list will do
+    (document,), _ = yaml_parser.parse(SourceText("f", text), reduce=reduce)  # type: ignore[arg-type] # a list will do
     assert shown_to == [("a", "b"), ("a", "f")]
     assert plain(document) == {
         "a": {"b": "small", "f": "small", "g": [{"h": "i"}]},
@@ -47,12 +47,12 @@ def test_the_slower_parser_reads_the_same(monkeypatch: pytest.MonkeyPatch) -> No
 FIELDS = "fields: user project region version status urls mode"
 TAB = "a tab; indent with spaces"
 VALUES = "a second `: ` in one value; put the value in quotes, or check the indentation"
-INDENTATION = "this does not fit what stands above; check indentation"
-ESCAPE = "an escape that does not exist; in single quotes a backslash is only a backslash"
-NAME = "after `&` or `*` a name of letters, digits, `-` and `_` must stand"
-TAG = "`!` begins a tag, and tags are not used here; put the value in quotes"
-DIRECTIVE = "`%` begins a directive, and none is used here; remove the line"
-ENDED = "a document has ended above; begin another one with `---`, or check the indentation"
+INDENTATION = "this does not match the lines above; check indentation"
+ESCAPE = "not a valid escape sequence; in single quotes a backslash stands for itself"
+NAME = "`&` or `*` needs a name of letters, digits, `-` and `_` after it"
+TAG = "`!` begins a YAML tag, which is not supported; put the value in quotes"
+DIRECTIVE = "`%` begins a YAML directive, which is not supported; remove the line"
+ENDED = "the document ends before this; begin another with `---`, or check the indentation"
 
 
 @pytest.mark.parametrize(
@@ -71,16 +71,16 @@ ENDED = "a document has ended above; begin another one with `---`, or check the 
         ('a: "\\q"\n', "1:5", ESCAPE),
         ('a: "\\xzz"\n', "1:7", ESCAPE),
         ('a: "\\ud800"\n', "1:7", ESCAPE),
-        ("a: [b, c\nd: e\n", "2:2", "in the list that opens at f:1:4 a `,` or the closing `]` is missing"),
-        ("a: {b: c\nd: e\n", "2:2", "in the mapping that opens at f:1:4 a `,` or the closing `}` is missing"),
-        ("a: - b\n", "1:4", "a list item `- ` cannot stand here; check the indentation"),
+        ("a: [b, c\nd: e\n", "2:2", "the list that opens at f:1:4 lacks a `,` or its closing `]`"),
+        ("a: {b: c\nd: e\n", "2:2", "the mapping that opens at f:1:4 lacks a `,` or its closing `}`"),
+        ("a: - b\n", "1:4", "a list item `- ` is not allowed here; check the indentation"),
         ("a:\n  - b\n  c: d\n", "3:3", INDENTATION),
         ("a:\n    b: 1\n  c: 2\n", "3:3", INDENTATION),
         ("- a\nb: c\n", "2:1", INDENTATION),
         ("a: 'b' c\n", "1:8", INDENTATION),
         ("a: ]", "1:4", "a value is missing here"),
-        ("a: |x\n  b\n", "1:5", "after `|` or `>` the text begins on the next line"),
-        ("a: |0\n  b\n", "1:5", "after `|` or `>` only `+`, `-` or a digit from 1 to 9 may stand"),
+        ("a: |x\n  b\n", "1:5", "the text after `|` or `>` begins on the next line"),
+        ("a: |0\n  b\n", "1:5", "only `+`, `-` or a digit from 1 to 9 may follow `|` or `>`"),
         ("a: &\n", "1:5", NAME),
         ("a: *\n", "1:5", NAME),
         ("a: !<x\n", "1:7", TAG),
@@ -90,7 +90,7 @@ ENDED = "a document has ended above; begin another one with `---`, or check the 
         ("a: b\n%c d\n", "2:3", DIRECTIVE),
         ("[a]\nb\n", "2:1", ENDED),
         ("a: b\n...\nc", "3:1", ENDED),
-        ("a: ? b", "1:4", "this cannot be read as YAML from here on; check quotes, brackets"),
+        ("a: ? b", "1:4", "this is not valid YAML from here on; check quotes, brackets"),
     ],
 )
 def test_what_is_no_yaml_is_said_in_plain_words(text: str, place: str, message: str) -> None:
@@ -116,12 +116,12 @@ def test_mistakes_before_the_text_stops_being_yaml_are_reported_too() -> None:
         pytest.param(
             "a: 1".encode("utf-32"), "1:1", "this is UTF-32 text; save the file as UTF-8", id="utf-32"
         ),
-        pytest.param(b"\xef\xbb\xbfa: \0", "1:4", "a NUL cannot stand in YAML", id="nul after a mark"),
+        pytest.param(b"\xef\xbb\xbfa: \0", "1:4", "a NUL is not allowed in YAML", id="nul after a mark"),
         pytest.param(
-            b"a\nb: \x1b[2J", "2:4", "the control character U+001B cannot stand in YAML", id="escape"
+            b"a\nb: \x1b[2J", "2:4", "the control character U+001B is not allowed in YAML", id="escape"
         ),
         pytest.param(
-            "a: \ufffe".encode(), "1:4", "the control character U+FFFE cannot", id="not a character"
+            "a: \ufffe".encode(), "1:4", "the control character U+FFFE is not allowed", id="not a character"
         ),
     ],
 )
@@ -164,5 +164,5 @@ def test_ids_are_shortened_and_nothing_steers_a_terminal() -> None:
     assert path(["allocations", "7b0c4c5e-1f0e", "urls", "x"]) == "allocations.7b0c4c5e….urls.x"
     assert path(["allocations", "7b0c4c5e"]) == "allocations.7b0c4c5e"
     assert path(["defaults", "something-long"]) == "defaults.something-long"
-    assert shown("\x1b[2J\n") == "\\x1b[2J\\n"
-    assert shown("x" * 61) == "x" * 60 + "…"
+    assert excerpt("\x1b[2J\n") == "\\x1b[2J\\n"
+    assert excerpt("x" * 61) == "x" * 60 + "…"
