@@ -1,9 +1,9 @@
 """A plan: the verdict on each allocation after one read of all, and the updates that an apply would send.
 
-The rules: steps are sorted by id, so the order of the input does not matter. The plan id is a hash of exactly
-what would be sent (allocation, field, live and desired value), so two plans have the same id if and only if
-they send the same. An allocation that cannot be read, or whose update the API's schema would reject, is a
-failing step of its own and does not stop the others.
+The rules: steps are sorted by id, so the order of the input does not matter. The plan id is a hash of
+exactly what would be sent (allocation, field, live and desired value), so two plans have the same id if and
+only if they send the same. An allocation that cannot be read, or whose update the API's schema would reject,
+is a failing step of its own and does not stop the others.
 
 Left out: how a plan is shown (`planning.rendering`), and how it is applied (`cli.commands.apply`).
 """

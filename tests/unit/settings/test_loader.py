@@ -239,7 +239,7 @@ def test_listen_takes_every_address_and_port(address: object, port: int) -> None
 def test_a_path_that_cannot_be_asked_for_is_a_mistake_and_no_crash(problems: Problems) -> None:
     (problem,) = problems(env={"ALLOCSYNC_DESIRED": "/x" + "y" * 300}, existing=("desired",))
     assert ": file name too long (" in problem
-    assert "Let this user reach it" in problem
+    assert "Give this user access to it" in problem
 
 
 @pytest.mark.parametrize(
