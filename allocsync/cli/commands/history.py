@@ -117,7 +117,7 @@ def _verified(checked: Checked, gaps: list[tuple[float, str]], *, as_json: bool)
     return errors.EXIT_ERROR if checked.problems else errors.EXIT_FINE
 
 
-def _lines(found: Iterable[reader.Past]) -> Iterator[Line]:
+def _lines(found: Iterable[reader.RecordedUpdate]) -> Iterator[Line]:
     for each in found:
         why = visible(each.endings[-1].reason) if each.endings else "its outcome is not known yet"
         head = f"{rfc3339(each.at)}  {visible(each.allocation)}  {each.outcome.replace('_', ' ')}: {why}"
@@ -126,7 +126,7 @@ def _lines(found: Iterable[reader.Past]) -> Iterator[Line]:
             yield Line(f"    {change.field}: {visible(change.live)} → {visible(change.desired)}")
 
 
-def _as_json(each: reader.Past) -> dict[str, object]:
+def _as_json(each: reader.RecordedUpdate) -> dict[str, object]:
     return {
         "id": each.allocation,
         "at": rfc3339(each.at),
