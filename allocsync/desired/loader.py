@@ -179,9 +179,9 @@ def _merge_sorted(mappings: Iterable[Mapping[AllocationId, T]]) -> dict[Allocati
 
 
 def _digest(lines: Iterable[str], quarantined: Mapping[AllocationId, tuple[Problem, ...]]) -> str:
-    held = [
+    problems = [
         [key, sorted([problem.path, problem.message] for problem in found)]
         for key, found in quarantined.items()
     ]
-    text = f"[[{','.join(lines)}],{json.dumps(held, separators=(',', ':'))}]"
+    text = f"[[{','.join(lines)}],{json.dumps(problems, separators=(',', ':'))}]"
     return hashlib.sha256(text.encode("ascii")).hexdigest()

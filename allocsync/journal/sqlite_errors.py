@@ -1,7 +1,7 @@
 """Classifies errors of the journal: transient trouble of disk or access, or a damaged file.
 
-The rule: a transient error is waited for, and the file is not touched; any other error about a file of ours
-means that the file is damaged. The codes decide, not the exception classes: an unreadable column is an
+The rule: a transient error is waited for, and the file is not touched; any other error about the journal's
+file means that it is damaged. The codes decide, not the exception classes: an unreadable column is an
 `OperationalError` too, and it is damage. SQLite quotes damaged text in its messages; if that is not UTF-8,
 Python raises UnicodeDecodeError instead of a `sqlite3` error.
 

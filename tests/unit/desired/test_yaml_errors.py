@@ -1,4 +1,4 @@
-"""What is refused as YAML, and where a refusal points."""
+"""Errors in YAML and in text: how they are explained, and their locations."""
 
 import pytest
 import yaml
@@ -7,34 +7,35 @@ from allocsync.desired import yaml_parser
 from allocsync.desired.source_text import SourceText, decode, excerpt, path
 from allocsync.desired.yaml_parser import MappingNode, ReducedNode
 from allocsync.errors import Problem
-from tests.support.parsed_yaml import HEAD, Messages, parse, plain
+from tests.support.loading import HEAD, Messages
+from tests.support.parsed_yaml import parse, to_plain_values
 
 
-def test_documents_are_bounded() -> None:
+def test_the_number_of_documents_is_limited() -> None:
     assert not parse("--- a\n" * yaml_parser.MAX_DOCUMENTS)[1]
     assert parse("--- a\n" * (yaml_parser.MAX_DOCUMENTS + 1))[1] == [
         "f:1001:1: more than 1,000 documents in one file; split it"
     ]
 
 
-def test_mappings_two_levels_down_are_shown_to_shrink_and_no_others() -> None:
-    shown_to: list[tuple[str, ...]] = []
+def test_only_mappings_two_levels_down_are_passed_to_reduce() -> None:
+    reduced_keys: list[tuple[str, ...]] = []
 
     def reduce(keys: list[str], block: MappingNode) -> ReducedNode:
-        shown_to.append(tuple(keys))
+        reduced_keys.append(tuple(keys))
         return ReducedNode(block.offset, "small")
 
     text = "a: {b: {c: {d: e}}, f: {}, g: [{h: i}]}\nj: &j {k: l}\nm: {n: *j}\n"
-    (document,), _ = yaml_parser.parse(SourceText("f", text), reduce=reduce)  # type: ignore[arg-type] # a list will do
-    assert shown_to == [("a", "b"), ("a", "f")]
-    assert plain(document) == {
+    (document,), _ = yaml_parser.parse(SourceText("f", text), reduce=reduce)  # type: ignore[arg-type] # a list is accepted, too
+    assert reduced_keys == [("a", "b"), ("a", "f")]
+    assert to_plain_values(document) == {
         "a": {"b": "small", "f": "small", "g": [{"h": "i"}]},
         "j": {"k": "l"},
         "m": {"n": {"k": "l"}},
     }
 
 
-def test_the_slower_parser_reads_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_parser_gives_the_same_result_as_libyaml(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "a: &x {b: 1.10, c: !!str ~}\nd: {<<: *x, e: [~, 'f']}\n---\n- g\n"
     fast = parse(text)
     monkeypatch.delattr(yaml, "CSafeLoader")
@@ -49,10 +50,10 @@ TAB = "a tab; indent with spaces"
 VALUES = "a second `: ` in one value; put the value in quotes, or check the indentation"
 INDENTATION = "this does not match the lines above; check indentation"
 ESCAPE = "not a valid escape sequence; in single quotes a backslash stands for itself"
-NAME = "`&` or `*` needs a name of letters, digits, `-` and `_` after it"
+ANCHOR_NAME = "`&` or `*` needs a name of letters, digits, `-` and `_` after it"
 TAG = "`!` begins a YAML tag, which is not supported; put the value in quotes"
 DIRECTIVE = "`%` begins a YAML directive, which is not supported; remove the line"
-ENDED = "the document ends before this; begin another with `---`, or check the indentation"
+DOCUMENT_END = "the document ends before this; begin another with `---`, or check the indentation"
 
 
 @pytest.mark.parametrize(
@@ -81,28 +82,28 @@ ENDED = "the document ends before this; begin another with `---`, or check the i
         ("a: ]", "1:4", "a value is missing here"),
         ("a: |x\n  b\n", "1:5", "the text after `|` or `>` begins on the next line"),
         ("a: |0\n  b\n", "1:5", "only `+`, `-` or a digit from 1 to 9 may follow `|` or `>`"),
-        ("a: &\n", "1:5", NAME),
-        ("a: *\n", "1:5", NAME),
+        ("a: &\n", "1:5", ANCHOR_NAME),
+        ("a: *\n", "1:5", ANCHOR_NAME),
         ("a: !<x\n", "1:7", TAG),
         ("a: !x!y z\n", "1:4", TAG),
         ("%YAML x\n---\na\n", "1:7", DIRECTIVE),
         ("%YAML 3.0\n---\na\n", "1:1", DIRECTIVE),
         ("a: b\n%c d\n", "2:3", DIRECTIVE),
-        ("[a]\nb\n", "2:1", ENDED),
-        ("a: b\n...\nc", "3:1", ENDED),
+        ("[a]\nb\n", "2:1", DOCUMENT_END),
+        ("a: b\n...\nc", "3:1", DOCUMENT_END),
         ("a: ? b", "1:4", "this is not valid YAML from here on; check quotes, brackets"),
     ],
 )
-def test_what_is_no_yaml_is_said_in_plain_words(text: str, place: str, message: str) -> None:
+def test_invalid_yaml_is_explained_in_plain_words(text: str, place: str, message: str) -> None:
     (problem,) = parse(text)[1]
     assert problem.startswith(f"f:{place}: {message}")
 
 
-def test_mistakes_before_the_text_stops_being_yaml_are_reported_too() -> None:
+def test_mistakes_before_the_first_syntax_error_are_reported() -> None:
     assert len(parse("a: 1\na: 2\nb: !x 1\nc: [")[1]) == 3
 
 
-# Text and places.
+# Text and locations.
 
 
 @pytest.mark.parametrize(
@@ -125,20 +126,22 @@ def test_mistakes_before_the_text_stops_being_yaml_are_reported_too() -> None:
         ),
     ],
 )
-def test_what_is_no_text_is_refused_where_it_stands(data: bytes, place: str, message: str) -> None:
+def test_data_that_is_not_utf_8_text_is_reported_at_its_location(
+    data: bytes, place: str, message: str
+) -> None:
     problem = decode("f", data)
     assert isinstance(problem, Problem)
     assert str(problem).startswith(f"f:{place}: {message}")
 
 
-def test_a_byte_order_mark_is_accepted_and_moves_no_place(messages: Messages) -> None:
+def test_a_byte_order_mark_is_accepted_and_shifts_no_location(messages: Messages) -> None:
     assert messages(b"\xef\xbb\xbfapiVersion: allocsync/v1\nallocations: {}\nx: 1\n") == [
         "3:1: x: unknown field (fields: apiVersion defaults allocations)"
     ]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_places_are_where_an_editor_shows_them(messages: Messages, end: str) -> None:
+def test_locations_are_those_that_an_editor_shows(messages: Messages, end: str) -> None:
     # An astral character is one column; NEL and LS end lines of YAML 1.1 but not of an editor.
     lines = ["# \U0001f600 \x85 \u2028", HEAD.strip(), "allocations:", '  "\U0001f600é": {x: 1, y: 2}', ""]
     assert messages(end.join(lines)) == [
@@ -147,7 +150,7 @@ def test_places_are_where_an_editor_shows_them(messages: Messages, end: str) -> 
     ]
 
 
-def test_a_place_never_leaves_the_file() -> None:
+def test_a_location_is_always_inside_the_file() -> None:
     text = SourceText("f", "ab\nc")
     assert [text.place(at) for at in (-1, 0, 2, 3, 4, 5, 99)] == [
         "f:1:1",
@@ -160,7 +163,7 @@ def test_a_place_never_leaves_the_file() -> None:
     ]
 
 
-def test_ids_are_shortened_and_nothing_steers_a_terminal() -> None:
+def test_messages_shorten_ids_and_escape_control_characters() -> None:
     assert path(["allocations", "7b0c4c5e-1f0e", "urls", "x"]) == "allocations.7b0c4c5e….urls.x"
     assert path(["allocations", "7b0c4c5e"]) == "allocations.7b0c4c5e"
     assert path(["defaults", "something-long"]) == "defaults.something-long"
