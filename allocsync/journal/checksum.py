@@ -25,7 +25,7 @@ def decode_with_checksum(key: str, text: str) -> Any:  # noqa: ANN401 - any JSON
     """
     found, _, rest = text.partition(" ")
     if found != _sum(key, rest):
-        raise ValueError(f"what is remembered under {key} is not what was written")
+        raise ValueError(f"the checkpoint value under {key} is damaged")
     return json.loads(rest)
 
 
