@@ -103,9 +103,9 @@ async def test_plan_says_that_it_would_be_held_and_apply_needs_a_review(tmp_path
         declare_regions(file, 6)
         code, text, _ = await command("plan", *where, environ=environ)
         assert code == 0
-        assert "The daemon would wait: generation " in text
+        assert "The daemon would wait: revision " in text
         found = json.loads((await command("plan", *where, "--json", environ=environ))[1])
-        assert found["rail"].startswith("generation ")
+        assert found["rail"].startswith("revision ")
         assert found["counts"]["update"] == 6
         code, text, stderr = await command("apply", *where, environ=environ)
         assert code == 1
