@@ -1,17 +1,18 @@
-"""The errors that a user can meet, each with its exit code and, where there is one, the next thing to do.
+"""The errors that a user can meet, each with its exit code.
 
 AllocsyncError                  1
-├── DesiredError                1    the files of the desired state are wrong: every problem at once
+├── DesiredError                1    the desired state files have errors; lists all of them
 ├── ApiError                    1    the Allocation API gave no usable answer to a command that needs one
-│   └── BulkUnavailable         1    `GET /allocations` cannot be used; reads go one by one
-├── JournalUnavailable          1    the journal cannot be written for now, so nothing may be sent
-├── NotHeldError                1    no such generation is held, so that it cannot be approved
-├── DaemonError                 1    the running daemon cannot say, or is not where it was waited for
-├── SettingsError              78    the settings are wrong: name, value, where it came from, a hint
+│   └── BulkUnavailable         1    `GET /allocations` cannot be used; allocations are read one by one
+├── JournalUnavailable          1    the journal cannot be written for now, so no update may be sent
+├── NotAwaitingApprovalError    1    no such revision awaits approval
+├── DaemonError                 1    the running daemon gave no usable answer, or is not in sync in time
+├── SettingsError              78    settings are wrong: name, value, where it came from, a hint
 └── UsageError                 64    the command line is wrong
 
-The rule: an error says what happened, to which allocation or line, what it means and what to do. No class
-here is raised for what a remote server does to the daemon: that is an outcome, and outcomes are values.
+The rules: an error message says what happened, to which allocation or at which line, what that means and what
+to do about it. Nothing that the Allocation API does to the daemon raises one of these, apart from
+`BulkUnavailable`: API answers are values (`model.api_answers`).
 """
 
 from dataclasses import dataclass
@@ -21,18 +22,18 @@ EXIT_ERROR = 1
 EXIT_CHANGES = 2
 EXIT_USAGE = 64
 EXIT_CONFIGURATION = 78
-EXIT_INTERRUPTED = 130  # as a shell sees an end by SIGINT
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
 class AllocsyncError(Exception):
-    """Something a user can act on; `str()` is what the user reads."""
+    """An error that a user can act on; `str()` is the message shown."""
 
     exit_code = EXIT_ERROR
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing that is wrong in a file, at a 1-based line and column."""
+    """One error in a file. `line` and `column` count from 1; `path` is the dotted path of keys, or empty."""
 
     file: str
     line: int
@@ -41,13 +42,13 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        """`file:line:column: path: message`, the path left out when it is empty."""
+        """`file:line:column: path: message`, without the path if it is empty."""
         where = f"{self.file}:{self.line}:{self.column}"
         return f"{where}: {self.path}: {self.message}" if self.path else f"{where}: {self.message}"
 
 
 class DesiredError(AllocsyncError):
-    """The desired state cannot be loaded; every problem is listed, sorted by place."""
+    """The desired state cannot be loaded. `problems` are all errors, sorted by file, line and column."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         self.problems = tuple(sorted(problems))
@@ -58,10 +59,11 @@ class ApiError(AllocsyncError):
     """The Allocation API gave no usable answer."""
 
 
-class BulkUnavailable(ApiError):  # noqa: N818 - a finding that the loop acts on, not an accident
-    """`GET /allocations` gave no usable answer; `supported` is False where the server has no such route.
+class BulkUnavailable(ApiError):  # noqa: N818 - an expected condition that the controller handles
+    """`GET /allocations` gave no usable answer; `supported` is False if the server has no such route.
 
-    `status` and `retry_after_seconds` are what it answered, if it did; `asked` is False where it was not.
+    `status` is the HTTP status and `retry_after_seconds` the server's Retry-After, unclamped; both are None
+    without an answer. `asked` is False if no request was made.
     """
 
     def __init__(
@@ -80,20 +82,20 @@ class BulkUnavailable(ApiError):  # noqa: N818 - a finding that the loop acts on
         self.retry_after_seconds = retry_after_seconds
 
 
-class JournalUnavailable(AllocsyncError):  # noqa: N818 - a finding that the loop acts on, not an accident
-    """The journal cannot be written for now; `str()` is why."""
+class JournalUnavailable(AllocsyncError):  # noqa: N818 - an expected condition that the controller handles
+    """The journal cannot be written for now; `str()` is the reason."""
 
 
-class NotHeldError(AllocsyncError):
-    """No such generation is held: `str()` says which one is."""
+class NotAwaitingApprovalError(AllocsyncError):
+    """The named revision does not await approval; `str()` says which revision does, if any."""
 
 
 class DaemonError(AllocsyncError):
-    """The running daemon does not answer, knows no such allocation, or is not yet in sync."""
+    """The daemon does not answer, does not know the allocation, or is not in sync within the time limit."""
 
 
 class SettingsError(AllocsyncError):
-    """The settings are wrong; one line a problem."""
+    """The settings are wrong; `str()` has one line for each mistake."""
 
     exit_code = EXIT_CONFIGURATION
 

@@ -146,7 +146,11 @@ def describe_response(response: Response, problem: str) -> str:
 
 
 def to_one_line(text: str, limit: int = EXCERPT_CHARACTERS) -> str:
-    """Return the text on one line, without control characters, cut at `limit` characters."""
+    """The text on one line, without control characters, and cut at `limit` characters.
+
+    They are dropped, not escaped as by `model.escaping`: one inside a secret must not hide it from the search
+    for secrets that follows (`api.transport`), and what shows the text escapes it anyway.
+    """
     visible = "".join(c for c in " ".join(text.split()) if c.isprintable())
     return visible if len(visible) <= limit else f"{visible[: limit - 1]}…"
 

@@ -7,7 +7,7 @@ is one that goes through. Where no journal can be read, or what it says makes no
 from allocsync.errors import AllocsyncError
 from allocsync.journal import reader
 from allocsync.model.desired_state import Generation
-from allocsync.planning.change_limit import Ruling, rule
+from allocsync.planning.change_limit import Ruling, review_changes
 from allocsync.reconcile.rollout.change_review import BASELINE, baseline_from
 from allocsync.runtime.wiring import limit_of
 from allocsync.settings.model import Settings
@@ -20,4 +20,4 @@ def ruling_of(settings: Settings, generation: Generation) -> Ruling | None:
             baseline = baseline_from(reader.memories(connection, BASELINE))
     except (AllocsyncError, OSError, ValueError):
         return None
-    return rule(baseline, generation, limit_of(settings))
+    return review_changes(baseline, generation, limit_of(settings))

@@ -1,1 +1,1 @@
-"""Where desired state comes from: YAML files in, a generation or every error at once out."""
+"""Reads the desired state: YAML files become one revision, or a list of every error in them."""

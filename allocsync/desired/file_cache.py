@@ -1,13 +1,13 @@
-"""What each file gives by itself; a file that has not changed is not parsed again.
+"""Parses the files of the desired state, and keeps the result for files that do not change.
 
-The rule: a part depends on nothing but the name and the bytes of its file. So it may be kept for as long as
-the file has both, told by a hash and never by a modification time, and what is made of kept parts is what is
-made of new ones. Parts of files that are gone, or have changed, go: there are never more than files.
+The rules: the result depends only on the name and the bytes of the file. It is kept as long as both stay the
+same, which a hash of the content decides and never the modification time. So a set of kept and new results
+is equal to a set of new ones. Only results for the files of the last set are kept.
 
-A part is in the shape that `desired.load` can merge without looking at each allocation: with a hundred
-thousand of them an edit should cost what it changes.
+A result is in the shape that `desired.loader` can merge without visiting each allocation: even with 100,000
+allocations, the cost of an edit depends on the size of the edit.
 
-Left out: what two files say together (`desired.load`).
+Left out: checks across files (`desired.loader`).
 """
 
 import hashlib
@@ -19,21 +19,21 @@ from typing import NamedTuple
 
 from allocsync.desired import schema, yaml_parser
 from allocsync.desired.files import File, FileSet
-from allocsync.desired.similar_ids import folded
+from allocsync.desired.similar_ids import fold
 from allocsync.desired.source_text import decode, path
 from allocsync.errors import Problem
 from allocsync.model.desired_state import Desired, Mode
-from allocsync.model.escaping import visible
+from allocsync.model.escaping import escape
 from allocsync.model.ids import AllocationId
 
 _EMPTY = (
-    "nothing is declared here; write `apiVersion: allocsync/v1` and `allocations: {}` to declare none, "
+    "this file declares nothing; write `apiVersion: allocsync/v1` and `allocations: {}` to declare none, "
     "or remove the file"
 )
 
 
-class Key(NamedTuple):
-    """The key of an allocation, and where it stands."""
+class IdLocation(NamedTuple):
+    """An allocation id and its location; `line` and `column` count from 1."""
 
     id: AllocationId
     file: str
@@ -42,59 +42,59 @@ class Key(NamedTuple):
 
     @property
     def place(self) -> str:
-        """As people are told of it."""
+        """`file:line:column`, for messages."""
         return f"{self.file}:{self.line}:{self.column}"
 
     def problem(self, message: str) -> Problem:
-        """Say what is wrong with it."""
+        """Make a problem at this location."""
         return Problem(self.file, self.line, self.column, path(("allocations", self.id)), message)
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """What one file gives: `fatal` rejects the whole set, `problems` are those of its allocations.
+class ParsedFile:
+    """The result for one file: `fatal` problems reject the whole set, `problems` quarantine one allocation.
 
-    Of an id that stands in it twice the mappings have one; it does not matter which, the set is rejected.
+    If an id is declared twice in the file, the mappings have one of the two; the set is rejected anyway.
     """
 
     fatal: tuple[Problem, ...] = ()
     problems: tuple[Problem, ...] = ()
-    keys: tuple[Key, ...] = ()
-    alike: frozenset[str] = frozenset()  # their ids as `folded` makes them
+    keys: tuple[IdLocation, ...] = ()
+    folded_ids: frozenset[str] = frozenset()  # the ids after `similar_ids.fold`
     allocations: Mapping[AllocationId, Desired] = field(default_factory=dict)
-    lines: Mapping[AllocationId, str] = field(default_factory=dict)  # of each of these, for the digest
+    lines: Mapping[AllocationId, str] = field(default_factory=dict)  # for the hash: each allocation as JSON
     quarantined: Mapping[AllocationId, tuple[Problem, ...]] = field(default_factory=dict)
 
 
-class Parts:
-    """Gives the parts of one set of files after the other; keeps those of the last set."""
+class FileCache:
+    """Parses one set of files after the other, and keeps the results of the last set."""
 
     def __init__(self, *, default_mode: Mode) -> None:
         self._default_mode = default_mode
-        self._kept: Mapping[tuple[str, str, bytes], Part] = {}
+        self._by_content: Mapping[tuple[str, str, bytes], ParsedFile] = {}
 
-    def of(self, files: FileSet) -> Sequence[Part]:
-        """The part of each file, in their order; raises nothing."""
-        known = self._kept
-        parts = {}
+    def parse(self, files: FileSet) -> Sequence[ParsedFile]:
+        """Return the result for each file, in their order; raises nothing."""
+        previous = self._by_content
+        parsed_files = {}
         for file in files.files:
-            key = (file.name, file.trouble, hashlib.sha256(file.data).digest())
-            parts[key] = known.get(key) or _part(file, self._default_mode)
-        # In one step: a thread that nobody waits for any more may still be at the set before.
-        self._kept = parts
-        return tuple(parts.values())
+            key = (file.name, file.error, hashlib.sha256(file.data).digest())
+            parsed_files[key] = previous.get(key) or _parse_file(file, self._default_mode)
+        # In one assignment: a thread whose caller was cancelled may still be parsing the previous set.
+        self._by_content = parsed_files
+        return tuple(parsed_files.values())
 
 
-def _part(file: File, default_mode: Mode) -> Part:
-    if file.trouble:
-        return Part((Problem(visible(file.name), 1, 1, "", file.trouble),))
-    text = decode(visible(file.name), file.data)
+def _parse_file(file: File, default_mode: Mode) -> ParsedFile:
+    if file.error:
+        return ParsedFile((Problem(escape(file.name), 1, 1, "", file.error),))
+    text = decode(escape(file.name), file.data)
     if isinstance(text, Problem):
-        return Part((text,))
-    nodes, problems = yaml_parser.parse(text, shrink=partial(schema.read_body, text))
+        return ParsedFile((text,))
+    nodes, problems = yaml_parser.parse(text, reduce=partial(schema.read_body, text))
     fatal = [*problems]
-    # An empty document (`---` before the first, or after the last) is a slip of the pen.
-    declared = [node for node in nodes if not (isinstance(node, yaml_parser.Scalar) and node.null)]
+    # An empty document (a `---` before the first or after the last) is harmless and ignored.
+    declared = [node for node in nodes if not (isinstance(node, yaml_parser.ScalarNode) and node.is_null)]
     if not declared and not problems:
         fatal.append(text.problem(0, (), _EMPTY))
     entries: list[schema.Entry] = []
@@ -103,17 +103,17 @@ def _part(file: File, default_mode: Mode) -> Part:
         fatal.extend(document.problems)
         entries.extend(document.entries)
     allocations = {entry.id: entry.desired for entry in entries if entry.desired is not None}
-    return Part(
+    return ParsedFile(
         fatal=tuple(fatal),
         problems=tuple(problem for entry in entries for problem in entry.problems),
-        keys=tuple(Key(entry.id, text.file, *text.position(entry.at)) for entry in entries),
-        alike=frozenset(folded(entry.id) for entry in entries),
+        keys=tuple(IdLocation(entry.id, text.file, *text.position(entry.offset)) for entry in entries),
+        folded_ids=frozenset(fold(entry.id) for entry in entries),
         allocations=allocations,
-        lines={key: _line(desired) for key, desired in allocations.items()},
+        lines={key: _canonical_line(desired) for key, desired in allocations.items()},
         quarantined={entry.id: entry.problems for entry in entries if entry.problems},
     )
 
 
-def _line(desired: Desired) -> str:
-    """What is declared, and nothing of where."""
+def _canonical_line(desired: Desired) -> str:
+    """The declaration as JSON, without its location."""
     return json.dumps([desired.id, desired.mode, desired.leaves], separators=(",", ":"))

@@ -1,12 +1,16 @@
-"""The bytes of the desired state, all of one moment, under the names that people gave.
+"""Reads the files of the desired state as one consistent set, under the names that the user gave.
 
-The rule: a set is never half old and half new. A mounted ConfigMap is swapped by one rename of its `..data`
-link, so that link is resolved once, everything is read below what it led to, and the reading counts only when
-the link still leads there afterwards (kubelet deletes the old directory file by file). The same holds for a
-directory or a file that is itself reached by a link. Names shown stay as they were written.
+The rule: a set never mixes old and new content. A mounted ConfigMap is replaced by one rename of its
+`..data` link, so the link is resolved once, everything is read below its target, and the set counts only if
+the link still has the same target afterwards (kubelet removes the old directory file by file). The same
+applies to a directory or a file that is itself reached through a link. Names in messages stay as they were
+given.
 
-What cannot be read is a value, not an exception: `FileSet.trouble` and `File.trouble`. Bounded: a file longer
-than MAX_FILE_BYTES is not read to its end, and only regular files are opened (a pipe would block).
+What cannot be read is a value, not an exception: `FileSet.error` and `File.error`. Bounds: at most
+MAX_FILE_BYTES and one byte more are read of a file, and only regular files are opened (a pipe would block).
+
+Left out: what the bytes mean (`desired.source_text`, `desired.yaml_parser`), and when to read
+(`desired.watcher`).
 """
 
 import hashlib
@@ -16,33 +20,33 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
-_STEP = 1024 * 1024
-_DATA_LINK = "..data"  # what kubelet's AtomicWriter swaps
+_READ_BYTES = 1024 * 1024
+_DATA_LINK = "..data"  # the link that kubelet replaces
 SUFFIXES = (".yaml", ".yml")
-_TRIES = 10  # a directory that is swapped more often than it can be read is reported, not waited for
+_MAX_ATTEMPTS = 10  # then a directory that is replaced all the time is reported
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file: what it is called, and its bytes or why there are none."""
+    """One file: its name, and its bytes or the reason why it cannot be read."""
 
     name: str
     data: bytes = b""
-    trouble: str = ""
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class FileSet:
-    """What was found at `name`; `trouble` says why that is nothing."""
+    """The files found at `name`, or the reason why none could be read."""
 
     name: str
     files: tuple[File, ...] = ()
-    trouble: str = ""
+    error: str = ""
 
     def fingerprint(self) -> str:
-        """A hash of names, contents and troubles: equal when there is nothing new to look at."""
+        """A hash of all names, contents and errors: equal for two sets exactly if nothing changed."""
         digest = hashlib.sha256()
-        for part in (self.trouble, *(part for file in self.files for part in (file.name, file.trouble))):
+        for part in (self.error, *(part for file in self.files for part in (file.name, file.error))):
             digest.update(b"%d:" % len(part) + part.encode(errors="surrogateescape"))
         for file in self.files:
             digest.update(b"%d:" % len(file.data))
@@ -51,20 +55,20 @@ class FileSet:
 
 
 def read(path: Path) -> FileSet:
-    """Read the file, or every *.yaml and *.yml of the directory; names that begin with a dot are skipped."""
+    """Read the file, or each *.yaml and *.yml of the directory without a leading dot; raises nothing."""
     try:
-        for _ in range(_TRIES):
-            base = _base(path)
+        for _ in range(_MAX_ATTEMPTS):
+            base = _resolve_content(path)
             found = _read_directory(path, base) if base.is_dir() else _read_single(path, base)
-            if base == _base(path):
+            if base == _resolve_content(path):
                 return found
-    except OSError as error:  # what stands above it is closed to us
-        return FileSet(str(path), trouble=f"this cannot be read: {_why(error)}")
-    return FileSet(str(path), trouble="this was replaced again and again while it was being read")
+    except OSError as error:  # a directory above it may not be searched
+        return FileSet(str(path), error=f"this cannot be read: {_reason(error)}")
+    return FileSet(str(path), error="this was replaced repeatedly while it was being read")
 
 
-def _base(path: Path) -> Path:
-    """Where the content stands now, every link on the way resolved."""
+def _resolve_content(path: Path) -> Path:
+    """The real path of the content, with every link resolved."""
     real = Path(os.path.realpath(path))
     data = real / _DATA_LINK
     return Path(os.path.realpath(data)) if data.is_symlink() else real
@@ -73,27 +77,27 @@ def _base(path: Path) -> Path:
 def _read_single(path: Path, base: Path) -> FileSet:
     if not os.path.lexists(path):
         return FileSet(
-            str(path), trouble="no such file or directory; create it, or correct the setting `desired`"
+            str(path), error="no such file or directory; create it, or correct the setting `desired`"
         )
     return FileSet(str(path), (_read_file(str(path), base),))
 
 
 def _read_directory(path: Path, base: Path) -> FileSet:
     try:
-        places = {entry.name: entry for entry in base.iterdir()}
+        entries = {entry.name: entry for entry in base.iterdir()}
         if not base.samefile(path):
-            # Besides the links that kubelet makes into `..data`, a mounted directory may hold its own files.
-            places.update((entry.name, entry) for entry in path.iterdir() if _is_its_own(entry))
+            # Besides kubelet's links into `..data`, the directory may have files of its own.
+            entries.update((entry.name, entry) for entry in path.iterdir() if _is_own_file(entry))
     except OSError as error:
-        return FileSet(str(path), trouble=f"this directory cannot be read: {_why(error)}")
-    names = sorted(name for name in places if name.endswith(SUFFIXES) and not name.startswith("."))
+        return FileSet(str(path), error=f"this directory cannot be read: {_reason(error)}")
+    names = sorted(name for name in entries if name.endswith(SUFFIXES) and not name.startswith("."))
     if not names:
-        return FileSet(str(path), trouble="this directory holds no *.yaml or *.yml file")
-    return FileSet(str(path), tuple(_read_file(str(path / name), places[name]) for name in names))
+        return FileSet(str(path), error="this directory has no *.yaml or *.yml file")
+    return FileSet(str(path), tuple(_read_file(str(path / name), entries[name]) for name in names))
 
 
-def _is_its_own(entry: Path) -> bool:
-    """Whether it is there besides what `..data` brings; kubelet removes links of old names at any moment."""
+def _is_own_file(entry: Path) -> bool:
+    """Whether it is not one of kubelet's links into `..data`, which may vanish at any time."""
     try:
         return entry.readlink().parts[:1] != (_DATA_LINK,)
     except FileNotFoundError:
@@ -102,28 +106,32 @@ def _is_its_own(entry: Path) -> bool:
         return True  # not a link
 
 
-def leads_elsewhere(link: Path) -> bool:
-    """Whether a link in the directory is read as a file of its own: those into `..data` are not."""
-    return link.suffix in SUFFIXES and not link.name.startswith(".") and _is_its_own(link)
+def is_content_link(link: Path) -> bool:
+    """Whether a link in the directory is read as a file: links into `..data` are not."""
+    return link.suffix in SUFFIXES and not link.name.startswith(".") and _is_own_file(link)
 
 
 def _read_file(name: str, place: Path) -> File:
     try:
         found = place.stat()
         if not stat.S_ISREG(found.st_mode):
-            return File(name, trouble="this is not a file that can be read; only regular files are")
-        # As few calls as can be: after each of them the thread may have to wait for the event loop's.
+            return File(name, error="this is not a regular file; only regular files are read")
+        # Few calls: after each one this thread may have to wait for the event loop's thread.
         with place.open("rb", buffering=0) as stream:
             data = stream.read(min(found.st_size, MAX_FILE_BYTES) + 1)
-            # It has grown or shrunk since, or does not tell its size.
-            while len(data) != found.st_size and len(data) <= MAX_FILE_BYTES and (more := stream.read(_STEP)):
+            # The size has changed, or the system does not report it (as in /proc).
+            while (
+                len(data) != found.st_size
+                and len(data) <= MAX_FILE_BYTES
+                and (more := stream.read(_READ_BYTES))
+            ):
                 data += more
     except OSError as error:
-        return File(name, trouble=f"this file cannot be read: {_why(error)}")
+        return File(name, error=f"this file cannot be read: {_reason(error)}")
     if len(data) > MAX_FILE_BYTES:
-        return File(name, trouble=f"this file is longer than {MAX_FILE_BYTES >> 20} MiB; split it")
+        return File(name, error=f"this file is longer than {MAX_FILE_BYTES >> 20} MiB; split it")
     return File(name, data)
 
 
-def _why(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     return (error.strerror or "unknown reason").lower()

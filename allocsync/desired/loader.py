@@ -1,15 +1,15 @@
-"""Files in, one generation out; or every reason why not, at once.
+"""Turns files into one revision of the desired state, or lists every error in them.
 
-The rule: what is wrong inside one allocation quarantines that one; anything else rejects the whole set,
-because then nobody can say what it declares; two ids that only a machine can tell apart, too. A file that
-holds nothing is rejected as well: far more often it is being written, or was cut off by a full disk, than it
-is a wish that everything be disowned.
+The rules: an error inside one allocation quarantines that allocation. Any other error rejects the whole set,
+because nobody can tell what it was meant to declare; so do two ids that are easily confused. A file that
+declares nothing is rejected, too: it is far more likely to be half written, or cut off by a full disk, than
+meant to release every allocation.
 
-The digest is of what is declared: not of comments, order, file names or places. Errors come sorted by place,
-and the same files always give the same ones.
+The revision is a hash of what is declared; comments, order, file names and lines do not count. Errors are
+sorted by location, and the same files always give the same errors.
 
-Left out: reading files (`desired.reading`), what each gives by itself (`desired.parts`) and when to load
-(`desired.watch`).
+Left out: reading files (`desired.files`), parsing each one (`desired.file_cache`) and when to load
+(`desired.watcher`).
 """
 
 import hashlib
@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from allocsync.desired import files
-from allocsync.desired.file_cache import Key, Part, Parts
-from allocsync.desired.similar_ids import difference, folded
+from allocsync.desired.file_cache import FileCache, IdLocation, ParsedFile
+from allocsync.desired.similar_ids import describe_difference, fold
 from allocsync.errors import DesiredError, Problem
 from allocsync.model.desired_state import Desired, Generation, Mode
-from allocsync.model.escaping import visible
+from allocsync.model.escaping import escape
 from allocsync.model.ids import AllocationId
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A generation, and what is wrong with the allocations in quarantine."""
+    """A revision, and the errors of its quarantined allocations."""
 
     generation: Generation
     problems: tuple[Problem, ...] = ()
@@ -40,7 +40,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """All that can be said of a set: `loaded` is None when it is rejected; `problems` are all, sorted."""
+    """The result for a set of files: `loaded` is None if it is rejected; `problems` are sorted."""
 
     loaded: Loaded | None
     problems: tuple[Problem, ...]
@@ -49,54 +49,56 @@ class Examined:
 
 @dataclass(frozen=True, slots=True)
 class _Merged:
-    """What these parts declare together, sorted by id, and the line of each for the digest."""
+    """What all files declare together, sorted by id; `lines` has each allocation as JSON, for the hash."""
 
-    parts: Sequence[Part]
+    parsed_files: Sequence[ParsedFile]
     allocations: Mapping[AllocationId, Desired]
     lines: Mapping[AllocationId, str]
 
 
 class Loader:
-    """Judges one set of files after the other, each whole; an edit costs little more than what it changes."""
+    """Examines one set of files after the other; the cost of an edit depends on the size of the edit."""
 
     def __init__(self, *, default_mode: Mode) -> None:
-        self._parts = Parts(default_mode=default_mode)
-        self._merged = _Merged((), {}, {})  # of the last set that was not rejected
+        self._cache = FileCache(default_mode=default_mode)
+        self._merged = _Merged((), {}, {})  # of the last accepted set
 
     def prepare(self, files: files.FileSet) -> None:
-        """Parse what has to be parsed of it, because it will probably be examined."""
-        self._parts.of(files)
+        """Parse the files ahead of `examine`, whose result is then mostly cached."""
+        self._cache.parse(files)
 
     def examine(self, files: files.FileSet) -> Examined:
-        """Judge this set; raises nothing."""
-        parts, before = self._parts.of(files), self._merged
-        same = _have_the_same_ids(parts, before.parts)
-        fatal = [problem for part in parts for problem in part.fatal]
-        if files.trouble:
-            fatal.append(Problem(visible(files.name), 1, 1, "", files.trouble))
+        """Check a whole set of files; raises nothing."""
+        parsed_files, before = self._cache.parse(files), self._merged
+        same = _have_the_same_ids(parsed_files, before.parsed_files)
+        fatal = [problem for parsed in parsed_files for problem in parsed.fatal]
+        if files.error:
+            fatal.append(Problem(escape(files.name), 1, 1, "", files.error))
         if not same:
-            fatal.extend(_clashes(parts))
-        problems = tuple(sorted({*fatal, *(problem for part in parts for problem in part.problems)}))
+            fatal.extend(_find_clashes(parsed_files))
+        problems = tuple(
+            sorted({*fatal, *(problem for parsed in parsed_files for problem in parsed.problems)})
+        )
         if fatal:
             return Examined(None, problems, len(files.files))
-        merged = self._merged = _put_in(parts, before) if same else _merge(parts)
-        return Examined(_loaded(merged, problems), problems, len(files.files))
+        merged = self._merged = _replace_changed(parsed_files, before) if same else _merge(parsed_files)
+        return Examined(_make_loaded(merged, problems), problems, len(files.files))
 
 
 def load(path: Path, *, default_mode: Mode) -> Loaded:
-    """Load the file, or the directory of *.yaml and *.yml files, as one generation.
+    """Load a file, or a directory of *.yaml and *.yml files, as one revision.
 
     Raises:
-        DesiredError: the whole set is rejected; all of its problems.
+        DesiredError: the set is rejected; with all of its errors.
     """
-    return accept(examine(files.read(path), default_mode=default_mode))
+    return require_loaded(examine(files.read(path), default_mode=default_mode))
 
 
-def accept(examined: Examined) -> Loaded:
-    """Give what was loaded.
+def require_loaded(examined: Examined) -> Loaded:
+    """Return what was loaded.
 
     Raises:
-        DesiredError: the whole set is rejected; all of its problems.
+        DesiredError: the set is rejected; with all of its errors.
     """
     if examined.loaded is None:
         raise DesiredError(examined.problems)
@@ -104,71 +106,72 @@ def accept(examined: Examined) -> Loaded:
 
 
 def examine(files: files.FileSet, *, default_mode: Mode) -> Examined:
-    """Judge a set of files whole; raises nothing."""
+    """Check a whole set of files, without a cache; raises nothing."""
     return Loader(default_mode=default_mode).examine(files)
 
 
-def _have_the_same_ids(parts: Sequence[Part], before: Sequence[Part]) -> bool:
-    """Whether each part has the ids that it had before, the same of them in quarantine."""
-    return len(parts) == len(before) and all(
-        part is other
+def _have_the_same_ids(parsed_files: Sequence[ParsedFile], before: Sequence[ParsedFile]) -> bool:
+    """Whether each file has the same ids as before, with the same of them in quarantine."""
+    return len(parsed_files) == len(before) and all(
+        parsed is other
         or (
-            len(part.keys) == len(other.keys)
-            and part.alike == other.alike
-            and part.allocations.keys() == other.allocations.keys()
+            len(parsed.keys) == len(other.keys)
+            and parsed.folded_ids == other.folded_ids
+            and parsed.allocations.keys() == other.allocations.keys()
         )
-        for part, other in zip(parts, before, strict=True)
+        for parsed, other in zip(parsed_files, before, strict=True)
     )
 
 
-def _put_in(parts: Sequence[Part], before: _Merged) -> _Merged:
-    """The same as `_merge`, where each part has the ids that it had before: each keeps its place."""
+def _replace_changed(parsed_files: Sequence[ParsedFile], before: _Merged) -> _Merged:
+    """Do what `_merge` does, for files whose ids are unchanged, so that their order is, too."""
     allocations, lines = dict(before.allocations), dict(before.lines)
-    for part, other in zip(parts, before.parts, strict=True):
-        if part is not other:
-            allocations.update(part.allocations)
-            lines.update(part.lines)
-    return _Merged(parts, allocations, lines)
+    for parsed, other in zip(parsed_files, before.parsed_files, strict=True):
+        if parsed is not other:
+            allocations.update(parsed.allocations)
+            lines.update(parsed.lines)
+    return _Merged(parsed_files, allocations, lines)
 
 
-def _merge(parts: Sequence[Part]) -> _Merged:
-    allocations = _sorted([part.allocations for part in parts])
-    return _Merged(parts, allocations, _sorted([part.lines for part in parts]))
+def _merge(parsed_files: Sequence[ParsedFile]) -> _Merged:
+    allocations = _merge_sorted([parsed.allocations for parsed in parsed_files])
+    return _Merged(parsed_files, allocations, _merge_sorted([parsed.lines for parsed in parsed_files]))
 
 
-def _loaded(merged: _Merged, problems: tuple[Problem, ...]) -> Loaded:
-    quarantined = _sorted([part.quarantined for part in merged.parts])
+def _make_loaded(merged: _Merged, problems: tuple[Problem, ...]) -> Loaded:
+    quarantined = _merge_sorted([parsed.quarantined for parsed in merged.parsed_files])
     generation = Generation(
         digest=_digest(merged.lines.values(), quarantined),
         allocations=merged.allocations,
         quarantined={key: tuple(str(each) for each in sorted(found)) for key, found in quarantined.items()},
-        files=len(merged.parts),
+        files=len(merged.parsed_files),
     )
     return Loaded(generation, problems)
 
 
-def _clashes(parts: Sequence[Part]) -> Iterator[Problem]:
-    """Ids that stand in two places, or that only a machine can tell apart."""
-    alike: set[str] = set().union(*(part.alike for part in parts))
-    if len(alike) == sum(len(part.keys) for part in parts):
-        return  # without a look at each
-    firsts: dict[AllocationId, Key] = {}
-    folds: dict[str, Key] = {}
-    for key in (key for part in parts for key in part.keys):
+def _find_clashes(parsed_files: Sequence[ParsedFile]) -> Iterator[Problem]:
+    """Find ids that are declared twice, or that are easily confused with another."""
+    folded_ids: set[str] = set().union(*(parsed.folded_ids for parsed in parsed_files))
+    if len(folded_ids) == sum(len(parsed.keys) for parsed in parsed_files):
+        return  # the usual case: no need to compare each id
+    firsts: dict[AllocationId, IdLocation] = {}
+    folds: dict[str, IdLocation] = {}
+    for key in (key for parsed in parsed_files for key in parsed.keys):
         first = firsts.setdefault(key.id, key)
         if first is not key:
             yield key.problem(f"declared twice; first at {first.place}")
             continue
-        other = folds.setdefault(folded(key.id), key)
+        other = folds.setdefault(fold(key.id), key)
         if other is not key:
+            what = describe_difference(key.id, other.id)
             yield key.problem(
-                f"looks like the id at {other.place} and differs only in {difference(key.id, other.id)}; "
+                f"looks like the id at {other.place} and differs only in {what}; "
                 "if both mean one allocation, remove one"
             )
 
 
-def _sorted(mappings: Iterable[Mapping[AllocationId, T]]) -> dict[AllocationId, T]:
-    """All of these in one, sorted."""
+def _merge_sorted(mappings: Iterable[Mapping[AllocationId, T]]) -> dict[AllocationId, T]:
+    """Merge these mappings into one, sorted by id."""
     found: dict[AllocationId, T] = {}
     for mapping in mappings:
         found.update(mapping)
@@ -176,9 +179,9 @@ def _sorted(mappings: Iterable[Mapping[AllocationId, T]]) -> dict[AllocationId, 
 
 
 def _digest(lines: Iterable[str], quarantined: Mapping[AllocationId, tuple[Problem, ...]]) -> str:
-    held = [
+    problems = [
         [key, sorted([problem.path, problem.message] for problem in found)]
         for key, found in quarantined.items()
     ]
-    text = f"[[{','.join(lines)}],{json.dumps(held, separators=(',', ':'))}]"
+    text = f"[[{','.join(lines)}],{json.dumps(problems, separators=(',', ':'))}]"
     return hashlib.sha256(text.encode("ascii")).hexdigest()

@@ -1,11 +1,13 @@
-"""What a document of the desired state must hold: nodes in, declarations or problems out.
+"""Checks documents of the desired state: nodes become declarations or problems.
 
-The rule: nothing is guessed and nothing is passed over. An unknown field is an error with a suggestion, null
-is an error, and so is what only the server can say. What is wrong inside one allocation is that allocation's
-problem (`Entry.problems`); what is wrong around them is the document's (`Document.problems`).
+The rules: nothing is guessed and nothing is ignored. An unknown field is an error with a suggestion; null is
+an error, and so is a value that only the server may set. An error inside one allocation belongs to its entry
+(`Entry.problems`); any other error belongs to the document (`Document.problems`).
 
-`read_body` is the shrink step of `source.parse`: most allocations are judged as soon as they have been read.
-Left out: ids that stand in two places, and what becomes of problems (`desired.load`).
+`read_body` is the `reduce` function for `yaml_parser.parse`: most allocations are checked as soon as they
+are parsed, so that their nodes can be freed.
+
+Left out: duplicate ids across documents, and what follows from a problem (`desired.loader`).
 """
 
 import difflib
@@ -15,8 +17,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias
 
-from allocsync.desired.source_text import SourceText, shown
-from allocsync.desired.yaml_parser import Block, Items, Node, Pair, Read, Scalar
+from allocsync.desired.source_text import SourceText, excerpt
+from allocsync.desired.yaml_parser import ListNode, MappingNode, Node, Pair, ReducedNode, ScalarNode
 from allocsync.errors import Problem
 from allocsync.model.cloud import DECLARABLE, STATUSES, UNDECLARABLE_STATUSES
 from allocsync.model.desired_state import Desired, Mode
@@ -24,19 +26,19 @@ from allocsync.model.ids import AllocationId
 
 API_VERSION = "allocsync/v1"
 MAX_ID_LENGTH = 256
-MAX_TEXT_LENGTH = 8_192  # of a value; more is a file that went in by mistake
+MAX_TEXT_LENGTH = 8_192  # of a value; a longer one is a whole file pasted by mistake
 _SLASHES = re.compile(r"[/\\]")
 _DOCUMENT_KEYS = ("apiVersion", "defaults", "allocations")
-_SERVERS = ("updated", "schema")
+_SERVER_FIELDS = ("updated", "schema")
 _MODES = tuple(Mode)
 STATUS_FIELDS = frozenset(name for name in DECLARABLE if name.partition(".")[2].endswith(("status", "cloud")))
-_NULL = "null; leave the key out"
+_NULL_PROBLEM = "null; leave the key out"
 
-Fault: TypeAlias = Callable[[int, Sequence[str], str], None]
+ReportProblem: TypeAlias = Callable[[int, Sequence[str], str], None]
 
 
-def _children() -> dict[str, tuple[str, ...]]:
-    """The fields under each dotted field: `urls` has base, id, vanity; the body itself is the empty name."""
+def _group_fields() -> dict[str, tuple[str, ...]]:
+    """The names under each dotted field (`urls`: base, id, vanity); an empty name stands for the body."""
     found: dict[str, dict[str, None]] = {}
     for name in DECLARABLE:
         parts = name.split(".")
@@ -45,17 +47,17 @@ def _children() -> dict[str, tuple[str, ...]]:
     return {parent: tuple(names) for parent, names in found.items()}
 
 
-_FIELDS: Mapping[str, tuple[str, ...]] = _children()
+_FIELDS: Mapping[str, tuple[str, ...]] = _group_fields()
 
 
 def fields_under(parent: str) -> tuple[str, ...]:
-    """The names that may stand under a dotted field, or, for the empty name, in an allocation."""
+    """The names allowed under a dotted field or, for an empty name, in an allocation."""
     return _FIELDS[parent]
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The declarations of one allocation, or of the defaults, and what is wrong with them."""
+    """The declared fields and mode of one allocation, or of the defaults, and the errors in them."""
 
     leaves: Mapping[str, str]
     mode: Mode | None
@@ -64,236 +66,240 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One allocation of a document: as declared, or None and why not."""
+    """One allocation of a document; `desired` is None if there are problems. `offset` is that of its key."""
 
     id: AllocationId
-    at: int
+    offset: int
     desired: Desired | None
     problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document: its allocations, and what is wrong with the document itself."""
+    """One document: its allocations, and the errors outside them."""
 
     entries: tuple[Entry, ...]
     problems: tuple[Problem, ...]
 
 
-def read_body(source: SourceText, keys: Sequence[str], block: Block) -> Block | Read:
-    """Judge an allocation's body as soon as its mapping has ended; other mappings are left as they are."""
-    return Read(block.at, _body(source, keys, block)) if keys[0] == "allocations" else block
+def read_body(source: SourceText, keys: Sequence[str], block: MappingNode) -> MappingNode | ReducedNode:
+    """Check the body of an allocation; return any other mapping unchanged. See `yaml_parser.parse`."""
+    return ReducedNode(block.offset, _read_body(source, keys, block)) if keys[0] == "allocations" else block
 
 
 def read_document(source: SourceText, node: Node, *, default_mode: Mode) -> Document:
-    """Judge one document whole; every problem, in no order."""
+    """Check one document; its problems are complete and in no particular order."""
     problems: list[Problem] = []
-    fault = partial(_note, source, problems)
-    if not isinstance(node, Block):
-        fault(node.at, (), f"a document is a mapping; begin with `apiVersion: {API_VERSION}`")
+    report = partial(_add_problem, source, problems)
+    if not isinstance(node, MappingNode):
+        report(node.offset, (), f"a document is a mapping; begin with `apiVersion: {API_VERSION}`")
         return Document((), tuple(problems))
-    if not _is_ours(node, fault):
+    if not _has_supported_version(node, report):
         return Document((), tuple(problems))
     for name, pair in node.pairs.items():
         if name not in _DOCUMENT_KEYS:
-            fault(pair.at, (name,), _not_among(name, _DOCUMENT_KEYS))
-    defaults = _defaults(source, node, problems)
-    allocations = _allocations(node, fault)
+            report(pair.offset, (name,), _unknown_name(name, _DOCUMENT_KEYS))
+    defaults = _read_defaults(source, node, problems)
+    allocations = _find_allocations(node, report)
     entries = []
     for key, pair in allocations.items():
-        wrong = wrong_id(key)
+        wrong = id_problem(key)
         if wrong:
-            fault(pair.at, ("allocations", key), wrong)
+            report(pair.offset, ("allocations", key), wrong)
         else:
-            entries.append(_entry(source, key, pair, defaults, default_mode))
+            entries.append(_read_entry(source, key, pair, defaults, default_mode))
     return Document(tuple(entries), tuple(problems))
 
 
-def _note(source: SourceText, problems: list[Problem], at: int, keys: Sequence[str], message: str) -> None:
-    problems.append(source.problem(at, keys, message))
+def _add_problem(
+    source: SourceText, problems: list[Problem], offset: int, keys: Sequence[str], message: str
+) -> None:
+    problems.append(source.problem(offset, keys, message))
 
 
 # The document.
 
 
-def _is_ours(node: Block, fault: Fault) -> bool:
-    """Whether the rest of the document can be judged: another apiVersion would make every field wrong."""
+def _has_supported_version(node: MappingNode, report: ReportProblem) -> bool:
+    """Whether to check the rest of the document: with another apiVersion every field would be an error."""
     pair = node.pairs.get("apiVersion")
     if pair is None:
-        fault(node.at, (), f"apiVersion is missing; write `apiVersion: {API_VERSION}`")
+        report(node.offset, (), f"apiVersion is missing; write `apiVersion: {API_VERSION}`")
         return True
-    if isinstance(pair.node, Scalar) and pair.node.text == API_VERSION:
+    if isinstance(pair.node, ScalarNode) and pair.node.text == API_VERSION:
         return True
-    given = shown(pair.node.text) if isinstance(pair.node, Scalar) else "this"
-    fault(pair.node.at, ("apiVersion",), f"{given or 'nothing'} is not known here; write {API_VERSION}")
+    given = (excerpt(pair.node.text) or "an empty text") if isinstance(pair.node, ScalarNode) else "this"
+    report(pair.node.offset, ("apiVersion",), f"{given} is not a supported version; write {API_VERSION}")
     return False
 
 
-def _defaults(source: SourceText, node: Block, problems: list[Problem]) -> Body:
+def _read_defaults(source: SourceText, node: MappingNode, problems: list[Problem]) -> Body:
     pair = node.pairs.get("defaults")
     if pair is None:
         return Body({}, None, ())
-    body = _body(source, ("defaults",), pair.node, pair.at)
+    body = _read_body(source, ("defaults",), pair.node, pair.offset)
     problems.extend(body.problems)
     return body
 
 
-def _allocations(node: Block, fault: Fault) -> Mapping[str, Pair]:
+def _find_allocations(node: MappingNode, report: ReportProblem) -> Mapping[str, Pair]:
     pair = node.pairs.get("allocations")
     if pair is None:
-        fault(node.at, (), "allocations is missing; write `allocations: {}` to declare none")
+        report(node.offset, (), "allocations is missing; write `allocations: {}` to declare none")
         return {}
-    if isinstance(pair.node, Block):
+    if isinstance(pair.node, MappingNode):
         return pair.node.pairs
-    is_null = isinstance(pair.node, Scalar) and pair.node.null
+    is_null = isinstance(pair.node, ScalarNode) and pair.node.is_null
     what = "null; write `{}` to declare none" if is_null else "this must be a mapping from ids to allocations"
-    fault(pair.at, ("allocations",), what)
+    report(pair.offset, ("allocations",), what)
     return {}
 
 
-def wrong_id(key: str) -> str:
-    """What is wrong with an id; an allocation without a usable id cannot be told from others."""
+def id_problem(key: str) -> str:
+    """Why an id cannot be declared, or an empty text."""
     if not key:
         return "an id cannot be empty"
     if len(key) > MAX_ID_LENGTH:
         return f"an id has at most {MAX_ID_LENGTH} characters and this has {len(key):,}"
     if " " in key or not key.isprintable():  # no other white space is printable
-        return "an id cannot hold spaces, line breaks or control characters"
+        return "an id cannot contain spaces, line breaks or control characters"
     if key in {".", ".."}:
-        return "an id cannot be . or .. (a URL would lose it)"
+        return "an id cannot be . or .. (URLs drop such a part)"
     if "." in key and not {".", ".."}.isdisjoint(_SLASHES.split(key)):
-        return "an id cannot hold . or .. between slashes (a proxy would take it for a path to another)"
+        return "an id cannot contain . or .. between slashes (a proxy would resolve it to another path)"
     return ""
 
 
-def _entry(source: SourceText, key: str, pair: Pair, defaults: Body, default_mode: Mode) -> Entry:
+def _read_entry(source: SourceText, key: str, pair: Pair, defaults: Body, default_mode: Mode) -> Entry:
     allocation_id, keys = AllocationId(key), ("allocations", key)
-    read = pair.node.value if isinstance(pair.node, Read) else None
-    body = read if isinstance(read, Body) else _body(source, keys, pair.node, pair.at)
+    read = pair.node.value if isinstance(pair.node, ReducedNode) else None
+    body = read if isinstance(read, Body) else _read_body(source, keys, pair.node, pair.offset)
     if body.problems:
-        return Entry(allocation_id, pair.at, None, body.problems)
+        return Entry(allocation_id, pair.offset, None, body.problems)
     leaves = {**defaults.leaves, **body.leaves}
     mode = body.mode or defaults.mode
     if not leaves and mode is None and not defaults.problems:
-        nothing = source.problem(pair.at, keys, "declares nothing; give it a field or a mode, or remove it")
-        return Entry(allocation_id, pair.at, None, (nothing,))
+        nothing = source.problem(
+            pair.offset, keys, "declares nothing; give it a field or a mode, or remove it"
+        )
+        return Entry(allocation_id, pair.offset, None, (nothing,))
     desired = Desired(
         id=allocation_id,
         leaves=tuple((name, leaves[name]) for name in DECLARABLE if name in leaves),
         mode=mode or default_mode,
-        source=f"{source.file}:{source.line(pair.at)}",
+        source=f"{source.file}:{source.line(pair.offset)}",
     )
-    return Entry(allocation_id, pair.at, desired)
+    return Entry(allocation_id, pair.offset, desired)
 
 
 # The body.
 
 
 @dataclass(slots=True)
-class _Reading:
-    """A body while it is read."""
+class _BodyReader:
+    """A body that is being read."""
 
-    fault: Fault
+    report: ReportProblem
     leaves: dict[str, str] = field(default_factory=dict)
     mode: Mode | None = None
 
 
-def _body(source: SourceText, keys: Sequence[str], node: Node, at: int | None = None) -> Body:
-    """Read a body; `at` is where its key stands, where that is known."""
+def _read_body(source: SourceText, keys: Sequence[str], node: Node, offset: int | None = None) -> Body:
+    """Read a body; `offset` is that of its key, if known."""
     problems: list[Problem] = []
-    reading = _Reading(partial(_note, source, problems))
-    if isinstance(node, Block):
-        _fields(reading, keys, "", node)
-    elif isinstance(node, Scalar) and node.null:
+    reader = _BodyReader(partial(_add_problem, source, problems))
+    if isinstance(node, MappingNode):
+        _read_fields(reader, keys, "", node)
+    elif isinstance(node, ScalarNode) and node.is_null:
         what = "null; leave the key out" if len(keys) == 1 else "null; write `{}` or leave the key out"
-        reading.fault(node.at if at is None else at, keys, what)
+        reader.report(node.offset if offset is None else offset, keys, what)
     else:
-        reading.fault(node.at, keys, f"this must be a mapping (fields: {' '.join(_FIELDS[''])} mode)")
-    return Body(reading.leaves, reading.mode, tuple(problems))
+        reader.report(node.offset, keys, f"this must be a mapping (fields: {' '.join(_FIELDS[''])} mode)")
+    return Body(reader.leaves, reader.mode, tuple(problems))
 
 
-def _fields(reading: _Reading, keys: Sequence[str], parent: str, block: Block) -> None:
+def _read_fields(reader: _BodyReader, keys: Sequence[str], parent: str, block: MappingNode) -> None:
     known = _FIELDS[parent]
     for name, pair in block.pairs.items():
         if name in known:
-            _field(reading, (*keys, name), f"{parent}.{name}" if parent else name, pair)
+            _read_field(reader, (*keys, name), f"{parent}.{name}" if parent else name, pair)
         elif name == "mode" and not parent:
-            reading.mode = _mode(reading, (*keys, name), pair)
+            reader.mode = _read_mode(reader, (*keys, name), pair)
         else:
-            reading.fault(pair.at, (*keys, name), _unknown(name, parent))
+            reader.report(pair.offset, (*keys, name), _unknown_field(name, parent))
 
 
-def _field(reading: _Reading, keys: Sequence[str], name: str, pair: Pair) -> None:
+def _read_field(reader: _BodyReader, keys: Sequence[str], name: str, pair: Pair) -> None:
     node = pair.node
-    if isinstance(node, Scalar) and node.null:
-        reading.fault(pair.at, keys, _NULL)
+    if isinstance(node, ScalarNode) and node.is_null:
+        reader.report(pair.offset, keys, _NULL_PROBLEM)
     elif name in _FIELDS:
-        if isinstance(node, Block):
-            _fields(reading, keys, name, node)
+        if isinstance(node, MappingNode):
+            _read_fields(reader, keys, name, node)
         else:
-            reading.fault(node.at, keys, f"this must be a mapping (fields: {' '.join(_FIELDS[name])})")
-    elif not isinstance(node, Scalar):
-        reading.fault(node.at, keys, f"this must be a single value, not a {_kind(node)}")
+            reader.report(node.offset, keys, f"this must be a mapping (fields: {' '.join(_FIELDS[name])})")
+    elif not isinstance(node, ScalarNode):
+        reader.report(node.offset, keys, f"this must be a single value, not a {_kind(node)}")
     elif len(node.text) > MAX_TEXT_LENGTH:
-        reading.fault(
-            node.at,
+        reader.report(
+            node.offset,
             keys,
             f"a value has at most {MAX_TEXT_LENGTH:,} characters and this has {len(node.text):,}",
         )
-    elif name in STATUS_FIELDS and (wrong := _wrong_status(node.text)):
-        reading.fault(node.at, keys, wrong)
+    elif name in STATUS_FIELDS and (wrong := _status_problem(node.text)):
+        reader.report(node.offset, keys, wrong)
     else:
-        reading.leaves[name] = node.text
+        reader.leaves[name] = node.text
 
 
-def _mode(reading: _Reading, keys: Sequence[str], pair: Pair) -> Mode | None:
+def _read_mode(reader: _BodyReader, keys: Sequence[str], pair: Pair) -> Mode | None:
     node = pair.node
-    if isinstance(node, Scalar) and node.text in _MODES:
+    if isinstance(node, ScalarNode) and node.text in _MODES:
         return Mode(node.text)
-    if not isinstance(node, Scalar):
-        reading.fault(node.at, keys, f"this must be a single value, not a {_kind(node)}")
-    elif node.null:
-        reading.fault(pair.at, keys, _NULL)
+    if not isinstance(node, ScalarNode):
+        reader.report(node.offset, keys, f"this must be a single value, not a {_kind(node)}")
+    elif node.is_null:
+        reader.report(pair.offset, keys, _NULL_PROBLEM)
     else:
         choices = f"is not a mode ({' '.join(_MODES)})"
-        reading.fault(node.at, keys, f"{shown(node.text)} {choices}{_suggest(node.text, _MODES)}")
+        reader.report(node.offset, keys, f"{excerpt(node.text)} {choices}{_suggest(node.text, _MODES)}")
     return None
 
 
-def _wrong_status(status: str) -> str:
+def _status_problem(status: str) -> str:
     if status in UNDECLARABLE_STATUSES:
-        return f"{status} cannot be declared: the server passes through it and nobody can want it"
+        return f"{status} cannot be declared: only the server sets it"
     if status in STATUSES:
         return ""
     wanted = [name for name in STATUSES if name not in UNDECLARABLE_STATUSES]
     return (
-        f"{shown(status) or 'an empty text'} is not a status ({' '.join(STATUSES)}); "
+        f"{excerpt(status) or 'an empty text'} is not a status ({' '.join(STATUSES)}); "
         f"{' and '.join(UNDECLARABLE_STATUSES)} cannot be declared{_suggest(status, wanted)}"
     )
 
 
-def _unknown(name: str, parent: str) -> str:
-    if name in _SERVERS:
-        return "the server owns this; leave it out"
+def _unknown_field(name: str, parent: str) -> str:
+    if name in _SERVER_FIELDS:
+        return "the server sets this field; leave it out"
     if name == "id" and not parent:
-        return "the id is the key that this stands under; leave it out"
+        return "the id is the key of the allocation; leave this field out"
     fields = [*_FIELDS[parent], *([] if parent else ["mode"])]
     elsewhere = [full for full in (*DECLARABLE, *_FIELDS) if full.rpartition(".")[2] == name]
     if elsewhere and not _suggest(name, fields):
         return f"unknown field; did you mean {elsewhere[0]}?"
-    return _not_among(name, fields)
+    return _unknown_name(name, fields)
 
 
-def _not_among(name: str, fields: Collection[str]) -> str:
+def _unknown_name(name: str, fields: Collection[str]) -> str:
     return "unknown field" + (_suggest(name, fields) or f" (fields: {' '.join(fields)})")
 
 
 def _kind(node: Node) -> str:
-    return "list" if isinstance(node, Items) else "mapping"
+    return "list" if isinstance(node, ListNode) else "mapping"
 
 
 def _suggest(name: str, known: Collection[str]) -> str:
-    """`; did you mean region?`, or nothing; case and dashes are no difference."""
+    """`; did you mean region?`, or an empty text; case and dashes are ignored."""
     folded = {one.casefold(): one for one in known}
     asked = name[:MAX_ID_LENGTH].casefold().replace("-", "")
     close = difflib.get_close_matches(asked, folded, n=1)

@@ -1,10 +1,11 @@
-"""One file's text, and where in it something stands.
+"""The text of one file, and the locations in it.
 
-The rule: a position is the number of characters before it, and becomes a 1-based line and column only when a
-person is told of it. Lines end where editors end them (LF, CRLF, CR), not where YAML 1.1 would (NEL, LS, PS);
-so what is counted here is found there. A position always lies inside the file.
+The rule: an offset is a number of characters from the beginning of the file, and becomes a line and a
+column, both counted from 1, only for a message. Lines end where editors end them (LF, CRLF, CR), not where
+YAML 1.1 does as well (NEL, LS, PS), so that an editor shows the same numbers. A location is always inside
+the file.
 
-Left out: what the text means (`desired.source`) and how its bytes were come by (`desired.reading`).
+Left out: what the text means (`desired.yaml_parser`), and reading the bytes (`desired.files`).
 """
 
 import re
@@ -13,12 +14,12 @@ from collections.abc import Iterable
 from functools import cached_property
 
 from allocsync.errors import Problem
-from allocsync.model.escaping import visible
+from allocsync.model.escaping import escape, shorten
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
-# What YAML cannot hold: libyaml names the place of such a character in bytes, so it is looked for here.
+# Not allowed in YAML. Searched for here, because libyaml gives the position of such a character in bytes.
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_SHOWN_LENGTH = 60
+_EXCERPT_LENGTH = 60
 _ID_LENGTH = 8
 _UTF8_MARK = b"\xef\xbb\xbf"
 _OTHER_ENCODINGS = (  # longest first: UTF-32-LE begins as UTF-16-LE does
@@ -30,7 +31,7 @@ _OTHER_ENCODINGS = (  # longest first: UTF-32-LE begins as UTF-16-LE does
 
 
 class SourceText:
-    """The text of the file that people call `file`."""
+    """The text of a file, whose name in messages is `file`."""
 
     def __init__(self, file: str, text: str) -> None:
         self.file = file
@@ -40,29 +41,29 @@ class SourceText:
     def _line_starts(self) -> list[int]:
         return [0, *(end.end() for end in _LINE_END.finditer(self.text))]
 
-    def line(self, at: int) -> int:
-        """The 1-based line of a position."""
-        return bisect_right(self._line_starts, at)
+    def line(self, offset: int) -> int:
+        """The line of an offset, counted from 1."""
+        return bisect_right(self._line_starts, offset)
 
-    def place(self, at: int) -> str:
-        """`file:line:column` of a position."""
-        line, column = self.position(at)
+    def place(self, offset: int) -> str:
+        """`file:line:column` of an offset."""
+        line, column = self.position(offset)
         return f"{self.file}:{line}:{column}"
 
-    def problem(self, at: int, keys: Iterable[str], message: str) -> Problem:
-        """Say what is wrong at a position; `keys` lead to it."""
-        line, column = self.position(at)
+    def problem(self, offset: int, keys: Iterable[str], message: str) -> Problem:
+        """Make a problem at an offset; `keys` are the path of mapping keys to it."""
+        line, column = self.position(offset)
         return Problem(self.file, line, column, path(keys), message)
 
-    def position(self, at: int) -> tuple[int, int]:
-        """The 1-based line and column of a position."""
-        inside = min(max(at, 0), len(self.text))
+    def position(self, offset: int) -> tuple[int, int]:
+        """The line and column of an offset, counted from 1; an offset outside the file is moved inside."""
+        inside = min(max(offset, 0), len(self.text))
         line = self.line(inside)
         return line, inside - self._line_starts[line - 1] + 1
 
 
 def decode(file: str, data: bytes) -> SourceText | Problem:
-    """Read UTF-8, with or without a byte order mark; otherwise say what is wrong, and where."""
+    """Decode UTF-8, with or without a byte order mark; a problem says what else the data is, and where."""
     for mark, encoding in _OTHER_ENCODINGS:
         if data.startswith(mark):
             return Problem(file, 1, 1, "", f"this is {encoding} text; save the file as UTF-8")
@@ -81,19 +82,18 @@ def decode(file: str, data: bytes) -> SourceText | Problem:
     return source.problem(
         found.start(),
         (),
-        f"{name} cannot stand in YAML; remove it, or write it as an escape in double quotes",
+        f"{name} is not allowed in YAML; remove it, or write it as an escape in double quotes",
     )
 
 
 def path(keys: Iterable[str]) -> str:
-    """`allocations.7b0c4c5e….urls.vanity`: ids shortened, nothing that could steer a terminal."""
-    parts = [shown(key) for key in keys]
-    if len(parts) > 1 and parts[0] == "allocations" and len(parts[1]) > _ID_LENGTH:
-        parts[1] = f"{parts[1][:_ID_LENGTH]}…"
+    """The path of keys for messages, escaped, with ids shortened: `allocations.7b0c4c5e….urls.vanity`."""
+    parts = [excerpt(key) for key in keys]
+    if len(parts) > 1 and parts[0] == "allocations":
+        parts[1] = shorten(parts[1], _ID_LENGTH)
     return ".".join(parts)
 
 
-def shown(value: str) -> str:
-    """A piece of the file on one line of bounded length."""
-    text = visible(value[:_SHOWN_LENGTH])
-    return f"{text}…" if len(value) > _SHOWN_LENGTH else text
+def excerpt(value: str) -> str:
+    """The beginning of a piece of the file, escaped, for a message."""
+    return escape(shorten(value, _EXCERPT_LENGTH))

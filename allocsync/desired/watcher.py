@@ -1,16 +1,15 @@
-"""When to load: at the start, and again within a second of every edit.
+"""Decides when to load the desired state: at the start, and within a second of every edit.
 
-The rules: the directory is watched, never the file, because an editor or kubelet puts another file in its
-place and a watch on the old one sees nothing more. A watch only says *look*; whether there is something new
-is decided by a hash of the content, so nothing depends on modification times or on which events a file
-system sends. A slow poll beneath finds what no event told. What does not load changes nothing and is said
-once.
+The rules: directories are watched and never files, because editors and kubelet replace a file, and a watch
+on the old one would see nothing more. An event only causes a read; a hash of the content decides whether
+anything has changed, so that neither modification times nor the kinds of events matter. A slow poll finds
+edits that cause no event. Content that does not load changes nothing and is reported once.
 
-Each look begins with a new watch and ends it, so a directory that went away and came back is found again, and
-no thread or task outlives `next`. A generation is only counted as given when `next` returns it: a cancelled
-`next` loses nothing.
+Each read begins with a new watch, which ends with it. So a directory that was removed and created again is
+found, and no thread or task outlives `next`. Content counts as returned only when `next` returns it: a
+`next` that is cancelled loses nothing.
 
-Left out: what a set of files means (`desired.load`).
+Left out: what a set of files means (`desired.loader`).
 """
 
 import asyncio
@@ -25,29 +24,29 @@ from pathlib import Path
 from watchfiles import Change, awatch
 
 from allocsync.desired import files
-from allocsync.desired.loader import Examined, Loaded, Loader, accept
+from allocsync.desired.loader import Examined, Loaded, Loader, require_loaded
 from allocsync.errors import DesiredError
 from allocsync.model.desired_state import Generation, Mode
 
 POLL_SECONDS = 10.0
-_UNWATCHED_SECONDS = 0.5  # between two looks where nothing can be watched, as when the directory is gone
+_UNWATCHED_POLL_SECONDS = 0.5  # used if nothing can be watched, as when the directory is missing
 _DEBOUNCE_MILLISECONDS = 200
-_STEP_MILLISECONDS = 20  # an edit waits for two of them, and so does the end of each look
-_SETTLE_SECONDS = 0.05  # content that stays the same so long is not being written any more
-_SETTLE_TRIES = 6  # and one that never does is judged as it is
+_STEP_MILLISECONDS = 20  # delays each edit, and the end of each watch, by twice this
+_SETTLE_SECONDS = 0.05  # content that does not change for this long is complete
+_SETTLE_ATTEMPTS = 6  # then it is examined as it is
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """Content that has not been seen before, and what is to be said of it."""
+class _NewContent:
+    """New content: its fingerprint, and the result of loading it."""
 
     fingerprint: str
     examined: Examined
 
 
 @dataclass(frozen=True, slots=True)
-class _Places:
-    """What is watched: directories, and there these links, and of a single file these names."""
+class _WatchedPaths:
+    """What to watch: directories, the links in them and, for a single file, the names that count."""
 
     directories: set[Path]
     links: set[Path]
@@ -55,7 +54,7 @@ class _Places:
 
 
 class DirectoryWatch:
-    """A `DesiredSource` of a file or a directory; one `next` at a time."""
+    """A `reconcile.ports.DesiredSource` that reads a file or a directory. Call one `next` at a time."""
 
     def __init__(
         self,
@@ -67,9 +66,9 @@ class DirectoryWatch:
         on_rejected: Callable[[DesiredError], None],
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
-        """`on_loaded` or `on_rejected` is called once for each content that differs from the one before.
+        """`on_loaded` or `on_rejected` is called once for each content that differs from the previous one.
 
-        `on_change` is called when it may have changed, before anything is read.
+        `on_change` is called when the content may have changed, before it is read.
         """
         self._path = path
         self._loader = Loader(default_mode=default_mode)
@@ -77,56 +76,56 @@ class DirectoryWatch:
         self._on_loaded = on_loaded
         self._on_rejected = on_rejected
         self._poll_seconds = poll_seconds
-        self._look = asyncio.Event()
-        self._seen = ""  # fingerprint of the last content that was judged
-        self._given = ""  # and of the last that was given as a generation
+        self._wake_up = asyncio.Event()
+        self._examined_fingerprint = ""  # of the last content that was examined
+        self._returned_fingerprint = ""  # of the last content that `next` returned
 
     async def next(self) -> Generation:
-        """Wait for content that loads and differs from what was given last; at once when called first."""
+        """Wait for content that loads and differs from what was returned last; at once on the first call."""
         while True:
-            self._look.clear()
+            self._wake_up.clear()
             async with self._watching() as watched:
-                found = await self._find()
+                found = await self._read_new_content()
                 if found is None:
-                    await self._wait(self._poll_seconds if watched else _UNWATCHED_SECONDS)
+                    await self._wait(self._poll_seconds if watched else _UNWATCHED_POLL_SECONDS)
             if found is not None:
-                generation = self._judge(found)
+                generation = self._report_content(found)
                 if generation is not None:
                     return generation
 
     def reload(self) -> None:
-        """Look now. To be called from the loop, as signal handlers of the loop are."""
-        self._look.set()
+        """Read again now. Call it on the event loop, as its signal handlers are."""
+        self._wake_up.set()
 
-    def _judge(self, found: _Found) -> Generation | None:
-        self._seen = found.fingerprint
+    def _report_content(self, found: _NewContent) -> Generation | None:
+        self._examined_fingerprint = found.fingerprint
         try:
-            loaded = accept(found.examined)
+            loaded = require_loaded(found.examined)
         except DesiredError as error:
             self._on_rejected(error)
             return None
         self._on_loaded(loaded)
-        if found.fingerprint == self._given:
-            return None  # a bad edit was taken back: what was in force all the while is right again
-        self._given = found.fingerprint
+        if found.fingerprint == self._returned_fingerprint:
+            return None  # an edit with errors was reverted: this content is active already
+        self._returned_fingerprint = found.fingerprint
         return loaded.generation
 
-    async def _find(self) -> _Found | None:
+    async def _read_new_content(self) -> _NewContent | None:
         files, fingerprint = await asyncio.to_thread(self._read)
-        for attempt in range(_SETTLE_TRIES):
-            if fingerprint == self._seen:
+        for attempt in range(_SETTLE_ATTEMPTS):
+            if fingerprint == self._examined_fingerprint:
                 return None
-            if not self._seen:
-                break  # the first look: whatever is being written now will be seen by the watch
+            if not self._examined_fingerprint:
+                break  # the first read: the watch will see whatever is being written now
             settled_at = time.monotonic() + _SETTLE_SECONDS
-            if attempt == 0:  # most have been written by now: what must be parsed is parsed meanwhile
+            if attempt == 0:  # most files are complete by now: parse them during the wait
                 await asyncio.to_thread(self._loader.prepare, files)
             await asyncio.sleep(max(0.0, settled_at - time.monotonic()))
             before = fingerprint
             files, fingerprint = await asyncio.to_thread(self._read)
             if fingerprint == before:
                 break
-        return _Found(fingerprint, await asyncio.to_thread(self._loader.examine, files))
+        return _NewContent(fingerprint, await asyncio.to_thread(self._loader.examine, files))
 
     def _read(self) -> tuple[files.FileSet, str]:
         found = files.read(self._path)
@@ -135,34 +134,34 @@ class DirectoryWatch:
     async def _wait(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                await self._look.wait()
+                await self._wake_up.wait()
         except TimeoutError:
             return
         self._on_change()
 
     @asynccontextmanager
     async def _watching(self) -> AsyncIterator[bool]:
-        """Watch while the context lasts; gives False where that cannot be done."""
+        """Watch while the context is open; yields False if nothing can be watched."""
         try:
-            places = await asyncio.to_thread(self._places)
-        except OSError:  # gone, or forbidden: `next` looks more often instead
+            paths = await asyncio.to_thread(self._find_watched_paths)
+        except OSError:  # missing, or not permitted: `next` polls more often instead
             yield False
             return
         stop = asyncio.Event()
-        watch = asyncio.create_task(self._watch(places, stop))
+        watch = asyncio.create_task(self._run_watch(paths, stop))
         try:
-            # The watch is in place once the task has run to its first suspension, before anything is read.
+            # The watch exists once the task has run to its first suspension, which is before the read.
             await asyncio.sleep(0)
             yield not watch.done()
         finally:
             stop.set()
             await asyncio.wait({watch})
 
-    async def _watch(self, places: _Places, stop: asyncio.Event) -> None:
+    async def _run_watch(self, paths: _WatchedPaths, stop: asyncio.Event) -> None:
         try:
             changes = awatch(
-                *places.directories,
-                watch_filter=partial(_concerns_us, places),
+                *paths.directories,
+                watch_filter=partial(_is_relevant, paths),
                 debounce=_DEBOUNCE_MILLISECONDS,
                 step=_STEP_MILLISECONDS,
                 stop_event=stop,
@@ -170,52 +169,54 @@ class DirectoryWatch:
             )
             async with aclosing(changes):
                 async for _ in changes:
-                    self._look.set()
+                    self._wake_up.set()
                     return
         except (OSError, RuntimeError):
-            return  # gone meanwhile, forbidden, or no watches left: `next` looks more often instead
+            return  # missing, not permitted, or no watches left: `next` polls more often
 
-    def _places(self) -> _Places:
-        """Where the content is named, and where it stands; and each link on the way from one to the other.
+    def _find_watched_paths(self) -> _WatchedPaths:
+        """Find the directories of the given path and of the content, and each link between the two.
 
         Raises:
-            OSError: the way to it is closed to us.
+            OSError: the path cannot be searched.
         """
-        # Every directory has one name here, the real one: events come under one of them only.
+        # Directories are named by their real paths only: events are reported under one name.
         path, real = self._path.absolute(), Path(os.path.realpath(self._path))
-        links, names = _links(path), None
+        links, names = _links_on_path(path), None
         if real.is_dir():
-            main, more = real, set[Path]()
-            with os.scandir(path) as entries:  # tells links without asking for each: edits wait for this
-                inside = [Path(entry) for entry in entries if entry.is_symlink()]
-            for link in filter(files.leads_elsewhere, inside):
-                links |= _links(link)
-                more.add(Path(os.path.realpath(link)).parent)
+            directory, others = real, set[Path]()
+            with os.scandir(path) as entries:  # fast, because edits wait for it: needs no call for each entry
+                links_inside = [Path(entry) for entry in entries if entry.is_symlink()]
+            for link in filter(files.is_content_link, links_inside):
+                links |= _links_on_path(link)
+                others.add(Path(os.path.realpath(link)).parent)
         else:
-            main, more = Path(os.path.realpath(path.parent)), {real.parent}
+            directory, others = Path(os.path.realpath(path.parent)), {real.parent}
             names = frozenset({path.name, real.name})
-        more |= {link.parent for link in links}
-        # One that is not there, or is closed to us, must not cost the watch of the others.
-        return _Places({main, *(each for each in more if os.access(each, os.R_OK))}, links, names)
+        others |= {link.parent for link in links}
+        # A directory that is missing or not readable must not prevent watching the others.
+        return _WatchedPaths(
+            {directory, *(each for each in others if os.access(each, os.R_OK))}, links, names
+        )
 
 
-def _links(path: Path) -> set[Path]:
-    """Every link on the way to where it leads, each named by where it stands."""
-    found, ways = set[Path](), [path]
-    while ways:
-        way = ways.pop()
-        for each in (way, *way.parents):
-            with suppress(OSError):  # closed to us
+def _links_on_path(path: Path) -> set[Path]:
+    """Every link that resolving the path follows, each by the real path of its directory."""
+    found, unresolved = set[Path](), [path]
+    while unresolved:
+        step = unresolved.pop()
+        for each in (step, *step.parents):
+            with suppress(OSError):  # not permitted
                 link = Path(os.path.realpath(each.parent)) / each.name
                 if each.is_symlink() and link not in found:
-                    ways.append(link.parent / each.readlink() / way.relative_to(each))
+                    unresolved.append(link.parent / each.readlink() / step.relative_to(each))
                     found.add(link)
     return found
 
 
-def _concerns_us(places: _Places, _: Change, changed: str) -> bool:
-    """Whether an event can be about the content: editors make many files of their own beside it."""
+def _is_relevant(paths: _WatchedPaths, _: Change, changed: str) -> bool:
+    """Whether an event may concern the content: editors create other files beside it."""
     place = Path(changed)
-    if place in places.directories or place in places.links or place.name.startswith("..data"):
+    if place in paths.directories or place in paths.links or place.name.startswith("..data"):
         return True
-    return place.suffix in files.SUFFIXES if places.names is None else place.name in places.names
+    return place.suffix in files.SUFFIXES if paths.names is None else place.name in paths.names

@@ -1,13 +1,16 @@
-"""YAML as nodes that know where they stand: every scalar is text, every mapping names a key once.
+"""Parses YAML into nodes with locations: every scalar is text, and a mapping has each key once.
 
-Built from the parser's event stream and nothing above it: no value is guessed (`1.10` stays "1.10", `no`
-stays "no"), no object is made, no place is lost, and 100,000 allocations take seconds.
+It uses the events of the YAML parser and no layer above: no value is interpreted (`1.10` stays "1.10", `no`
+stays "no"), no object is created, no location is lost, and 100,000 allocations take seconds.
 
-The rule: every mistake of a file is reported, not only the first, unless the text stops being YAML. Bounded:
-nesting, documents and what merge keys copy; an alias shares its node, so it costs nothing however often used.
+The rule: every error in a file is reported, not only the first, until the text is no longer valid YAML.
+Bounds: nesting, the number of documents, and the fields that merge keys copy. An alias shares its node and
+costs nothing.
 
-Refused, with the reason: tags other than !!str, keys that are not plain text, aliases of what is not there.
-Left out: what a document must hold (`desired.schema`) and what parsers' complaints mean (`desired.syntax`).
+Rejected, with an error: tags other than `!!str`, keys that are not plain text, aliases without an anchor.
+
+Left out: what a document must contain (`desired.schema`), and the parser's own errors
+(`desired.yaml_errors`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,191 +21,197 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 import yaml
 
 from allocsync.desired import yaml_errors
-from allocsync.desired.source_text import SourceText, shown
+from allocsync.desired.source_text import SourceText, excerpt
 from allocsync.errors import Problem
 
 MAX_DEPTH = 32
 MAX_DOCUMENTS = 1_000
-MAX_MERGED = 2_000_000  # pairs that all `<<` of one file copy or pass over
+MAX_MERGED = 2_000_000  # pairs that all `<<` keys of one file copy or skip
 _STR_TAG = "tag:yaml.org,2002:str"
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
-_MERGE = "<<"
-_MARKED = _NULLS | {_MERGE}  # texts that mean something when they are written plainly
-_SHRINKS_AT = 2  # levels: `allocations`, then an id
+_MERGE_KEY = "<<"
+_SPECIAL_TEXTS = _NULLS | {_MERGE_KEY}  # texts with a special meaning if not quoted
+_REDUCED_DEPTH = 2  # two levels down: under `allocations`, then under an id
 
 
-# Named tuples, not dataclasses: a file of 100,000 allocations has millions of these, and they are made in C.
-class Scalar(NamedTuple):
-    """A single value; `null` where it was written plainly as `~`, `null` or nothing at all."""
+# Named tuples, because a file of 100,000 allocations has millions of these and C code creates them.
+class ScalarNode(NamedTuple):
+    """A single value; `is_null` if it is written, without quotes, as `~`, `null` or nothing."""
 
-    at: int
+    offset: int
     text: str
-    null: bool
+    is_null: bool
 
 
-class Items(NamedTuple):
+class ListNode(NamedTuple):
     """A list."""
 
-    at: int
+    offset: int
     items: "Sequence[Node]"
 
 
 class Pair(NamedTuple):
-    """A value and where its key stands."""
+    """A value, and the offset of its key."""
 
-    at: int
+    offset: int
     node: "Node"
 
 
-class Block(NamedTuple):
-    """A mapping, in the order of its keys; merged pairs come after its own."""
+class MappingNode(NamedTuple):
+    """A mapping in the order of its keys; pairs from `<<` come after its own."""
 
-    at: int
+    offset: int
     pairs: Mapping[str, Pair]
 
 
-class Read(NamedTuple):
-    """What `shrink` made of a mapping."""
+class ReducedNode(NamedTuple):
+    """The result of `reduce` for a mapping."""
 
-    at: int
+    offset: int
     value: object
 
 
-Node: TypeAlias = Scalar | Items | Block | Read
-Shrink: TypeAlias = Callable[[Sequence[str], Block], Block | Read]
+Node: TypeAlias = ScalarNode | ListNode | MappingNode | ReducedNode
+Reduce: TypeAlias = Callable[[Sequence[str], MappingNode], MappingNode | ReducedNode]
 
 
 @dataclass(slots=True)
-class _Open:
-    """A list or a mapping whose end has not been seen."""
+class _OpenCollection:
+    """A list or a mapping that is not complete."""
 
-    at: int
+    offset: int
     anchor: str | None
     items: list[Node] = field(default_factory=list)
     pairs: dict[str, Pair] | None = None  # None in a list
-    key: Scalar | None = None  # the key whose value comes next
-    merges: bool = False  # that key is `<<`
-    drops: bool = False  # that key was refused: its value is read and dropped
+    key: ScalarNode | None = None  # the key whose value is next
+    is_merge: bool = False  # that key is `<<`
+    is_dropped: bool = False  # the key was rejected: its value is parsed and dropped
     merged: list[Pair] = field(default_factory=list)
 
 
-# Read a million times, so by C. Every event has a mark; only the type says that it may lack one.
-_at: Callable[[yaml.Event], int] = attrgetter("start_mark.index")
+# Called millions of times, so it is C code. The type allows no mark, but every event has one.
+_offset_of: Callable[[yaml.Event], int] = attrgetter("start_mark.index")
 
 
-class _Stop(Exception):  # noqa: N818 - not an error of the program: a bound of the file was passed
-    """Nothing after this is worth reading; the problem has been noted."""
+class _LimitExceeded(Exception):  # noqa: N818 - stops parsing; not reported as such
+    """The file exceeds a bound: the rest is not parsed. The problem is reported already."""
 
 
-def parse(source: SourceText, *, shrink: Shrink) -> tuple[tuple[Node, ...], tuple[Problem, ...]]:
-    """Read the documents of one file, and everything that is wrong with it as YAML; raises nothing.
+def parse(source: SourceText, *, reduce: Reduce) -> tuple[tuple[Node, ...], tuple[Problem, ...]]:
+    """Parse the documents of one file, and find every error in it as YAML; raises nothing.
 
-    `shrink(keys, block)` is shown each mapping that stands two levels down, and the two keys that lead to it;
-    it may give something smaller in its place, so that the nodes of a large file never all live at once.
+    `reduce(keys, mapping)` is called for each mapping two levels down, with the two keys that lead to it. It
+    may return something smaller, so that the nodes of a large file never exist all at once.
     """
-    reader = _Reader(source, shrink)
-    # libyaml is a build option of PyYAML; without it the same events come, slower.
+    builder = _TreeBuilder(source, reduce)
+    # libyaml is a build option of PyYAML; without it the same events are produced, more slowly.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        reader.read(loader(source.text))
-    except _Stop:
+        builder.read(loader(source.text))
+    except _LimitExceeded:
         pass
     except (
         yaml.YAMLError,
         ValueError,
         OverflowError,
-    ) as error:  # the latter two: PyYAML's own, for odd escapes
-        at, message = yaml_errors.explain(error, source)
-        reader.problems.append(source.problem(at, (), message))
-    return tuple(reader.documents), tuple(reader.problems)
+    ) as error:  # PyYAML raises the latter two for some escapes
+        offset, message = yaml_errors.explain(error, source)
+        builder.problems.append(source.problem(offset, (), message))
+    return tuple(builder.documents), tuple(builder.problems)
 
 
-class _Reader:
-    def __init__(self, source: SourceText, shrink: Shrink) -> None:
+class _TreeBuilder:
+    def __init__(self, source: SourceText, reduce: Reduce) -> None:
         self.documents: list[Node] = []
         self.problems: list[Problem] = []
         self._source = source
-        self._shrink = shrink
-        self._stack: list[_Open] = []
+        self._reduce = reduce
+        self._stack: list[_OpenCollection] = []
         self._anchors: dict[str, Node] = {}
         self._merged = 0
 
     def read(self, loader: yaml.SafeLoader | yaml.CSafeLoader) -> None:
-        # Looked up by type: a large file has millions of events, and a chain of isinstance is slow.
-        readers: dict[type[yaml.Event], Callable[[Any], None]] = {
-            yaml.ScalarEvent: self._scalar,
-            yaml.MappingStartEvent: self._open,
-            yaml.SequenceStartEvent: self._open,
-            yaml.MappingEndEvent: self._close,
-            yaml.SequenceEndEvent: self._close,
-            yaml.AliasEvent: self._alias,
-            yaml.DocumentStartEvent: self._begin,
+        # By type, because a large file has millions of events and a chain of isinstance would be slow.
+        handlers: dict[type[yaml.Event], Callable[[Any], None]] = {
+            yaml.ScalarEvent: self._add_scalar,
+            yaml.MappingStartEvent: self._open_collection,
+            yaml.SequenceStartEvent: self._open_collection,
+            yaml.MappingEndEvent: self._close_collection,
+            yaml.SequenceEndEvent: self._close_collection,
+            yaml.AliasEvent: self._add_alias,
+            yaml.DocumentStartEvent: self._start_document,
             yaml.DocumentEndEvent: _ignore,
             yaml.StreamStartEvent: _ignore,
             yaml.StreamEndEvent: _ignore,
         }
         for event in iter(loader.get_event, None):
-            readers[event.__class__](event)
+            handlers[event.__class__](event)
 
-    # Events.
+    # Handling events.
 
-    def _begin(self, event: yaml.DocumentStartEvent) -> None:
+    def _start_document(self, event: yaml.DocumentStartEvent) -> None:
         self._anchors.clear()
         if len(self.documents) == MAX_DOCUMENTS:
-            self._stop(_at(event), f"more than {MAX_DOCUMENTS:,} documents in one file; split it")
+            self._stop(_offset_of(event), f"more than {MAX_DOCUMENTS:,} documents in one file; split it")
 
-    def _scalar(self, event: yaml.ScalarEvent) -> None:
+    def _add_scalar(self, event: yaml.ScalarEvent) -> None:
         text, tag = event.value, event.tag
-        if tag is None and event.anchor is None and text not in _MARKED:
-            self._add(Scalar(_at(event), text, False))
+        if tag is None and event.anchor is None and text not in _SPECIAL_TEXTS:
+            self._attach(ScalarNode(_offset_of(event), text, False))
             return
         plain = tag is None and not event.style
-        node = Scalar(_at(event), text, plain and text in _NULLS)
+        node = ScalarNode(_offset_of(event), text, plain and text in _NULLS)
         if tag is not None and tag != _STR_TAG:
-            self._refuse_tag(node.at, tag)
+            self._report_tag(node.offset, tag)
         if event.anchor is not None:
             self._anchors[event.anchor] = node
-        self._add(node, merges=plain and text == _MERGE)
+        self._attach(node, is_merge=plain and text == _MERGE_KEY)
 
-    def _open(self, event: yaml.CollectionStartEvent) -> None:
-        at = _at(event)
+    def _open_collection(self, event: yaml.CollectionStartEvent) -> None:
+        offset = _offset_of(event)
         if len(self._stack) == MAX_DEPTH:
-            self._stop(at, f"nested deeper than {MAX_DEPTH} levels; allocations need four")
+            self._stop(offset, f"nested deeper than {MAX_DEPTH} levels; allocations need four")
         if event.tag is not None:
-            self._refuse_tag(at, event.tag)
+            self._report_tag(offset, event.tag)
         pairs: dict[str, Pair] | None = {} if isinstance(event, yaml.MappingStartEvent) else None
-        self._stack.append(_Open(at, event.anchor, pairs=pairs))
+        self._stack.append(_OpenCollection(offset, event.anchor, pairs=pairs))
 
-    def _close(self, _: yaml.CollectionEndEvent) -> None:
+    def _close_collection(self, _: yaml.CollectionEndEvent) -> None:
         top = self._stack.pop()
         if top.pairs is None:
-            self._add_collection(Items(top.at, tuple(top.items)), top.anchor)
+            self._add_collection(ListNode(top.offset, tuple(top.items)), top.anchor)
             return
         for pair in top.merged:
-            self._merge(top.pairs, pair)
-        block = Block(top.at, top.pairs)
-        shrinks = len(self._stack) == _SHRINKS_AT and len(keys := self._keys()) == _SHRINKS_AT
-        shrinks = shrinks and not self._stack[-1].merges  # what `<<` names is no allocation but some
-        self._add_collection(block, top.anchor, self._shrink(keys, block) if shrinks else block)
+            self._merge_into(top.pairs, pair)
+        block = MappingNode(top.offset, top.pairs)
+        is_reduced = (
+            len(self._stack) == _REDUCED_DEPTH and len(keys := self._current_keys()) == _REDUCED_DEPTH
+        )
+        is_reduced = (
+            is_reduced and not self._stack[-1].is_merge
+        )  # the value of `<<` is not one allocation but a mapping of them
+        self._add_collection(block, top.anchor, self._reduce(keys, block) if is_reduced else block)
 
-    def _alias(self, event: yaml.AliasEvent) -> None:
+    def _add_alias(self, event: yaml.AliasEvent) -> None:
         name = event.anchor or ""
-        at = _at(event)
-        node: Node = self._anchors.get(name) or Scalar(at, name, null=False)
+        offset = _offset_of(event)
+        node: Node = self._anchors.get(name) or ScalarNode(offset, name, is_null=False)
         if any(name == opened.anchor for opened in self._stack):
-            self._refuse(at, f"*{shown(name)} stands inside what it names")
+            self._report(offset, f"*{excerpt(name)} is inside the value of its own anchor")
         elif name not in self._anchors:
-            self._refuse(at, f"*{shown(name)} names nothing: no &{shown(name)} stands above")
-        self._add(node._replace(at=at))  # what is wrong with it is wrong where it is used
+            self._report(offset, f"*{excerpt(name)} has no anchor: there is no &{excerpt(name)} above")
+        self._attach(node._replace(offset=offset))  # errors in it are reported where it is used
 
-    # What they build.
+    # Building nodes.
 
-    def _add_collection(self, node: Items | Block, anchor: str | None, shrunk: Node | None = None) -> None:
+    def _add_collection(
+        self, node: ListNode | MappingNode, anchor: str | None, reduced: Node | None = None
+    ) -> None:
         if anchor is not None:
-            self._anchors[anchor] = node  # whole: an alias may stand where nothing is shrunk
-        self._add(node if shrunk is None else shrunk)
+            self._anchors[anchor] = node  # not reduced: an alias may be used elsewhere
+        self._attach(node if reduced is None else reduced)
 
-    def _add(self, node: Node, *, merges: bool = False) -> None:
+    def _attach(self, node: Node, *, is_merge: bool = False) -> None:
         if not self._stack:
             self.documents.append(node)
             return
@@ -210,58 +219,65 @@ class _Reader:
         if top.pairs is None:
             top.items.append(node)
         elif top.key is None:
-            self._add_key(top, top.pairs, node, merges=merges)
+            self._add_key(top, top.pairs, node, is_merge=is_merge)
         else:
-            if top.merges:
-                top.merged.append(Pair(top.key.at, node))
-            elif not top.drops:
-                top.pairs[top.key.text] = Pair(top.key.at, node)
+            if top.is_merge:
+                top.merged.append(Pair(top.key.offset, node))
+            elif not top.is_dropped:
+                top.pairs[top.key.text] = Pair(top.key.offset, node)
             top.key = None
 
-    def _add_key(self, top: _Open, pairs: Mapping[str, Pair], node: Node, *, merges: bool) -> None:
-        top.merges, top.drops = merges, False
-        if not isinstance(node, Scalar) or node.null:
-            what = "null" if isinstance(node, Scalar) else "a list or a mapping"
-            self._refuse(node.at, f"a key must be text and this is {what}; put it in quotes or remove it")
-            top.key, top.drops = Scalar(node.at, "?", null=False), True
+    def _add_key(
+        self, top: _OpenCollection, pairs: Mapping[str, Pair], node: Node, *, is_merge: bool
+    ) -> None:
+        top.is_merge, top.is_dropped = is_merge, False
+        if not isinstance(node, ScalarNode) or node.is_null:
+            found = "null" if isinstance(node, ScalarNode) else "a list or a mapping"
+            self._report(node.offset, f"a key must be text, not {found}; put it in quotes or remove it")
+            top.key, top.is_dropped = ScalarNode(node.offset, "?", is_null=False), True
             return
-        first = top.merged[0] if merges and top.merged else pairs.get(node.text)
+        first = top.merged[0] if is_merge and top.merged else pairs.get(node.text)
         if first is not None:
-            self._refuse(node.at, f"declared twice; first at {self._source.place(first.at)}", node.text)
-            top.merges, top.drops = False, True
+            self._report(
+                node.offset, f"declared twice; first at {self._source.place(first.offset)}", node.text
+            )
+            top.is_merge, top.is_dropped = False, True
         top.key = node
 
-    def _merge(self, pairs: dict[str, Pair], merged: Pair) -> None:
-        """Put under a mapping's own pairs those that its `<<` names; the first named wins."""
+    def _merge_into(self, pairs: dict[str, Pair], merged: Pair) -> None:
+        """Add the pairs of the mappings that `<<` names; own pairs, and mappings named earlier, win."""
         node = merged.node
-        for block in node.items if isinstance(node, Items) else (node,):
-            if not isinstance(block, Block):
-                self._refuse(merged.at, "`<<` takes a mapping, or a list of mappings", _MERGE)
+        for block in node.items if isinstance(node, ListNode) else (node,):
+            if not isinstance(block, MappingNode):
+                self._report(merged.offset, "`<<` takes a mapping, or a list of mappings", _MERGE_KEY)
                 return
             self._merged += 1 + len(block.pairs)
             if self._merged > MAX_MERGED:
                 self._stop(
-                    merged.at, f"the `<<` of this file copy more than {MAX_MERGED:,} fields; use defaults"
+                    merged.offset,
+                    f"the `<<` keys of this file copy more than {MAX_MERGED:,} fields; use defaults",
                 )
             for key, pair in block.pairs.items():
                 pairs.setdefault(key, pair)
 
-    # What they refuse.
+    # Reporting problems.
 
-    def _refuse_tag(self, at: int, tag: str) -> None:
+    def _report_tag(self, offset: int, tag: str) -> None:
         name = tag.replace("tag:yaml.org,2002:", "!!")
-        self._refuse(at, f"the tag {shown(name)} is not used here; remove it (every value is read as text)")
+        self._report(
+            offset, f"the tag {excerpt(name)} is not supported; remove it (every value is read as text)"
+        )
 
-    def _refuse(self, at: int, message: str, *keys: str) -> None:
-        self.problems.append(self._source.problem(at, (*self._keys(), *keys), message))
+    def _report(self, offset: int, message: str, *keys: str) -> None:
+        self.problems.append(self._source.problem(offset, (*self._current_keys(), *keys), message))
 
-    def _keys(self) -> list[str]:
+    def _current_keys(self) -> list[str]:
         return [opened.key.text for opened in self._stack if opened.key is not None]
 
-    def _stop(self, at: int, message: str) -> NoReturn:
-        self._refuse(at, message)
-        raise _Stop
+    def _stop(self, offset: int, message: str) -> NoReturn:
+        self._report(offset, message)
+        raise _LimitExceeded
 
 
 def _ignore(_: yaml.Event) -> None:
-    """Nothing is learned from the ends of documents and of the stream."""
+    """The ends of documents and the stream itself carry no content."""

@@ -1,1 +1,1 @@
-"""The journal: the durable record of every update, before it leaves and after, in one SQLite file."""
+"""The journal: a durable record of every update, written before and after it is sent, in one SQLite file."""

@@ -1,7 +1,9 @@
-"""What is remembered, as JSON behind a checksum.
+"""Checkpoint values as JSON with a checksum.
 
-No chain covers what is overwritten, and damage can look like sense. The rule: what comes back is what was
-written, or an error.
+The rule: decoding returns the value that was encoded, or fails. The hash chain does not cover checkpoint
+values, because they are overwritten, and a damaged value may still be valid JSON.
+
+Left out: storing the values (`journal.database`).
 """
 
 import json
@@ -9,21 +11,21 @@ from typing import Any
 from zlib import crc32
 
 
-def sealed(key: str, value: object) -> str:
-    """The value as text, bound to its key."""
+def encode_with_checksum(key: str, value: object) -> str:
+    """Encode a value as JSON text that is valid under this key only."""
     text = json.dumps(value, separators=(",", ":"))
     return f"{_sum(key, text)} {text}"
 
 
-def unsealed(key: str, text: str) -> Any:  # noqa: ANN401 - any JSON
-    """The value that `sealed` made this of.
+def decode_with_checksum(key: str, text: str) -> Any:  # noqa: ANN401 - any JSON
+    """Decode what `encode_with_checksum` returned.
 
     Raises:
-        ValueError: it is another text, or belongs to another key.
+        ValueError: the text is damaged, or belongs to another key.
     """
     found, _, rest = text.partition(" ")
     if found != _sum(key, rest):
-        raise ValueError(f"what is remembered under {key} is not what was written")
+        raise ValueError(f"the checkpoint value under {key} is damaged")
     return json.loads(rest)
 
 

@@ -1,10 +1,11 @@
-"""The journal's file: SQLite with a write-ahead log, each commit synced to the disk.
+"""The journal's file: an SQLite database with a write-ahead log; every commit is synced to the disk.
 
-The rules: what a commit returned for has survived a power cut; rows are only appended, and hash-chained; one
-open intent for an allocation at most (the schema says so); a file that is damaged is set aside and never
-overwritten, and the gap is recorded. Every method is synchronous and for one thread at a time.
+The rules: what was committed survives a power cut. Rows are only appended, and form a hash chain. An
+allocation has at most one open intent, which the schema enforces. A damaged file is set aside, never
+overwritten, and the gap is recorded. Every method blocks, and one thread at a time may call them.
 
-Left out: who waits for what (`writer`), reading it for people (`reading`), cutting off old rows (`pruning`).
+Left out: queueing and group commits (`journal.writer`), reading for people (`journal.reader`), and deleting
+old rows (`journal.retention`).
 """
 
 import json
@@ -16,18 +17,18 @@ from pathlib import Path
 from typing import Self
 
 from allocsync.errors import AllocsyncError
-from allocsync.journal.checksum import sealed, unsealed
-from allocsync.journal.entries import Entry, Gap, Intent, Memory, Outcome
+from allocsync.journal.checksum import decode_with_checksum, encode_with_checksum
+from allocsync.journal.entries import CheckpointValue, Entry, Gap, Intent, Outcome
 from allocsync.journal.hash_chain import Head, Row, check, link
-from allocsync.journal.sqlite_errors import DAMAGE, is_trouble, making_sense_of, message
+from allocsync.journal.sqlite_errors import READ_ERRORS, is_transient, message, row_errors
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import OpenIntent, Restored, intent_from
 
 NAME = "journal.db"
 FORMAT = 1
-APPLICATION = 0x616C7379
+APPLICATION_ID = 0x616C7379
 BUSY_SECONDS = 5.0
-TAIL = 1000  # rows whose chain is checked at the start; all of them: `history --verify`
+TAIL = 1000  # rows whose chain is verified at the start; `history --verify` verifies all
 
 _SCHEMA = """
 CREATE TABLE entries (
@@ -43,7 +44,7 @@ CREATE TABLE anchor (
 
 
 class JournalFile:
-    """The file, open for writing. From `JournalFile.open`. `anchor` and `head` are the ends of the chain."""
+    """The open file, made by `JournalFile.open`. `anchor` and `head` are the ends of the hash chain."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, head: Head) -> None:
         self.path = path
@@ -52,14 +53,16 @@ class JournalFile:
 
     @classmethod
     def open(cls, directory: Path, *, wall: Callable[[], float]) -> tuple[Self, Restored]:
-        """Open the journal in this directory, or begin one; one that is damaged is set aside first.
+        """Open the journal in a directory, or create one. A damaged journal is set aside and replaced.
+
+        Returns the file and what it holds from earlier processes. `wall` is the wall clock (Unix seconds).
 
         Raises:
-            AllocsyncError: it cannot be opened, or a newer allocsync has written it.
+            AllocsyncError: it cannot be opened, or a newer version of allocsync has written it.
         """
         path = directory / NAME
         try:
-            return cls._opened_or_begun(path, wall)
+            return cls._open_or_replace(path, wall)
         except (sqlite3.Error, OSError) as error:
             raise AllocsyncError(
                 f"{path}: the journal cannot be opened: {error}. Nothing is sent without it. "
@@ -67,16 +70,16 @@ class JournalFile:
             ) from error
 
     @classmethod
-    def _opened_or_begun(cls, path: Path, wall: Callable[[], float]) -> tuple[Self, Restored]:
+    def _open_or_replace(cls, path: Path, wall: Callable[[], float]) -> tuple[Self, Restored]:
         lost = ""
         try:
-            file, restored = cls._opened(path)
-        except DAMAGE as error:
-            if is_trouble(error, path):
+            file, restored = cls._open_existing(path)
+        except READ_ERRORS as error:
+            if is_transient(error, path):
                 raise
             why, kept = message(error), _set_aside(path, wall())
             lost = f"the journal was damaged ({why}); it is kept as {kept.name}, and a new one was begun"
-            file, restored = cls._opened(path)
+            file, restored = cls._open_existing(path)
         else:
             if not file.head.sequence and any(path.parent.glob(f"{NAME}.damaged-*")):
                 lost = "a damaged journal was set aside, and the process ended before it had begun a new one"
@@ -91,7 +94,7 @@ class JournalFile:
         return file, restored
 
     @classmethod
-    def _opened(cls, path: Path) -> tuple[Self, Restored]:
+    def _open_existing(cls, path: Path) -> tuple[Self, Restored]:
         connection = sqlite3.connect(
             path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
@@ -105,8 +108,8 @@ class JournalFile:
 
     def _restore(self) -> Restored:
         rows = list(rows_of(self.connection, "ORDER BY sequence DESC LIMIT ?", (TAIL,)))[::-1]
-        _check_tail(self.head, rows)
-        _check_open(self.connection, rows)
+        _verify_tail(self.head, rows)
+        _verify_open_intents(self.connection, rows)
         if rows:
             self.head = Head(rows[-1].sequence, rows[-1].hash)
         return Restored(
@@ -117,17 +120,19 @@ class JournalFile:
                 )
             ),
             memories={
-                key: unsealed(key, value)
+                key: decode_with_checksum(key, value)
                 for key, value in self.connection.execute("SELECT key, value FROM memory ORDER BY key")
             },
             gap_at=max((row.at for row in rows if row.kind == "gap"), default=None),
         )
 
     def write(self, entries: Sequence[Entry], at: float) -> list[int]:
-        """Commit these, all or none, and return the number of each one's row (0 for a memory).
+        """Commit these entries, all or none; `at` is the wall clock time (Unix seconds).
+
+        Returns the row number of each entry, 0 for a checkpoint value.
 
         Raises:
-            sqlite3.Error: nothing of it was written, as far as this process goes.
+            sqlite3.Error: none was written, as far as this process can tell.
         """
         head, numbers = self.head, list[int]()
         with self.transaction():
@@ -138,27 +143,31 @@ class JournalFile:
         return numbers
 
     def _write_one(self, entry: Entry, head: Head, at: float) -> tuple[Head, int]:
-        run = self.connection.execute
+        execute = self.connection.execute
         match entry:
             case Intent(allocation, record):
                 head = self._append(head, Row(0, at, "intent", allocation, None, _json(record.as_data())))
-                run("INSERT INTO open_intents VALUES (?, ?)", (allocation, head.sequence))
+                execute("INSERT INTO open_intents VALUES (?, ?)", (allocation, head.sequence))
             case Outcome(allocation, intent, outcome, reason):
                 data = {"outcome": outcome, "reason": reason}
                 head = self._append(head, Row(0, at, "outcome", allocation, intent, _json(data)))
-                run("DELETE FROM open_intents WHERE allocation = ? AND sequence = ?", (allocation, intent))
+                execute(
+                    "DELETE FROM open_intents WHERE allocation = ? AND sequence = ?", (allocation, intent)
+                )
             case Gap(reason):
                 head = self._append(head, Row(0, at, "gap", None, None, _json({"reason": reason})))
-            case Memory(key, None):
-                run("DELETE FROM memory WHERE key = ?", (key,))
+            case CheckpointValue(key, None):
+                execute("DELETE FROM memory WHERE key = ?", (key,))
                 return head, 0
-            case Memory(key, value):
-                run("INSERT OR REPLACE INTO memory VALUES (?, ?)", (key, sealed(key, value)))
+            case CheckpointValue(key, value):
+                execute(
+                    "INSERT OR REPLACE INTO memory VALUES (?, ?)", (key, encode_with_checksum(key, value))
+                )
                 return head, 0
         return head, head.sequence
 
     def _append(self, head: Head, row: Row) -> Head:
-        """Append the row under the next number, whatever its own says."""
+        """Append the row with the next number; its own `sequence` is ignored."""
         row = replace(row, sequence=head.sequence + 1)
         head = Head(row.sequence, link(head.hash, row))
         self.connection.execute(
@@ -169,7 +178,7 @@ class JournalFile:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of it, or none."""
+        """Commit everything that is written in the context, or nothing."""
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -180,7 +189,7 @@ class JournalFile:
             raise
 
     def bytes(self) -> int:
-        """The size of the file without what is free in it."""
+        """The size of the file in bytes, without its free pages."""
         pages, free, size = (
             self.connection.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("page_count", "freelist_count", "page_size")
@@ -188,11 +197,11 @@ class JournalFile:
         return int((pages - free) * size)
 
     def close(self) -> None:
-        """Close the file; what was written is in it."""
+        """Close the file."""
         self.connection.close()
 
     def set_aside(self, at: float) -> Path:
-        """Close the file and keep it under another name: the next process begins a new one."""
+        """Close the file and rename it, so that the next process creates a new one; returns the new path."""
         self.close()
         return _set_aside(self.path, at)
 
@@ -200,66 +209,66 @@ class JournalFile:
 def rows_of(
     connection: sqlite3.Connection, rest: str = "ORDER BY sequence", values: Sequence[object] = ()
 ) -> Iterator[Row]:
-    """Rows; `rest` is what follows FROM, of our own making."""
+    """Yield rows. `rest` is constant SQL that follows the table name; `values` are its parameters."""
     columns = "sequence, at, kind, allocation, intent, data, hash"
-    for row in connection.execute(f"SELECT {columns} FROM entries {rest}", values):  # noqa: S608 - see above
+    for row in connection.execute(f"SELECT {columns} FROM entries {rest}", values):  # noqa: S608 - `rest` is a constant of the caller
         yield Row(*row)
 
 
 def _open_intent(row: Row) -> OpenIntent:
-    with making_sense_of(row.sequence):
+    with row_errors(row.sequence):
         record = intent_from(json.loads(row.data))
     return OpenIntent(row.sequence, AllocationId(row.allocation or ""), row.at, record)
 
 
 def anchor_of(connection: sqlite3.Connection) -> Head:
-    """Where the chain begins: after the last row that was pruned."""
+    """The beginning of the chain: the last row that was pruned, or a head before the first row."""
     found = connection.execute("SELECT sequence, hash FROM anchor").fetchone()
     return Head(*found) if found else Head()
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Set the file up, or see that it is ours and whole.
+    """Create the tables in a new file; otherwise check that the file is a journal without damage.
 
     Raises:
-        sqlite3.DatabaseError, ValueError: it is damaged.
-        AllocsyncError: a newer allocsync has written it.
+        sqlite3.DatabaseError, ValueError: it is damaged, or not a journal.
+        AllocsyncError: a newer version of allocsync has written it.
     """
-    run = connection.execute
-    # First whose it is: one that is not ours, or newer, is not written to.
-    application = run("PRAGMA application_id").fetchone()[0]
-    if application == 0 and not run("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-        run("PRAGMA auto_vacuum = INCREMENTAL")
-        run("BEGIN IMMEDIATE")
+    execute = connection.execute
+    # Check first what it is: a file of another program or a newer version is not written to.
+    application = execute("PRAGMA application_id").fetchone()[0]
+    if application == 0 and not execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        execute("PRAGMA auto_vacuum = INCREMENTAL")
+        execute("BEGIN IMMEDIATE")
         for statement in _SCHEMA.split(";"):
-            run(statement)
-        run(f"PRAGMA application_id = {APPLICATION}")
-        run(f"PRAGMA user_version = {FORMAT}")
-        run("COMMIT")
-    elif application != APPLICATION:
+            execute(statement)
+        execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        execute(f"PRAGMA user_version = {FORMAT}")
+        execute("COMMIT")
+    elif application != APPLICATION_ID:
         raise ValueError("it is not a journal of allocsync")
-    version = run("PRAGMA user_version").fetchone()[0]
+    version = execute("PRAGMA user_version").fetchone()[0]
     if version > FORMAT:
         raise AllocsyncError(
             f"{path}: written by a newer allocsync (format {version}; this one knows {FORMAT}). "
             "Nothing was changed. Run the newer one, or give another ALLOCSYNC_STATE_DIR."
         )
-    run("PRAGMA journal_mode = WAL")
-    # What was opened on a read-only disk stays read-only when the disk does not: no update could be recorded.
-    run("DELETE FROM memory WHERE key = ''")
-    # A commit whose sync failed can be there again after a kill: what is read from now on shall stay.
-    run("PRAGMA wal_checkpoint").fetchone()
-    run("PRAGMA synchronous = FULL")  # NORMAL would survive a kill, but not a power cut
-    found = run("PRAGMA quick_check(1)").fetchone()[0]
+    execute("PRAGMA journal_mode = WAL")
+    # Fails now if the disk is read-only: the connection would stay read-only even if the disk did not.
+    execute("DELETE FROM memory WHERE key = ''")
+    # A commit whose sync failed may reappear after a kill: make everything that is read now durable.
+    execute("PRAGMA wal_checkpoint").fetchone()
+    execute("PRAGMA synchronous = FULL")  # NORMAL survives a kill, but not a power cut
+    found = execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
         raise ValueError(found)
 
 
-def _check_tail(anchor: Head, rows: Sequence[Row]) -> None:
-    """See that the last rows are a chain.
+def _verify_tail(anchor: Head, rows: Sequence[Row]) -> None:
+    """Verify the hash chain of the last rows.
 
     Raises:
-        ValueError: they are not.
+        ValueError: it is broken.
     """
     if rows and rows[0].sequence != anchor.sequence + 1:
         if len(rows) < TAIL:
@@ -270,24 +279,24 @@ def _check_tail(anchor: Head, rows: Sequence[Row]) -> None:
         raise ValueError(problems[0])
 
 
-def _check_open(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
-    """See that what is said to be open is what the last rows leave open.
+def _verify_open_intents(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    """Verify that the table of open intents agrees with the last rows.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it does not.
     """
-    said = dict(connection.execute("SELECT sequence, allocation FROM open_intents"))
+    listed = dict(connection.execute("SELECT sequence, allocation FROM open_intents"))
     closed = {row.intent for row in rows}
-    left = {
+    unsettled = {
         row.sequence: row.allocation for row in rows if row.kind == "intent" and row.sequence not in closed
     }
     first = rows[0].sequence if rows else 0
-    if left != {sequence: allocation for sequence, allocation in said.items() if sequence >= first}:
+    if unsettled != {sequence: allocation for sequence, allocation in listed.items() if sequence >= first}:
         raise ValueError("the intents that it calls open are not those that its rows leave open")
 
 
 def _set_aside(path: Path, wall: float) -> Path:
-    """Keep what there is under another name, with the log that belongs to it."""
+    """Rename the file together with its write-ahead log; returns the new path."""
     kept = path.with_name(f"{path.name}.damaged-{wall:.0f}")
     for suffix in ("", "-wal", "-shm"):
         part = path.with_name(path.name + suffix)

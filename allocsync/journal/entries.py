@@ -1,4 +1,7 @@
-"""What goes into the journal: plain values, written in the order in which they come."""
+"""What is written to the journal: values, written in the order in which they are queued.
+
+Left out: how they are stored (`journal.database`).
+"""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -9,7 +12,7 @@ from allocsync.model.intent_record import IntentRecord
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """To be written: an update is about to leave."""
+    """A row: an update is about to be sent."""
 
     allocation: AllocationId
     record: IntentRecord
@@ -17,7 +20,7 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """To be written: how the update of the row `intent` ended."""
+    """A row: the outcome of the update whose intent has the row number `intent`."""
 
     allocation: AllocationId
     intent: int
@@ -26,8 +29,8 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
-    """To be kept until it is replaced: what has to survive a restart, as JSON; None forgets it."""
+class CheckpointValue:
+    """A JSON value that survives restarts until it is replaced; None deletes it."""
 
     key: str
     value: object | None
@@ -35,9 +38,9 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """To be written: what was recorded before is lost, and why."""
+    """A row: earlier records are lost, and why."""
 
     reason: str
 
 
-Entry: TypeAlias = Intent | Outcome | Memory | Gap
+Entry: TypeAlias = Intent | Outcome | CheckpointValue | Gap

@@ -1,8 +1,10 @@
-"""The rows of the journal and the chain of hashes through them. Pure.
+"""The rows of the journal, and the chain of hashes through them. Pure.
 
-Each row's hash covers the row and the hash before it, so that a row which is changed, taken out or put in
-shows. What the chain alone cannot show is a cut tail, or a whole chain written anew: for that the head's hash
-goes to the log every hour, to be compared with.
+The rule: the hash of each row covers the row and the hash before it, so that a row that is changed, removed
+or inserted is detected. A chain cannot show that its end was cut off, or that all of it was rewritten; for
+that, the hash of the last row is logged every hour, to be compared with.
+
+Left out: storing rows (`journal.database`).
 """
 
 import json
@@ -15,11 +17,11 @@ NOTHING_BEFORE = b"\0" * 32
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row. `at` is seconds since the epoch; `intent` is the row that an outcome belongs to."""
+    """One row. `at` is in Unix seconds; `intent` is the row number of the intent of an outcome."""
 
     sequence: int
     at: float
-    kind: str  # intent, outcome, gap
+    kind: str  # intent, outcome or gap
     allocation: str | None
     intent: int | None
     data: str  # JSON
@@ -28,7 +30,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The end of a chain, or of the part of it that was pruned away."""
+    """The last row of a chain, or of its pruned part: row number and hash."""
 
     sequence: int = 0
     hash: bytes = NOTHING_BEFORE
@@ -36,7 +38,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What checking a chain found: how many rows, up to where, and what is wrong (empty: nothing)."""
+    """The result of verifying a chain: the number of rows, the last row, and the problems, if any."""
 
     rows: int
     head: Head
@@ -44,22 +46,22 @@ class Checked:
 
 
 def link(before: bytes, row: Row) -> bytes:
-    """The hash of a row that follows the one with the hash `before`."""
+    """Compute the hash of a row that follows the row with the hash `before`."""
     content = [row.sequence, row.at, row.kind, row.allocation, row.intent, row.data]
     return sha256(before + json.dumps(content, separators=(",", ":")).encode()).digest()
 
 
 def check(anchor: Head, rows: Iterable[Row]) -> Checked:
-    """Follow the chain from its anchor. After a break it goes on from the row as it stands."""
-    head, number, problems = anchor, 0, list[str]()
+    """Verify the chain from its anchor on. After a break, verification goes on with the hash as stored."""
+    head, count, problems = anchor, 0, list[str]()
     for row in rows:
-        number += 1
-        problems.extend(_wrong(head, row))
+        count += 1
+        problems.extend(_find_problems(head, row))
         head = Head(row.sequence, row.hash)
-    return Checked(number, head, tuple(problems))
+    return Checked(count, head, tuple(problems))
 
 
-def _wrong(head: Head, row: Row) -> Iterator[str]:
+def _find_problems(head: Head, row: Row) -> Iterator[str]:
     if row.sequence != head.sequence + 1:
         yield f"row {head.sequence + 1} is not there: row {row.sequence} follows row {head.sequence}"
     elif link(head.hash, row) != row.hash:

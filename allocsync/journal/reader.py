@@ -1,7 +1,9 @@
-"""Reading the journal for people, also while a daemon writes it.
+"""Reads the journal for people, also while a daemon is writing to it.
 
-The rules: nothing is ever written here; an update is one entry, with all that was found out of how it ended.
-Checking the chain says what it cannot see: a tail that was cut off.
+The rules: nothing is written here. An update is one record, with everything that was learned about its
+outcome.
+
+Left out: showing the records (`cli.commands.history`).
 """
 
 import json
@@ -14,20 +16,20 @@ from typing import Any
 from urllib.parse import quote
 
 from allocsync.errors import AllocsyncError
-from allocsync.journal.checksum import unsealed
-from allocsync.journal.database import APPLICATION, NAME, anchor_of, rows_of
+from allocsync.journal.checksum import decode_with_checksum
+from allocsync.journal.database import APPLICATION_ID, NAME, anchor_of, rows_of
 from allocsync.journal.hash_chain import Checked, check
-from allocsync.journal.sqlite_errors import DAMAGE, making_sense_of, message
+from allocsync.journal.sqlite_errors import READ_ERRORS, message, row_errors
 from allocsync.model.change import Change
 from allocsync.model.intent_record import intent_from
 
 OPEN = "unknown"
-OVERWRITE = "stale_overwrite"  # beside how an update ended
+OVERWRITE = "stale_overwrite"  # recorded in addition to an outcome
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """One thing that was found out about an update; `at` is seconds since the epoch."""
+class RecordedOutcome:
+    """One outcome that was recorded for an update; `at` is in Unix seconds."""
 
     at: float
     outcome: str
@@ -35,8 +37,8 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
-    """One update. `endings` are in the order in which they were learned; the last one holds."""
+class RecordedUpdate:
+    """One update; `at` is in Unix seconds. `endings` are in the order of recording; the last one counts."""
 
     sequence: int
     allocation: str
@@ -44,17 +46,17 @@ class Past:
     generation: str
     reason: str
     changes: tuple[Change, ...]
-    endings: tuple[Ending, ...]
+    endings: tuple[RecordedOutcome, ...]
 
     @property
     def outcome(self) -> str:
-        """How it ended as far as is known; `unknown` while it is open."""
-        said = [ending for ending in self.endings if ending.outcome != OVERWRITE]
-        return said[-1].outcome if said else OPEN
+        """The last outcome, apart from `stale_overwrite`; `unknown` while there is none."""
+        outcomes = [ending for ending in self.endings if ending.outcome != OVERWRITE]
+        return outcomes[-1].outcome if outcomes else OPEN
 
     @property
     def outcomes(self) -> frozenset[str]:
-        """What it may be asked for by: how it ended, and that it put something back if it did."""
+        """The outcomes by which a query finds it: the last one, and `stale_overwrite` if recorded."""
         return frozenset(
             {self.outcome, *(each.outcome for each in self.endings if each.outcome == OVERWRITE)}
         )
@@ -62,9 +64,9 @@ class Past:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """Which updates are asked for; times are seconds since the epoch, None does not matter."""
+    """Selects updates; times are in Unix seconds, and None selects all."""
 
-    allocation: str | None = None  # an id, or the beginning of one
+    allocation: str | None = None  # an id, or a prefix of ids
     since: float | None = None
     until: float | None = None
     outcomes: frozenset[str] = frozenset()
@@ -73,10 +75,10 @@ class Query:
 
 @contextmanager
 def opened(directory: Path) -> Iterator[sqlite3.Connection]:
-    """The journal in this directory, for reading and nothing else meanwhile.
+    """Open the journal in a directory read-only; everything is read from one snapshot.
 
     Raises:
-        AllocsyncError: there is none, or it cannot be read, or what was read in it makes no sense.
+        AllocsyncError: there is no journal, it cannot be read, or reading inside the context found damage.
     """
     path = directory / NAME
     try:
@@ -87,88 +89,89 @@ def opened(directory: Path) -> Iterator[sqlite3.Connection]:
         ) from error
     except OSError as error:
         raise AllocsyncError(
-            f"{path}: the journal cannot be read: {(error.strerror or 'unknown').lower()}. Ask as its user."
+            f"{path}: the journal cannot be read: {(error.strerror or 'unknown').lower()}. "
+            "Run this as the user of the daemon."
         ) from error
     try:
         connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
         try:
-            if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
+            if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
                 raise AllocsyncError(f"{path}: not a journal of allocsync.")
-            connection.execute("BEGIN")  # one moment for all that is read
+            connection.execute("BEGIN")  # one snapshot for all reads
             yield connection
         finally:
             connection.close()
-    except (sqlite3.Error, *DAMAGE) as error:
+    except (sqlite3.Error, *READ_ERRORS) as error:
         raise AllocsyncError(f"{path}: the journal cannot be read: {message(error)}.") from error
 
 
 def verify(connection: sqlite3.Connection) -> Checked:
-    """Follow the whole chain."""
+    """Verify the whole hash chain."""
     return check(anchor_of(connection), rows_of(connection))
 
 
 def memories(connection: sqlite3.Connection, prefix: str) -> dict[str, Any]:
-    """What is kept over restarts under keys that begin so, by the rest of the key.
+    """The checkpoint values whose keys have this prefix, by the rest of the key.
 
     Raises:
-        ValueError: it is not what was written.
+        ValueError: a value is damaged.
     """
     found = connection.execute(
         "SELECT key, value FROM memory WHERE key >= ? AND key < ?", (prefix, prefix + "\U0010ffff")
     )
-    return {key.removeprefix(prefix): unsealed(key, value) for key, value in found}
+    return {key.removeprefix(prefix): decode_with_checksum(key, value) for key, value in found}
 
 
-def updates(connection: sqlite3.Connection, query: Query) -> Iterator[Past]:
-    """The updates that are asked for, oldest first; of `last` many the newest."""
+def updates(connection: sqlite3.Connection, query: Query) -> Iterator[RecordedUpdate]:
+    """Yield the selected updates, oldest first; with `last`, only that many of the newest."""
     where, values = ["kind = 'intent'"], list[object]()
     if query.allocation is not None:
-        # A range uses the index and knows no wildcards.
+        # A range uses the index and, unlike LIKE, has no wildcards.
         where.append("allocation >= ? AND allocation < ?")
         values += [query.allocation, query.allocation + "\U0010ffff"]
     for condition, value in (("at >= ?", query.since), ("at <= ?", query.until)):
         if value is not None:
             where.append(condition)
             values.append(value)
-    order = f"WHERE {' AND '.join(where)} ORDER BY sequence DESC"
-    found = _asked(connection, order, values, query)
+    rest = f"WHERE {' AND '.join(where)} ORDER BY sequence DESC"
+    found = _select_updates(connection, rest, values, query)
     yield from (reversed(list(found)))
 
 
-def _asked(
-    connection: sqlite3.Connection, order: str, values: Sequence[object], query: Query
-) -> Iterator[Past]:
-    number = 0
-    for row in rows_of(connection, order, values):
-        if query.last is not None and number >= query.last:
+def _select_updates(
+    connection: sqlite3.Connection, rest: str, values: Sequence[object], query: Query
+) -> Iterator[RecordedUpdate]:
+    count = 0
+    for row in rows_of(connection, rest, values):
+        if query.last is not None and count >= query.last:
             return
-        with making_sense_of(row.sequence):
+        with row_errors(row.sequence):
             record = intent_from(json.loads(row.data))
-        past = Past(
+        update = RecordedUpdate(
             row.sequence,
             row.allocation or "",
             row.at,
             record.generation,
             record.reason,
             record.changes,
-            tuple(_endings(connection, row.sequence)),
+            tuple(_read_endings(connection, row.sequence)),
         )
-        if not query.outcomes or not query.outcomes.isdisjoint(past.outcomes):
-            number += 1
-            yield past
+        if not query.outcomes or not query.outcomes.isdisjoint(update.outcomes):
+            count += 1
+            yield update
 
 
-def _endings(connection: sqlite3.Connection, sequence: int) -> Iterator[Ending]:
+def _read_endings(connection: sqlite3.Connection, sequence: int) -> Iterator[RecordedOutcome]:
     for row in rows_of(connection, "WHERE intent = ? ORDER BY sequence", (sequence,)):
-        with making_sense_of(row.sequence):
+        with row_errors(row.sequence):
             data = json.loads(row.data)
-            ending = Ending(row.at, data["outcome"], data["reason"])
+            ending = RecordedOutcome(row.at, data["outcome"], data["reason"])
         yield ending
 
 
 def gaps(connection: sqlite3.Connection) -> Iterator[tuple[float, str]]:
-    """When and why the record is not whole."""
+    """Yield the time (Unix seconds) and the reason of each gap in the journal."""
     for row in rows_of(connection, "WHERE kind = 'gap' ORDER BY sequence"):
-        with making_sense_of(row.sequence):
+        with row_errors(row.sequence):
             reason = json.loads(row.data)["reason"]
         yield row.at, reason

@@ -1,8 +1,11 @@
-"""Cutting old rows off the journal, by age and by size.
+"""Deletes old rows from the journal, by age and by size.
 
-The rules: only a prefix is cut, all of it too old, and only one whose updates are all settled in it; an open
-intent is never cut, nor a row of the last hour, because late landings are told by recent rows. What was cut
-leaves its last hash behind, so that the chain of the rest can still be followed.
+The rules: only a prefix of the rows is deleted, and only if all of it is too old and all outcomes of its
+intents are in it. An open intent is never deleted, nor a row of the last hour, because late applications are
+recognised by recent rows. The hash of the last deleted row is kept as the anchor, so that the rest of the
+chain can be verified.
+
+Left out: when rows are deleted (`journal.writer.Journal.tend`).
 """
 
 import sqlite3
@@ -10,23 +13,25 @@ import sqlite3
 from allocsync.journal.database import JournalFile
 from allocsync.journal.hash_chain import Head
 
-DAYS = 90
-BYTES = 1024**3
-KEPT_SECONDS = 3600.0
-ROWS_AT_ONCE = 10_000
+RETENTION_DAYS = 90
+MAX_BYTES = 1024**3
+MIN_AGE_SECONDS = 3600.0
+MAX_ROWS_PER_CALL = 10_000
 DAY_SECONDS = 86_400.0
 
 
-def prune(file: JournalFile, *, wall: float, days: float = DAYS, most_bytes: int = BYTES) -> int:
-    """Cut what is too old or too much, some thousand rows at most; returns how many.
+def prune(file: JournalFile, *, wall: float, days: float = RETENTION_DAYS, max_bytes: int = MAX_BYTES) -> int:
+    """Delete rows that are older than `days`, or any settled rows if the file exceeds `max_bytes`.
+
+    Deletes at most MAX_ROWS_PER_CALL rows and returns their number. `wall` is the wall clock (Unix seconds).
 
     Raises:
-        sqlite3.Error: nothing was cut.
-        ValueError: neither, because of damage.
+        sqlite3.Error: nothing was deleted.
+        ValueError: nothing was deleted, because of damage.
     """
     connection, begin = file.connection, file.anchor
-    most_days = 0.0 if file.bytes() > most_bytes else days
-    before = wall - max(most_days * DAY_SECONDS, KEPT_SECONDS)
+    max_days = 0.0 if file.bytes() > max_bytes else days
+    before = wall - max(max_days * DAY_SECONDS, MIN_AGE_SECONDS)
     last = _settled_prefix(connection, _old_prefix(connection, begin.sequence, before, wall))
     if last <= begin.sequence:
         return 0
@@ -43,12 +48,13 @@ def prune(file: JournalFile, *, wall: float, days: float = DAYS, most_bytes: int
 
 
 def _old_prefix(connection: sqlite3.Connection, begin: int, before: float, wall: float) -> int:
-    """The longest prefix of old rows, some thousand at most.
+    """The last row of the longest prefix of old rows, limited to MAX_ROWS_PER_CALL.
 
-    A row of a clock that was wrong must not take what is young with it, nor keep what is old for ever: one
-    from more than a day ahead goes with an old one after it, and is no reason to cut or to stop.
+    A row written while the clock was wrong must neither cause young rows to be deleted nor keep old ones for
+    ever: a row from more than a day ahead is deleted together with an old row after it, and is ignored
+    otherwise.
     """
-    end, ahead = begin + ROWS_AT_ONCE, wall + DAY_SECONDS
+    end, ahead = begin + MAX_ROWS_PER_CALL, wall + DAY_SECONDS
     (young,) = connection.execute(
         "SELECT min(sequence) FROM entries WHERE sequence <= ? AND at BETWEEN ? AND ?", (end, before, ahead)
     ).fetchone()
@@ -65,7 +71,7 @@ def _old_prefix(connection: sqlite3.Connection, begin: int, before: float, wall:
 
 
 def _settled_prefix(connection: sqlite3.Connection, last: int) -> int:
-    """The longest prefix up to `last` in which no intent is open or has an outcome later on."""
+    """The last row of the longest prefix up to `last` whose intents have all their outcomes in it."""
     (opened,) = connection.execute("SELECT min(sequence) FROM open_intents").fetchone()
     last = last if opened is None else min(last, opened - 1)
     while True:

@@ -1,1 +1,1 @@
-"""The values that every part speaks of. Pure: no I/O, no clock, no chance."""
+"""The values that all packages share. Pure: no I/O, no clock, no randomness."""

@@ -1,4 +1,4 @@
-"""One field that differs: its live value and its desired value.
+"""A difference in one field: its live value and its desired value.
 
 Left out: how differences are found (`planning.diff`).
 """
@@ -10,7 +10,7 @@ from allocsync.model.cloud import Json
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One field: live value → desired value; `live` is None where the live object has none."""
+    """The difference in one field. `live` is None if the live object has no such field, or null there."""
 
     field: str
     live: Json

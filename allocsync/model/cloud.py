@@ -1,10 +1,10 @@
-"""A live allocation as the API shows it: an AllocationCloud, kept as the JSON that came.
+"""A live allocation as the API returns it: an AllocationCloud object, kept as the JSON received.
 
-The rule: a live object is kept to the letter. Numbers stay the literals that the server wrote (`1e400` is not
-infinity, `1.10` is not `1.1`), and fields that allocsync does not know stay in place, because an update sends
-the whole object back.
+The rule: nothing of a live object is lost. Numbers stay the literals that the server wrote (`1e400` does not
+become infinity, `1.10` does not become `1.1`), and fields that allocsync does not know are kept, because an
+update sends the whole object back.
 
-Left out: how JSON is read and written (`api.json_codec`) and what is desired of it (`desired_state`).
+Left out: how JSON is parsed and written (`api.json_codec`), and what is declared (`model.desired_state`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class NumberLiteral:
-    """A JSON number as its text, so that it goes back as it came. Equal only to the same text."""
+    """A JSON number, kept as the text received, so that it is sent back unchanged. Compares as text."""
 
     text: str
 
@@ -22,7 +22,7 @@ class NumberLiteral:
 Json: TypeAlias = "bool | str | NumberLiteral | Sequence[Json] | Mapping[str, Json] | None"
 Cloud: TypeAlias = Mapping[str, Json]
 
-# The leaves that a file may declare, in the order in which they are compared, shown and hashed.
+# The fields that a file may declare, in the order in which they are compared, shown and hashed.
 DECLARABLE = (
     "user",
     "project",
@@ -37,11 +37,11 @@ DECLARABLE = (
     "urls.vanity.url",
 )
 STATUSES = ("PENDING", "RUNNING", "FAILED", "SUCCEEDED", "UNKNOWN", "DISCONNECTED")
-UNDECLARABLE_STATUSES = ("PENDING", "UNKNOWN")  # the server passes through these; nobody can want them
+UNDECLARABLE_STATUSES = ("PENDING", "UNKNOWN")  # only the server sets these, in passing
 
 
 def leaf(cloud: Cloud, field: str) -> Json:
-    """The value at a dotted path, None where any part of it is absent or null."""
+    """The value at a dotted path; None if any part of the path is absent, null or not an object."""
     value: Json = cloud
     for key in field.split("."):
         if not isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""The conditions of an allocation, as people and programs read them.
+"""The conditions of an allocation, as status, logs and metrics show them.
 
 Left out: which condition applies (`reconcile.status.condition_rules`).
 """
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Condition(StrEnum):
-    """What one allocation is, exactly one of these at a time: a projection of facts, never a stored state."""
+    """The condition of an allocation: exactly one at a time, derived from facts and never stored."""
 
     IN_SYNC = "InSync"
     PENDING = "Pending"

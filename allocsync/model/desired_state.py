@@ -1,6 +1,6 @@
-"""What the files declare: one allocation, and one loaded version of all of them.
+"""What the files declare: the desired state of one allocation, and one revision of the whole.
 
-Left out: where it comes from (`desired`) and what is done about it (`reconcile`).
+Left out: how files become a revision (`desired`), and how allocations are brought there (`reconcile`).
 """
 
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ from allocsync.model.ids import AllocationId
 
 
 class Mode(StrEnum):
-    """What may be done about a difference."""
+    """What allocsync does with an allocation."""
 
-    ENFORCE = "enforce"  # look and update
-    OBSERVE = "observe"  # look and report
-    SUSPEND = "suspend"  # do neither
+    ENFORCE = "enforce"  # read it, and update it if it differs
+    OBSERVE = "observe"  # read it, and report differences
+    SUSPEND = "suspend"  # neither read nor update it
 
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """One allocation as a file declares it: only these leaves are owned.
+    """One allocation as a file declares it: only these fields are managed.
 
-    `leaves` is ordered as DECLARABLE; `source` is `file:line` for people. Two of these with the same leaves
-    and mode are equal wherever they stand in a file.
+    `leaves` are pairs of field name and value, ordered as DECLARABLE. `source` is `file:line`, for messages;
+    it does not count in comparisons.
     """
 
     id: AllocationId
@@ -34,11 +34,11 @@ class Desired:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One loaded version of the desired state.
+    """One revision: one loaded version of the desired state.
 
-    `digest` is the hash of what is declared (not of comments, order or file names). `quarantined` names the
-    allocations whose entry has errors, with the errors as people read them: the last good version of each
-    stays in force, otherwise it is Held.
+    `digest` is a hash of what is declared; comments, order and file names do not count. `quarantined` has the
+    allocations whose entry has errors, each with its error messages: the last declaration without errors
+    stays active, and an allocation that has none is blocked. `files` is the number of files read.
     """
 
     digest: str

@@ -1,9 +1,9 @@
-"""What is written down of an update before it leaves, and the words for how it ended.
+"""The record of an update, written before the update is sent, and the names of its outcomes.
 
-The rule: the record alone is enough to judge the update after a restart: what it changes, every declared leaf
-that its body carries, and a hash of all the rest of that body, so that its landing is recognised late.
+The rule: the record is enough to judge the update after a restart. It holds the changes, every declared
+field of the request body, and a hash of the rest of that body, so that a late application can be recognised.
 
-Left out: where it is kept (`journal`) and who reads it (`reconcile`, `history`).
+Left out: where records are stored (`journal`), and who reads them (`reconcile`, `cli.commands.history`).
 """
 
 import json
@@ -18,17 +18,18 @@ from allocsync.model.ids import AllocationId
 from allocsync.model.lossless_json import tagged, untagged
 
 OUTCOMES = (
-    "applied",  # accepted, or seen in a read
-    "applied_partial",  # some of its fields show, the others do not
-    "late_applied",  # it landed after it had been given up, or after a later one
-    "not_applied",  # a read after the settle time does not show it, or what was accepted is not honoured
-    "superseded",  # that read shows neither what was there nor what was sent
-    "rejected",  # the API refused it
-    "not_sent",  # it never left
-    "void",  # the allocation is gone (410)
-    "stale_overwrite",  # its landing put back something that is not declared
+    "applied",  # the API accepted it, or a read shows it
+    "applied_partial",  # a read shows some of its fields and not the others
+    "late_applied",  # applied after it was judged not applied, or after a later update
+    "not_applied",  # a read after the settle time does not show it, even though the API may have accepted it
+    "superseded",  # that read shows neither the old values nor the ones sent
+    "rejected",  # the API rejected it
+    "not_sent",  # no request reached the API
+    "void",  # the allocation does not exist (410)
+    "stale_overwrite",  # its late application restored an old value of an unmanaged field
 )
-# What moves by itself; an update that carries an old one of these back has overwritten nobody's change.
+# Fields that the server changes by itself. An update that carries an old value of one overwrites no change
+# that anybody made.
 SERVERS_OWN = (
     *("updated", "schema", "status.cloud"),
     *("urls.base.status", "urls.id.status", "urls.vanity.status"),
@@ -37,7 +38,7 @@ SERVERS_OWN = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntentRecord:
-    """An update that is about to leave. `undeclared` is the hash of its body without the declared leaves."""
+    """An update about to be sent. `undeclared` is the hash of its body without the declared fields."""
 
     changes: tuple[Change, ...]
     leaves: tuple[tuple[str, str], ...]
@@ -46,7 +47,7 @@ class IntentRecord:
     reason: str = ""
 
     def as_data(self) -> dict[str, object]:
-        """It as plain JSON."""
+        """The record as JSON values, as the journal stores it."""
         return {
             "changes": encode_changes(self.changes),
             "leaves": [list(pair) for pair in self.leaves],
@@ -58,7 +59,7 @@ class IntentRecord:
 
 @dataclass(frozen=True, slots=True)
 class OpenIntent:
-    """An update whose outcome is not known: its row, when it was written (wall clock), what it was."""
+    """An update whose outcome is unknown: its journal row, its wall clock time (Unix seconds), its record."""
 
     sequence: int
     allocation: AllocationId
@@ -68,9 +69,10 @@ class OpenIntent:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What an earlier process left. `gap` says why something is lost, None where nothing is.
+    """What the journal holds from earlier processes.
 
-    `gap_at` is when something was last found to be lost (wall clock), also by an earlier process.
+    `memories` are the checkpoint's values by key. `gap` says why this process found records lost, None if it
+    did not. `gap_at` is the wall clock time (Unix seconds) of the last loss, whichever process found it.
     """
 
     open_intents: tuple[OpenIntent, ...] = ()
@@ -93,10 +95,10 @@ def decode_changes(stored: list[list[Any]]) -> tuple[Change, ...]:
 
 
 def intent_from(data: Mapping[str, Any]) -> IntentRecord:
-    """The record that `as_data` wrote.
+    """Parse what `IntentRecord.as_data` returned.
 
     Raises:
-        ValueError, KeyError, TypeError: nothing that it writes.
+        ValueError, KeyError, TypeError: the data is something else.
     """
     return IntentRecord(
         changes=decode_changes(data["changes"]),
@@ -108,10 +110,9 @@ def intent_from(data: Mapping[str, Any]) -> IntentRecord:
 
 
 def undeclared_hash(cloud: Cloud, declared: Collection[str]) -> str:
-    """The hash of an object without these leaves and without what the server moves by itself.
+    """The hash of an object without the declared fields and without those that the server changes by itself.
 
-    An object that holds nothing but such leaves counts like one that is not there, because an update may
-    have to make it.
+    A nested object that holds only such fields counts as absent, because an update may have to create it.
     """
     rest = _without(cloud, "", frozenset((*declared, *SERVERS_OWN)))
     return sha256(json.dumps(rest, separators=(",", ":")).encode()).hexdigest()

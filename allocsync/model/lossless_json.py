@@ -1,6 +1,6 @@
-"""Values of live objects as plain JSON that loses nothing: to hash, to show and to write down.
+"""Live values as plain JSON without loss, to be hashed, shown and stored.
 
-The rule: a number and the text of it stay two things, and what was written down comes back equal.
+The rule: a number and a string with the same text stay different, and decoding returns what was encoded.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from allocsync.model.cloud import Json, NumberLiteral
 
 
 def tagged(value: Json) -> object:
-    """The value in a form in which a number and the text of it differ, and JSON keeps both."""
+    """Encode a value so that a number and a string with the same text differ, and JSON keeps both."""
     if isinstance(value, NumberLiteral):
         return {"number": value.text}
     if isinstance(value, Mapping):
@@ -21,10 +21,10 @@ def tagged(value: Json) -> object:
 
 
 def untagged(value: Any) -> Json:  # noqa: ANN401 - what JSON gives back
-    """The value that `tagged` was given (an object's keys sorted).
+    """Decode what `tagged` returned; the keys of an object come sorted.
 
     Raises:
-        ValueError: nothing that `tagged` makes.
+        ValueError: the data is something else.
     """
     match value:
         case str() | bool() | None:

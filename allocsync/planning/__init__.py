@@ -1,1 +1,1 @@
-"""What should change: values in, a plan out. PURE: no I/O, clock, chance, logging or framework (checked)."""
+"""Decides what should change, from values alone. Pure: no I/O, clock, randomness, logging or framework."""

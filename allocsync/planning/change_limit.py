@@ -1,19 +1,22 @@
-"""The rail: how much a new generation may change at once, against the last one that is known to be good.
+"""The change limit: how much a new revision may change at once, compared with the last good one. Pure.
 
-The rule: what counts is every allocation that the new generation declares otherwise (its mode included), for
-the first time, or not any more, against the *baseline* and never against the edit before. Beyond the limit it
-is held: what is the same in both goes on, what is changed or new is not written at all, what is removed stays
-in force. Taking the edit back opens it. Without a baseline there is nothing to compare with, so a first start
-is not held; drift is not seen here at all. Pure.
+The rules:
 
-*Canaries* are the few of a held generation that are written all the same, where the limit says so. Which ones
-follows from the baseline and the generation alone, so that a restart picks the same: the first by id, those
-that are changed before those that are new, and never more than the rail would let through, or else they would
-be no rail. What is not enforced, or only owns less than before, cannot show anything and is none; nor has a
-generation any that would be held for what no canary can show alone, such as what it removes.
+- A revision is compared with the *baseline*, the last revision known to be good, and not with the previous
+  edit. It counts how many allocations are changed (mode included), added or removed.
+- Above the limit the revision awaits approval. Unchanged allocations are kept in sync; changed and new ones
+  are not written; removed ones keep their old declaration. Reverting the edit ends it.
+- Without a baseline nothing can be compared, so the first revision never awaits approval. Drift is not
+  counted.
 
-Left out: what becomes a baseline and where it is kept (`reconcile.rails`), and when canaries have shown that
-the rest may follow (`reconcile.canaries`).
+*Canaries* are a few changed or new allocations that are updated while their revision awaits approval, if the
+setting asks for some. The baseline and the revision alone decide which, so that a restart selects the same
+ones: the first by id, changed ones before new ones, and no more than the limit allows. An allocation that is
+not enforced, or only declares fewer fields than before, leads to no update and cannot be a canary. If the
+changes that no canary can test exceed the limit by themselves, there are no canaries.
+
+Left out: how a revision becomes the baseline (`reconcile.rollout.change_review`), and when the canaries have
+shown that the rest may follow (`reconcile.rollout.canaries`).
 """
 
 from collections.abc import Mapping
@@ -29,16 +32,16 @@ Baseline: TypeAlias = Mapping[AllocationId, Desired]
 SETTING = "ALLOCSYNC_MAX_CHANGES_PERCENT"
 CANARY_SETTING = "ALLOCSYNC_CANARY"
 EVERYTHING_PERCENT = 100.0
-DIGITS = 8  # of a generation's digest, wherever it is shown
-NOT_DECLARED = "not declared any more; in force until that is approved"
+DIGITS = 8  # how many digits of a revision are shown
+NOT_DECLARED = "removed from the files; its last declaration stays active until the removal is approved"
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """So many percent may change, in a set of at least so many; 100 percent hold nothing.
+    """The limit: at most `percent` of the allocations may change; 100 turns it off.
 
-    Of what is held, the first `canary` allocations are written all the same, but no more than `percent` and
-    at least one.
+    It applies to sets of at least `least` allocations. `canary` is the number of canaries wanted: at most
+    `percent` of the allocations are, but at least one.
     """
 
     percent: float = 30.0
@@ -51,9 +54,9 @@ NO_LIMIT = Limit(percent=EVERYTHING_PERCENT)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
-    """What a generation would change, and whether it is held for it. `total` is of both sets together.
+    """What a revision changes against the baseline, and whether it awaits approval.
 
-    `progress` says to people how far its canaries are.
+    `total` is the number of allocations in either set. `progress` is a text for people about its canaries.
     """
 
     generation: str
@@ -69,47 +72,48 @@ class Ruling:
 
     @property
     def changes(self) -> int:
-        """How many allocations are declared otherwise than in the baseline."""
+        """How many allocations are changed, added or removed."""
         return len(self.changed) + len(self.added) + len(self.removed)
 
     @property
     def withheld(self) -> frozenset[AllocationId]:
-        """What must not be written."""
+        """The allocations that must not be written while the revision awaits approval."""
         return (self.changed | self.added) - self.canaries if self.held else frozenset()
 
     @property
     def reason(self) -> str:
-        """Which rail holds it, its numbers, its setting and what lifts it; empty where nothing is held."""
+        """Why it awaits approval: numbers, setting and the command to approve it; empty if it does not."""
         if not self.held:
             return ""
         name = self.generation[:DIGITS]
         share = EVERYTHING_PERCENT * self.changes / self.total
         parts = ((self.changed, "changed"), (self.added, "new"), (self.removed, "removed"))
         what = ", ".join(f"{len(ids):,} {word}" for ids, word in parts if ids)
-        rail = (
-            f"it declares nothing any more ({what}), which {SETTING} below 100 does not allow"
+        exceeded = (
+            f"it declares no allocations ({what}), which {SETTING} below 100 does not allow"
             if self.empty
             else f"it changes {self.changes:,} of {self.total:,} allocations ({share:.3g} %: {what}), "
             f"and {SETTING} allows {self.limit_percent:g} %"
         )
-        lifts = f"`allocsync approve {name}` lets it through"
+        approval = f"`allocsync approve {name}` activates it"
         if self.canaries:
             so_far = f" ({self.progress})" if self.progress else ""
-            rail += (
-                f"; {CANARY_SETTING} lets {len(self.canaries):,} go first, and the rest follows when a GET "
+            exceeded += (
+                f"; {CANARY_SETTING} updates {len(self.canaries):,} first, and the rest follows when a read "
                 f"has shown each of these in sync{so_far}"
             )
-            lifts += " at once"
-        return f"revision {name} awaits approval: {rail}; {lifts}"
+            approval += " at once"
+        return f"revision {name} awaits approval: {exceeded}; {approval}"
 
 
-def rule(baseline: Baseline, generation: Generation, limit: Limit) -> Ruling:
-    """Compare a generation with the baseline.
+def review_changes(baseline: Baseline, generation: Generation, limit: Limit) -> Ruling:
+    """Compare a revision with the baseline.
 
-    An allocation in quarantine is neither changed nor removed: its last good version stays in force.
+    An allocation whose entry has errors counts as neither changed nor removed: its last declaration without
+    errors stays active.
     """
     wanted = generation.allocations
-    # Most are the very same object, since a file that has not changed is not parsed again.
+    # Identity first: most are the same object, because an unchanged file is not parsed again.
     changed = {
         key
         for key, desired in wanted.items()
@@ -123,11 +127,11 @@ def rule(baseline: Baseline, generation: Generation, limit: Limit) -> Ruling:
     over = total >= limit.least and EVERYTHING_PERCENT * touched > limit.percent * total
     emptied = empty and limit.percent < EVERYTHING_PERCENT
     held = bool(baseline) and (over or emptied)
-    able = [
-        key for ids in (changed, added) for key in sorted(ids) if _can_show(baseline.get(key), wanted[key])
+    testable = [
+        key for ids in (changed, added) for key in sorted(ids) if _may_update(baseline.get(key), wanted[key])
     ]
-    most = max(1, int(limit.percent * total / EVERYTHING_PERCENT))  # more would be no rail any more
-    unshown = EVERYTHING_PERCENT * (touched - len(able)) > limit.percent * total
+    most = max(1, int(limit.percent * total / EVERYTHING_PERCENT))  # more would defeat the limit
+    untestable = EVERYTHING_PERCENT * (touched - len(testable)) > limit.percent * total
     return Ruling(
         generation=generation.digest,
         changed=frozenset(changed),
@@ -137,31 +141,32 @@ def rule(baseline: Baseline, generation: Generation, limit: Limit) -> Ruling:
         limit_percent=limit.percent,
         empty=empty,
         held=held,
-        canaries=frozenset(islice(able, min(limit.canary, most) if held and not unshown else 0)),
+        canaries=frozenset(islice(testable, min(limit.canary, most) if held and not untestable else 0)),
     )
 
 
-def _can_show(before: Desired | None, wanted: Desired) -> bool:
-    """Whether being in sync can show that the API takes what is new here: it may lead to an update."""
+def _may_update(before: Desired | None, wanted: Desired) -> bool:
+    """Whether the change can lead to an update, so that being in sync shows that the API accepts it."""
     if wanted.mode is not Mode.ENFORCE:
         return False
     return before is None or before.mode is not Mode.ENFORCE or not {*wanted.leaves} <= {*before.leaves}
 
 
-def in_force(
-    generation: Generation, ruling: Ruling, stood: Mapping[AllocationId, Desired | None]
+def active_declarations(
+    generation: Generation, ruling: Ruling, previous: Mapping[AllocationId, Desired | None]
 ) -> Mapping[AllocationId, Desired]:
-    """What is declared as things stand: the generation, and of one that is held also what it removed.
+    """The declarations of the revision and, while it awaits approval, those of the allocations it removes.
 
-    That is as it `stood` before, which need not be what it is compared with; None: it was not declared.
+    `previous` has what was active of each removed allocation before this revision, which may differ from the
+    baseline; None if it was not declared.
     """
     if not ruling.held or not ruling.removed:
         return generation.allocations
-    kept = {key: replace(was, source=NOT_DECLARED) for key in ruling.removed if (was := stood[key])}
+    kept = {key: replace(was, source=NOT_DECLARED) for key in ruling.removed if (was := previous[key])}
     return {**generation.allocations, **kept}
 
 
-def settled_on(baseline: Baseline, generation: Generation) -> Baseline:
-    """The baseline that this generation makes: itself, and what it was of those in quarantine."""
-    known = {key: baseline[key] for key in generation.quarantined if key in baseline}
-    return {**known, **generation.allocations}
+def next_baseline(baseline: Baseline, generation: Generation) -> Baseline:
+    """The baseline that this revision becomes: its allocations, and the old ones whose entry has errors."""
+    kept = {key: baseline[key] for key in generation.quarantined if key in baseline}
+    return {**kept, **generation.allocations}

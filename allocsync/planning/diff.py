@@ -1,10 +1,10 @@
-"""Desired against live: which declared leaves differ, and the object that an update would send.
+"""Compares desired state with live state: which declared fields differ, and the body of the update.
 
-The rules: only declared leaves are compared and changed; everything else of the live object, unknown fields
-and number literals included, goes into the update exactly as it came. A leaf that is absent or null counts as
-absent. A live number never equals a declared text, because the schema says text.
+The rules: only declared fields are compared and changed; the rest of the live object goes into the update
+exactly as received, unknown fields and number literals included. A field that is null counts as absent. A
+live number never equals a declared text, because the API's schema says that the field is text.
 
-Left out: whether an update may be sent (`reconcile`), and what is shown of it (`render`).
+Left out: whether an update may be sent (`reconcile`), and how it is shown (`planning.rendering`).
 """
 
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ OPTIONAL_URL = "urls.vanity"
 
 
 class CannotMergeError(ValueError):
-    """The live object has something other than an object where a declared leaf has to go."""
+    """A declared field cannot be set: the live object has a value that is not an object on its path."""
 
 
 def compare(desired: Desired, cloud: Cloud) -> tuple[Change, ...]:
-    """The declared leaves that differ, in the order of the declaration."""
+    """The declared fields that differ, ordered as DECLARABLE."""
     return tuple(
         Change(field, live, wanted)
         for field, wanted in desired.leaves
@@ -31,18 +31,18 @@ def compare(desired: Desired, cloud: Cloud) -> tuple[Change, ...]:
 
 
 def merge(desired: Desired, cloud: Cloud) -> Cloud:
-    """The live object with the declared leaves set; the live object itself is not touched.
+    """A copy of the live object with the declared fields set; the live object is not changed.
 
     Raises:
-        CannotMergeError: part of a declared path is there and is not an object.
+        CannotMergeError: a value on a declared path is not an object.
     """
     merged = dict(cloud)
     for field, wanted in desired.leaves:
-        _put(merged, field.split("."), field, wanted)
+        _set_field(merged, field.split("."), field, wanted)
     return merged
 
 
-def _put(parent: dict[str, Json], keys: list[str], field: str, wanted: str) -> None:
+def _set_field(parent: dict[str, Json], keys: list[str], field: str, wanted: str) -> None:
     key, *rest = keys
     if not rest:
         parent[key] = wanted
@@ -50,14 +50,14 @@ def _put(parent: dict[str, Json], keys: list[str], field: str, wanted: str) -> N
     child = parent.get(key)
     if child is not None and not isinstance(child, Mapping):
         raise CannotMergeError(f"{field} cannot be set: the live {key} is not an object")
-    # A copy of the touched path only: what lies beside it is shared with the live object, and never changed.
+    # Copies only the objects on the path; everything else is shared with the live object and never changed.
     copy = dict(child) if child is not None else {}
     parent[key] = copy
-    _put(copy, rest, field, wanted)
+    _set_field(copy, rest, field, wanted)
 
 
 def update_body(desired: Desired, cloud: Cloud) -> tuple[Cloud, tuple[str, ...]]:
-    """The body of the update, and why the API's schema would not accept it (empty: it would)."""
+    """The body of the update, and why the API's schema would reject it (empty if it would not)."""
     try:
         body = merge(desired, cloud)
     except CannotMergeError as error:
@@ -66,14 +66,14 @@ def update_body(desired: Desired, cloud: Cloud) -> tuple[Cloud, tuple[str, ...]]
 
 
 def body_problems(body: Cloud) -> tuple[str, ...]:
-    """Why the API's schema would not accept this body; empty when it would.
+    """Why the API's schema would reject this body; empty if it would not.
 
-    A status that nobody here knows is tolerated: servers add them over time.
+    An unknown status is accepted, because servers add new ones over time.
     """
     problems = [
-        f"{key} is missing or not a text" for key in ("id", "user", "project") if not _text(body, key)
+        f"{key} is missing or not a text" for key in ("id", "user", "project") if not _is_text(body, key)
     ]
-    if not _text(body, "status.cloud"):
+    if not _is_text(body, "status.cloud"):
         problems.append(f"status.cloud is missing; declare it ({' '.join(STATUSES)})")
     for path in URLS:
         if path == OPTIONAL_URL and leaf(body, path) is None:
@@ -81,16 +81,16 @@ def body_problems(body: Cloud) -> tuple[str, ...]:
         problems.extend(
             f"{path} has no {part}; declare {path}.{part} too"
             for part in ("status", "url")
-            if not _text(body, f"{path}.{part}")
+            if not _is_text(body, f"{path}.{part}")
         )
     return tuple(problems)
 
 
 def pending(cloud: Cloud) -> tuple[str, ...]:
-    """The status leaves that say PENDING: the server works on them, and an update would write that back."""
+    """The status fields that are PENDING: the server is changing them, and an update would undo that."""
     fields = ("status.cloud", *(f"{path}.status" for path in URLS))
     return tuple(field for field in fields if leaf(cloud, field) == "PENDING")
 
 
-def _text(body: Cloud, field: str) -> bool:
+def _is_text(body: Cloud, field: str) -> bool:
     return isinstance(leaf(body, field), str)

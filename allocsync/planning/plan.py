@@ -1,9 +1,11 @@
-"""A plan: what one look at everything says, and what an apply would send.
+"""A plan: the verdict on each allocation after one read of all, and the updates that an apply would send.
 
-The rules: steps are sorted by id, so that the order of input never shows; the digest covers exactly what
-would be sent (allocation, field, live and desired value): two plans have one digest if and only if they
-send the same. An allocation that cannot be read, or whose body the API would not take, is a step of its own
-and holds nothing else up.
+The rules: steps are sorted by id, so the order of the input does not matter. The plan id is a hash of
+exactly what would be sent (allocation, field, live and desired value), so two plans have the same id if and
+only if they send the same. An allocation that cannot be read, or whose update the API's schema would reject,
+is a failing step of its own and does not stop the others.
+
+Left out: how a plan is shown (`planning.rendering`), and how it is applied (`cli.commands.apply`).
 """
 
 import json
@@ -22,7 +24,7 @@ from allocsync.planning.diff import compare, pending, update_body
 
 
 class Verdict(StrEnum):
-    """What a plan says of one allocation."""
+    """What a plan says about one allocation."""
 
     IN_SYNC = "in_sync"
     UPDATE = "update"
@@ -33,7 +35,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One allocation in a plan; `source` is where it is declared."""
+    """One allocation in a plan. `source` is where it is declared, as `file:line`."""
 
     id: AllocationId
     verdict: Verdict
@@ -44,7 +46,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The steps of all allocations, sorted by id."""
+    """The steps of all allocations, sorted by id; `generation` is the whole revision."""
 
     generation: str
     steps: tuple[Step, ...]
@@ -64,7 +66,7 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """The hash of what would be sent, in hexadecimal."""
+        """The plan id: the hash of what would be sent, in hexadecimal."""
         sent = [
             [step.id, [[change.field, tagged(change.live), change.desired] for change in step.changes]]
             for step in self.updates
@@ -73,9 +75,12 @@ class Plan:
 
 
 def plan(generation: Generation, snapshots: Mapping[AllocationId, Snapshot]) -> Plan:
-    """What the generation would change, given one snapshot of each allocation."""
-    unread = Failed("it was not read")
-    steps = [step(desired, snapshots.get(key, unread)) for key, desired in generation.allocations.items()]
+    """Plan what the revision changes, given a snapshot of each allocation; one without a snapshot fails."""
+    unread = Failed("it has not been read")
+    steps = [
+        _plan_allocation(desired, snapshots.get(key, unread))
+        for key, desired in generation.allocations.items()
+    ]
     steps.extend(
         Step(key, Verdict.BLOCKED, reason="; ".join(problems))
         for key, problems in generation.quarantined.items()
@@ -83,19 +88,19 @@ def plan(generation: Generation, snapshots: Mapping[AllocationId, Snapshot]) -> 
     return Plan(generation.digest, tuple(sorted(steps, key=lambda each: each.id)))
 
 
-def step(desired: Desired, snapshot: Snapshot) -> Step:
-    """What is to be done about one allocation."""
+def _plan_allocation(desired: Desired, snapshot: Snapshot) -> Step:
+    """Plan one allocation."""
     match snapshot:
         case Missing():
-            reason = "the API answers 410 Cloud not found; nothing will be sent"
+            reason = "the API answers 410 Cloud not found; no update will be sent"
             return Step(desired.id, Verdict.MISSING, reason=reason, source=desired.source)
         case Failed():
             return Step(desired.id, Verdict.FAILING, reason=snapshot.reason, source=desired.source)
         case _:
-            return _live(desired, snapshot.cloud)
+            return _plan_live(desired, snapshot.cloud)
 
 
-def _live(desired: Desired, cloud: Cloud) -> Step:
+def _plan_live(desired: Desired, cloud: Cloud) -> Step:
     changes = compare(desired, cloud)
     verdict, reason = Verdict.UPDATE, ""
     if not changes:
@@ -104,7 +109,7 @@ def _live(desired: Desired, cloud: Cloud) -> Step:
         verdict, reason = Verdict.BLOCKED, f"mode {desired.mode} forbids the update"
     elif statuses := pending(cloud):
         verdict = Verdict.BLOCKED
-        reason = f"{', '.join(statuses)} PENDING: nothing is sent while the server works on it"
+        reason = f"{', '.join(statuses)} PENDING: no update is sent while the server is changing it"
     else:
         _, problems = update_body(desired, cloud)
         if problems:

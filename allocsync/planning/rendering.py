@@ -1,6 +1,8 @@
-"""A plan as people and programs read it. Text comes as lines with a tone; colour is somebody else's affair.
+"""Renders a plan: as lines of text with a tone, and as JSON.
 
-The rule: what came from a server is shown so that it cannot steer a terminal: control characters are escaped.
+The rule: values from a server or a file are escaped in text (`model.escaping`), and unchanged in JSON.
+
+Left out: colours and output (`cli.output`).
 """
 
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from allocsync.planning.plan import Plan, Step, Verdict
 
 
 class Tone(StrEnum):
-    """What a line means: colour only repeats it."""
+    """What a line means. A colour may repeat it, never carry it alone."""
 
     PLAIN = "plain"
     GOOD = "good"
@@ -38,7 +40,7 @@ _TONES = {
     Verdict.BLOCKED: Tone.WAIT,
     Verdict.FAILING: Tone.BAD,
 }
-_NAMES = {
+_SUMMARY_WORDS = {
     Verdict.UPDATE: "to update",
     Verdict.MISSING: "missing",
     Verdict.BLOCKED: "blocked",
@@ -47,12 +49,12 @@ _NAMES = {
 
 
 def count(number: int, noun: str) -> str:
-    """`1 allocation`, `5,000 allocations`."""
+    """A number and its noun, in the plural unless it is one: `1 allocation`, `5,000 allocations`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def text(plan: Plan, *, read_how: str, files: int) -> list[Line]:
-    """The plan for people; `read_how` says how live state was read, `files` how many were loaded."""
+    """The plan for people. `read_how` says how live state was read; `files` is the number of files loaded."""
     lines = [
         Line(
             f"Revision {plan.generation[:8]} · {count(files, 'file')} · "
@@ -62,21 +64,21 @@ def text(plan: Plan, *, read_how: str, files: int) -> list[Line]:
     ]
     for step in plan.steps:
         if step.verdict is not Verdict.IN_SYNC:
-            lines.extend(_step(step))
+            lines.extend(_step_lines(step))
     if len(lines) > 2:  # noqa: PLR2004 - the heading and the blank line
         lines.append(Line(""))
     lines.append(_summary(plan))
     return lines
 
 
-def _step(step: Step) -> Iterator[Line]:
+def _step_lines(step: Step) -> Iterator[Line]:
     yield Line(f"  {visible(step.id)}   {visible(step.source)}".rstrip(), Tone.DIM)
-    yield from _changes(step.changes, _TONES[step.verdict])
+    yield from _change_lines(step.changes, _TONES[step.verdict])
     if step.reason:
         yield Line(f"    {step.verdict.value}: {visible(step.reason)}", _TONES[step.verdict])
 
 
-def _changes(changes: tuple[Change, ...], tone: Tone) -> Iterator[Line]:
+def _change_lines(changes: tuple[Change, ...], tone: Tone) -> Iterator[Line]:
     width = max((len(change.field) for change in changes), default=0)
     lives = [visible(change.live) for change in changes]
     live_width = max((len(live) for live in lives), default=0)
@@ -92,7 +94,7 @@ def _summary(plan: Plan) -> Line:
     if not differ:
         return Line(f"All of {count(total, 'allocation')} in sync. Nothing to do.", Tone.GOOD)
     parts = []
-    for verdict, name in _NAMES.items():
+    for verdict, name in _SUMMARY_WORDS.items():
         if counts[verdict]:
             fields = sum(len(step.changes) for step in plan.updates)
             more = f" ({count(fields, 'field')})" if verdict is Verdict.UPDATE else ""
@@ -104,7 +106,7 @@ def _summary(plan: Plan) -> Line:
 
 
 def as_json(plan: Plan) -> dict[str, object]:
-    """The plan for programs. A live value that is no text is shown as JSON text; an absent one is null."""
+    """The plan for programs. A live value that is not text becomes its JSON text; an absent one is null."""
     return {
         "schema": SCHEMA,
         "plan_id": plan.digest,

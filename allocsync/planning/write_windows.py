@@ -1,7 +1,9 @@
-"""Windows: the times of the week in which updates may be sent, as `Mon-Fri 22:00-06:00, Sun 00:00-24:00`.
+"""Write windows: when in the week updates may be sent, as `Mon-Fri 22:00-06:00, Sun 00:00-24:00`.
 
-The rule: a window that ends before it begins goes on into the next day; without days it is every day's. It is
-all UTC. Pure: the time is an argument, in seconds since the epoch.
+The rule: all times are UTC. A window whose end is before its begin ends on the next day; a window without
+days opens every day. Pure: the wall clock time is an argument, in Unix seconds.
+
+Left out: how a closed window delays an update (`reconcile.gates.write_gate`).
 """
 
 from dataclasses import dataclass
@@ -13,31 +15,31 @@ _HOURS, _MINUTES, _DIGITS = 24, 60, 2
 
 
 @dataclass(frozen=True, slots=True)
-class Windows:
-    """Spans of the week: the minute in which each begins and its length; none at all means always open."""
+class WriteWindows:
+    """Windows as pairs: the minute of the week when one opens, and its length. None at all: always open."""
 
     spans: tuple[tuple[int, int], ...] = ()
     text: str = ""
 
     def closed_seconds(self, wall: float) -> float:
-        """How long nothing may be sent from this time on; 0 while a window is open."""
+        """Seconds from `wall` (Unix seconds) until a window opens; 0 while one is open."""
         minute = (wall / 60 + _FIRST_DAY * DAY) % WEEK
         if not self.spans or any((minute - begin) % WEEK < length for begin, length in self.spans):
             return 0.0
         return min((begin - minute) % WEEK for begin, _ in self.spans) * 60
 
 
-def parse_windows(text: str) -> Windows:
-    """Read windows, one or several with commas between them.
+def parse_windows(text: str) -> WriteWindows:
+    """Parse one or more windows, separated by commas.
 
     Raises:
-        ValueError: it is none.
+        ValueError: a window is malformed or empty.
     """
-    spans = tuple(span for part in text.split(",") for span in _spans(part.lower().split()))
-    return Windows(spans, text)
+    spans = tuple(span for part in text.split(",") for span in _parse_window(part.lower().split()))
+    return WriteWindows(spans, text)
 
 
-def _spans(words: list[str]) -> list[tuple[int, int]]:
+def _parse_window(words: list[str]) -> list[tuple[int, int]]:
     days = range(len(DAYS))
     if len(words) == 2:  # noqa: PLR2004 - days and times
         first, _, last = words[0].partition("-")
@@ -46,14 +48,14 @@ def _spans(words: list[str]) -> list[tuple[int, int]]:
         words = words[1:]
     if len(words) != 1:
         raise ValueError("not a window")
-    begins, ends = (_minute(time) for time in words[0].split("-"))
-    length = (ends - begins) % DAY or (DAY if ends > begins else 0)
+    begin_minute, end_minute = (_parse_minute(time) for time in words[0].split("-"))
+    length = (end_minute - begin_minute) % DAY or (DAY if end_minute > begin_minute else 0)
     if not length:
         raise ValueError("an empty window")
-    return [(day % len(DAYS) * DAY + begins, length) for day in days]
+    return [(day % len(DAYS) * DAY + begin_minute, length) for day in days]
 
 
-def _minute(time: str) -> int:
+def _parse_minute(time: str) -> int:
     hours, colon, minutes = time.partition(":")
     parts = (hours, minutes)
     if not colon or not all(len(part) == _DIGITS and part.isascii() and part.isdigit() for part in parts):

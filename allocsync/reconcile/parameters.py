@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from allocsync.planning.write_windows import Windows
+from allocsync.planning.write_windows import WriteWindows
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Rules:
     get_deadline_seconds: float = 10.0  # the client's own deadlines: past them something is stuck
     post_deadline_seconds: float = 75.0
     writes_per_hour: int | None = None  # of all allocations together
-    windows: Windows = field(default_factory=Windows)  # when updates may be sent
+    windows: WriteWindows = field(default_factory=WriteWindows)  # when updates may be sent
     rail_settled_seconds: float = 300.0  # so long in force and settled, a generation is the baseline
     rail_age_seconds: float = 3600.0  # and so long after it came into force in any case
     failing_after: int = 3  # failed requests in a row that make the condition Failing

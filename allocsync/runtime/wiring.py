@@ -20,7 +20,7 @@ from allocsync.journal.database import JournalFile
 from allocsync.journal.writer import Journal
 from allocsync.model.intent_record import Restored
 from allocsync.planning.change_limit import Limit
-from allocsync.planning.write_windows import Windows, parse_windows
+from allocsync.planning.write_windows import WriteWindows, parse_windows
 from allocsync.reconcile.controller import Loop
 from allocsync.reconcile.events import Observer
 from allocsync.reconcile.operation import Slot
@@ -90,7 +90,7 @@ def build_loop(
     rules = Rules(
         settle_seconds=settings.settle_seconds,
         writes_per_hour=settings.max_writes_per_hour,
-        windows=parse_windows(settings.write_windows) if settings.write_windows else Windows(),
+        windows=parse_windows(settings.write_windows) if settings.write_windows else WriteWindows(),
     )
     if settings.resync_seconds is not None:
         seconds = settings.resync_seconds

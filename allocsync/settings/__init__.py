@@ -1,1 +1,1 @@
-"""The settings: what can be set, where values come from, and what is wrong with them."""
+"""The settings: which there are, where their values come from, and how mistakes are reported."""

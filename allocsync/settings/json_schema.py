@@ -1,10 +1,10 @@
-"""The settings file as JSON Schema, for editors and CI.
+"""The JSON Schema of the settings file, for editors and CI.
 
-The rule: what the settings accept from a file, this accepts, as a YAML 1.2 reader sees it (`off` is a word);
-a number may also stand in quotes. Numbers, choices and defaults are those of `settings.Settings` itself.
-A secret may stand in the file and is better off in one of its own: an editor strikes it through.
+The rule: it accepts every file that the settings accept, as a YAML 1.2 reader parses it (`off` is a text); a
+number may also be in quotes. Limits, choices and defaults come from `settings.model`. Secrets are accepted
+but marked as deprecated, because each belongs in a file of its own.
 
-Left out: what a pattern cannot say of a URL or an address, and whether what is named is there.
+Left out: what a pattern cannot check of a URL or an address, and whether a path exists.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,31 +30,34 @@ _PATTERNS = {
 
 
 def settings_schema() -> dict[str, Schema]:
-    """The settings file."""
+    """The schema of the settings file."""
     return {
         "$schema": DIALECT,
         "title": "allocsync settings",
-        "description": "Flags win over the environment, that over secret files, those over this file.",
+        "description": "Flags override the environment, that overrides secret files, and those this file.",
         "type": "object",
         "additionalProperties": False,
-        "properties": {name: _setting(name, field) for name, field in Settings.model_fields.items()},
+        "properties": {name: _setting_schema(name, field) for name, field in Settings.model_fields.items()},
     }
 
 
-def _setting(name: str, field: FieldInfo) -> Schema:
+def _setting_schema(name: str, field: FieldInfo) -> Schema:
     expects = next(note for note in field.metadata if isinstance(note, Expects))
-    said = f"{field.description} Also {variable_name(name)}"
-    said += "." if is_secret(name) else f" and {flag_name(name)}."
-    schema: dict[str, Schema] = {"description": f"{said} It is {expects.what}.", **_kind(name, field)}
+    description = f"{field.description} Also {variable_name(name)}"
+    description += "." if is_secret(name) else f" and {flag_name(name)}."
+    schema: dict[str, Schema] = {
+        "description": f"{description} It is {expects.what}.",
+        **_type_schema(name, field),
+    }
     if is_secret(name):
         where = f"/run/secrets/allocsync_{name}"
-        schema["deprecationMessage"] = f"Better in a file of its own: {where}, or a systemd credential."
+        schema["deprecationMessage"] = f"Use a file of its own: {where}, or a systemd credential."
     elif field.default is not None:
         schema["default"] = str(field.default) if isinstance(field.default, Path) else field.default
     return schema
 
 
-def _kind(name: str, field: FieldInfo) -> Mapping[str, Schema]:
+def _type_schema(name: str, field: FieldInfo) -> Mapping[str, Schema]:
     kinds = get_args(field.annotation) or (field.annotation,)
     if get_origin(field.annotation) is Literal:
         return {"enum": [str(kind) for kind in kinds]}

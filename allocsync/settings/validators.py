@@ -1,6 +1,6 @@
-"""What the value of a setting must be: checks that accept it or raise ValueError, never more than that.
+"""Checks single values of settings: each check returns the value or raises ValueError.
 
-Left out: how a wrong one is told (`settings`).
+Left out: the message for a wrong value (`settings.loader`).
 """
 
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from pydantic import AfterValidator, SecretStr
 
 from allocsync.planning.write_windows import parse_windows
 
-_HIGHEST_PORT = 65535
-TOKEN_LENGTH = 16  # what can be guessed is as good as open
+_MAX_PORT = 65535
+MIN_TOKEN_LENGTH = 16  # a shorter token can be guessed
 
 
 @dataclass(frozen=True, slots=True)
 class Expects:
-    """What a setting must be, as it is said in an error, and a value that would do."""
+    """What a valid value is, in words for an error message, and an example of one."""
 
     what: str
     example: str
 
 
 def parse_listen(text: str) -> tuple[str, int]:
-    """Split HOST:PORT; an IPv6 host stands in brackets, port 0 lets the system choose.
+    """Split HOST:PORT into its parts. An IPv6 address is in brackets; with port 0 the system chooses one.
 
     Raises:
         ValueError: it is not HOST:PORT.
@@ -35,7 +35,7 @@ def parse_listen(text: str) -> tuple[str, int]:
         host = host[1:-1]
     if not colon or not host or (":" in host) != bracketed or not (port.isascii() and port.isdigit()):
         raise ValueError("not HOST:PORT")
-    if int(port) > _HIGHEST_PORT or any(not c.isprintable() or c in " /[]" for c in host):
+    if int(port) > _MAX_PORT or any(not c.isprintable() or c in " /[]" for c in host):
         raise ValueError("not HOST:PORT")
     return host, int(port)
 
@@ -47,19 +47,19 @@ def check_listen(text: str) -> str:
 
 
 def check_windows(text: str) -> str:
-    """Accept times of the week."""
+    """Accept write windows."""
     parse_windows(text)
     return text
 
 
 def check_url(text: str) -> str:
-    """Accept auto, or an http(s) URL with a host; credentials, a query or a fragment have no place in it."""
+    """Accept auto, or an http(s) URL with a host and without credentials, query or fragment."""
     if text == "auto":
         return text
     parts = urlsplit(text)
-    proper = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    is_base_url = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     if (
-        not proper
+        not is_base_url
         or "@" in parts.netloc
         or "?" in text
         or "#" in text
@@ -71,14 +71,14 @@ def check_url(text: str) -> str:
 
 
 def check_path(path: object) -> object:
-    """Refuse what would quietly become the current directory, or is no path at all."""
+    """Reject an empty text, which would mean the current directory, and a NUL, which no path has."""
     if path == "" or "\0" in str(path):
         raise ValueError("not a path")
     return path
 
 
 def check_secret(secret: SecretStr) -> SecretStr:
-    """Accept what can travel in a header."""
+    """Accept what an HTTP header can carry: visible ASCII characters without spaces."""
     text = secret.get_secret_value()
     if not text or not all("!" <= c <= "~" for c in text):
         raise ValueError("not a header value")
@@ -86,16 +86,16 @@ def check_secret(secret: SecretStr) -> SecretStr:
 
 
 def check_token(token: SecretStr) -> SecretStr:
-    """Accept what can travel in a header and cannot be guessed."""
-    if len(check_secret(token).get_secret_value()) < TOKEN_LENGTH:
+    """Accept a secret of at least MIN_TOKEN_LENGTH characters."""
+    if len(check_secret(token).get_secret_value()) < MIN_TOKEN_LENGTH:
         raise ValueError("too short")
     return token
 
 
 Secret: TypeAlias = Annotated[SecretStr, AfterValidator(check_secret)]
-IS_SECRET = Expects("one word of visible ASCII characters", "the secret without spaces or quotes")
+EXPECTS_SECRET = Expects("one word of visible ASCII characters", "the secret without spaces or quotes")
 Token: TypeAlias = Annotated[SecretStr, AfterValidator(check_token)]
-IS_TOKEN = Expects(
-    f"one word of {TOKEN_LENGTH} or more visible ASCII characters", "the secret without spaces or quotes"
+EXPECTS_TOKEN = Expects(
+    f"one word of {MIN_TOKEN_LENGTH} or more visible ASCII characters", "the secret without spaces or quotes"
 )
-Times: TypeAlias = Annotated[str, AfterValidator(check_windows)]
+WriteWindowsText: TypeAlias = Annotated[str, AfterValidator(check_windows)]

@@ -134,6 +134,7 @@ def _tame(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
 
 
 def _tamed(text: str, *, keep: str) -> str:
+    # Not `model.escaping`: the renderer shows texts with spaces by `repr`, which doubles the backslashes.
     return "".join(
         c if c.isprintable() or c in keep else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}"
         for c in text

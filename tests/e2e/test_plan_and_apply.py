@@ -88,7 +88,7 @@ async def test_plan_in_json_says_why_of_each_that_would_not_be_sent_as_the_text_
         "zzz": "held",
     }
     assert all(f"    {row['verdict']}: {row['reason']}\n" in text for row in withheld.values())
-    assert withheld[gone]["reason"] == "the API answers 410 Cloud not found; nothing will be sent"
+    assert withheld[gone]["reason"] == "the API answers 410 Cloud not found; no update will be sent"
     assert withheld[watched] == {
         "verdict": "held",
         "reason": "mode observe forbids the update",

@@ -172,7 +172,7 @@ async def test_canaries_go_first_over_a_crash_and_the_rest_follows_when_they_are
             running.process.kill()
             await running.process.wait()
         assert {record["id"] for record in server.records[sent:]} == first, "the fault fired"
-        assert "ALLOCSYNC_CANARY lets 2 go first" in (await command("plan", *where, environ=environ))[1]
+        assert "ALLOCSYNC_CANARY updates 2 first" in (await command("plan", *where, environ=environ))[1]
         code, _, stderr = await command("apply", *where, "--deadline", "1", environ=environ)
         assert (code, "ALLOCSYNC_CANARY" in stderr) == (1, False)
         async with daemon(server.url, file, tmp_path / "b", environ=environ) as again:

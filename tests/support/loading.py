@@ -1,4 +1,4 @@
-"""Loading a path in a test, and what comes of it."""
+"""Loads desired state in tests, and lists the files of the corpus of mistakes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ Single: TypeAlias = Callable[[str], Desired]
 
 HEAD = "apiVersion: allocsync/v1\n"
 BAD = sorted((Path(__file__).parents[1] / "unit" / "desired" / "bad").glob("*.yaml"))
-# Their mistakes lie inside one allocation each; all others reject the whole set.
+# Each of these has mistakes inside one allocation only; every other file rejects the whole set.
 QUARANTINED = frozenset(
     {
         "crlf",

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from allocsync.errors import NotHeldError
+from allocsync.errors import NotAwaitingApprovalError
 from allocsync.model.ids import AllocationId, NotFound
 from allocsync.reconcile.gates.pause import Pause
 from allocsync.reconcile.pause_control import Begun, Lifted
@@ -35,7 +35,7 @@ class Ordered:
 
     def _approve(self, digest: str, owner: str) -> int:
         if digest != self.held:
-            raise NotHeldError("no generation is held: there is nothing to approve")
+            raise NotAwaitingApprovalError("no generation is held: there is nothing to approve")
         self.done.append(f"approve {digest} by {owner}")
         return 7
 

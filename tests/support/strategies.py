@@ -1,4 +1,4 @@
-"""Live clouds and desired allocations of every shape that can come, for property tests."""
+"""Strategies for property tests: live clouds of any shape, and desired allocations."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ values: Any = st.recursive(
     max_leaves=6,
 )
 statuses = st.sampled_from(STATUSES)
-# Few values, so that live and desired meet often enough.
+# Few values, so that live and desired values are often equal.
 words = st.sampled_from(["a", "b", "1.10", "RUNNING", "mark.pieces.cloud"])
 odd = st.one_of(words, st.none(), numbers, values)
 
@@ -43,7 +43,7 @@ clouds: Any = _object(
 
 
 def whole_clouds() -> Any:  # noqa: ANN401 - likewise
-    """Clouds with everything that the API's schema requires, and more."""
+    """Clouds with every field that the API's schema requires, and others."""
     url = st.fixed_dictionaries({"status": statuses, "url": words}, optional={"extra": values})
     return st.fixed_dictionaries(
         {
@@ -61,7 +61,7 @@ ENFORCE = st.just(Mode.ENFORCE)
 
 
 def desired(allocation_id: str = "7b0c4c5e", modes: Any = ENFORCE) -> Any:  # noqa: ANN401 - likewise
-    """Desired allocations of some of the leaves."""
+    """Desired allocations with some of the declarable fields."""
     leaves = st.dictionaries(st.sampled_from(DECLARABLE), words, min_size=1)
     return st.builds(
         lambda chosen, mode: Desired(

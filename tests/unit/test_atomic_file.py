@@ -1,4 +1,4 @@
-"""A file is there whole or not at all, and only for whom it is meant."""
+"""A file is replaced in one step and keeps the permissions asked for."""
 
 import os
 import threading
@@ -13,7 +13,7 @@ ONE, OTHER = b"a" * 1_000_000, b"b" * 1_000_000
 FULL = Path("/dev/full")
 
 
-def test_who_reads_it_while_it_is_written_anew_never_sees_half(tmp_path: Path) -> None:
+def test_a_reader_during_writes_sees_the_old_or_the_new_content_whole(tmp_path: Path) -> None:
     file = tmp_path / "file"
     atomic_file.write(file, ONE)
     stop, seen = threading.Event(), set[bytes]()
@@ -36,36 +36,36 @@ def test_who_reads_it_while_it_is_written_anew_never_sees_half(tmp_path: Path) -
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
-def test_what_a_full_disk_cannot_take_leaves_what_was_there(
+def test_a_write_that_fails_on_a_full_disk_leaves_the_old_content(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "file"
     atomic_file.write(file, ONE)
-    opened = _every_new_file_is(FULL, monkeypatch)
+    count_redirected = _redirect_new_files(FULL, monkeypatch)
     with pytest.raises(OSError, match="No space left"):
         atomic_file.write(file, OTHER)
-    assert opened() == 1
+    assert count_redirected() == 1
     assert file.read_bytes() == ONE
 
 
-def test_what_somebody_left_beside_it_is_not_written_to(tmp_path: Path) -> None:
-    file, elsewhere = tmp_path / "file", tmp_path / "elsewhere"
-    elsewhere.write_bytes(b"of somebody else")
-    (tmp_path / f".file.{os.getpid()}.new").symlink_to(elsewhere)
+def test_a_link_at_the_temporary_name_is_not_written_through(tmp_path: Path) -> None:
+    file, other_file = tmp_path / "file", tmp_path / "other_file"
+    other_file.write_bytes(b"of somebody else")
+    (tmp_path / f".file.{os.getpid()}.new").symlink_to(other_file)
     atomic_file.write(file, ONE, mode=atomic_file.OWNER)
-    assert elsewhere.read_bytes() == b"of somebody else"
+    assert other_file.read_bytes() == b"of somebody else"
     assert (file.read_bytes(), file.stat().st_mode & 0o777) == (ONE, 0o600)
 
 
-def _every_new_file_is(file: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """What is opened to be made is this one instead; gives how often that was."""
-    real, times = os.open, []
+def _redirect_new_files(file: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Make every creation of a file open this one; returns a function that counts them."""
+    real_open, redirected = os.open, []
 
-    def instead(path: Path, flags: int, mode: int = 0o777) -> int:
+    def redirecting_open(path: Path, flags: int, mode: int = 0o777) -> int:
         if flags & os.O_CREAT:
-            times.append(path)
-            return real(file, os.O_WRONLY)
-        return real(path, flags, mode)
+            redirected.append(path)
+            return real_open(file, os.O_WRONLY)
+        return real_open(path, flags, mode)
 
-    monkeypatch.setattr(os, "open", instead)
-    return lambda: len(times)
+    monkeypatch.setattr(os, "open", redirecting_open)
+    return lambda: len(redirected)

@@ -33,7 +33,7 @@ def export(context: click.Context, flags: Flags, ids: tuple[str, ...], out: Path
     settings = settings_from(context, flags)
     clouds = asyncio.run(_read(settings, [AllocationId(key) for key in dict.fromkeys(ids)]))
     text = (
-        "\n".join(declarations(clouds, wrong_id=DeclarableIds().wrong, most_characters=MAX_TEXT_LENGTH))
+        "\n".join(declarations(clouds, id_problem=DeclarableIds().problem, max_characters=MAX_TEXT_LENGTH))
         + "\n"
     )
     if out is None:

@@ -118,7 +118,7 @@ def _verified(checked: Checked, gaps: list[tuple[float, str]], *, as_json: bool)
     return errors.EXIT_ERROR if checked.problems else errors.EXIT_FINE
 
 
-def _lines(found: Iterable[reader.Past]) -> Iterator[Line]:
+def _lines(found: Iterable[reader.RecordedUpdate]) -> Iterator[Line]:
     for each in found:
         why = visible(each.endings[-1].reason) if each.endings else "its outcome is not known yet"
         head = f"{rfc3339(each.at)}  {visible(each.allocation)}  {each.outcome.replace('_', ' ')}: {why}"
@@ -127,7 +127,7 @@ def _lines(found: Iterable[reader.Past]) -> Iterator[Line]:
             yield Line(f"    {change.field}: {visible(change.live)} → {visible(change.desired)}")
 
 
-def _as_json(each: reader.Past) -> dict[str, object]:
+def _as_json(each: reader.RecordedUpdate) -> dict[str, object]:
     return {
         "schema": SCHEMA,
         "id": each.allocation,

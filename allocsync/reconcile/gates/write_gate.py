@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from allocsync.model.ids import AllocationId
-from allocsync.planning.write_windows import Windows
+from allocsync.planning.write_windows import WriteWindows
 from allocsync.reconcile.gates.pause import Pause
 from allocsync.reconcile.gates.write_quota import Budget
 
@@ -24,7 +24,7 @@ class Stops:
     single ones; one that is over means nothing.
     """
 
-    windows: Windows = field(default_factory=Windows)
+    windows: WriteWindows = field(default_factory=WriteWindows)
     budget: Budget = field(default_factory=Budget)
     offset_seconds: float = 0.0  # from the lanes' clock to the wall clock
     held: AbstractSet[AllocationId] = frozenset()

@@ -15,7 +15,7 @@ from typing import Any
 
 from allocsync.model.desired_state import Desired, Generation
 from allocsync.model.ids import AllocationId
-from allocsync.planning.change_limit import NO_LIMIT, Baseline, Limit, Ruling, rule, settled_on
+from allocsync.planning.change_limit import NO_LIMIT, Baseline, Limit, Ruling, next_baseline, review_changes
 from allocsync.reconcile.checkpoint import Keeper
 from allocsync.reconcile.checkpoint_codecs import decode_declaration, encode_declaration
 from allocsync.reconcile.gates.write_gate import Stops
@@ -43,8 +43,8 @@ class Rails:
             if self.baseline:
                 self._settle({**self.baseline, **generation.allocations})
         elif approved or not self.baseline:
-            self._settle(settled_on(self.baseline, generation))
-        ruling = rule(self.baseline, generation, self._limit if whole else NO_LIMIT)
+            self._settle(next_baseline(self.baseline, generation))
+        ruling = review_changes(self.baseline, generation, self._limit if whole else NO_LIMIT)
         in_force = whole and ruling.changes and not ruling.held
         self._current = (now, generation) if in_force else None
         self._waiting = (self._waiting or self._current) if in_force else None
@@ -70,13 +70,13 @@ class Rails:
             self._move(current, current)
         elif now - first_since >= self._rules.rail_age_seconds:
             # What is in force now must not be held after a restart: then its own turn is waited for.
-            if not rule(settled_on(self.baseline, first), current, self._limit).held:
+            if not review_changes(next_baseline(self.baseline, first), current, self._limit).held:
                 self._move(first, current)
             self._waiting = self._current
 
     def _move(self, to: Generation, current: Generation) -> None:
-        self._settle(settled_on(self.baseline, to))
-        self.ruling = rule(self.baseline, current, NO_LIMIT)
+        self._settle(next_baseline(self.baseline, to))
+        self.ruling = review_changes(self.baseline, current, NO_LIMIT)
         if not self.ruling.changes:
             self._current = self._waiting = None
 

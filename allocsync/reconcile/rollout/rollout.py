@@ -10,10 +10,10 @@ Left out: when a generation is held (`planning.guard`, `rails`) and what a lane 
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 
-from allocsync.errors import NotHeldError
+from allocsync.errors import NotAwaitingApprovalError
 from allocsync.model.desired_state import Desired, Generation
 from allocsync.model.ids import AllocationId
-from allocsync.planning.change_limit import DIGITS, Ruling, in_force
+from allocsync.planning.change_limit import DIGITS, Ruling, active_declarations
 from allocsync.reconcile.allocation.managed_allocation import Lane
 from allocsync.reconcile.allocation.updates import State
 from allocsync.reconcile.checkpoint import Keeper
@@ -96,7 +96,7 @@ class Adoption:
         held = ruling.withheld | ruling.removed if ruling.held else frozenset[AllocationId]()
         self._remember(held)
         freed, ruled = withheld - ruling.withheld, withheld | ruling.withheld
-        wanted = in_force(generation, ruling, self._stood)
+        wanted = active_declarations(generation, ruling, self._stood)
         known = self.generation.allocations if self.generation else {}
         # Most are the very same object, since a file that has not changed is not parsed again.
         new = [key for key, desired in wanted.items() if known.get(key) is not desired or key in ruled]
@@ -196,14 +196,14 @@ class Adoption:
         """Let the generation that is held through, named by its digest or the beginning; how much it changes.
 
         Raises:
-            NotHeldError: no such generation is held.
+            NotAwaitingApprovalError: no such generation is held.
         """
         generation, ruling = self.generation, self.ruling
         if generation is None or ruling is None or not ruling.held:
-            raise NotHeldError("no revision awaits approval: there is nothing to approve")
+            raise NotAwaitingApprovalError("no revision awaits approval: there is nothing to approve")
         name = generation.digest[:DIGITS]
         if len(digest) < DIGITS or not generation.digest.startswith(digest):
-            raise NotHeldError(
+            raise NotAwaitingApprovalError(
                 f"the revision that awaits approval is {name}, not {digest}: the files have changed since, "
                 f"or it is a slip. Read `allocsync plan`, then `allocsync approve {name}`"
             )

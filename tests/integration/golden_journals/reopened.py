@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from allocsync.journal.database import NAME, JournalFile
-from allocsync.journal.entries import Memory
+from allocsync.journal.entries import CheckpointValue
 from allocsync.model.desired_state import Generation
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import IntentRecord, Restored
@@ -67,7 +67,7 @@ class Saved:
     """A journal that only notes what is to be kept."""
 
     commit_seconds: float = 0.0
-    entries: list[Memory] = field(default_factory=list)
+    entries: list[CheckpointValue] = field(default_factory=list)
 
     async def intent(self, allocation: AllocationId, record: IntentRecord) -> int:
         raise AssertionError(f"nothing is sent: {allocation}, {record}")
@@ -76,7 +76,7 @@ class Saved:
         raise AssertionError(f"nothing is found out: {allocation}, {intent}, {outcome}, {reason}")
 
     def remember(self, key: str, value: object | None) -> None:
-        self.entries.append(Memory(key, value))
+        self.entries.append(CheckpointValue(key, value))
 
 
 def clock_of(name: str) -> StoppedClock:

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 
-from allocsync.journal.checksum import sealed, unsealed
+from allocsync.journal.checksum import decode_with_checksum, encode_with_checksum
 from allocsync.journal.hash_chain import NOTHING_BEFORE, Row, link
 from allocsync.model.cloud import Cloud, NumberLiteral
 from allocsync.model.intent_record import undeclared_hash
@@ -104,12 +104,12 @@ def test_each_link_of_the_chain_is_the_one_that_is_stored() -> None:
 @pytest.mark.parametrize("name", SEALED)
 def test_what_is_remembered_is_sealed_as_it_is_stored(name: str) -> None:
     key, value, stored = SEALED[name]
-    assert sealed(key, value) == stored
-    assert unsealed(key, stored) == value
+    assert encode_with_checksum(key, value) == stored
+    assert decode_with_checksum(key, stored) == value
 
 
 @pytest.mark.parametrize("name", SEALED)
 def test_a_sealed_value_belongs_to_its_key(name: str) -> None:
     key, _, stored = SEALED[name]
-    with pytest.raises(ValueError, match="not what was written"):
-        unsealed(f"{key} of another", stored)
+    with pytest.raises(ValueError, match="is damaged"):
+        decode_with_checksum(f"{key} of another", stored)

@@ -20,7 +20,7 @@ import pytest
 
 from allocsync.errors import AllocsyncError
 from allocsync.journal import reader
-from allocsync.journal.checksum import unsealed
+from allocsync.journal.checksum import decode_with_checksum
 from allocsync.journal.database import FORMAT, NAME, TAIL, JournalFile
 from tests.integration.golden_journals.projection import history as history_of
 from tests.integration.golden_journals.projection import projected, said
@@ -102,7 +102,7 @@ def test_stored_keys_and_values_keep_their_names(name: str, tmp_path: Path) -> N
     assert rows_in(path, last=rows_compared(name)) == expected(name)["rows"]
     with closing(sqlite3.connect(path)) as connection:
         for key, value in connection.execute("SELECT key, value FROM memory"):
-            assert unsealed(key, value) == expected(name)["stored"][key]
+            assert decode_with_checksum(key, value) == expected(name)["stored"][key]
 
 
 @each_journal

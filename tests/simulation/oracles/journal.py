@@ -17,7 +17,7 @@ from math import inf
 
 from allocsync.journal import reader
 from allocsync.journal.database import anchor_of
-from allocsync.journal.sqlite_errors import DAMAGE, message
+from allocsync.journal.sqlite_errors import READ_ERRORS, message
 from allocsync.model.cloud import leaf
 from allocsync.model.ids import AllocationId
 from allocsync.reconcile.parameters import Rules
@@ -67,7 +67,7 @@ class Audit:
         """A file that cannot be read, though a process has opened it, is a breach."""
         try:
             yield
-        except DAMAGE as error:
+        except READ_ERRORS as error:
             self.broken("P7", f"the journal cannot be read: {message(error)}")
 
     def _over(self, journal: sqlite3.Connection, settled: Callable[[Truth], bool]) -> None:

@@ -22,7 +22,7 @@ class Run:
 
     outcome: Outcome
     history: History
-    journal: tuple[reader.Past, ...]
+    journal: tuple[reader.RecordedUpdate, ...]
     gaps: tuple[float, ...]
     lists: tuple[float, ...]
     files: tuple[str, ...]
@@ -72,7 +72,7 @@ class Run:
         assert cloud is not None, "it is gone at the end"
         return cloud
 
-    def updates(self, key: int = 0) -> list[reader.Past]:
+    def updates(self, key: int = 0) -> list[reader.RecordedUpdate]:
         """The journal's intents with what it says of each."""
         return [past for past in self.journal if past.allocation == id_of(key)]
 
@@ -110,6 +110,6 @@ def answered(post: Post) -> float:
     return post.answered
 
 
-def written(past: reader.Past) -> list[float]:
+def written(past: reader.RecordedUpdate) -> list[float]:
     """When each outcome of an intent was written down."""
     return [ending.at - WALL for ending in past.endings]

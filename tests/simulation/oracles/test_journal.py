@@ -11,12 +11,12 @@ from tests.simulation.engine.process import rows_of
 from tests.simulation.oracles.change_limit import Rail
 from tests.simulation.oracles.history_evidence import Ended
 from tests.simulation.oracles.journal import Audit
-from tests.unit.journal.test_damage import SCHEMA, damage, written
+from tests.unit.journal.test_damage import SCHEMA, damage, write_journal
 
 
 @pytest.mark.parametrize("over", [True, False])
 def test_a_file_that_cannot_be_read_is_a_breach_and_ends_no_judge(tmp_path: Path, *, over: bool) -> None:
-    written(tmp_path)
+    write_journal(tmp_path)
     damage(tmp_path, *SCHEMA)
     broken = list[tuple[str, str]]()
     audit = Audit(History({}, Rail(100.0)), Ended(), lambda promise, what: broken.append((promise, what)))

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from allocsync.journal.hash_chain import Checked
-from allocsync.journal.reader import Past, Query, opened, updates, verify
+from allocsync.journal.reader import Query, RecordedUpdate, opened, updates, verify
 from allocsync.model.cloud import Cloud, leaf
 from allocsync.model.desired_state import Desired, Generation
 from allocsync.model.ids import AllocationId
@@ -53,7 +53,7 @@ class Outcome:
     crashed: list[float] = field(default_factory=list)
     fired: Counter[str] = field(default_factory=Counter)
     checked: Checked | None = None
-    past: list[Past] = field(default_factory=list)
+    past: list[RecordedUpdate] = field(default_factory=list)
     in_sync_seconds: float | None = None  # after the calm and the last landing
     problems: list[str] = field(default_factory=list)
     notes: list[tuple[float, str]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Desired state on a real disk: a directory to write to, and one that is kept as kubelet keeps it."""
+"""Fixtures for desired state on a real disk: a directory of files, and a mounted ConfigMap."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from allocsync.model.desired_state import Desired, Mode
 
 @pytest.fixture(name="write")
 def _write(tmp_path: Path) -> Callable[..., Path]:
-    """Write one file of the directory `allocations`; gives the file's path."""
+    """A function that writes one file into the directory `allocations` and returns its path."""
     directory = tmp_path / "allocations"
     directory.mkdir()
 
@@ -26,7 +26,7 @@ def _write(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(name="messages")
 def _messages(write: Callable[..., Path]) -> Callable[[str | bytes], list[str]]:
-    """Everything that is wrong with one file, as `line:column: path: message`."""
+    """A function that writes a file and returns its errors, as `line:column: path: message`."""
 
     def messages(text: str | bytes) -> list[str]:
         file = write(text)
@@ -38,7 +38,7 @@ def _messages(write: Callable[..., Path]) -> Callable[[str | bytes], list[str]]:
 
 @pytest.fixture(name="single")
 def _single(write: Callable[..., Path]) -> Callable[[str], Desired]:
-    """The only allocation of a file with nothing wrong in it."""
+    """A function that writes a file without errors and returns its only allocation."""
 
     def single(text: str) -> Desired:
         examined = examine(files.read(write(text)), default_mode=Mode.ENFORCE)
@@ -51,10 +51,10 @@ def _single(write: Callable[..., Path]) -> Callable[[str], Desired]:
 
 
 class ConfigMap:
-    """A directory as kubelet's AtomicWriter keeps it: one rename swaps everything.
+    """A directory that is updated as kubelet updates a mounted ConfigMap: one rename replaces all files.
 
-    The steps of Kubernetes' atomic_writer.go: a new directory, a link to it beside `..data`, a rename
-    over `..data`, links for new names, links of old names removed, and last the old directory, file by file.
+    The steps of kubelet: create a new directory, create a link to it beside `..data`, rename the link to
+    `..data`, add links for new names, remove links of old names, and remove the old directory file by file.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -63,7 +63,7 @@ class ConfigMap:
         directory.mkdir()
 
     def put(self, files: dict[str, str]) -> None:
-        """Make these the content."""
+        """Replace the content of the directory."""
         self._number += 1
         payload = self.directory / f"..2026_11_23_12_00_00.{self._number:09d}"
         payload.mkdir()

@@ -1,4 +1,4 @@
-"""Live state as a file: what is declared of it is what was live, to the letter."""
+"""Exported live state: an export loads, and declares exactly the live values."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allocsync.desired import files
-from allocsync.desired.export import declarations, scalar
+from allocsync.desired.export import declarations, to_scalar
 from allocsync.desired.loader import examine
 from allocsync.desired.schema import MAX_TEXT_LENGTH
 from allocsync.desired.similar_ids import DeclarableIds
@@ -50,13 +50,15 @@ clouds: st.SearchStrategy[Any] = st.fixed_dictionaries(
 )
 
 
-def loaded(text: str) -> Any:  # noqa: ANN401 - the loader's own result
+def loaded(text: str) -> Any:  # noqa: ANN401 - the result of the loader
     file = files.File("export.yaml", text.encode(errors="surrogatepass"))
     return examine(files.FileSet("export.yaml", (file,)), default_mode=Mode.ENFORCE)
 
 
-def exported(states: list[Any]) -> list[str]:
-    return list(declarations(states, wrong_id=DeclarableIds().wrong, most_characters=MAX_TEXT_LENGTH))
+def exported(clouds_to_export: list[Any]) -> list[str]:
+    return list(
+        declarations(clouds_to_export, id_problem=DeclarableIds().problem, max_characters=MAX_TEXT_LENGTH)
+    )
 
 
 def declarable(cloud: Any, name: str) -> bool:  # noqa: ANN401 - JSON
@@ -67,14 +69,16 @@ def declarable(cloud: Any, name: str) -> bool:  # noqa: ANN401 - JSON
 
 @settings(max_examples=1000)
 @given(st.lists(clouds, max_size=4, unique_by=lambda cloud: cloud["id"]))
-def test_what_was_exported_loads_and_differs_in_nothing(states: list[Any]) -> None:
-    found = loaded("\n".join(exported(states)) + "\n")
+def test_an_export_loads_and_equals_the_live_state(clouds_to_export: list[Any]) -> None:
+    found = loaded("\n".join(exported(clouds_to_export)) + "\n")
     assert [str(problem) for problem in found.problems] == []
     generation = found.loaded.generation
     ids = DeclarableIds()
-    wanted = {key for key in sorted(cloud["id"] for cloud in states) if not ids.wrong(key)}
-    assert set(generation.allocations) == wanted
-    for cloud in states:
+    declarable_ids = {
+        key for key in sorted(cloud["id"] for cloud in clouds_to_export) if not ids.problem(key)
+    }
+    assert set(generation.allocations) == declarable_ids
+    for cloud in clouds_to_export:
         desired = generation.allocations.get(cloud["id"])
         if desired is not None:
             assert compare(desired, cloud) == ()
@@ -83,7 +87,7 @@ def test_what_was_exported_loads_and_differs_in_nothing(states: list[Any]) -> No
             }
 
 
-def test_an_export_reads_well() -> None:
+def test_an_export_is_nested_readable_yaml() -> None:
     url = {"status": "RUNNING", "url": "https://mark.pieces.cloud"}
     cloud: Any = {
         "id": "7b0c4c5e-1f0e-4c53-9a3b-0a4b8f2f7d11",
@@ -100,33 +104,33 @@ def test_an_export_reads_well() -> None:
         "    user: u",
         '    project: "null"',
         '    version: "1.10"',
-        "    # status.cloud is PENDING: the server passes through it",
+        "    # status.cloud is PENDING: only the server sets it",
         "    urls:",
         "      base:",
         "        status: RUNNING",
         "        url: https://mark.pieces.cloud",
-        "    # urls.id.status is UNKNOWN: the server passes through it",
+        "    # urls.id.status is UNKNOWN: only the server sets it",
         "      id:",
         '        url: "a b"',
     ]
 
 
-def test_what_cannot_be_declared_is_a_comment_that_says_why() -> None:
+def test_a_value_that_cannot_be_declared_becomes_a_comment_with_the_reason() -> None:
     long = "x" * (MAX_TEXT_LENGTH + 1)
     cloud: Any = {"id": "key", "user": NumberLiteral("1.10"), "project": long}
     assert exported([cloud]) == [
         "apiVersion: allocsync/v1",
         "allocations:",
-        "  # key: nothing of it can be declared",
+        "  # key: no field of it can be declared",
         '    # user is {"number": "1.10"}: only text can be declared',
         f"    # project is {'x' * 100}…: more than {MAX_TEXT_LENGTH:,} characters cannot be declared",
         "  {}",
     ]
 
 
-def test_scalars_are_quoted_where_they_could_be_something_else() -> None:
+def test_scalars_are_quoted_if_yaml_could_read_another_type() -> None:
     assert [
-        scalar(text)
+        to_scalar(text)
         for text in ("mars", "us-east1", "2026-11-23", "No", "1.10", "", "a:", "\x1b", "\U0001f600", '"')
     ] == [
         "mars",
@@ -136,13 +140,13 @@ def test_scalars_are_quoted_where_they_could_be_something_else() -> None:
         '"1.10"',
         '""',
         '"a:"',
-        '"\\u001b"',
+        '"\\x1b"',
         '"\U0001f600"',
         '"\\""',
     ]
 
 
-def test_ids_that_look_alike_are_not_declared_together() -> None:
+def test_ids_that_are_easily_confused_are_not_declared_together() -> None:
     cloud = {"user": "u", "id": "KEY"}
     assert exported([{**cloud, "id": "key"}, cloud])[2:] == [
         "  KEY:",

@@ -1,4 +1,4 @@
-"""What was kept of the files before gives what a load of all files anew gives, to the letter."""
+"""Loading with a cache gives exactly the same result as loading all files anew."""
 
 import json
 from collections.abc import Mapping
@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allocsync.desired import file_cache, files
-from allocsync.desired.file_cache import Parts
+from allocsync.desired.file_cache import FileCache
 from allocsync.desired.files import File, FileSet
 from allocsync.desired.loader import Examined, Loader, examine
 from allocsync.model.desired_state import Mode
+from tests.support.loading import HEAD
 
-HEAD = "apiVersion: allocsync/v1\n"
 FILES = ("a.yaml", "b.yaml", "c.yml", "\x1b.yaml")
 BODIES = ("{region: r}", "{region: s}", "{mode: observe}", "{regoin: r}", "{}", "~", "[]")
-ODD = (
+INVALID_FILES = (
     b"",
     b"---\n",
     b"\xff",
@@ -42,11 +42,11 @@ documents = st.builds(
     st.sampled_from(("{}", "{version: v}", "{mode: suspend}", "{nonsense: n}")),
 )
 texts = st.lists(documents, min_size=1, max_size=2).map(lambda each: "---\n".join(each).encode())
-contents = texts | st.sampled_from(ODD)
+contents = texts | st.sampled_from(INVALID_FILES)
 file_sets = st.dictionaries(st.sampled_from(FILES), contents | st.just("cannot be read"), max_size=len(FILES))
 histories = st.lists(st.tuples(file_sets, st.booleans(), st.sampled_from(("", "it is gone"))), max_size=6)
 
-# Of each file few ids, and seldom one that another file has, so that most sets hold and differ in bodies.
+# Few ids in each file, and rarely one of another file, so that most sets are valid and differ in bodies.
 declarations = [
     st.dictionaries(st.sampled_from(ids), bodies, min_size=1, max_size=2).map(
         lambda declared: "".join(
@@ -60,55 +60,55 @@ edits_of_the_same_ids = st.lists(
 )
 
 
-def file_set(wanted: Mapping[str, bytes | str], trouble: str = "") -> FileSet:
+def file_set(contents_by_name: Mapping[str, bytes | str], error: str = "") -> FileSet:
     found = [
-        File(name, given) if isinstance(given, bytes) else File(name, trouble=given)
-        for name, given in sorted(wanted.items())
+        File(name, given) if isinstance(given, bytes) else File(name, error=given)
+        for name, given in sorted(contents_by_name.items())
     ]
-    return FileSet("d", tuple(found), trouble)
+    return FileSet("d", tuple(found), error)
 
 
-def same(found: Examined, anew: Examined) -> None:
-    """As equal as anybody can see: the order of mappings and the places of what is declared, too."""
-    assert found == anew
-    assert repr(found) == repr(anew)
+def assert_identical(found: Examined, fresh: Examined) -> None:
+    """Assert equality including the order of mappings and the locations of declarations."""
+    assert found == fresh
+    assert repr(found) == repr(fresh)
 
 
 @given(histories, st.sampled_from(Mode))
-def test_after_any_edits_what_is_kept_gives_what_a_fresh_load_gives(
+def test_a_cached_load_equals_a_fresh_load_after_any_edits(
     history: list[tuple[dict[str, bytes | str], bool, str]], mode: Mode
 ) -> None:
-    kept = Loader(default_mode=mode)
-    wanted: dict[str, bytes | str] = {}
-    for edit, replaces, trouble in history:
-        wanted = dict(edit) if replaces else {**wanted, **edit}
-        found = file_set(wanted, trouble)
-        same(kept.examine(found), examine(found, default_mode=mode))
+    cached = Loader(default_mode=mode)
+    contents_by_name: dict[str, bytes | str] = {}
+    for edit, replaces, error in history:
+        contents_by_name = dict(edit) if replaces else {**contents_by_name, **edit}
+        found = file_set(contents_by_name, error)
+        assert_identical(cached.examine(found), examine(found, default_mode=mode))
 
 
 @given(edits_of_the_same_ids, st.sampled_from(Mode))
-def test_edits_of_what_is_declared_already_give_what_a_fresh_load_gives(
+def test_a_cached_load_equals_a_fresh_load_after_edits_of_the_same_ids(
     history: list[dict[str, bytes]], mode: Mode
 ) -> None:
-    kept = Loader(default_mode=mode)
-    wanted: dict[str, bytes] = {}
+    cached = Loader(default_mode=mode)
+    contents_by_name: dict[str, bytes] = {}
     for edit in history:
-        wanted |= edit
-        found = file_set(wanted)
-        same(kept.examine(found), examine(found, default_mode=mode))
+        contents_by_name |= edit
+        found = file_set(contents_by_name)
+        assert_identical(cached.examine(found), examine(found, default_mode=mode))
 
 
-def test_an_id_in_quarantine_that_comes_to_look_like_another_is_told() -> None:
-    kept = Loader(default_mode=Mode.ENFORCE)
+def test_a_quarantined_id_that_becomes_similar_to_another_is_reported() -> None:
+    cached = Loader(default_mode=Mode.ENFORCE)
     for other, holds in (("x", True), ("B", False)):
         written = f"{HEAD}allocations:\n  a: {{region: r}}\n  {other}: {{regoin: r}}\n".encode()
-        found = kept.examine(file_set({"a.yaml": written, "b.yaml": declares("b")}))
+        found = cached.examine(file_set({"a.yaml": written, "b.yaml": declaring("b")}))
         assert (found.loaded is not None) is holds
     assert "looks like the id at a.yaml:4:3" in str(found.problems[-1])
 
 
 @given(st.lists(documents, min_size=1, max_size=3), st.sampled_from(Mode))
-def test_the_digest_is_of_the_whole_declaration_as_json(written: list[str], mode: Mode) -> None:
+def test_the_revision_is_a_hash_of_all_declarations_as_json(written: list[str], mode: Mode) -> None:
     found = examine(
         file_set({f"{at}.yaml": text.encode() for at, text in enumerate(written)}), default_mode=mode
     )
@@ -116,44 +116,42 @@ def test_the_digest_is_of_the_whole_declaration_as_json(written: list[str], mode
         return
     generation = found.loaded.generation
     declared = [[key, each.mode, each.leaves] for key, each in sorted(generation.allocations.items())]
-    held = [
+    quarantined_entries = [
         [key, sorted([problem.path, problem.message] for problem in found.problems if str(problem) in said)]
         for key, said in sorted(generation.quarantined.items())
     ]
-    text = json.dumps([declared, held], separators=(",", ":"))
+    text = json.dumps([declared, quarantined_entries], separators=(",", ":"))
     assert generation.digest == sha256(text.encode()).hexdigest()
 
 
-def declares(key: str) -> bytes:
+def declaring(key: str) -> bytes:
     return f"{HEAD}allocations:\n  {key}: {{region: r}}\n".encode()
 
 
-def test_a_file_that_did_not_change_is_not_parsed_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    parsed = []
+def test_an_unchanged_file_is_not_parsed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed_names = []
 
-    def count(file: File, default_mode: Mode) -> file_cache.Part:
-        parsed.append(Path(file.name).name)
-        return part(file, default_mode)
+    def count(file: File, default_mode: Mode) -> file_cache.ParsedFile:
+        parsed_names.append(Path(file.name).name)
+        return parse_file(file, default_mode)
 
-    part = file_cache._part  # noqa: SLF001 - what is counted is how often a file is parsed
-    monkeypatch.setattr(file_cache, "_part", count)
-    kept = Parts(default_mode=Mode.ENFORCE)
+    parse_file = file_cache._parse_file  # noqa: SLF001 - counts how often a file is parsed
+    monkeypatch.setattr(file_cache, "_parse_file", count)
+    cached = FileCache(default_mode=Mode.ENFORCE)
     for key in "abc":
-        (tmp_path / f"{key}.yaml").write_bytes(declares(key))
-    kept.of(files.read(tmp_path))
-    assert parsed == ["a.yaml", "b.yaml", "c.yaml"]
-    (tmp_path / "b.yaml").write_bytes(declares("d"))
+        (tmp_path / f"{key}.yaml").write_bytes(declaring(key))
+    cached.parse(files.read(tmp_path))
+    assert parsed_names == ["a.yaml", "b.yaml", "c.yaml"]
+    (tmp_path / "b.yaml").write_bytes(declaring("d"))
     (tmp_path / "c.yaml").touch()
-    kept.of(files.read(tmp_path))
-    assert parsed[3:] == ["b.yaml"]
+    cached.parse(files.read(tmp_path))
+    assert parsed_names[3:] == ["b.yaml"]
 
 
-def test_what_was_taken_out_of_the_set_is_not_kept() -> None:
-    kept = Parts(default_mode=Mode.ENFORCE)
-    first = kept.of(file_set({"a.yaml": declares("a"), "b.yaml": declares("b")}))
-    kept.of(file_set({"b.yaml": declares("b")}))
-    again = kept.of(file_set({"a.yaml": declares("a"), "b.yaml": declares("b")}))
+def test_the_cache_drops_files_that_are_no_longer_in_the_set() -> None:
+    cached = FileCache(default_mode=Mode.ENFORCE)
+    first = cached.parse(file_set({"a.yaml": declaring("a"), "b.yaml": declaring("b")}))
+    cached.parse(file_set({"b.yaml": declaring("b")}))
+    again = cached.parse(file_set({"a.yaml": declaring("a"), "b.yaml": declaring("b")}))
     assert again[0] is not first[0]
     assert again[1] is first[1]

@@ -1,4 +1,4 @@
-"""The JSON Schema of the desired state: it sees what a schema can see, and never refuses what loads."""
+"""The JSON Schema of the desired state finds what a schema can find, and accepts whatever loads."""
 
 import re
 from pathlib import Path
@@ -20,10 +20,10 @@ from tests.support.loading import BAD, HEAD
 
 ROOT = Path(__file__).parents[3]
 SCHEMA = Draft7Validator(desired_schema())
-# What stands for a value that is no text: only its type matters to this schema.
-TYPED: dict[str, object] = {"null": None, "bool": True, "int": 1, "float": 1.5}
+# Stands for a value that is not text: this schema depends on its type only.
+PLACEHOLDERS: dict[str, object] = {"null": None, "bool": True, "int": 1, "float": 1.5}
 
-# The mistakes of the corpus that no schema can see, each with the reason.
+# The mistakes of the corpus that no schema can find, each with the reason.
 NOT_YAML = frozenset(
     {
         "alias_of_nothing",
@@ -37,7 +37,7 @@ NOT_YAML = frozenset(
         "value_with_colon",
     }
 )
-UNSEEN = {
+INVISIBLE_TO_SCHEMA = {
     "duplicate_field": "a parser keeps one of the two",
     **dict.fromkeys(("duplicate_api_version", "duplicate_defaults", "duplicate_id"), "likewise"),
     **dict.fromkeys(("duplicate_in_braces", "duplicate_merge"), "likewise"),
@@ -50,25 +50,25 @@ UNSEEN = {
 }
 
 
-def typed(node: yaml.Node, seen: dict[int, object]) -> object:
-    """What a reader of YAML gives a validator: keys as text, values by their type."""
+def to_json(node: yaml.Node, seen: dict[int, object]) -> object:
+    """Convert YAML as a reader does for a validator: keys as text, values by their type."""
     if id(node) in seen:
         return seen[id(node)]
     if isinstance(node, yaml.ScalarNode):
-        return TYPED.get(node.tag.rpartition(":")[2], node.value)
+        return PLACEHOLDERS.get(node.tag.rpartition(":")[2], node.value)
     if isinstance(node, yaml.SequenceNode):
         items: list[object] = []
-        seen[id(node)] = items  # shared, as aliases are: else an alias bomb goes off here
-        items.extend(typed(item, seen) for item in node.value)
+        seen[id(node)] = items  # shared as aliases are, so that an alias bomb stays small
+        items.extend(to_json(item, seen) for item in node.value)
         return items
     found: dict[str, object] = {}
     seen[id(node)] = found
     merged = []
     for key, value in node.value:
         if key.tag.endswith(":merge"):
-            merged.append(typed(value, seen))
+            merged.append(to_json(value, seen))
         else:
-            found[str(key.value)] = typed(value, seen)
+            found[str(key.value)] = to_json(value, seen)
     for each in merged:
         for block in each if isinstance(each, list) else [each]:
             for key, value in (block if isinstance(block, dict) else {"<<": block}).items():
@@ -76,9 +76,9 @@ def typed(node: yaml.Node, seen: dict[int, object]) -> object:
     return found
 
 
-def accepts(text: str) -> bool:
+def matches_schema(text: str) -> bool:
     documents = yaml.compose_all(text, Loader=yaml.SafeLoader)
-    return all(SCHEMA.is_valid(typed(node, {})) for node in documents)
+    return all(SCHEMA.is_valid(to_json(node, {})) for node in documents)
 
 
 def loads(text: str) -> bool:
@@ -86,7 +86,7 @@ def loads(text: str) -> bool:
     return not examine(files, default_mode=Mode.ENFORCE).problems
 
 
-def test_the_schema_is_one() -> None:
+def test_the_schema_is_valid_and_describes_every_field() -> None:
     Draft7Validator.check_schema(desired_schema())
     assert set(DESCRIPTIONS) == {
         ".".join(name.split(".")[:depth]) for name in DECLARABLE for depth in range(1, name.count(".") + 2)
@@ -99,28 +99,28 @@ def test_the_schema_is_one() -> None:
     [ROOT / "config" / "allocations.yaml", ROOT / "deploy" / "kubernetes" / "allocations.yaml"],
     ids=lambda file: file.parent.name,
 )
-def test_the_samples_are_accepted(file: Path) -> None:
+def test_the_sample_files_load_and_match_the_schema(file: Path) -> None:
     assert loads(file.read_text())
-    assert accepts(file.read_text())
+    assert matches_schema(file.read_text())
 
 
-def test_the_sample_of_the_demo_is_accepted() -> None:
-    assert accepts(sample_text(sample_clouds(24, 1)))
+def test_the_sample_of_the_demo_matches_the_schema() -> None:
+    assert matches_schema(sample_text(sample_clouds(24, 1)))
 
 
 @pytest.mark.parametrize("file", BAD, ids=lambda file: file.stem)
-def test_a_mistake_that_a_schema_can_see_is_seen(file: Path) -> None:
+def test_the_schema_rejects_every_mistake_that_a_schema_can_see(file: Path) -> None:
     try:
-        seen = not accepts(file.read_bytes().decode())
+        seen = not matches_schema(file.read_bytes().decode())
     except (yaml.YAMLError, UnicodeDecodeError):
         assert file.stem in NOT_YAML
     else:
         assert file.stem not in NOT_YAML
-        assert seen is (file.stem not in UNSEEN)
+        assert seen is (file.stem not in INVISIBLE_TO_SCHEMA)
 
 
-def test_what_is_listed_as_unseen_is_in_the_corpus() -> None:
-    assert NOT_YAML | set(UNSEEN) <= {file.stem for file in BAD}
+def test_every_listed_exception_is_in_the_corpus() -> None:
+    assert NOT_YAML | set(INVISIBLE_TO_SCHEMA) <= {file.stem for file in BAD}
 
 
 VALUES = [
@@ -130,21 +130,21 @@ VALUES = [
 
 
 @pytest.mark.parametrize("value", VALUES)
-def test_a_value_that_looks_like_a_number_or_a_truth_is_text_to_both(value: str) -> None:
+def test_the_loader_and_the_schema_accept_numbers_and_booleans_as_text(value: str) -> None:
     key = value if value.strip("'!") == value else "b"
     text = HEAD + f"allocations: {{a: {{version: {value}}}, {key}: {{user: x}}}}"
     assert loads(text)
-    assert accepts(text)
+    assert matches_schema(text)
 
 
 @pytest.mark.parametrize("value", ["~", "null", "Null", "NULL", "", "[a]", "{a: b}"])
-def test_null_and_collections_are_refused_by_both(value: str) -> None:
+def test_the_loader_and_the_schema_reject_null_and_collections(value: str) -> None:
     text = HEAD + f"allocations:\n  a:\n    version: {value}\n"
     assert not loads(text)
-    assert not accepts(text)
+    assert not matches_schema(text)
 
 
-# What loads is accepted, whatever it is.
+# Whatever loads matches the schema.
 
 ids = st.text(min_size=1, max_size=8) | st.characters() | st.sampled_from(["..", ".", "a", "1.0", "x" * 256])
 values = st.sampled_from([*VALUES, "~", "RUNNING", "PENDING", "enforce", "{}", "[]", "{status: FAILED}"])
@@ -165,8 +165,8 @@ names = st.sampled_from(
 
 
 @st.composite
-def almost(draw: st.DrawFn) -> str:
-    """A document that is right, or nearly so."""
+def nearly_valid_documents(draw: st.DrawFn) -> str:
+    """A document that is valid or nearly valid."""
     lines = []
     for key in draw(st.lists(ids, max_size=3)):
         quoted = yaml.dump(key, default_style='"', allow_unicode=False, width=10_000).strip()
@@ -180,27 +180,27 @@ def almost(draw: st.DrawFn) -> str:
     return head + "allocations:" + ("\n" + "".join(lines) if lines else " {}\n")
 
 
-@given(almost())
+@given(nearly_valid_documents())
 @example(HEAD + "--- ~\n---\n" + HEAD + "allocations: {}\n")
 @example("---\n" + HEAD + "allocations: {}\n---\n")
-def test_what_loads_is_accepted(text: str) -> None:
+def test_every_document_that_loads_matches_the_schema(text: str) -> None:
     if loads(text):
-        assert accepts(text), text
+        assert matches_schema(text), text
 
 
-def test_only_what_cannot_be_printed_and_the_dot_is_kept_out_of_ids_by_the_pattern() -> None:
-    kept_out = [chr(code) for code in range(0x10000) if not re.search(ID_PATTERN, chr(code))]
-    assert len(kept_out) > 100
-    assert [char for char in kept_out if char.isprintable()] == [" ", "."]
+def test_the_id_pattern_excludes_only_unprintable_characters_spaces_and_a_single_dot() -> None:
+    excluded = [chr(code) for code in range(0x10000) if not re.search(ID_PATTERN, chr(code))]
+    assert len(excluded) > 100
+    assert [char for char in excluded if char.isprintable()] == [" ", "."]
 
 
-def test_an_id_is_refused_by_both_for_what_a_pattern_can_see() -> None:
+def test_the_loader_and_the_schema_reject_malformed_ids() -> None:
     for key in ("", ".", "..", "a b", "a\\n", "\\0", "a\\u200b", "x" * 257):
         text = HEAD + f'allocations: {{"{key}": {{user: x}}}}'
         assert not loads(text), key
-        assert not accepts(text), key
+        assert not matches_schema(text), key
 
 
 def test_an_empty_allocation_needs_defaults() -> None:
-    assert not accepts(HEAD + "allocations: {a: {}}")
-    assert accepts(HEAD + "defaults: {region: r}\nallocations: {a: {}}")
+    assert not matches_schema(HEAD + "allocations: {a: {}}")
+    assert matches_schema(HEAD + "defaults: {region: r}\nallocations: {a: {}}")

@@ -1,4 +1,4 @@
-"""Files in, a generation or every error at once out; the corpus in `bad/` says which errors."""
+"""Loading files: a revision, or all errors at once. Each file of the corpus in `bad/` lists its errors."""
 
 import json
 from pathlib import Path
@@ -13,16 +13,16 @@ from allocsync.model.ids import AllocationId
 from tests.support.loading import BAD, HEAD, Single, Write, loaded_from
 
 
-def test_there_is_a_corpus() -> None:
+def test_the_corpus_of_bad_files_is_not_empty() -> None:
     assert len(BAD) >= 80
 
 
 @pytest.mark.parametrize("file", BAD, ids=lambda file: file.stem)
-def test_a_bad_file_says_what_its_first_comments_say(file: Path) -> None:
-    # What is wrong with some files leaves no room for comments: those stand beside it.
-    beside = file.with_suffix(".says")
+def test_a_bad_file_gives_the_errors_in_its_first_comments(file: Path) -> None:
+    # Some files cannot begin with comments, because of their mistake: a file beside them has the errors.
+    expected_file = file.with_suffix(".says")
     comments = []
-    for line in (beside if beside.exists() else file).read_text(errors="replace").splitlines():
+    for line in (expected_file if expected_file.exists() else file).read_text(errors="replace").splitlines():
         if not line.startswith("# ") or line == "# later":
             break
         comments.append(line.removeprefix("# ").replace("FILE", str(file)))
@@ -31,13 +31,13 @@ def test_a_bad_file_says_what_its_first_comments_say(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", BAD, ids=lambda file: file.stem)
-def test_a_bad_file_never_says_a_parsers_word(file: Path) -> None:
+def test_no_error_uses_the_vocabulary_of_the_parser(file: Path) -> None:
     for problem in examine(files.read(file), default_mode=Mode.ENFORCE).problems:
         for word in ("token", "block", "flow", "scalar", "node", "context", "expected"):
             assert word not in problem.message
 
 
-def test_the_example_of_the_contract_loads(single: Single) -> None:
+def test_the_documented_example_loads(single: Single) -> None:
     text = """\
 # yaml-language-server: $schema=allocations.schema.json
 apiVersion: allocsync/v1
@@ -64,7 +64,7 @@ allocations:
     assert desired.source.endswith("allocations/a.yaml:6")
 
 
-def test_every_declarable_leaf_can_be_declared_and_comes_in_order(single: Single) -> None:
+def test_every_declarable_field_can_be_declared_and_is_loaded_in_order(single: Single) -> None:
     body: dict[str, object] = {}
     for name in reversed(DECLARABLE):
         *parents, last = name.split(".")
@@ -78,7 +78,7 @@ def test_every_declarable_leaf_can_be_declared_and_comes_in_order(single: Single
 
 
 @pytest.mark.parametrize("status", ["RUNNING", "FAILED", "SUCCEEDED", "DISCONNECTED"])
-def test_a_status_that_stays_can_be_declared(single: Single, status: str) -> None:
+def test_a_lasting_status_can_be_declared(single: Single, status: str) -> None:
     assert single(HEAD + f"allocations: {{a: {{status: {{cloud: {status}}}}}}}").leaves == (
         ("status.cloud", status),
     )
@@ -91,7 +91,7 @@ def test_an_empty_text_can_be_declared_and_is_not_null(single: Single) -> None:
 # Defaults and modes.
 
 
-def test_defaults_are_merged_field_by_field_and_the_allocation_wins(single: Single) -> None:
+def test_an_allocation_overrides_the_defaults_field_by_field(single: Single) -> None:
     text = (
         "defaults: {region: r, version: 1, urls: {vanity: {status: RUNNING, url: default}}, mode: observe}\n"
         "allocations: {a: {version: 2, urls: {vanity: {url: own}}}}\n"
@@ -106,11 +106,11 @@ def test_defaults_are_merged_field_by_field_and_the_allocation_wins(single: Sing
     }
 
 
-def test_defaults_may_stand_below_and_serve_an_empty_body(single: Single) -> None:
+def test_defaults_may_follow_the_allocations_and_apply_to_an_empty_body(single: Single) -> None:
     assert single(HEAD + "allocations: {a: {}}\ndefaults: {region: r}").leaves == (("region", "r"),)
 
 
-def test_defaults_reach_no_other_document(write: Write) -> None:
+def test_defaults_apply_to_their_own_document_only(write: Write) -> None:
     file = write(
         HEAD
         + "defaults: {region: r}\nallocations: {a: {version: 1}}\n---\n"
@@ -124,7 +124,7 @@ def test_defaults_reach_no_other_document(write: Write) -> None:
     ]
 
 
-def test_the_allocations_mode_wins_over_the_defaults_and_these_over_the_settings(write: Write) -> None:
+def test_the_mode_of_the_allocation_overrides_the_defaults_and_these_the_settings(write: Write) -> None:
     file = write(
         HEAD
         + "defaults: {mode: observe}\nallocations: {a: {mode: suspend}, b: {}}\n---\n"
@@ -142,7 +142,7 @@ def test_a_mode_alone_is_a_declaration(single: Single) -> None:
 # Anchors.
 
 
-def test_an_aliased_allocation_and_a_merged_one_are_read_and_judged_where_they_are_used(write: Write) -> None:
+def test_an_alias_and_a_merge_count_at_the_line_where_they_are_used(write: Write) -> None:
     text = "allocations:\n  a: &a\n    region: r\n  b: *a\n  c: {<<: *a, version: 1}\n"
     allocations = loaded_from(write(HEAD + text)).generation.allocations
     assert [dict(desired.leaves) for desired in allocations.values()] == [
@@ -153,7 +153,7 @@ def test_an_aliased_allocation_and_a_merged_one_are_read_and_judged_where_they_a
     assert [desired.source.rpartition(":")[2] for desired in allocations.values()] == ["3", "5", "6"]
 
 
-def test_a_mistake_behind_an_anchor_quarantines_everyone_who_uses_it(write: Write) -> None:
+def test_a_mistake_in_an_anchored_value_quarantines_every_allocation_that_uses_it(write: Write) -> None:
     file = write(
         HEAD + "allocations:\n  a: &a {regoin: r}\n  b: *a\n  c: {<<: *a, version: 1}\n  d: {version: 1}\n"
     )
@@ -165,5 +165,5 @@ def test_a_mistake_behind_an_anchor_quarantines_everyone_who_uses_it(write: Writ
 # What is rejected whole, what is quarantined.
 
 
-def test_allocations_may_be_merged_from_a_mapping_that_stands_there(single: Single) -> None:
+def test_allocations_may_come_from_a_merged_mapping(single: Single) -> None:
     assert single(HEAD + "allocations:\n  <<: {a: {region: r}}\n").leaves == (("region", "r"),)

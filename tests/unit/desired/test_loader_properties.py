@@ -1,4 +1,4 @@
-"""What holds for every input: only DesiredError, places inside the file, digests of what is declared."""
+"""Properties of loading any input: errors with locations inside the file, and stable revisions."""
 
 import random
 import re
@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allocsync.desired.files import File, FileSet
-from allocsync.desired.loader import Examined, accept, examine
-from allocsync.desired.similar_ids import folded
+from allocsync.desired.loader import Examined, examine, require_loaded
+from allocsync.desired.similar_ids import fold
 from allocsync.errors import DesiredError, Problem
 from allocsync.model.cloud import DECLARABLE
 from allocsync.model.desired_state import Desired, Generation, Mode
 from allocsync.model.ids import AllocationId
+from tests.support.loading import HEAD
 
-HEAD = "apiVersion: allocsync/v1\n"
 VALID = """\
 # comment
 apiVersion: allocsync/v1
@@ -66,50 +66,50 @@ def examined(*data: bytes, default_mode: Mode = Mode.ENFORCE) -> Examined:
 
 
 def generation_of(*texts: str) -> Generation:
-    return accept(examined(*(text.encode() for text in texts))).generation
+    return require_loaded(examined(*(text.encode() for text in texts))).generation
 
 
-def lies_inside(data: bytes, line: int, column: int) -> bool:
+def is_inside(data: bytes, line: int, column: int) -> bool:
     lines = _LINE_END.split(data.removeprefix(b"\xef\xbb\xbf").decode(errors="replace"))
     return 1 <= line <= len(lines) and 1 <= column <= len(lines[line - 1]) + 1
 
 
-def check(*data: bytes) -> None:
-    """Only a DesiredError, places inside the files, messages that a terminal survives, and no chance."""
+def assert_loads_or_reports(*data: bytes) -> None:
+    """Load twice, and assert equal results and printable errors with locations inside the files."""
     found = examined(*data)
     for problem in found.problems:
         number = int(problem.file.partition(".")[0])
-        assert lies_inside(data[number], problem.line, problem.column), problem
+        assert is_inside(data[number], problem.line, problem.column), problem
         assert str(problem).isprintable(), problem
         assert problem.message
     assert list(found.problems) == sorted(set(found.problems))
     assert examined(*data) == found
     try:
-        loaded = accept(found)
+        loaded = require_loaded(found)
     except DesiredError as error:
-        refused: tuple[Problem, ...] | None = error.problems
+        reported: tuple[Problem, ...] | None = error.problems
     else:
-        refused = None
+        reported = None
         generation = loaded.generation
         assert bool(generation.quarantined) is bool(loaded.problems)
         assert not set(generation.quarantined) & set(generation.allocations)
-    assert refused is None or refused == found.problems != ()
+    assert reported is None or reported == found.problems != ()
 
 
 @given(st.lists(st.binary(max_size=200), min_size=1, max_size=3))
-def test_any_bytes_load_or_are_refused_inside_the_file(data: list[bytes]) -> None:
-    check(*data)
+def test_any_bytes_load_or_give_errors_inside_the_file(data: list[bytes]) -> None:
+    assert_loads_or_reports(*data)
 
 
 @given(st.text(max_size=200))
-def test_any_text_loads_or_is_refused_inside_the_file(text: str) -> None:
-    check(text.encode(errors="surrogatepass"))
-    check((HEAD + text).encode(errors="surrogatepass"))
+def test_any_text_loads_or_gives_errors_inside_the_file(text: str) -> None:
+    assert_loads_or_reports(text.encode(errors="surrogatepass"))
+    assert_loads_or_reports((HEAD + text).encode(errors="surrogatepass"))
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=40))
-def test_any_pieces_of_yaml_load_or_are_refused_inside_the_file(pieces: list[str]) -> None:
-    check("".join(pieces).encode())
+def test_any_pieces_of_yaml_load_or_give_errors_inside_the_file(pieces: list[str]) -> None:
+    assert_loads_or_reports("".join(pieces).encode())
 
 
 @given(
@@ -122,22 +122,22 @@ def test_any_pieces_of_yaml_load_or_are_refused_inside_the_file(pieces: list[str
     ),
     st.sampled_from(["\n", "\r\n", "\r"]),
 )
-def test_mutated_yaml_loads_or_is_refused_inside_the_file(
+def test_mutated_yaml_loads_or_gives_errors_inside_the_file(
     edits: list[tuple[int, int, str]], end: str
 ) -> None:
     text = VALID
     for at, removed, added in edits:
         text = text[:at] + added + text[at + removed :]
-    check(text.replace("\n", end).encode(errors="surrogatepass"))
+    assert_loads_or_reports(text.replace("\n", end).encode(errors="surrogatepass"))
 
 
-def test_what_is_mutated_is_valid() -> None:
+def test_the_document_that_is_mutated_is_valid() -> None:
     assert not examined(VALID.encode()).problems
 
 
 # Declared states.
 
-# Next line, line and paragraph separator are folded by YAML 1.1 where text is not escaped.
+# YAML 1.1 folds the next line character and the line and paragraph separators in unescaped text.
 texts = st.text(
     st.characters(codec="utf-8", exclude_characters="\x85\u2028\u2029"), max_size=12
 ) | st.sampled_from(
@@ -171,48 +171,48 @@ def leaf(name: str) -> st.SearchStrategy[str]:
 
 leaves = st.fixed_dictionaries({}, optional={name: leaf(name) for name in DECLARABLE}).filter(bool)
 modes = st.sampled_from(Mode)
-# Told apart by more than case and the form of accents: those are a mistake, and a test of its own.
+# Without ids that are easily confused: those are an error, which has tests of its own.
 states = st.dictionaries(ids, st.tuples(leaves, modes), max_size=6).filter(
-    lambda state: len({folded(key) for key in state}) == len(state)
+    lambda state: len({fold(key) for key in state}) == len(state)
 )
 
 
-def body(declared: Mapping[str, str], mode: Mode, chance: random.Random) -> dict[str, object]:
-    """The nested mapping of an allocation, its keys in any order."""
+def body(declared: Mapping[str, str], mode: Mode, rng: random.Random) -> dict[str, object]:
+    """Nest the fields of an allocation, with its keys in random order."""
     nested: dict[str, object] = {"mode": mode.value}
-    for name in chance.sample(sorted(declared), len(declared)):
+    for name in rng.sample(sorted(declared), len(declared)):
         *parents, last = name.split(".")
         inner = nested
         for parent in parents:
             inner = inner.setdefault(parent, {})  # type: ignore[assignment] # the dict just put there
         inner[last] = declared[name]
-    keys = chance.sample(sorted(nested), len(nested))
+    keys = rng.sample(sorted(nested), len(nested))
     return {key: nested[key] for key in keys}
 
 
-def written(state: Mapping[str, tuple[Mapping[str, str], Mode]], chance: random.Random) -> str:
-    """One document of it, as PyYAML writes it."""
-    keys = chance.sample(sorted(state), len(state))
+def write_document(state: Mapping[str, tuple[Mapping[str, str], Mode]], rng: random.Random) -> str:
+    """Write the state as one document, with PyYAML in a random style."""
+    keys = rng.sample(sorted(state), len(state))
     document = {
         "apiVersion": "allocsync/v1",
-        "allocations": {key: body(*state[key], chance) for key in keys},
+        "allocations": {key: body(*state[key], rng) for key in keys},
     }
     return yaml.safe_dump(
         document,
         sort_keys=False,
-        allow_unicode=chance.random() < 0.5,
-        default_flow_style=chance.choice([None, True, False]),
-        default_style=chance.choice([None, '"', "'"]),
-        width=chance.choice([20, 1000]),
+        allow_unicode=rng.random() < 0.5,
+        default_flow_style=rng.choice([None, True, False]),
+        default_style=rng.choice([None, '"', "'"]),
+        width=rng.choice([20, 1000]),
         explicit_start=True,
     )
 
 
 @given(states, st.randoms(use_true_random=False))
-def test_what_is_written_is_what_is_loaded(
-    state: dict[str, tuple[dict[str, str], Mode]], chance: random.Random
+def test_a_written_document_loads_as_the_same_declarations(
+    state: dict[str, tuple[dict[str, str], Mode]], rng: random.Random
 ) -> None:
-    generation = generation_of(written(state, chance))
+    generation = generation_of(write_document(state, rng))
     assert generation.allocations == {
         key: Desired(
             AllocationId(key), tuple((name, declared[name]) for name in DECLARABLE if name in declared), mode
@@ -223,50 +223,53 @@ def test_what_is_written_is_what_is_loaded(
 
 
 @given(states, st.randoms(use_true_random=False), st.data())
-def test_the_order_of_keys_documents_and_files_is_not_in_the_digest(
-    state: dict[str, tuple[dict[str, str], Mode]], chance: random.Random, data: st.DataObject
+def test_the_revision_does_not_depend_on_the_order_of_keys_documents_and_files(
+    state: dict[str, tuple[dict[str, str], Mode]], rng: random.Random, data: st.DataObject
 ) -> None:
-    whole = generation_of(written(state, chance)).digest
+    expected = generation_of(write_document(state, rng)).digest
     files = data.draw(st.integers(1, 4))
-    parts: list[list[str]] = [[] for _ in range(files)]
+    parsed_files: list[list[str]] = [[] for _ in range(files)]
     for key, value in state.items():
-        parts[chance.randrange(files)].append(written({key: value}, chance))
-    for part in parts:
-        part.append(written({}, chance))
-        chance.shuffle(part)
-    assert generation_of(*("".join(part) for part in parts)).digest == whole
+        parsed_files[rng.randrange(files)].append(write_document({key: value}, rng))
+    for parsed in parsed_files:
+        parsed.append(write_document({}, rng))
+        rng.shuffle(parsed)
+    assert generation_of(*("".join(parsed) for parsed in parsed_files)).digest == expected
 
 
 @given(states, states, st.randoms(use_true_random=False))
-def test_two_states_have_one_digest_only_when_they_declare_the_same(
+def test_two_states_have_the_same_revision_only_if_they_declare_the_same(
     one: dict[str, tuple[dict[str, str], Mode]],
     other: dict[str, tuple[dict[str, str], Mode]],
-    chance: random.Random,
+    rng: random.Random,
 ) -> None:
-    digests = {generation_of(written(state, chance)).digest for state in (one, other)}
+    digests = {generation_of(write_document(state, rng)).digest for state in (one, other)}
     assert (len(digests) == 1) is (one == other)
 
 
 @given(states, leaves, st.randoms(use_true_random=False))
-def test_defaults_are_what_every_allocation_would_say(
-    state: dict[str, tuple[dict[str, str], Mode]], defaults: dict[str, str], chance: random.Random
+def test_defaults_equal_the_same_fields_in_every_allocation(
+    state: dict[str, tuple[dict[str, str], Mode]], defaults: dict[str, str], rng: random.Random
 ) -> None:
-    default_body = body(defaults, Mode.OBSERVE, chance)
-    with_defaults = written(state, chance) + yaml.safe_dump({"defaults": default_body}, width=1000)
-    said = {key: ({**defaults, **declared}, mode) for key, (declared, mode) in state.items()}
+    default_body = body(defaults, Mode.OBSERVE, rng)
+    with_defaults = write_document(state, rng) + yaml.safe_dump({"defaults": default_body}, width=1000)
+    with_defaults_applied = {key: ({**defaults, **declared}, mode) for key, (declared, mode) in state.items()}
     if not with_defaults.startswith("--- {"):
-        assert generation_of(with_defaults).digest == generation_of(written(said, chance)).digest
+        assert (
+            generation_of(with_defaults).digest
+            == generation_of(write_document(with_defaults_applied, rng)).digest
+        )
 
 
 @given(states.filter(bool), st.randoms(use_true_random=False))
-def test_a_mistake_in_one_allocation_takes_nothing_from_the_others(
-    state: dict[str, tuple[dict[str, str], Mode]], chance: random.Random
+def test_a_mistake_in_one_allocation_does_not_affect_the_others(
+    state: dict[str, tuple[dict[str, str], Mode]], rng: random.Random
 ) -> None:
-    bad = chance.choice(sorted(state))
-    document = yaml.safe_load(written(state, chance))
+    bad = rng.choice(sorted(state))
+    document = yaml.safe_load(write_document(state, rng))
     document["allocations"][bad]["regoin"] = "r"
     found = examined(yaml.safe_dump(document).encode()).loaded
     assert found is not None
-    whole = generation_of(written(state, chance)).allocations
-    assert found.generation.allocations == {key: want for key, want in whole.items() if key != bad}
+    expected = generation_of(write_document(state, rng)).allocations
+    assert found.generation.allocations == {key: declared for key, declared in expected.items() if key != bad}
     assert list(found.generation.quarantined) == [bad]

@@ -1,4 +1,4 @@
-"""What a watch sees by itself, long before it polls: links are swapped, files edited where they lead to."""
+"""Edits that the watch notices long before the next poll: replaced links, and edits of link targets."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +12,7 @@ from allocsync.model.desired_state import Generation, Mode
 from tests.support.loading import HEAD
 
 POLL_SECONDS, SOON_SECONDS = 600.0, 30.0
-# By then it watches; where it does not yet, its first look finds what is new, which passes and shows nothing.
+# Time to start watching. If it takes longer, the first read finds the edit: the test passes but proves less.
 WATCHES_SECONDS = 0.5
 
 
@@ -21,19 +21,19 @@ def write(file: Path, region: str) -> None:
     file.write_text(f"{HEAD}allocations: {{a: {{region: {region}}}}}\n")
 
 
-def swap(link: Path, target: str | Path) -> None:
-    """Have a link lead elsewhere in one step."""
-    beside = link.with_name("new")
-    beside.symlink_to(target)
-    beside.replace(link)
+def retarget(link: Path, target: str | Path) -> None:
+    """Give a link another target in one step."""
+    new_link = link.with_name("new")
+    new_link.symlink_to(target)
+    new_link.replace(link)
 
 
 @asynccontextmanager
-async def following(
+async def watched(
     path: Path, on_change: Callable[[], None] = lambda: None
 ) -> AsyncIterator[asyncio.Queue[Generation]]:
-    """The generations that a watch of it gives after the first, which says region one."""
-    found: asyncio.Queue[Generation] = asyncio.Queue()
+    """A queue of the revisions after the first one, in which the region is `one`."""
+    revisions: asyncio.Queue[Generation] = asyncio.Queue()
     watch = DirectoryWatch(
         path,
         default_mode=Mode.ENFORCE,
@@ -45,103 +45,103 @@ async def following(
 
     async def follow() -> None:
         while True:
-            found.put_nowait(await watch.next())
+            revisions.put_nowait(await watch.next())
 
     task = asyncio.create_task(follow())
     try:
-        assert await region(found) == "one"
+        assert await next_region(revisions) == "one"
         await asyncio.sleep(WATCHES_SECONDS)
-        yield found
+        yield revisions
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
 
 
-async def region(found: asyncio.Queue[Generation]) -> str:
+async def next_region(revisions: asyncio.Queue[Generation]) -> str:
     async with asyncio.timeout(SOON_SECONDS):
-        ((only,),) = [each.leaves for each in (await found.get()).allocations.values()]
+        ((only,),) = [each.leaves for each in (await revisions.get()).allocations.values()]
     return only[1]
 
 
 @pytest.mark.parametrize("name", ["desired", "desired/a.yaml"])
-async def test_a_link_on_the_way_that_is_swapped_is_seen(tmp_path: Path, name: str) -> None:
+async def test_a_replaced_link_above_the_path_is_noticed(tmp_path: Path, name: str) -> None:
     for release in ("one", "two"):
         write(tmp_path / "releases" / release / "desired" / "a.yaml", release)
     (tmp_path / "current").symlink_to(tmp_path / "releases" / "one")
-    async with following(tmp_path / "current" / name) as found:
-        swap(tmp_path / "current", tmp_path / "releases" / "two")
-        assert await region(found) == "two"
+    async with watched(tmp_path / "current" / name) as revisions:
+        retarget(tmp_path / "current", tmp_path / "releases" / "two")
+        assert await next_region(revisions) == "two"
 
 
-async def test_a_directory_that_is_a_link_and_is_swapped_is_seen(tmp_path: Path) -> None:
+async def test_a_replaced_link_to_the_directory_is_noticed(tmp_path: Path) -> None:
     for release in ("one", "two"):
         write(tmp_path / release / "a.yaml", release)
     (tmp_path / "desired").symlink_to("one")
-    async with following(tmp_path / "desired") as found:
-        swap(tmp_path / "desired", "two")
-        assert await region(found) == "two"
+    async with watched(tmp_path / "desired") as revisions:
+        retarget(tmp_path / "desired", "two")
+        assert await next_region(revisions) == "two"
 
 
-async def test_an_edit_of_what_a_file_in_the_directory_links_to_is_seen(tmp_path: Path) -> None:
+async def test_an_edit_of_the_target_of_a_linked_file_is_noticed(tmp_path: Path) -> None:
     write(tmp_path / "store" / "real.yaml", "one")
     (tmp_path / "desired").mkdir()
     (tmp_path / "desired" / "a.yaml").symlink_to(tmp_path / "store" / "real.yaml")
-    async with following(tmp_path / "desired") as found:
+    async with watched(tmp_path / "desired") as revisions:
         write(tmp_path / "store" / "real.yaml", "two")
-        assert await region(found) == "two"
+        assert await next_region(revisions) == "two"
 
 
-async def test_a_plain_edit_is_seen(tmp_path: Path) -> None:
+async def test_an_edit_of_a_regular_file_is_noticed(tmp_path: Path) -> None:
     write(tmp_path / "a.yaml", "one")
-    async with following(tmp_path) as found:
+    async with watched(tmp_path) as revisions:
         write(tmp_path / "a.yaml", "two")
-        assert await region(found) == "two"
+        assert await next_region(revisions) == "two"
 
 
-async def test_an_edit_is_announced_when_it_is_noticed_and_nothing_else_is(tmp_path: Path) -> None:
+async def test_an_edit_is_announced_before_it_is_read(tmp_path: Path) -> None:
     write(tmp_path / "a.yaml", "one")
     announced: list[int] = []
-    async with following(tmp_path, lambda: announced.append(found.qsize())) as found:
+    async with watched(tmp_path, lambda: announced.append(revisions.qsize())) as revisions:
         assert announced == []
         write(tmp_path / "a.yaml", "two")
         async with asyncio.timeout(SOON_SECONDS):
-            while not found.qsize():
+            while not revisions.qsize():
                 await asyncio.sleep(0.01)
         assert announced[0] == 0
 
 
 @pytest.mark.parametrize("name", ["desired/a.yaml", "desired"])
-async def test_a_link_that_a_link_leads_through_is_seen_when_it_is_swapped(tmp_path: Path, name: str) -> None:
+async def test_a_replaced_link_behind_another_link_is_noticed(tmp_path: Path, name: str) -> None:
     for release in ("one", "two"):
         write(tmp_path / "releases" / release / "desired" / "a.yaml", release)
     (tmp_path / "current").symlink_to("releases/one")
     path = tmp_path / "etc" / name
     path.parent.mkdir(parents=True)
     path.symlink_to(tmp_path / "current" / name)
-    async with following(tmp_path / "etc" / "desired") as found:
-        swap(tmp_path / "current", "releases/two")
-        assert await region(found) == "two"
+    async with watched(tmp_path / "etc" / "desired") as revisions:
+        retarget(tmp_path / "current", "releases/two")
+        assert await next_region(revisions) == "two"
 
 
-async def test_links_that_lead_nowhere_or_in_a_circle_do_not_cost_the_watch_of_the_rest(
+async def test_dangling_and_circular_links_do_not_prevent_watching_the_others(
     tmp_path: Path,
 ) -> None:
     write(tmp_path / "desired" / "a.yaml", "one")
     (tmp_path / "desired" / ".old.yaml").symlink_to("/nonexistent/directory/x.yaml")
     (tmp_path / "desired" / ".round.yaml").symlink_to(".round.yaml")
-    async with following(tmp_path / "desired") as found:
+    async with watched(tmp_path / "desired") as revisions:
         write(tmp_path / "desired" / "a.yaml", "two")
-        assert await region(found) == "two"
+        assert await next_region(revisions) == "two"
         (tmp_path / "desired" / "gone.yaml").symlink_to("/nonexistent/directory/x.yaml")
         await asyncio.sleep(WATCHES_SECONDS)
         (tmp_path / "desired" / "gone.yaml").unlink()
         write(tmp_path / "desired" / "a.yaml", "three")
-        assert await region(found) == "three"
+        assert await next_region(revisions) == "three"
 
 
 @pytest.mark.parametrize("name", ["etc", "etc/a.yaml", "etc/../etc"])
-async def test_a_link_beside_the_content_is_seen_by_whatever_name_the_directory_goes(
+async def test_a_replaced_link_in_the_directory_is_noticed_under_any_name_of_the_directory(
     tmp_path: Path, name: str
 ) -> None:
     for release in ("one", "two"):
@@ -149,6 +149,6 @@ async def test_a_link_beside_the_content_is_seen_by_whatever_name_the_directory_
     (tmp_path / "etc").symlink_to("srv")
     (tmp_path / "srv" / "a.yaml").symlink_to("current/a.yaml")
     (tmp_path / "srv" / "current").symlink_to("releases/one")
-    async with following(tmp_path / name) as found:
-        swap(tmp_path / "srv" / "current", "releases/two")
-        assert await region(found) == "two"
+    async with watched(tmp_path / name) as revisions:
+        retarget(tmp_path / "srv" / "current", "releases/two")
+        assert await next_region(revisions) == "two"

@@ -1,4 +1,4 @@
-"""The journal on a real file: what is durable, what survives, what is refused, and what checking it finds."""
+"""The journal on a real file: durability, restarts, disk errors, damage, verification and pruning."""
 
 import asyncio
 import itertools
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from allocsync.errors import AllocsyncError, JournalUnavailable
 from allocsync.journal import reader, retention
 from allocsync.journal.database import NAME, JournalFile
-from allocsync.journal.entries import Intent, Memory, Outcome
+from allocsync.journal.entries import CheckpointValue, Intent, Outcome
 from allocsync.journal.retention import DAY_SECONDS, prune
 from allocsync.journal.writer import Journal
 from allocsync.model.change import Change
@@ -51,39 +51,39 @@ def running(
     return Journal.running(file, execute=inline, now=now, wall=wall)
 
 
-def copy(directory: Path, to: Path) -> None:
-    """What a killed process leaves: the file and its log as they are at this moment."""
+def copy_files(directory: Path, to: Path) -> None:
+    """Copy what a killed process would leave: the file and its write-ahead log as they are now."""
     to.mkdir()
     for part in directory.glob(f"{NAME}*"):
         shutil.copy(part, to / part.name)
 
 
-async def fill(journal: Journal) -> None:
+async def write_many_intents(journal: Journal) -> None:
     for number in range(1000):
         await journal.intent(AllocationId(f"{number:04}"), RECORD)
 
 
-async def healed(journal: Journal) -> None:
+async def wait_until_writable(journal: Journal) -> None:
     async with asyncio.timeout(10):
         while journal.problem is not None:
             await asyncio.sleep(0.01)
 
 
-async def test_what_was_open_and_what_was_remembered_is_there_after_a_crash(tmp_path: Path) -> None:
+async def test_open_intents_and_checkpoint_values_survive_a_crash(tmp_path: Path) -> None:
     file, before = opened(tmp_path)
     assert before == Restored()
     async with running(file) as journal:
         journal.remember("k", {"n": 1})
         first = await journal.intent(A, RECORD)
         second = await journal.intent(B, RECORD)
-        copy(tmp_path, tmp_path / "crash")
+        copy_files(tmp_path, tmp_path / "crash")
         journal.outcome(A, first, "applied", "because")
-    after, left = opened(tmp_path / "crash")
-    assert [(each.sequence, each.allocation, each.record) for each in left.open_intents] == [
+    after, restored = opened(tmp_path / "crash")
+    assert [(each.sequence, each.allocation, each.record) for each in restored.open_intents] == [
         (first, A, RECORD),
         (second, B, RECORD),
     ]
-    assert (left.memories, left.gap) == ({"k": {"n": 1}}, None)
+    assert (restored.memories, restored.gap) == ({"k": {"n": 1}}, None)
     after.close()
     file.close()
     again, settled = opened(tmp_path)
@@ -91,33 +91,33 @@ async def test_what_was_open_and_what_was_remembered_is_there_after_a_crash(tmp_
     again.close()
 
 
-async def test_a_full_file_refuses_intents_keeps_outcomes_and_heals(tmp_path: Path) -> None:
+async def test_a_full_disk_fails_intents_and_keeps_outcomes_until_there_is_space(tmp_path: Path) -> None:
     file, _ = opened(tmp_path)
-    told = list[str | None]()
+    reported = list[str | None]()
     async with running(file) as journal:
-        journal.on_change = told.append
+        journal.on_change = reported.append
         first = await journal.intent(A, RECORD)
         pages = file.connection.execute("PRAGMA page_count").fetchone()[0]
         file.connection.execute(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(JournalUnavailable, match="full"):
-            await fill(journal)
+            await write_many_intents(journal)
         journal.outcome(A, first, "applied", "x" * 10_000)
         await asyncio.sleep(0)
-        assert told == [journal.problem]
+        assert reported == [journal.problem]
         file.connection.execute("PRAGMA max_page_count = 100000")
-        await healed(journal)
+        await wait_until_writable(journal)
         await journal.intent(B, RECORD)
-    assert len(told) == 2
-    assert told[1] is None
+    assert len(reported) == 2
+    assert reported[1] is None
     file.close()
-    again, left = opened(tmp_path)
-    assert A not in {each.allocation for each in left.open_intents}
+    again, restored = opened(tmp_path)
+    assert A not in {each.allocation for each in restored.open_intents}
     with reader.opened(tmp_path) as connection:
         assert not reader.verify(connection).problems
     again.close()
 
 
-def test_two_open_intents_for_one_allocation_cannot_be_written(tmp_path: Path) -> None:
+def test_an_allocation_cannot_have_two_open_intents(tmp_path: Path) -> None:
     file, _ = opened(tmp_path)
     file.write([Intent(A, RECORD)], WALL)
     with pytest.raises(sqlite3.IntegrityError):
@@ -126,36 +126,36 @@ def test_two_open_intents_for_one_allocation_cannot_be_written(tmp_path: Path) -
     file.close()
 
 
-@pytest.mark.parametrize("how", ["garbage", "another program's", "a changed row", "a header alone"])
-def test_a_damaged_journal_is_set_aside_and_the_gap_is_told(tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize("damage", ["garbage", "another program's", "a changed row", "a header alone"])
+def test_a_damaged_journal_is_set_aside_and_the_gap_is_recorded(tmp_path: Path, damage: str) -> None:
     file, _ = opened(tmp_path)
     file.write([Intent(A, RECORD)], WALL)
     path = tmp_path / NAME
-    if how == "a changed row":
+    if damage == "a changed row":
         file.connection.execute("UPDATE entries SET data = replace(data, 'drift', 'other')")
     file.close()
-    if how == "garbage":
+    if damage == "garbage":
         path.write_bytes(b"no database" * 1000)
-    elif how == "a header alone":
+    elif damage == "a header alone":
         path.write_bytes(path.read_bytes()[:100])
-    elif how == "another program's":
+    elif damage == "another program's":
         path.unlink()
         connection = sqlite3.connect(path)
         connection.execute("CREATE TABLE theirs (x)")
         connection.close()
     before = path.read_bytes()
-    file, left = opened(tmp_path)
-    assert left.gap is not None
-    assert "damaged" in left.gap
-    assert left.open_intents == ()
+    file, restored = opened(tmp_path)
+    assert restored.gap is not None
+    assert "damaged" in restored.gap
+    assert restored.open_intents == ()
     (kept,) = [each for each in tmp_path.glob(f"{NAME}.damaged-*") if each.suffix[-1].isdigit()]
     assert kept.read_bytes() == before
     with reader.opened(tmp_path) as connection:
-        assert [reason for _, reason in reader.gaps(connection)] == [left.gap]
+        assert [reason for _, reason in reader.gaps(connection)] == [restored.gap]
     file.close()
 
 
-def test_a_newer_format_is_refused_and_not_touched(tmp_path: Path) -> None:
+def test_a_journal_with_a_newer_format_is_rejected_and_not_changed(tmp_path: Path) -> None:
     file, _ = opened(tmp_path)
     file.connection.execute("PRAGMA user_version = 99")
     file.close()
@@ -166,7 +166,7 @@ def test_a_newer_format_is_refused_and_not_touched(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "sql",
     [
         "UPDATE entries SET data = replace(data, '\"x\"', '\"z\"') WHERE sequence = 1",
         "UPDATE entries SET at = at + 1 WHERE sequence = 2",
@@ -175,20 +175,20 @@ def test_a_newer_format_is_refused_and_not_touched(tmp_path: Path) -> None:
         "UPDATE entries SET sequence = 99 WHERE sequence = 4",
     ],
 )
-def test_checking_finds_what_was_changed_taken_out_or_moved(tmp_path: Path, wrong: str) -> None:
+def test_verification_finds_changed_removed_and_moved_rows(tmp_path: Path, sql: str) -> None:
     file, _ = opened(tmp_path)
     file.write([Intent(A, RECORD), Outcome(A, 1, "applied", "r"), Intent(B, RECORD)], WALL)
     file.write([Outcome(B, 3, "applied", "r")], WALL)
     with reader.opened(tmp_path) as connection:
         assert reader.verify(connection).problems == ()
-    assert file.connection.execute(wrong).rowcount == 1
+    assert file.connection.execute(sql).rowcount == 1
     with reader.opened(tmp_path) as connection:
         assert reader.verify(connection).problems
     file.close()
 
 
 @given(days=st.lists(st.sampled_from([0.0, 50.0, 100.0, 200.0]), min_size=1, max_size=12), data=st.data())
-def test_pruning_cuts_a_settled_prefix_and_the_chain_goes_on(
+def test_pruning_deletes_a_settled_prefix_and_the_chain_remains_valid(
     tmp_path_factory: pytest.TempPathFactory, days: list[float], data: st.DataObject
 ) -> None:
     directory = tmp_path_factory.mktemp("journal")
@@ -202,10 +202,12 @@ def test_pruning_cuts_a_settled_prefix_and_the_chain_goes_on(
         else:
             left_open[key] = sequence
     prune(file, wall=WALL, days=90)
-    file.write([Memory("m", 1), Intent(A, RECORD)], WALL)
+    file.write([CheckpointValue("m", 1), Intent(A, RECORD)], WALL)
     file.close()
-    file, left = opened(directory)
-    assert {each.allocation: each.sequence for each in left.open_intents if each.allocation != A} == left_open
+    file, restored = opened(directory)
+    assert {
+        each.allocation: each.sequence for each in restored.open_intents if each.allocation != A
+    } == left_open
     with reader.opened(directory) as connection:
         assert reader.verify(connection).problems == ()
         kept = {past.at for past in reader.updates(connection, reader.Query())}
@@ -232,7 +234,7 @@ def test_history_is_filtered_by_id_time_and_outcome(tmp_path: Path) -> None:
     file.close()
 
 
-def test_a_row_of_a_clock_that_was_wrong_takes_nothing_with_it_and_keeps_nothing(tmp_path: Path) -> None:
+def test_rows_written_with_a_wrong_clock_neither_delete_young_rows_nor_keep_old_ones(tmp_path: Path) -> None:
     file, _ = opened(tmp_path)
 
     def write(at: float) -> None:
@@ -241,23 +243,23 @@ def test_a_row_of_a_clock_that_was_wrong_takes_nothing_with_it_and_keeps_nothing
 
     for at in (WALL - 60, 1e9, WALL):
         write(at)
-    assert prune(file, wall=WALL, days=90) == 0, "what is young is kept, whatever stands behind it"
+    assert prune(file, wall=WALL, days=90) == 0, "young rows are kept, whatever follows them"
     assert prune(file, wall=WALL + 100 * DAY_SECONDS, days=90) == 6
     for at in (WALL, WALL + 900 * DAY_SECONDS, WALL):
         write(at)
     assert prune(file, wall=WALL + 100 * DAY_SECONDS, days=90) == 6
     for at in (WALL, WALL + 1):
         write(at)
-    assert prune(file, wall=WALL - 5 * DAY_SECONDS, days=90) == 0, "this time it is today's clock"
+    assert prune(file, wall=WALL - 5 * DAY_SECONDS, days=90) == 0, "now the current clock is behind"
     file.close()
     with reader.opened(tmp_path) as connection:
         assert reader.verify(connection).problems == ()
 
 
-def test_many_rows_of_a_clock_that_was_ahead_are_cut_in_their_turn(
+def test_many_rows_from_the_future_are_deleted_in_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(retention, "MAX_ROWS_PER_CALL", 4)
     file, _ = opened(tmp_path)
     for at in (*[WALL + 900 * DAY_SECONDS] * 5, *[WALL] * 3, WALL + 200 * DAY_SECONDS):
         (sequence,) = file.write([Intent(A, RECORD)], at)
@@ -267,7 +269,7 @@ def test_many_rows_of_a_clock_that_was_ahead_are_cut_in_their_turn(
     file.close()
 
 
-def test_history_finds_an_update_by_what_it_put_back_and_by_how_it_ended(tmp_path: Path) -> None:
+def test_history_finds_an_update_by_its_outcome_and_by_stale_overwrite(tmp_path: Path) -> None:
     file, _ = opened(tmp_path)
     file.write([Intent(A, RECORD)], WALL)
     file.write([Outcome(A, 1, "late_applied", "r"), Outcome(A, 1, "stale_overwrite", "r")], WALL + 1)
@@ -278,9 +280,9 @@ def test_history_finds_an_update_by_what_it_put_back_and_by_how_it_ended(tmp_pat
     file.close()
 
 
-def test_a_journal_that_cannot_be_reached_is_said_to_be(tmp_path: Path) -> None:
+def test_a_journal_that_cannot_be_reached_is_a_clear_error(tmp_path: Path) -> None:
     with (
-        pytest.raises(AllocsyncError, match=r"cannot be read: file name too long\. Ask as its user"),
+        pytest.raises(AllocsyncError, match=r"cannot be read: file name too long\. Run this as the user"),
         reader.opened(tmp_path / ("x" * 300)),
     ):
         raise AssertionError("opened")

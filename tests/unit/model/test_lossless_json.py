@@ -1,4 +1,4 @@
-"""What is written down of live values: it comes back equal, also where a server puts no text."""
+"""Live values survive encoding and decoding, also those that are not text."""
 
 import json
 
@@ -12,11 +12,11 @@ from tests.support.strategies import values
 
 @given(values)
 @example([NumberLiteral("1e400"), {"b": [None, True], "a": "1e400"}])
-def test_what_was_written_down_of_a_live_value_comes_back_equal(value: Json) -> None:
+def test_a_live_value_is_decoded_equal_to_what_was_encoded(value: Json) -> None:
     assert untagged(json.loads(json.dumps(tagged(value)))) == value
 
 
-@pytest.mark.parametrize("nothing", [1, 1.5, {}, {"number": 1}, {"object": {}}, {"other": "1"}, ["a", [1]]])
-def test_what_was_never_written_so_is_damage_and_no_value(nothing: object) -> None:
+@pytest.mark.parametrize("malformed", [1, 1.5, {}, {"number": 1}, {"object": {}}, {"other": "1"}, ["a", [1]]])
+def test_decoding_rejects_what_encoding_never_returns(malformed: object) -> None:
     with pytest.raises(ValueError, match="not a tagged value"):
-        untagged(nothing)
+        untagged(malformed)

@@ -1,4 +1,4 @@
-"""Comparing and merging: only declared leaves differ and change, whatever else a cloud holds."""
+"""Comparing and merging touch only declared fields, whatever else a live cloud holds."""
 
 import copy
 from typing import Any
@@ -17,7 +17,7 @@ from tests.support import strategies
 ID = AllocationId("7b0c4c5e")
 
 
-def merged(desired: Desired, cloud: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
+def merge_or_assume(desired: Desired, cloud: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
     try:
         return merge(desired, cloud)
     except CannotMergeError:
@@ -26,23 +26,25 @@ def merged(desired: Desired, cloud: dict[str, Any]) -> Any:  # noqa: ANN401 - JS
 
 
 @given(strategies.clouds)
-def test_a_cloud_does_not_differ_from_what_it_holds(cloud: dict[str, Any]) -> None:
+def test_a_cloud_that_holds_the_declared_values_does_not_differ(cloud: dict[str, Any]) -> None:
     own = tuple((name, value) for name in DECLARABLE if isinstance(value := leaf(cloud, name), str))
     assert compare(Desired(ID, own), cloud) == ()
 
 
 @given(strategies.desired(), strategies.clouds)
-def test_merging_gives_what_is_desired_and_leaves_the_rest(desired: Desired, cloud: dict[str, Any]) -> None:
+def test_merging_sets_the_declared_fields_and_changes_nothing_else(
+    desired: Desired, cloud: dict[str, Any]
+) -> None:
     before = copy.deepcopy(cloud)
-    body = merged(desired, cloud)
+    body = merge_or_assume(desired, cloud)
     assert cloud == before
     assert compare(desired, body) == ()
-    assert without(body, desired) == without(cloud, desired)
+    assert rest_as_text(body, desired) == rest_as_text(cloud, desired)
     assert [key for key in body if key in cloud] == list(cloud)
 
 
-def without(cloud: Any, desired: Desired) -> Any:  # noqa: ANN401 - JSON
-    """The cloud without the declared leaves, as text, and without objects that only held those."""
+def rest_as_text(cloud: Any, desired: Desired) -> Any:  # noqa: ANN401 - JSON
+    """The cloud as JSON text, without the declared fields and without objects that only held those."""
     rest = copy.deepcopy(dict(cloud))
     for name, _ in desired.leaves:
         *parents, last = name.split(".")
@@ -61,19 +63,19 @@ def without(cloud: Any, desired: Desired) -> Any:  # noqa: ANN401 - JSON
 
 
 @given(strategies.desired(), strategies.clouds)
-def test_what_differs_is_exactly_what_merging_changes(desired: Desired, cloud: dict[str, Any]) -> None:
-    body = merged(desired, cloud)
+def test_comparing_names_exactly_the_fields_that_merging_changes(
+    desired: Desired, cloud: dict[str, Any]
+) -> None:
+    body = merge_or_assume(desired, cloud)
     changed = {name for name, _ in desired.leaves if leaf(body, name) != leaf(cloud, name)}
     assert {change.field for change in compare(desired, cloud)} == changed
 
 
 @given(strategies.desired(), strategies.whole_clouds())
-def test_a_body_without_problems_has_what_the_schema_requires(
-    desired: Desired, cloud: dict[str, Any]
-) -> None:
-    body: Any = merged(desired, cloud)
+def test_a_body_without_problems_has_every_required_field(desired: Desired, cloud: dict[str, Any]) -> None:
+    body: Any = merge_or_assume(desired, cloud)
     if body_problems(body):
-        assert "vanity" not in cloud["urls"]  # the only way to go wrong from a whole cloud
+        assert "vanity" not in cloud["urls"]  # only a new vanity URL can lack a field here
         return
     assert all(isinstance(body[name], str) for name in ("id", "user", "project"))
     assert isinstance(body["status"]["cloud"], str)
@@ -82,21 +84,21 @@ def test_a_body_without_problems_has_what_the_schema_requires(
         assert isinstance(body["urls"][name]["url"], str)
 
 
-def test_a_number_is_not_the_text_that_it_looks_like() -> None:
-    wanted = Desired(ID, (("version", "1.10"),))
-    assert compare(wanted, {"version": NumberLiteral("1.10")}) == (
+def test_a_live_number_differs_from_a_declared_text_with_the_same_digits() -> None:
+    declared = Desired(ID, (("version", "1.10"),))
+    assert compare(declared, {"version": NumberLiteral("1.10")}) == (
         Change("version", NumberLiteral("1.10"), "1.10"),
     )
 
 
-def test_an_absent_and_a_null_leaf_are_the_same() -> None:
-    wanted = Desired(ID, (("region", "a"),))
-    assert compare(wanted, {}) == compare(wanted, {"region": None}) == (Change("region", None, "a"),)
+def test_a_null_field_counts_as_absent() -> None:
+    declared = Desired(ID, (("region", "a"),))
+    assert compare(declared, {}) == compare(declared, {"region": None}) == (Change("region", None, "a"),)
 
 
-def test_what_stands_where_an_object_is_needed_is_never_overwritten() -> None:
-    wanted = Desired(ID, (("urls.base.url", "a"),))
-    body, problems = update_body(wanted, {"urls": ["kept"]})
+def test_a_live_value_that_is_not_an_object_is_never_replaced_by_one() -> None:
+    declared = Desired(ID, (("urls.base.url", "a"),))
+    body, problems = update_body(declared, {"urls": ["kept"]})
     assert body == {"urls": ["kept"]}
     assert problems == ("urls.base.url cannot be set: the live urls is not an object",)
 
@@ -123,10 +125,10 @@ def test_a_new_vanity_url_needs_its_status() -> None:
         ({"status": {"cloud": "RUNNING"}, "urls": "PENDING"}, ()),
     ],
 )
-def test_statuses_that_are_pending_are_named(cloud: dict[str, Any], found: tuple[str, ...]) -> None:
+def test_pending_status_fields_are_listed(cloud: dict[str, Any], found: tuple[str, ...]) -> None:
     assert pending(cloud) == found
 
 
-def test_everything_that_a_body_lacks_is_named_at_once() -> None:
+def test_every_missing_field_of_a_body_is_reported_at_once() -> None:
     problems = body_problems({"urls": {"vanity": {}}})
     assert len(problems) == 3 + 1 + 2 + 2 + 2

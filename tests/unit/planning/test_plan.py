@@ -1,4 +1,4 @@
-"""A plan: the same whatever the order, complete whatever was done already, and readable."""
+"""A plan does not depend on the order of its input, lists exactly the updates left, and is readable."""
 
 import json
 from typing import Any
@@ -16,14 +16,14 @@ from allocsync.planning.diff import update_body
 from allocsync.planning.plan import Plan, Verdict, plan
 from tests.support import strategies
 
-World = tuple[Generation, dict[AllocationId, Snapshot]]
+PlanningInput = tuple[Generation, dict[AllocationId, Snapshot]]
 KEYS = ("7b0c4c5e", "91d2a0f3", "c44e11aa")
 snapshots = st.one_of(strategies.clouds.map(Live), st.just(Missing()), st.just(Failed("504")))
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> World:
-    """A generation and what is live."""
+def planning_inputs(draw: st.DrawFn) -> PlanningInput:
+    """A revision and the snapshots of its allocations."""
     modes = st.sampled_from([Mode.ENFORCE, Mode.ENFORCE, *Mode])
     wanted = {AllocationId(key): draw(strategies.desired(key, modes)) for key in KEYS}
     live = {AllocationId(key): draw(snapshots) for key in KEYS if draw(st.integers(0, 9))}
@@ -31,23 +31,25 @@ def worlds(draw: st.DrawFn) -> World:
     return Generation("d" * 64, wanted, quarantined, 1), live
 
 
-@given(worlds())
-def test_the_order_of_input_does_not_show(world: World) -> None:
-    generation, live = world
-    turned = Generation(
+@given(planning_inputs())
+def test_a_plan_does_not_depend_on_the_order_of_its_input(planning_input: PlanningInput) -> None:
+    generation, live = planning_input
+    reversed_generation = Generation(
         generation.digest,
         dict(reversed(list(generation.allocations.items()))),
         generation.quarantined,
         generation.files,
     )
-    one, other = plan(generation, live), plan(turned, dict(reversed(live.items())))
+    one, other = plan(generation, live), plan(reversed_generation, dict(reversed(live.items())))
     assert one == other
     assert one.digest == other.digest
 
 
-@given(worlds(), st.integers(0, len(KEYS)))
-def test_planning_after_any_part_of_it_was_done_gives_the_rest(world: World, done: int) -> None:
-    generation, live = world
+@given(planning_inputs(), st.integers(0, len(KEYS)))
+def test_a_plan_made_after_some_updates_has_exactly_the_other_updates(
+    planning_input: PlanningInput, done: int
+) -> None:
+    generation, live = planning_input
     before = plan(generation, live)
     for step in before.updates[:done]:
         snapshot = live[step.id]
@@ -58,10 +60,10 @@ def test_planning_after_any_part_of_it_was_done_gives_the_rest(world: World, don
     assert plan(generation, live).updates == before.updates[done:]
 
 
-@given(worlds(), worlds())
-def test_two_digests_are_equal_exactly_if_the_updates_are(
-    one: World,
-    other: World,
+@given(planning_inputs(), planning_inputs())
+def test_two_plans_have_the_same_id_exactly_if_their_updates_are_equal(
+    one: PlanningInput,
+    other: PlanningInput,
 ) -> None:
     first, second = plan(*one), plan(*other)
     same = [(step.id, step.changes) for step in first.updates] == [
@@ -70,22 +72,22 @@ def test_two_digests_are_equal_exactly_if_the_updates_are(
     assert (first.digest == second.digest) == same
 
 
-@given(worlds())
-def test_every_allocation_is_one_step_and_is_counted(
-    world: World,
+@given(planning_inputs())
+def test_a_plan_has_one_counted_step_for_each_allocation(
+    planning_input: PlanningInput,
 ) -> None:
-    generation, live = world
+    generation, live = planning_input
     made = plan(generation, live)
     assert [step.id for step in made.steps] == sorted([*generation.allocations, *generation.quarantined])
     assert sum(made.counts.values()) == len(made.steps)
     assert list(rendering.as_json(made)["counts"]) == ["in_sync", "update", "missing", "held", "failing"]  # type: ignore[call-overload]  # JSON
 
 
-@given(worlds())
-def test_what_is_shown_cannot_steer_a_terminal_and_is_json(
-    world: World,
+@given(planning_inputs())
+def test_a_rendered_plan_has_no_control_characters_and_is_valid_json(
+    planning_input: PlanningInput,
 ) -> None:
-    made = plan(*world)
+    made = plan(*planning_input)
     for line in rendering.text(made, read_how="live read in 0.1 s", files=1):
         assert line.text.isprintable()
     assert json.loads(json.dumps(rendering.as_json(made)))["digest"] == made.digest
@@ -118,24 +120,29 @@ WHOLE = {
         (Failed("500 Internal Server Error"), Mode.ENFORCE, Verdict.FAILING, "500"),
     ],
 )
-def test_what_a_plan_says_of_one_allocation(live: Any, mode: Mode, verdict: Verdict, reason: str) -> None:  # noqa: ANN401 - a snapshot or a cloud
+def test_the_verdict_and_reason_for_one_allocation(
+    live: Any,  # noqa: ANN401 - a snapshot or a cloud
+    mode: Mode,
+    verdict: Verdict,
+    reason: str,
+) -> None:
     (step,) = one(live, mode).steps
     assert step.verdict is verdict
     assert reason in step.reason
 
 
-def test_a_number_and_its_text_give_two_digests() -> None:
+def test_a_live_number_and_the_same_text_give_different_plan_ids() -> None:
     number, text = ({**WHOLE, "version": value, "region": "eu"} for value in (NumberLiteral("1.9"), "1.9"))
     assert one(number).digest != one(text).digest
     rows: Any = rendering.as_json(one(number))["changes"]
     assert rows == [{"id": "a", "field": "version", "live": '{"number": "1.9"}', "desired": "1.10"}]
 
 
-def test_a_plan_reads_well() -> None:
+def test_a_plan_is_rendered_as_aligned_text() -> None:
     made = one({**WHOLE, "version": "1.9\x1b[2J"})
     lines = rendering.text(made, read_how="live read in 0.4 s", files=3)
     assert [line.text for line in lines] == [
-        "Generation 7f3a91c2 · 3 files · 1 allocation · live read in 0.4 s",
+        "Revision 7f3a91c2 · 3 files · 1 allocation · live read in 0.4 s",
         "",
         "  a   eu.yaml:18",
         "    region    (absent)   → eu",
@@ -145,7 +152,7 @@ def test_a_plan_reads_well() -> None:
     ]
 
 
-def test_a_plan_says_why_an_allocation_is_left_alone() -> None:
+def test_a_plan_says_why_an_allocation_is_not_updated() -> None:
     lines = rendering.text(one(Failed("500 Internal Server Error")), read_how="x", files=1)
     assert [line.text for line in lines[2:4]] == [
         "  a   eu.yaml:18",
@@ -153,6 +160,6 @@ def test_a_plan_says_why_an_allocation_is_left_alone() -> None:
     ]
 
 
-def test_a_plan_with_nothing_to_do_says_so() -> None:
+def test_a_plan_without_changes_says_that_all_are_in_sync() -> None:
     lines = rendering.text(one({**WHOLE, "region": "eu", "version": "1.10"}), read_how="x", files=1)
     assert lines[-1].text == "All of 1 allocation in sync. Nothing to do."

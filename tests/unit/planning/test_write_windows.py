@@ -1,4 +1,4 @@
-"""Windows: read as they are written, and open when a calendar says so."""
+"""Write windows are parsed as written and open exactly when a calendar says so."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allocsync.planning.write_windows import DAYS, Windows, parse_windows
+from allocsync.planning.write_windows import DAYS, WriteWindows, parse_windows
 
 walls = st.floats(0, 4e9)
 times = st.tuples(st.integers(0, 23), st.integers(0, 59))
 
 
 @given(st.lists(st.tuples(st.sampled_from(DAYS), times, times), min_size=1, max_size=3), walls)
-def test_it_is_open_when_the_calendar_says_so(
+def test_a_window_is_open_exactly_when_the_calendar_says_so(
     spans: list[tuple[str, tuple[int, int], tuple[int, int]]], wall: float
 ) -> None:
     spans = [
@@ -24,10 +24,10 @@ def test_it_is_open_when_the_calendar_says_so(
     )
     now = datetime.fromtimestamp(wall, UTC)
 
-    def inside(day: str, begin: tuple[int, int], end: tuple[int, int], at: datetime) -> bool:
+    def is_inside(day: str, begin: tuple[int, int], end: tuple[int, int], at: datetime) -> bool:
         midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
-        for back in range(8):
-            first = midnight - timedelta(days=back)
+        for days_ago in range(8):
+            first = midnight - timedelta(days=days_ago)
             if first.weekday() == DAYS.index(day):
                 opens = first + timedelta(hours=begin[0], minutes=begin[1])
                 closes = first + timedelta(hours=end[0], minutes=end[1])
@@ -38,7 +38,7 @@ def test_it_is_open_when_the_calendar_says_so(
 
     windows = parse_windows(text)
     closed = windows.closed_seconds(wall)
-    assert (closed == 0) == any(inside(*span, now) for span in spans)
+    assert (closed == 0) == any(is_inside(*span, now) for span in spans)
     if closed:
         assert windows.closed_seconds(wall + closed + 1) == 0
         assert windows.closed_seconds(wall + closed / 2) > 0
@@ -46,12 +46,12 @@ def test_it_is_open_when_the_calendar_says_so(
 
 
 @given(walls)
-def test_without_windows_it_is_always_open_and_so_it_is_with_one_for_the_whole_day(wall: float) -> None:
-    assert Windows().closed_seconds(wall) == 0
+def test_no_window_and_a_window_of_the_whole_day_are_always_open(wall: float) -> None:
+    assert WriteWindows().closed_seconds(wall) == 0
     assert parse_windows("00:00-24:00").closed_seconds(wall) == 0
 
 
-def test_days_may_be_a_range_over_the_end_of_the_week() -> None:
+def test_a_range_of_days_may_cross_the_end_of_the_week() -> None:
     assert parse_windows("Sat-Mon 01:00-02:00").spans == ((7260, 60), (8700, 60), (60, 60))
     assert len(parse_windows("mon-sun 22:00-06:00").spans) == 7
     assert parse_windows("22:00-06:00").spans[0] == (1320, 480)
@@ -65,6 +65,6 @@ def test_days_may_be_a_range_over_the_end_of_the_week() -> None:
         *("\u0660\u0661:00-02:00", "Mon- 25:00-26:00", "-"),
     ],
 )
-def test_anything_else_is_no_window(text: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - any of them: the setting says what it must be
+def test_malformed_windows_are_rejected(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the message is not shown: the setting says what it must be
         parse_windows(text)

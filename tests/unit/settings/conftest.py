@@ -1,4 +1,4 @@
-"""Loading settings in a closed world: no environment and no secrets but those of the test."""
+"""Fixtures that load settings from the environment and the secrets of the test only."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

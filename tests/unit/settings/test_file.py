@@ -1,4 +1,4 @@
-"""The settings file: what it may hold, and how its mistakes read."""
+"""The settings file: what it may contain, and how its mistakes are reported."""
 
 import re
 from collections.abc import Callable
@@ -20,15 +20,15 @@ Problems: TypeAlias = Callable[..., list[str]]
 NOWHERE = Path("/nonexistent/secrets")
 
 
-def test_the_sample_says_the_defaults() -> None:
+def test_the_sample_file_has_the_default_values() -> None:
     assert load_settings(SAMPLE, {}, {}, secrets_directory=NOWHERE) == Settings()
 
 
-def test_the_sample_names_every_setting_and_its_comments_work_too(load: Load) -> None:
+def test_the_sample_file_names_every_setting_and_its_commented_values_are_valid(load: Load) -> None:
     text = SAMPLE.read_text()
-    shown = re.sub(r"^# (\w+: \S+)$", r"\1", text, flags=re.MULTILINE)
+    with_commented_values = re.sub(r"^# (\w+: \S+)$", r"\1", text, flags=re.MULTILINE)
 
-    settings = load(file=shown)
+    settings = load(file=with_commented_values)
 
     assert settings.model_fields_set == set(Settings.model_fields) - {
         "listen_token",
@@ -39,7 +39,7 @@ def test_the_sample_names_every_setting_and_its_comments_work_too(load: Load) ->
     assert "allocsync_application_id" in text
 
 
-def test_scalars_are_taken_as_they_are_written(load: Load) -> None:
+def test_scalars_are_read_as_written(load: Load) -> None:
     settings = load(file="bulk: off\nresync_seconds: 60\ndesired: 2026-11-23\n")
 
     assert settings.bulk == "off"
@@ -56,7 +56,7 @@ def test_an_empty_file_sets_nothing(load: Load, file: str) -> None:
         assert load(file=file) == Settings()
 
 
-def test_the_variable_names_the_file_unless_the_flag_does(load: Load, tmp_path: Path) -> None:
+def test_the_config_flag_overrides_the_config_variable(load: Load, tmp_path: Path) -> None:
     other = tmp_path / "other.yaml"
     other.write_text("mode: observe\n")
 
@@ -64,7 +64,7 @@ def test_the_variable_names_the_file_unless_the_flag_does(load: Load, tmp_path: 
     assert load(env={"ALLOCSYNC_CONFIG": str(other)}, file="mode: suspend").mode.value == "suspend"
 
 
-def test_a_wrong_value_names_file_and_line(problems: Problems, tmp_path: Path) -> None:
+def test_a_wrong_value_is_reported_with_file_and_line(problems: Problems, tmp_path: Path) -> None:
     (line,) = problems(file="mode: observe\nresync_seconds: 1min\n")
 
     assert f"=1min is not a number of seconds above 0 and at most 604800 (from {tmp_path}" in line
@@ -72,7 +72,7 @@ def test_a_wrong_value_names_file_and_line(problems: Problems, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("file", "said"),
+    ("file", "expected"),
     [
         (
             "resync_second: 60\n",
@@ -80,10 +80,10 @@ def test_a_wrong_value_names_file_and_line(problems: Problems, tmp_path: Path) -
         ),
         ("api-url: http://x\n", "Did you mean api_url?"),
         ("zzz: 1\n", "The settings are api_url, desired,"),
-        ("mode: observe\nmode: suspend\n", "allocsync.yaml:2: mode is set twice (from "),
-        ("mode:\n", "mode has no single value. Give one, or leave it out"),
-        ("mode: ~\n", "mode has no single value"),
-        ("desired: [a, b]\n", "desired has no single value"),
+        ("mode: observe\nmode: suspend\n", "allocsync.yaml:2: mode is set twice (also from "),
+        ("mode:\n", "mode needs a single value. Give one, or remove it"),
+        ("mode: ~\n", "mode needs a single value"),
+        ("desired: [a, b]\n", "desired needs a single value"),
         ("<<: {mode: observe}\n", "'<<' is not a setting."),
         ("? [a]\n: b\n", "is not a setting."),
         ("- mode: observe\n", "allocsync.yaml:1: the settings file is not a mapping. Try `mode: observe`."),
@@ -95,13 +95,15 @@ def test_a_wrong_value_names_file_and_line(problems: Problems, tmp_path: Path) -
         ("#" * 1_000_001, "cannot be read: longer than 1000000 bytes"),
     ],
 )
-def test_a_file_that_is_wrong_is_one_clear_line(problems: Problems, file: str | bytes, said: str) -> None:
+def test_a_mistake_in_the_file_is_reported_on_one_line(
+    problems: Problems, file: str | bytes, expected: str
+) -> None:
     (line,) = problems(file=file)
 
-    assert said in line
+    assert expected in line
 
 
-def test_a_file_that_was_named_must_be_there(tmp_path: Path) -> None:
+def test_a_named_file_must_exist(tmp_path: Path) -> None:
     for file, why in ((tmp_path / "absent.yaml", "no such file or directory"), (tmp_path, "is a directory")):
         with pytest.raises(SettingsError) as caught:
             load_settings(file, {}, {}, secrets_directory=NOWHERE)
@@ -109,7 +111,7 @@ def test_a_file_that_was_named_must_be_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["hunter2 hunter2", "*hunter2", "!hunter2!x", "'hunter2", "[hunter2]"])
-def test_a_secret_in_the_file_is_never_quoted_back(problems: Problems, value: str) -> None:
+def test_a_secret_in_the_file_is_never_shown(problems: Problems, value: str) -> None:
     lines = problems(file=f"api_token: {value}\n")
 
     assert len(lines) == 1
@@ -117,7 +119,9 @@ def test_a_secret_in_the_file_is_never_quoted_back(problems: Problems, value: st
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
-def test_any_bytes_are_read_or_reported(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+def test_any_bytes_are_read_or_give_printable_problems(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
     file = tmp_path_factory.getbasetemp() / "any.yaml"
     file.write_bytes(data)
     problems: list[str] = []
@@ -128,6 +132,6 @@ def test_any_bytes_are_read_or_reported(tmp_path_factory: pytest.TempPathFactory
     assert all(line.isprintable() for line in problems)
 
 
-def test_a_character_that_there_is_not_is_a_mistake_in_the_file(problems: Problems) -> None:
+def test_an_escape_beyond_unicode_is_reported(problems: Problems) -> None:
     (problem,) = problems(file='mode: "\\UFFFFFFFF"')
     assert "allocsync.yaml cannot be read" in problem

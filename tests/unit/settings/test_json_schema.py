@@ -1,4 +1,4 @@
-"""The JSON Schema of the settings file: it never refuses what the settings take from a file."""
+"""The JSON Schema of the settings file accepts whatever the settings accept from a file."""
 
 import math
 import re
@@ -22,11 +22,11 @@ NOWHERE = Path("/nonexistent/secrets")
 
 
 def read(text: str) -> object:
-    """As a YAML 1.2 reader does, where only true and false are truths."""
+    """Read YAML as version 1.2 does, where only true and false are booleans."""
     return yaml.load(text.replace("off", "'off'").replace("on\n", "'on'\n"), Loader=yaml.SafeLoader)
 
 
-def test_the_schema_is_one_and_names_every_setting() -> None:
+def test_the_schema_is_valid_and_describes_every_setting() -> None:
     Draft7Validator.check_schema(settings_schema())
     properties = settings_schema()["properties"]
     assert isinstance(properties, dict)
@@ -36,11 +36,11 @@ def test_the_schema_is_one_and_names_every_setting() -> None:
         assert ("deprecationMessage" in setting) is is_secret(name)
 
 
-def test_the_sample_is_accepted_with_its_comments_too() -> None:
+def test_the_sample_file_and_its_commented_values_match_the_schema() -> None:
     text = SAMPLE.read_text()
     SCHEMA.validate(read(text))
-    shown = re.sub(r"^# (\w+: \S+)$", r"\1", text, flags=re.MULTILINE)
-    document = read(shown)
+    with_commented_values = re.sub(r"^# (\w+: \S+)$", r"\1", text, flags=re.MULTILINE)
+    document = read(with_commented_values)
     assert isinstance(document, dict)
     assert len(document) == len(Settings.model_fields) - sum(map(is_secret, Settings.model_fields))
     SCHEMA.validate(document)
@@ -67,7 +67,9 @@ def test_the_sample_is_accepted_with_its_comments_too() -> None:
         "- mode\n",
     ],
 )
-def test_a_mistake_is_seen(problems: Callable[..., list[str]], file: str) -> None:
+def test_the_settings_and_the_schema_reject_the_same_mistakes(
+    problems: Callable[..., list[str]], file: str
+) -> None:
     assert problems(file=file)
     assert not SCHEMA.is_valid(read(file))
 
@@ -88,7 +90,7 @@ texts = st.one_of(
 @example("concurrency_max", "1_00")
 @example("resync_seconds", "1e2")
 @example("resync_seconds", " 60.5 ")
-def test_what_the_settings_take_is_accepted_in_quotes_too(name: str, value: str) -> None:
+def test_the_schema_accepts_every_valid_value_in_quotes(name: str, value: str) -> None:
     try:
         load_settings(None, {name: value}, {}, secrets_directory=NOWHERE)
     except SettingsError:
@@ -97,11 +99,11 @@ def test_what_the_settings_take_is_accepted_in_quotes_too(name: str, value: str)
 
 
 @given(st.sampled_from(["resync_seconds", "settle_seconds", "concurrency_max"]), st.floats() | st.integers())
-def test_a_number_is_judged_alike(name: str, value: float) -> None:
+def test_the_settings_and_the_schema_agree_on_numbers(name: str, value: float) -> None:
     try:
         load_settings(None, {name: str(value)}, {}, secrets_directory=NOWHERE)
     except SettingsError:
-        # Written in full, a whole float is a whole number to both; in powers of ten only to a schema.
+        # A whole float is an integer to both if written in full; in exponent notation only to the schema.
         assert not SCHEMA.is_valid({name: value}) or math.isnan(value) or "e" in str(value)
     else:
         assert SCHEMA.is_valid({name: value})

@@ -1,4 +1,4 @@
-"""The settings: which place wins, and what is said of a value that is wrong."""
+"""Loading settings: defaults, precedence, and the messages for wrong values."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ Problems: TypeAlias = Callable[..., list[str]]
 NOWHERE = Path("/nonexistent/secrets")
 
 
-def test_without_anything_the_documented_defaults_hold(load: Load) -> None:
+def test_settings_have_the_documented_defaults(load: Load) -> None:
     settings = load()
 
     assert settings.api_url == "http://localhost:1000"
@@ -35,15 +35,15 @@ def test_without_anything_the_documented_defaults_hold(load: Load) -> None:
     assert settings.application_id is None
 
 
-def test_a_settings_object_reads_nothing_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_settings_object_does_not_read_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("mode", "suspend")
     monkeypatch.setenv("ALLOCSYNC_MODE", "suspend")
 
     assert Settings().mode is Mode.ENFORCE
 
 
-def test_each_place_wins_over_the_ones_below_it(load: Load, tmp_path: Path) -> None:
-    # One rung at a time is taken away from the top.
+def test_each_place_overrides_the_places_below_it(load: Load, tmp_path: Path) -> None:
+    # The uppermost place is removed, one after the other.
     flags, env = {"api_url": "http://flag"}, {"ALLOCSYNC_API_URL": "http://env"}
     secret, file = {"allocsync_api_url": "http://secret\n"}, "api_url: http://file"
 
@@ -55,7 +55,7 @@ def test_each_place_wins_over_the_ones_below_it(load: Load, tmp_path: Path) -> N
     assert load().api_url == "http://localhost:1000"
 
 
-def test_the_credentials_of_systemd_come_before_run_secrets(load: Load, tmp_path: Path) -> None:
+def test_systemd_credentials_override_run_secrets(load: Load, tmp_path: Path) -> None:
     credentials = tmp_path / "credentials"
     credentials.mkdir()
     (credentials / "allocsync_api_token").write_text("from-systemd\n")
@@ -71,7 +71,7 @@ def test_the_credentials_of_systemd_come_before_run_secrets(load: Load, tmp_path
     assert settings.application_id.get_secret_value() == "app"
 
 
-def test_a_value_that_is_overruled_need_not_be_right(load: Load) -> None:
+def test_an_overridden_value_is_not_validated(load: Load) -> None:
     assert load(flags={"mode": "observe"}, env={"ALLOCSYNC_MODE": "nonsense"}).mode is Mode.OBSERVE
 
 
@@ -79,18 +79,18 @@ def test_an_empty_variable_counts_as_not_set(load: Load) -> None:
     assert load(env={"ALLOCSYNC_MODE": "", "ALLOCSYNC_API_TOKEN": "", "ALLOCSYNC_CONFIG": ""}) == Settings()
 
 
-def test_variables_that_kubernetes_makes_for_a_service_are_let_be(load: Load) -> None:
+def test_variables_of_a_kubernetes_service_are_ignored(load: Load) -> None:
     assert load(env={"ALLOCSYNC_PORT": "tcp://10.0.0.1:9847", "ALLOCSYNC_SERVICE_HOST": "x"}) == Settings()
 
 
-def test_the_sentence_of_the_documentation(problems: Problems) -> None:
+def test_the_documented_error_message(problems: Problems) -> None:
     (line,) = problems(env={"ALLOCSYNC_RESYNC_SECONDS": "1min"})
 
     assert line.startswith("ALLOCSYNC_RESYNC_SECONDS=1min is not a number of seconds")
     assert line.endswith("(from the environment). Try 60.")
 
 
-def test_every_mistake_is_said_at_once(problems: Problems) -> None:
+def test_all_mistakes_are_reported_at_once(problems: Problems) -> None:
     lines = problems(
         flags={"mode": "enforced"},
         env={"ALLOCSYNC_RESYNC_SECONDS": "1min", "ALLOCSYNC_DESIRED": "/nowhere/at/all"},
@@ -144,7 +144,7 @@ def test_every_mistake_is_said_at_once(problems: Problems) -> None:
         ("log_level", "loud"),
     ],
 )
-def test_a_wrong_value_names_setting_value_source_and_a_way_out(
+def test_a_wrong_value_is_reported_with_a_hint_that_is_valid(
     problems: Problems, name: str, value: str
 ) -> None:
     (line,) = problems(flags={name: value})
@@ -152,25 +152,25 @@ def test_a_wrong_value_names_setting_value_source_and_a_way_out(
     assert line.startswith(f"ALLOCSYNC_{name.upper()}=")
     assert f"(from the flag --{name.replace('_', '-')}). Try " in line
     hint = line.rpartition("Try ")[2].removesuffix(".")
-    load_settings(None, {name: hint}, {}, secrets_directory=NOWHERE)  # the hint itself would do
+    load_settings(None, {name: hint}, {}, secrets_directory=NOWHERE)  # the hint itself is valid
 
 
-def test_a_near_miss_is_answered_with_what_was_meant(problems: Problems) -> None:
+def test_a_misspelt_choice_gets_the_closest_one_as_hint(problems: Problems) -> None:
     assert problems(flags={"mode": "suspended"})[0].endswith("Try suspend.")
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:9847", "0.0.0.0:1", "localhost:65535"])
-def test_addresses_that_can_be_listened_on(load: Load, listen: str) -> None:
+def test_valid_listen_addresses_are_accepted(load: Load, listen: str) -> None:
     assert load(flags={"listen": listen}).listen == listen
 
 
-def test_a_trailing_slash_of_the_url_is_dropped(load: Load) -> None:
+def test_a_trailing_slash_of_the_url_is_removed(load: Load) -> None:
     assert (
         load(flags={"api_url": "https://api.example:8443/base/"}).api_url == "https://api.example:8443/base"
     )
 
 
-def test_a_secret_is_in_no_error_and_no_repr(problems: Problems, load: Load) -> None:
+def test_no_error_and_no_repr_contains_a_secret(problems: Problems, load: Load) -> None:
     wrong = "hunter2 hunter2"
     lines = problems(
         env={"ALLOCSYNC_API_TOKEN": wrong},
@@ -185,7 +185,7 @@ def test_a_secret_is_in_no_error_and_no_repr(problems: Problems, load: Load) -> 
     )
 
 
-def test_only_the_secrets_are_secrets() -> None:
+def test_exactly_the_tokens_and_the_application_id_are_secrets() -> None:
     assert [name for name in Settings.model_fields if is_secret(name)] == [
         "listen_token",
         "api_token",
@@ -193,7 +193,7 @@ def test_only_the_secrets_are_secrets() -> None:
     ]
 
 
-def test_a_secret_that_cannot_be_read_is_an_error(problems: Problems, tmp_path: Path) -> None:
+def test_an_unreadable_secret_file_is_an_error(problems: Problems, tmp_path: Path) -> None:
     (tmp_path / "run-secrets" / "allocsync_api_token").mkdir()
 
     (line,) = problems()
@@ -201,7 +201,7 @@ def test_a_secret_that_cannot_be_read_is_an_error(problems: Problems, tmp_path: 
     assert line.endswith("allocsync_api_token: is a directory")
 
 
-def test_an_absent_default_says_that_it_is_the_default(tmp_path: Path) -> None:
+def test_a_missing_default_path_is_reported_as_the_default(tmp_path: Path) -> None:
     if Settings().desired.exists():
         pytest.skip("this machine has the default path")
     with pytest.raises(SettingsError, match=r"no such file or directory \(the default\)\. Create it, or see"):
@@ -209,7 +209,7 @@ def test_an_absent_default_says_that_it_is_the_default(tmp_path: Path) -> None:
 
 
 @given(st.sampled_from(sorted(Settings.model_fields)), st.text(min_size=1))
-def test_whatever_is_given_is_taken_or_is_one_line(name: str, value: str) -> None:
+def test_any_value_is_accepted_or_reported_on_one_line(name: str, value: str) -> None:
     try:
         load_settings(None, {name: value}, {}, secrets_directory=NOWHERE)
     except SettingsError as error:
@@ -220,7 +220,7 @@ def test_whatever_is_given_is_taken_or_is_one_line(name: str, value: str) -> Non
 
 
 @given(st.text())
-def test_listen_is_split_or_refused(text: str) -> None:
+def test_any_listen_text_is_parsed_or_rejected(text: str) -> None:
     try:
         host, port = parse_listen(text)
     except ValueError:
@@ -230,20 +230,20 @@ def test_listen_is_split_or_refused(text: str) -> None:
 
 
 @given(st.ip_addresses(), st.integers(0, 65535))
-def test_listen_takes_every_address_and_port(address: object, port: int) -> None:
+def test_every_address_and_port_is_a_valid_listen_value(address: object, port: int) -> None:
     host = f"[{address}]" if ":" in str(address) else str(address)
 
     assert parse_listen(f"{host}:{port}") == (str(address), port)
 
 
-def test_a_path_that_cannot_be_asked_for_is_a_mistake_and_no_crash(problems: Problems) -> None:
+def test_a_path_that_the_system_rejects_is_reported(problems: Problems) -> None:
     (problem,) = problems(env={"ALLOCSYNC_DESIRED": "/x" + "y" * 300}, existing=("desired",))
     assert ": file name too long (" in problem
-    assert "Let this user reach it" in problem
+    assert "Give this user access to it" in problem
 
 
 @pytest.mark.parametrize(
-    ("url", "shown"),
+    ("url", "expected"),
     [
         ("http://h/?token=SECRET", "http://h/…"),
         ("http://h/#SECRET", "http://h/…"),
@@ -254,12 +254,12 @@ def test_a_path_that_cannot_be_asked_for_is_a_mistake_and_no_crash(problems: Pro
         ("http://u:SEC?RET@h/", "…"),
     ],
 )
-def test_what_may_be_a_secret_in_a_url_is_not_shown(problems: Problems, url: str, shown: str) -> None:
+def test_parts_of_a_url_that_may_be_secret_are_not_shown(problems: Problems, url: str, expected: str) -> None:
     (problem,) = problems(env={"ALLOCSYNC_API_URL": url})
-    assert problem.startswith(f"ALLOCSYNC_API_URL={shown} is not ")
+    assert problem.startswith(f"ALLOCSYNC_API_URL={expected} is not ")
     assert "SEC" not in problem
 
 
-def test_what_is_no_url_is_shown_whole(problems: Problems) -> None:
+def test_a_value_that_is_not_a_url_is_shown_completely(problems: Problems) -> None:
     (problem,) = problems(env={"ALLOCSYNC_RESYNC_SECONDS": "60 # a minute"})
     assert problem.startswith("ALLOCSYNC_RESYNC_SECONDS=60 # a minute is not ")

@@ -1,4 +1,4 @@
-"""Settings as flags of a command."""
+"""Settings as flags of commands."""
 
 from pathlib import Path
 
@@ -22,12 +22,12 @@ def root(context: click.Context, config_file: str | None) -> None:
 @click.option("--other", default="x")
 @click.pass_context
 def show(context: click.Context, flags: Flags, other: str) -> None:
-    """Show what was given and what came of it."""
+    """Print the flags given and the resulting settings."""
     settings = settings_from(context, flags)
     click.echo(f"{sorted(flags.items())} {other} {settings.api_url} {settings.desired} {settings.mode.value}")
 
 
-def test_a_command_gets_the_flags_that_were_given_and_no_others(tmp_path: Path) -> None:
+def test_a_command_gets_only_the_flags_that_were_given(tmp_path: Path) -> None:
     config = tmp_path / "settings.yaml"
     config.write_text("mode: observe\napi_url: http://file\n")
 
@@ -40,14 +40,14 @@ def test_a_command_gets_the_flags_that_were_given_and_no_others(tmp_path: Path) 
     assert result.output == "[('api_url', 'http://flag')] x http://flag /from/env observe\n"
 
 
-def test_a_wrong_flag_is_judged_by_the_settings() -> None:
+def test_a_wrong_flag_is_reported_as_a_settings_error() -> None:
     result = CliRunner().invoke(root, ["show", "--resync-seconds", "1min"])
 
     assert isinstance(result.exception, SettingsError)
     assert "(from the flag --resync-seconds). Try 60." in str(result.exception)
 
 
-def test_the_help_says_what_a_flag_means_its_variable_and_its_default() -> None:
+def test_the_help_describes_each_flag_with_its_variable_and_default() -> None:
     text = " ".join(CliRunner().invoke(root, ["show", "--help"]).output.split())
 
     assert "--api-url URL Base URL of the Allocation API; auto finds one on this machine." in text

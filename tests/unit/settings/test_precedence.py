@@ -1,4 +1,4 @@
-"""Each setting from each place: which one wins, and how a wrong value reads. Secrets are never shown."""
+"""Each setting from each place: which place wins, and how a wrong value is reported, without secrets."""
 
 import itertools
 import os
@@ -50,21 +50,23 @@ BAD = {
 }
 Load: TypeAlias = Callable[..., Settings]
 Problems: TypeAlias = Callable[..., list[str]]
-ANY = [(name, place) for name in BAD for place in PLACES if place != "flag" or not is_secret(name)]
+SETTINGS_AND_PLACES = [
+    (name, place) for name in BAD for place in PLACES if place != "flag" or not is_secret(name)
+]
 
 
-def given(name: str, values: dict[str, str]) -> dict[str, object]:
-    """The arguments of `load` that give a setting these values in these places."""
+def arguments_for(name: str, values: dict[str, str]) -> dict[str, object]:
+    """Make the arguments of `load` that give a setting these values in these places."""
     arguments: dict[str, object] = {}
     for place, value in values.items():
         quoted = value.replace("\0", "\\0")
-        of_place: dict[str, dict[str, object]] = {
+        arguments_by_place: dict[str, dict[str, object]] = {
             "flag": {"flags": {name: value}},
             "environment": {"env": {f"ALLOCSYNC_{name.upper()}": value}},
             "secret file": {"secret_files": {f"allocsync_{name}": f"{value}\n"}},
             "file": {"file": f'# settings\n{name}: "{quoted}"\n'},
         }
-        arguments |= of_place[place]
+        arguments |= arguments_by_place[place]
     return arguments
 
 
@@ -82,27 +84,27 @@ def text_of(settings: Settings, name: str) -> str:
         if upper != "flag" or not is_secret(name)
     ],
 )
-def test_of_two_places_the_upper_wins(load: Load, name: str, upper: str, lower: str) -> None:
+def test_the_upper_of_two_places_wins(load: Load, name: str, upper: str, lower: str) -> None:
     first, second = GOOD[name]
-    settings = load(**given(name, {upper: first, lower: second}))
+    settings = load(**arguments_for(name, {upper: first, lower: second}))
     assert text_of(settings, name) == text_of(Settings(**{name: first}), name)  # type: ignore[arg-type] # text of any type
 
 
-def test_a_value_that_is_wrong_in_two_places_is_told_from_the_upper(problems: Problems) -> None:
-    (line,) = problems(**given("bulk", {"environment": "yes", "file": "no"}))
+def test_a_value_that_is_wrong_in_two_places_is_reported_for_the_upper_one(problems: Problems) -> None:
+    (line,) = problems(**arguments_for("bulk", {"environment": "yes", "file": "no"}))
     assert line.startswith("ALLOCSYNC_BULK=yes is not")
     assert "(from the environment)" in line
 
 
-def test_every_setting_has_a_bad_value_here() -> None:
+def test_every_setting_has_a_bad_value_in_this_module() -> None:
     assert list(BAD) == list(Settings.model_fields)
 
 
-@pytest.mark.parametrize(("name", "place"), ANY)
-def test_a_wrong_value_says_name_place_what_is_allowed_and_a_way_out(
+@pytest.mark.parametrize(("name", "place"), SETTINGS_AND_PLACES)
+def test_a_wrong_value_is_reported_with_name_place_expectation_and_hint(
     problems: Problems, tmp_path: Path, name: str, place: str
 ) -> None:
-    (line,) = problems(**given(name, {place: BAD[name]}))
+    (line,) = problems(**arguments_for(name, {place: BAD[name]}))
 
     variable = f"ALLOCSYNC_{name.upper()}"
     origin = {
@@ -120,17 +122,17 @@ def test_a_wrong_value_says_name_place_what_is_allowed_and_a_way_out(
 
 @pytest.mark.parametrize("name", ["api_token", "application_id"])
 @pytest.mark.parametrize("place", PLACES[1:])
-def test_a_right_secret_is_not_shown_when_something_else_is_wrong(
+def test_a_valid_secret_is_not_shown_if_another_setting_is_wrong(
     problems: Problems, load: Load, name: str, place: str
 ) -> None:
-    arguments = given(name, {place: "hunter2"})
+    arguments = arguments_for(name, {place: "hunter2"})
     assert "hunter2" not in repr(load(**arguments))
     lines = problems(**{**arguments, "flags": {"mode": "enforced"}})
     assert len(lines) == 1
     assert "hunter2" not in lines[0]
 
 
-# Variables that are no settings.
+# Variables that are not settings.
 
 
 @pytest.mark.parametrize(
@@ -143,7 +145,7 @@ def test_a_right_secret_is_not_shown_when_something_else_is_wrong(
         ("ALLOCSYNC_CONFIGS", "ALLOCSYNC_CONFIG"),
     ],
 )
-def test_a_misspelt_variable_is_told_the_nearest_and_its_value_is_not_shown(
+def test_a_misspelt_variable_gets_a_suggestion_and_its_value_is_not_shown(
     problems: Problems, variable: str, meant: str
 ) -> None:
     assert problems(env={variable: "hunter2"}) == [
@@ -164,11 +166,11 @@ def test_a_misspelt_variable_is_told_the_nearest_and_its_value_is_not_shown(
         "MODES",
     ],
 )
-def test_a_variable_that_is_no_slip_is_let_be(load: Load, variable: str) -> None:
+def test_an_unrelated_variable_is_ignored(load: Load, variable: str) -> None:
     assert load(env={variable: "x"}) == Settings()
 
 
-def test_an_empty_variable_is_no_slip(load: Load) -> None:
+def test_an_empty_misspelt_variable_is_ignored(load: Load) -> None:
     assert load(env={"ALLOCSYNC_MODES": ""}) == Settings()
 
 
@@ -176,7 +178,7 @@ def test_an_empty_variable_is_no_slip(load: Load) -> None:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_wrong_value_ends_the_start_with_78_and_one_line(tmp_path: Path, place: str) -> None:
+def test_a_wrong_value_ends_the_process_with_exit_code_78_and_one_line(tmp_path: Path, place: str) -> None:
     (tmp_path / "settings.yaml").write_text("settle_seconds: 1\n" if place == "file" else "")
     if place == "secret file":
         (tmp_path / "allocsync_settle_seconds").write_text("1")
@@ -203,7 +205,7 @@ def test_a_wrong_value_ends_the_start_with_78_and_one_line(tmp_path: Path, place
     assert (result.returncode, result.stdout) == (78, "")
 
 
-def test_a_file_with_a_misspelt_key_and_a_secret_shows_only_the_key(tmp_path: Path) -> None:
+def test_a_misspelt_key_is_shown_without_its_secret_value(tmp_path: Path) -> None:
     file = tmp_path / "settings.yaml"
     file.write_text("api_tokn: hunter2\n")
     with pytest.raises(SettingsError) as caught:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from allocsync.errors import NotHeldError
+from allocsync.errors import NotAwaitingApprovalError
 from allocsync.model.api_answers import OutcomeUnknown
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Desired, Generation, Mode
@@ -139,7 +139,7 @@ async def test_a_set_that_turns_empty_is_held() -> None:
         api.truth[KEYS[7]] = {**api.truth[KEYS[7]], "region": "drift"}
         await asyncio.sleep(120)
         assert api.truth[KEYS[7]]["region"] == "live", "all of it stays in force"
-        assert "declares nothing any more (40 removed)" in run.loop.status().held_reason
+        assert "declares no allocations (40 removed)" in run.loop.status().held_reason
 
 
 async def test_taking_the_edit_back_opens_it_and_an_approval_lets_it_through_once() -> None:
@@ -153,11 +153,12 @@ async def test_taking_the_edit_back_opens_it_and_an_approval_lets_it_through_onc
         await asyncio.sleep(5)
         assert run.count(Condition.IN_SYNC) == len(KEYS)
         assert run.loop.status().held_since is None
-        with pytest.raises(NotHeldError, match="no generation is held"):
+        with pytest.raises(NotAwaitingApprovalError, match="no generation is held"):
             run.loop.adoption.approve(edited(20).digest)
         run.loop.adopt(edited(20))
         for wrong in ("", "0020", edited(30).digest):
-            with pytest.raises(NotHeldError, match=f"the generation that is held is 0020edit, not {wrong}"):
+            message = f"the generation that is held is 0020edit, not {wrong}"
+            with pytest.raises(NotAwaitingApprovalError, match=message):
                 run.loop.adoption.approve(wrong)
         await asyncio.sleep(5)
         assert not api.posts
