@@ -21,15 +21,15 @@ from typing import Any
 from tests.simulation.disk.sqlite_shim import SqliteShim
 from tests.simulation.engine.schedule import drawn
 from tests.simulation.engine.world import simulate
-from tests.simulation.mutants.mutant import Bug
-from tests.simulation.mutants.mutants import BUGS
+from tests.simulation.mutants.mutant import Mutant
+from tests.simulation.mutants.mutants import MUTANTS
 from tests.simulation.report.figures import Figures, run_everywhere
 from tests.simulation.report.shrink import shrunk
 from tests.simulation.report.timeline import timeline
 
 RESULTS = Path(__file__).with_name("results.jsonl")
 FOUND = Path(__file__).with_name("bugs.jsonl")
-SEEDS_PER_BUG = 500
+SEEDS_PER_MUTANT = 500
 SEEDS = 2**40
 
 
@@ -80,23 +80,23 @@ def replay(seed: int, *, smaller: bool) -> int:
     return 1 if outcome.broken else 0
 
 
-def schedules_until_found(bug: Bug, shim: SqliteShim) -> tuple[int, str | None]:
+def schedules_until_found(mutant: Mutant, shim: SqliteShim) -> tuple[int, str | None]:
     """How many schedules it takes until the bug breaks a promise, and which; None: it was not found."""
-    for seed in range(SEEDS_PER_BUG):
-        with bug.planted():
+    for seed in range(SEEDS_PER_MUTANT):
+        with mutant.planted():
             outcome = simulate(drawn(seed), shim)
         if outcome.broken:
             return seed + 1, outcome.broken[0][0]
-    return SEEDS_PER_BUG, None
+    return SEEDS_PER_MUTANT, None
 
 
 def bugs() -> int:
     """Plant each bug, and keep what it took to find it."""
     rows = []
     with SqliteShim() as shim:
-        for bug in BUGS:
-            number, promise = schedules_until_found(bug, shim)
-            rows.append({"bug": bug.name, "schedules": number, "breaks": promise})
+        for mutant in MUTANTS:
+            number, promise = schedules_until_found(mutant, shim)
+            rows.append({"bug": mutant.name, "schedules": number, "breaks": promise})
             say(json.dumps(rows[-1]))
     FOUND.write_text("".join(json.dumps({**stamp(), **row}) + "\n" for row in rows))
     return 1 if any(row["breaks"] is None for row in rows) else 0

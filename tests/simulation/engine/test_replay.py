@@ -7,11 +7,11 @@ import pytest
 from tests.simulation.disk.sqlite_shim import SqliteShim
 from tests.simulation.engine.schedule import Ends, Event, How, Schedule, drawn
 from tests.simulation.engine.world import simulate
-from tests.simulation.mutants.mutants import BUGS
+from tests.simulation.mutants.journal_mutants import EARLY_READ_BACK
 from tests.simulation.report.outcome import Note
 from tests.simulation.report.shrink import shrunk
 from tests.simulation.report.timeline import timeline
-from tests.simulation.run import SEEDS_PER_BUG
+from tests.simulation.run import SEEDS_PER_MUTANT
 
 
 def _plain(note: Note) -> Note:
@@ -27,15 +27,14 @@ def test_a_seed_replays_exactly(seed: int, shim: SqliteShim) -> None:
 
 
 def _found(shim: SqliteShim) -> Schedule:
-    for seed in range(SEEDS_PER_BUG):
+    for seed in range(SEEDS_PER_MUTANT):
         if simulate(drawn(seed), shim).broken:
             return drawn(seed)
-    raise AssertionError("the bug was not found")
+    raise AssertionError("the mutant was not found")
 
 
 def test_a_schedule_that_breaks_a_promise_is_made_smaller_and_is_readable(shim: SqliteShim) -> None:
-    bug = next(bug for bug in BUGS if bug.name == "after a restart the settle time counts from before it")
-    with bug.planted():
+    with EARLY_READ_BACK.planted():
         schedule = _found(shim)
         small = shrunk(schedule, shim)
         outcome = simulate(small, shim)
