@@ -1,7 +1,9 @@
-"""Who is in the storm bench, each as a real process: allocsync's daemon as it comes, and its peers.
+"""The contenders of the storm benchmark, each a real process: allocsync's daemon as it comes, and its peers.
 
-The rule: each is given the URL and the directory of files and nothing else, and what it says is read only for
-two things: the failures that it reports, and that it is done.
+The rule: each gets the URL and the directory of declaration files and nothing else. Its output is read for
+two things only: the failures that it reports, and that it is done.
+
+Left out: the storms (`storm`), and judging a run (`verdict`).
 """
 
 import asyncio
@@ -22,23 +24,23 @@ FAILED = ("Failing", "Ignored", "Conflict", "Missing")
 
 
 class Running(Protocol):
-    """A contender at work."""
+    """A contender that runs."""
 
     def reports(self) -> list[Report]:
         """The failures that it has reported."""
 
     def done(self) -> bool:
-        """Whether it says that all is in sync."""
+        """Whether it reports that everything is in sync."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """The daemon, by its log."""
+    """The daemon, read by its log."""
 
     daemon: Daemon
 
     def reports(self) -> list[Report]:
-        """Each condition that says that something is wrong."""
+        """Each reported condition that is a failure."""
         return [
             Report(datetime.fromisoformat(row["ts"]).timestamp(), row["allocation"], row["after"])
             for row in self.daemon.events("condition_changed")
@@ -46,15 +48,15 @@ class Ours:
         ]
 
     def done(self) -> bool:
-        """It says so when it becomes so."""
+        """Whether the daemon has reported that everything is in sync."""
         return bool(self.daemon.events("all_in_sync"))
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A peer, by what it prints."""
+    """A peer, read by its standard output."""
 
-    said: Path
+    output: Path
 
     def reports(self) -> list[Report]:
         """Each allocation that it gave up."""
@@ -63,32 +65,32 @@ class Peer:
         ]
 
     def done(self) -> bool:
-        """It says so at its end."""
+        """Whether it has reported its end."""
         return any(row["event"] == "in_sync" for row in self._rows())
 
     def _rows(self) -> list[dict[str, Any]]:
-        lines = self.said.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = self.output.read_text(encoding="utf-8").splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 @asynccontextmanager
 async def allocsync(url: str, desired: Path, home: Path) -> AsyncIterator[Running]:
-    """`allocsync run` with the settings as they come."""
+    """`allocsync run` with default settings."""
     async with daemon(url, desired, home / "daemon.jsonl") as running:
         yield Ours(running)
 
 
 def peer(module: str, *flags: str) -> "Start":
-    """One of the peers."""
+    """A function that starts the peer in this module with these flags."""
 
     @asynccontextmanager
     async def start(url: str, desired: Path, home: Path) -> AsyncIterator[Running]:
-        said = home / "said.jsonl"
-        command = (sys.executable, "-m", f"tests.bench.peers.{module}", url, str(desired), *flags)
-        with said.open("w") as stdout:
+        output = home / "output.jsonl"
+        command = (sys.executable, "-m", f"tests.benchmarks.peers.{module}", url, str(desired), *flags)
+        with output.open("w") as stdout:
             process = await asyncio.create_subprocess_exec(*command, stdout=stdout)
         try:
-            yield Peer(said)
+            yield Peer(output)
         finally:
             if process.returncode is None:
                 process.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Where and when figures were measured, for the files that keep them."""
+"""Where and when figures were measured, for the files that store them."""
 
 import os
 import platform
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 
 def stamp() -> dict[str, object]:
-    """Commit, date, Python and the number of cores."""
+    """The commit, date, Python version and number of cores."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()

@@ -1,9 +1,9 @@
-"""A reference server on which updates of some allocations hang and end with a 504, and are never applied.
+"""A reference server on which updates of some allocations hang, end with a 504, and are never applied.
 
-    python -m tests.benchmarks.poisoned SEED LOG IDS SECONDS       prints its URL; ended by SIGTERM
+    python -m tests.benchmarks.poisoned SEED LOG IDS SECONDS       prints its URL; ends on SIGTERM
 
-The faults of `allocsync serve` strike by chance; these strike by id. All else is the reference server's, with
-the little time that a real one takes to answer.
+The faults of `allocsync serve` are random; these depend on the id. Everything else is the reference server's,
+with the short latency of a real one.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def poisoned(poison: frozenset[str], seconds: float) -> type[ReferenceServer]:
-    """The reference server behind a gateway that lets updates of these ids hang so long."""
+    """The reference server behind a gateway on which updates of these ids hang for so many seconds."""
 
     class Poisoned(ReferenceServer):
         def _application(self) -> web.Application:
@@ -60,7 +60,7 @@ async def serve(seed: Path, log: Path, poison: frozenset[str], seconds: float) -
 
 
 def main(arguments: list[str]) -> None:
-    """Serve what the command line names."""
+    """Serve as the command line says."""
     seed, log, ids, seconds = arguments
     poison = frozenset(Path(ids).read_text(encoding="utf-8").split())
     with suppress(KeyboardInterrupt):

@@ -1,10 +1,10 @@
-"""Measures no-op reconciles per second beside the ceiling: `make bench`, or `python -m tests.benchmarks.run`.
+"""Measures no-op reconciles per second beside the ceiling: `make bench` or `python -m tests.benchmarks.run`.
 
-Everything runs against one reference server in a process of its own, over loopback, round after round in
-turn, so that a machine whose speed drifts treats all alike. What is quoted are ratios of medians. The result
-goes to `tests/benchmarks/results.json` with the commit and the date; README quotes that file.
+Everything runs against one reference server in a process of its own, over loopback, in alternating rounds, so
+that a machine whose speed changes affects all alike. The result is ratios of medians. It goes to
+`tests/benchmarks/results.json` with the commit and the date; README shows that file.
 
-Left out: storms and outages (`storm_run`). Nothing here is a timed test.
+Left out: storms and outages (`storm_run`). No test asserts a time.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ Seconds = float
 
 
 async def reconcile(url: str, generation: Generation, bulk: Literal["on", "off"]) -> Seconds:
-    """One pass of allocsync's own loop over everything, until all is known to be in sync."""
+    """One pass of allocsync's controller over everything, until all is in sync."""
     done = asyncio.Event()
 
     def observe(event: events.Event) -> None:
@@ -67,7 +67,7 @@ async def reconcile(url: str, generation: Generation, bulk: Literal["on", "off"]
 
 
 async def bare_reads(url: str, ids: list[str]) -> Seconds:
-    """The ceiling one by one: a bare aiohttp loop with the same concurrency, which compares nothing."""
+    """The ceiling of single reads: a bare aiohttp loop with the same concurrency that compares nothing."""
     waiting = iter(ids)
 
     async def reader(session: aiohttp.ClientSession) -> None:
@@ -83,7 +83,7 @@ async def bare_reads(url: str, ids: list[str]) -> Seconds:
 
 
 async def bare_list(url: str) -> Seconds:
-    """The ceiling in bulk: one request and one json.loads, which holds the event loop meanwhile."""
+    """The ceiling of lists: one request and one `json.loads`, which blocks the event loop meanwhile."""
     async with aiohttp.ClientSession() as session:
         begun = time.perf_counter()
         async with session.get(f"{url}/allocations") as answer:
@@ -92,7 +92,7 @@ async def bare_list(url: str) -> Seconds:
 
 
 def declare(directory: Path, clouds: list[Cloud]) -> None:
-    """Write the desired state of all of the clouds as they are, in 20 files."""
+    """Declare all clouds as they are, in 20 files."""
     for number in range(20):
         rows = "".join(
             f"  {cloud['id']}:\n"
@@ -105,20 +105,20 @@ def declare(directory: Path, clouds: list[Cloud]) -> None:
 
 
 def timed(work: Callable[[], object]) -> Seconds:
-    """How long it takes."""
+    """The seconds that `work` takes."""
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
 
 
 def library_load(directory: Path) -> None:
-    """What the library's own loader makes of the same files: no positions, no schema."""
+    """Load the same files with the YAML library's own loader: no positions, no schema."""
     for file in sorted(directory.glob("*.yaml")):
-        yaml.load(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - safe ones
+        yaml.load(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - safe loaders
 
 
 async def measure(number: int, rounds: int) -> dict[str, list[Seconds]]:
-    """So many rounds of each, in turn."""
+    """Run so many rounds of each measurement, alternating."""
     clouds = sample_clouds(number, 1)
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name) / "desired"
@@ -146,12 +146,12 @@ async def _rounds(url: str, directory: Path, ids: list[str], rounds: int) -> dic
         "bare_list": lambda: bare_list(url),
     }
     taken: dict[str, list[Seconds]] = {name: [] for name in (*works, "load", "library_load")}
-    for turn in range(rounds + 1):
+    for number in range(rounds + 1):
         for name, work in works.items():
             seconds = await work()
-            if turn:  # the first round warms up
+            if number:  # the first round warms up
                 taken[name].append(seconds)
-        if turn:
+        if number:
             taken["load"].append(timed(lambda: load(directory, default_mode=Mode.ENFORCE)))
             taken["library_load"].append(timed(lambda: library_load(directory)))
     return taken
@@ -178,7 +178,7 @@ def summary(taken: dict[str, list[Seconds]], number: int) -> dict[str, object]:
 
 
 def main() -> None:
-    """Measure, write the results and print them."""
+    """Measure, store the results and print them."""
     result = summary(asyncio.run(measure(NUMBER, ROUNDS)), NUMBER)
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))  # noqa: T201 - a command's output

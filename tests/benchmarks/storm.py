@@ -1,12 +1,12 @@
-"""Storms of 504s over real processes: allocsync beside its peers, each alone with a server of its own.
+"""Storms of 504s over real processes: allocsync and its peers, each alone with a server of its own.
 
-Every allocation has drifted. For a minute a share of all updates is answered 504, half of them applied; then
-the faults are switched off. A run ends when the server's truth is as declared everywhere and the contender
-says so. `verdict` judges it by the server's log.
+Every allocation has drifted. For a minute, a share of all updates is answered with a 504, half of them
+applied; then the faults are switched off. A run ends when the truth is as declared everywhere and the
+contender reports that it is done. `verdict` judges it by the server's log.
 
-The seed's numbers are those that Python's json can carry: a peer that meets 1e400 sends Infinity, for ever.
+The seed contains only numbers that Python's json can encode: a peer that reads 1e400 sends Infinity forever.
 
-Left out: an outage of everything and a server that gives way under load (`storms`, in virtual time).
+Left out: an outage of everything and a server that slows down under load (`virtual_storms`, in virtual time).
 """
 
 import asyncio
@@ -30,27 +30,27 @@ from tests.support import server_log_oracle
 from tests.support.processes import seed, start
 
 FILES, REGION = 20, "mars-north1"
-GIVES_UP_SECONDS = 300.0
+GIVE_UP_SECONDS = 300.0
 
 
-def refusing(percent: int, *, late: bool = False) -> Mapping[str, Any]:
-    """So many of all updates end with a 504; half of these are applied, at once or up to 20 s later."""
+def failing_updates(percent: int, *, late: bool = False) -> Mapping[str, Any]:
+    """Faults: `percent` of all updates end with a 504; half of these are applied, `late` up to 20 s later."""
     half = percent / 200
     applied = {"timeout_late": half, "late_seconds": [1, 20]} if late else {"timeout_after": half}
     return {"seed": percent, "update": {"timeout_before": half, **applied}}
 
 
 STORMS: Mapping[str, Mapping[str, Any]] = {
-    "20": refusing(20),
-    "50": refusing(50),
-    "90": refusing(90),
-    "100": refusing(100),
-    "50 late": refusing(50, late=True),
+    "20": failing_updates(20),
+    "50": failing_updates(50),
+    "90": failing_updates(90),
+    "100": failing_updates(100),
+    "50 late": failing_updates(50, late=True),
 }
 
 
 def drifted(number: int) -> tuple[list[Cloud], dict[str, dict[str, str]]]:
-    """So many clouds, and what is declared of them: another region, and the version that they have."""
+    """`number` clouds, and what is declared of them: another region, and the version that they have."""
     clouds: list[Cloud] = [
         {**cloud, "billing": {"plan": "pro", "quota": NumberLiteral("100"), "discount": NumberLiteral("0.1")}}
         for cloud in sample_clouds(number, 3)
@@ -62,13 +62,13 @@ def drifted(number: int) -> tuple[list[Cloud], dict[str, dict[str, str]]]:
 
 
 def declare(directory: Path, declared: Mapping[str, Mapping[str, str]]) -> None:
-    """Write the desired state in a few files."""
+    """Declare these fields in a few files."""
     directory.mkdir()
     rewrite(directory, declared, list(declared))
 
 
 def rewrite(directory: Path, declared: Mapping[str, Mapping[str, str]], keys: Sequence[str]) -> None:
-    """Put the files anew that hold these."""
+    """Rewrite the files that declare these allocations."""
     ids = sorted(declared)
     places = {key: place % FILES for place, key in enumerate(ids)}
     for number in sorted({places[key] for key in keys}):
@@ -82,7 +82,7 @@ def rewrite(directory: Path, declared: Mapping[str, Mapping[str, str]], keys: Se
 
 @asynccontextmanager
 async def reference_server(home: Path, clouds: list[Cloud], faults: Mapping[str, Any]) -> AsyncIterator[str]:
-    """A reference server as a process that logs everything to log.jsonl; its URL."""
+    """Run a reference server as a process that logs everything to log.jsonl, and yield its URL."""
     process = await start(
         *("serve", "--seed", str(seed(home / "seed.json", clouds))),
         *("--log", str(home / "log.jsonl"), "--log-all", "--faults", json.dumps(faults)),
@@ -96,22 +96,22 @@ async def reference_server(home: Path, clouds: list[Cloud], faults: Mapping[str,
         await process.wait()
 
 
-class Tail:
-    """What still differs, from the lines of a log that is being written."""
+class LogTail:
+    """The fields that still differ, by a log that is being written."""
 
     def __init__(self, log: Path, clouds: list[Cloud], declared: Mapping[str, Mapping[str, str]]) -> None:
         self._log = log
         self._read = 0
         self._declared = declared
-        self.wrong = {
+        self.differing = {
             (str(cloud["id"]), name)
             for cloud in clouds
             for name, value in declared[str(cloud["id"])].items()
             if leaf(cloud, name) != value
         }
 
-    def follow(self) -> int:
-        """Read on; how many leaves differ now."""
+    def read(self) -> int:
+        """Read the new lines. Return how many fields differ now."""
         with self._log.open("rb") as file:
             file.seek(self._read)
             text = file.read()
@@ -122,25 +122,25 @@ class Tail:
                 record = json.loads(line)
                 for name, (_, after) in record["changed"].items():
                     wanted = self._declared.get(record["id"], {}).get(name)
-                    change = self.wrong.discard if after == wanted else self.wrong.add
+                    change = self.differing.discard if after == wanted else self.differing.add
                     if wanted is not None:
                         change((record["id"], name))
-        return len(self.wrong)
+        return len(self.differing)
 
 
-async def until_done(running: Running, tail: Tail, seconds: float) -> None:
-    """Until the truth is as declared and the contender says so, or the time is up."""
+async def wait_until_done(running: Running, tail: LogTail, seconds: float) -> None:
+    """Wait until the truth is as declared and the contender is done, or for `seconds`."""
     end = time.monotonic() + seconds
-    while time.monotonic() < end and tail.follow():
+    while time.monotonic() < end and tail.read():
         await asyncio.sleep(0.25)
     while time.monotonic() < end and not running.done():
         await asyncio.sleep(0.5)
 
 
-async def weather(
+async def run_storm(
     contender: Start, faults: Mapping[str, Any], *, number: int = 5_000, seconds: float = 60.0
 ) -> Figures:
-    """One contender in one storm."""
+    """Run one contender in one storm."""
     clouds, declared = drifted(number)
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
@@ -151,7 +151,7 @@ async def weather(
                 await asyncio.sleep(begun + seconds - time.time())
                 ended = time.time()
                 await (await http.put(f"{url}/-/faults", json={})).read()
-                await until_done(running, Tail(home / "log.jsonl", clouds, declared), GIVES_UP_SECONDS)
+                await wait_until_done(running, LogTail(home / "log.jsonl", clouds, declared), GIVE_UP_SECONDS)
             over = time.time()
             reports = running.reports()
             async with http.get(f"{url}/allocations") as answer:

@@ -1,10 +1,10 @@
-"""Everything rough, in one run: `make bench`, or `python -m tests.benchmarks.storm_run [PART...]`.
+"""Runs all measurements under faults: `make bench`, or `python -m tests.benchmarks.storm_run [PART...]`.
 
 The parts are storms, poison, edit and virtual; a part that is not named keeps its figures. They go to
-`storm_results.json`, each with commit, date and machine; README shows that file. A run that is smaller than
-the usual one (`STORMS=50`, `--number 300`) is printed and not kept, unless it is told where.
+`storm_results.json`, each with commit, date and machine; README shows that file. A run smaller than the usual
+one (`STORMS=50`, `--number 300`) is printed and not stored, unless `--results` names a file.
 
-Cells run one after the other: contender and server have the machine to themselves.
+The measurements run one after the other: contender and server have the machine to themselves.
 """
 
 import argparse
@@ -19,53 +19,55 @@ from pathlib import Path
 from tests.benchmarks import fresh_edit, poison, virtual_outage
 from tests.benchmarks.contenders import CONTENDERS
 from tests.benchmarks.machine import stamp
-from tests.benchmarks.storm import STORMS, weather
+from tests.benchmarks.storm import STORMS, run_storm
 
 RESULTS = Path(__file__).with_name("storm_results.json")
 SIZES = ("storms", "contenders", "number", "seconds", "among", "poison")
 
 
 def storms(names: Sequence[str], contenders: Sequence[str], number: int, seconds: float) -> dict[str, object]:
-    """Each storm over each contender."""
+    """Run each storm over each contender."""
     rows = []
     for name in names:
         for contender in contenders:
-            _say(f"storm {name}: {contender}")
-            found = asyncio.run(weather(CONTENDERS[contender], STORMS[name], number=number, seconds=seconds))
+            _log(f"storm {name}: {contender}")
+            found = asyncio.run(
+                run_storm(CONTENDERS[contender], STORMS[name], number=number, seconds=seconds)
+            )
             rows.append({"storm": name, "contender": contender, **asdict(found)})
     return {"allocations": number, "seconds": seconds, "settle_seconds": 10, "rows": rows}
 
 
 def scenes() -> dict[str, object]:
-    """The scenes in virtual time, by allocsync's loop and by the script's."""
+    """Run the scenes in virtual time, for allocsync's controller and for the script's loop."""
     rows = []
     for name, scene in virtual_outage.SCENES.items():
         for loop in scene.loops:
-            _say(f"{name}, virtual: {loop}")
-            rows.append({"scene": name, "loop": loop, **virtual_outage.play(scene, loop)})
+            _log(f"{name}, virtual: {loop}")
+            rows.append({"scene": name, "loop": loop, **virtual_outage.run_scene(scene, loop)})
     return {"rows": rows}
 
 
 def edits(numbers: Sequence[int]) -> dict[str, object]:
-    """A fresh edit under a full resync, one by one and in bulk."""
+    """Measure a fresh edit during a full resync, by single reads and by list."""
     rows = []
     for number in numbers:
         for bulk in ("off", "on"):
-            _say(f"fresh edit among {number:,}, bulk {bulk}")
+            _log(f"fresh edit among {number:,}, bulk {bulk}")
             rows.append(asyncio.run(fresh_edit.measure(number, bulk)))
     return {"rows": rows}
 
 
 def poisoned(numbers: Sequence[int]) -> dict[str, object]:
-    """Healthy ones beside poison."""
+    """Measure healthy allocations beside poison ones."""
     rows = []
     for number in numbers:
-        _say(f"poison among {number:,}")
+        _log(f"poison among {number:,}")
         rows.append(asyncio.run(poison.measure(number)))
     return {"rows": rows}
 
 
-def _say(what: str) -> None:
+def _log(what: str) -> None:
     sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S}  {what}\n")
 
 
@@ -74,9 +76,9 @@ def _some(text: str) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure the parts that are named, and write the results after each."""
+    """Measure the named parts, and store the results after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("parts", nargs="*", help="storms poison edit virtual; default: all")
+    parser.add_argument("parts", nargs="*", help="storms, poison, edit or virtual; default: all")
     parser.add_argument("--storms", type=_some, default=[*STORMS], help=", ".join(STORMS))
     parser.add_argument("--contenders", type=_some, default=[*CONTENDERS], help=", ".join(CONTENDERS))
     parser.add_argument("--number", type=int, default=5_000, help="allocations in a storm")
@@ -85,7 +87,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--poison", type=int, nargs="+", default=[1_000, 5_000], help="allocations with poison"
     )
-    parser.add_argument("--results", type=Path, help="where to; default: there, if it is the usual run")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        help="the file for the results; default: storm_results.json, for a run of the usual size",
+    )
     given = parser.parse_args(arguments)
     measures: Mapping[str, Callable[[], dict[str, object]]] = {
         "storms": lambda: storms(given.storms, given.contenders, given.number, given.seconds),
@@ -105,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _text(results: Mapping[str, object]) -> str:
-    """A row of figures a line, or the series would fill pages."""
+    """One line per row of figures, since the series would fill pages otherwise."""
     lines = []
     for part, found in sorted(results.items()):
         assert isinstance(found, dict)

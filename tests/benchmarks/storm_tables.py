@@ -1,7 +1,7 @@
-"""What README shows of `storm_results.json`: tables of figures, and requests per second as charts of text.
+"""What README shows of `storm_results.json`: tables of figures, and requests per second as text charts.
 
-The rule: what is shown is what the file says, with its own numbers of allocations and seconds. The scale of a
-chart is logarithmic and one for all of its lines, since peers differ by orders of magnitude.
+The rule: the tables show what the file says, with its own numbers of allocations and seconds. The scale of a
+chart is logarithmic and the same for all its lines, since peers differ by orders of magnitude.
 """
 
 import json
@@ -32,11 +32,11 @@ def _when(part: Row) -> str:
 
 
 def storms() -> str:
-    """Each storm over each contender."""
+    """The table of each storm over each contender."""
     part = _part("storms")
     head = (
         *("504s", "", "needless, avoidable (all)", "duplicates, avoidable (all)", "sent ÷ needed"),
-        *("÷ clairvoyant", "failures reported falsely (all)", "fields lost", "in sync after"),
+        *("÷ clairvoyant", "false failure reports (all)", "fields lost", "in sync after"),
         "requests in the next second (most)",
     )
     rows = (
@@ -72,10 +72,10 @@ def _seconds(seconds: float | None) -> str:
 
 
 def scenes() -> str:
-    """What happened in virtual time."""
+    """The table of the runs in virtual time."""
     part = _part("virtual")
     head = (
-        *("", "", "requests until it ended", "in all", "failures reported falsely (all)", "in sync after"),
+        *("", "", "requests until it ended", "in all", "false failure reports (all)", "in sync after"),
         "requests in the next second (most)",
     )
     rows = (
@@ -98,46 +98,46 @@ def _scene(name: str) -> str:
 
 
 def _unfinished(row: Row) -> str:
-    return f" and more: {row['unfinished']:,} were not there yet" if row["unfinished"] else ""
+    return f" and more: {row['unfinished']:,} were not applied yet" if row["unfinished"] else ""
 
 
 def _median(values: Sequence[float]) -> float:
     return values[len(values) // 2]
 
 
-_HOW = {"on": "in bulk", "off": "one by one"}
+_HOW = {"on": "by list", "off": "one by one"}
 
 
 def edges() -> str:
-    """Poison, and a fresh edit under a resync."""
+    """The table of poison allocations, and of a fresh edit during a resync."""
     poison, edit = _part("poison"), _part("edit")
     rows = [
         (
-            f"p99 of healthy ones {what}, {row['poison']} of {row['allocations']:,} poison",
+            f"p99 of healthy updates {what}, {row['poison']} of {row['allocations']:,} poison",
             f"{row[name]['p99_seconds'][1]:.2f} s{_unfinished(row)}",
             f"{row[name]['p99_seconds'][0]:.2f} s without poison",
             f"{row[name]['ratio']:.2f} times that",
             "1.5 times",
         )
         for row in poison["rows"]
-        for name, what in (("cold", "from a cold start"), ("later", "later, from the edit"))
+        for name, what in (("cold", "from a cold start"), ("later", "after an edit"))
     ]
     rows += [
         (
-            f"fresh edit to the wire among {row['allocations']:,}, resync {_HOW[row['bulk']]}",
+            f"fresh edit to its update among {row['allocations']:,}, resync {_HOW[row['bulk']]}",
             f"{_median(seconds):.1f} s",
             f"{row['load_seconds']:.1f} s to load the files alone",
-            f"{_median(row['from_adoption_seconds']):.2f} s once loaded; at worst {seconds[-1]:.1f} s in all",
+            f"{_median(row['from_activation_seconds']):.2f} s once loaded; at most {seconds[-1]:.1f} s",
             "1 s",
         )
         for row in edit["rows"]
         for seconds in [row["to_the_wire_seconds"]]
     ]
-    return f"{_table(('', 'measured', 'beside', 'so', 'target'), rows)}\n\n{_when(edit)}."
+    return f"{_table(('', 'measured', 'compared with', 'result', 'target'), rows)}\n\n{_when(edit)}."
 
 
 def charts() -> str:
-    """Requests per second during and after a storm of nothing but 504s, and an outage."""
+    """Requests per second in a storm in which all updates fail, and in an outage."""
     storms_, virtual = _part("storms"), _part("virtual")
     worst = max(storms_["rows"], key=lambda row: float(row["storm"].split()[0]))["storm"]
     lines = [
@@ -156,7 +156,7 @@ def charts() -> str:
 
 
 def chart(title: str, series: Mapping[str, Sequence[int]], ends: float) -> str:
-    """A line of bars each; a bar is the most requests in one second of its span."""
+    """A line of bars for each series; a bar is the most requests in one second of its span."""
     longest = max(map(len, series.values()))
     least = max(1, math.ceil(longest / COLUMNS))
     width = next((width for width in range(least, 4 * least) if ends % width == 0), least)
@@ -172,7 +172,7 @@ def chart(title: str, series: Mapping[str, Sequence[int]], ends: float) -> str:
 
 
 def bar(count: int, most: int) -> str:
-    """One bar, on a logarithmic scale on which one request shows."""
+    """One bar, on a logarithmic scale on which a single request is visible."""
     if count == 0:
         return BARS[0]
     return BARS[1 + round((len(BARS) - 2) * math.log(count) / math.log(max(2, most)))]

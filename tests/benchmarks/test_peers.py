@@ -1,4 +1,4 @@
-"""The peers do what they are there for: they converge through faults, and say what they gave up."""
+"""The peers work: they converge through faults, and report what they gave up."""
 
 import asyncio
 import json
@@ -39,12 +39,13 @@ async def test_a_peer_converges_through_faults_and_ends(peer: str, *, keeps: boo
     rows = "".join(f"  {cloud['id']}: {{region: mars, version: '1.10'}}\n" for cloud in clouds)
     (tmp_path / "a.yaml").write_text(f"apiVersion: allocsync/v1\nallocations:\n{rows}")
     async with ReferenceServer.start(clouds, faults=FAULTS) as server:
-        command = (sys.executable, "-m", f"tests.bench.peers.{module}", server.url, str(tmp_path), *flags)
+        name = f"tests.benchmarks.peers.{module}"
+        command = (sys.executable, "-m", name, server.url, str(tmp_path), *flags)
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-        said, _ = await asyncio.wait_for(process.communicate(), 90)
+        output, _ = await asyncio.wait_for(process.communicate(), 90)
         truth = list(server.clouds.values())
         fired = dict(server.fired)
-    lines = [json.loads(line) for line in said.splitlines()]
+    lines = [json.loads(line) for line in output.splitlines()]
     assert process.returncode == 0
     assert lines[-1]["event"] == "in_sync"
     assert {leaf(cloud, "region") for cloud in truth} == {"mars"}

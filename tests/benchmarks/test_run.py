@@ -1,4 +1,4 @@
-"""The benchmark still runs; how fast is not a test."""
+"""The benchmark still runs; no test asserts a time."""
 
 from tests.benchmarks.run import measure, summary
 

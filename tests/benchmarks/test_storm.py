@@ -1,4 +1,4 @@
-"""A storm over a few, with real processes: it blows, it is judged, and allocsync keeps what it promises."""
+"""A short storm over a few allocations, with real processes: allocsync keeps its promises."""
 
 import json
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.contenders import CONTENDERS
-from tests.benchmarks.storm import STORMS, weather
+from tests.benchmarks.storm import STORMS, run_storm
 from tests.benchmarks.storm_run import RESULTS, main
 
 
-async def test_a_short_storm_over_a_few_finds_nothing_avoidable_with_allocsync() -> None:
-    found = await weather(CONTENDERS["allocsync"], STORMS["50"], number=60, seconds=3.0)
+async def test_allocsync_sends_nothing_avoidable_in_a_short_storm() -> None:
+    found = await run_storm(CONTENDERS["allocsync"], STORMS["50"], number=60, seconds=3.0)
     assert min(found.faults[f"update.timeout_{when}"] for when in ("before", "after")) > 5
     assert found.recovery_seconds is not None
     assert found.posts >= 60
@@ -20,7 +20,7 @@ async def test_a_short_storm_over_a_few_finds_nothing_avoidable_with_allocsync()
     assert (found.fields_lost, found.false_failures) == (0, 0)
 
 
-def test_a_storm_over_a_peer_is_kept_where_it_was_told_to(
+def test_the_figures_of_a_peer_go_to_the_named_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = RESULTS.read_bytes()

@@ -1,4 +1,4 @@
-"""The charts show every request, and none that was not made."""
+"""The charts show every request and no others."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +9,7 @@ COUNTS = st.integers(0, 10_000)
 
 
 @given(COUNTS, COUNTS)
-def test_a_bar_is_never_lower_for_more_and_empty_for_nothing_only(one: int, other: int) -> None:
+def test_a_bar_grows_with_the_count_and_is_empty_only_for_zero(one: int, other: int) -> None:
     most = max(one, other)
     low, high = (BARS.index(bar(count, most)) for count in sorted((one, other)))
     assert low <= high
@@ -25,7 +25,7 @@ def test_a_chart_fits_its_columns_and_marks_the_end_of_the_storm(counts: list[in
     assert len(bars.rstrip()) <= COLUMNS + 1
 
 
-def test_a_chart_of_two_has_one_scale() -> None:
+def test_all_lines_of_a_chart_have_one_scale() -> None:
     _, first, second = chart("a storm", {"a": [0, 1, 100], "bc": [10, 0, 0, 1]}, 2.0).splitlines()
     assert first == "a    ▁│█  most 100"
     assert second == "bc  ▅ │ ▁  most 10"

@@ -1,4 +1,4 @@
-"""What is counted, on logs that are written by hand or drawn."""
+"""What the verdict counts, on logs written by hand or drawn."""
 
 from math import inf
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.benchmarks.verdict import Case, Figures, Report, figures, looks_due, lost, per_second
+from tests.benchmarks.verdict import Case, Figures, Report, figures, lost, per_second, reads_due
 from tests.support.server_log_oracle import Record, Truth
 
 BEFORE = {"id": "a", "region": "old", "billing": {"plan": "pro"}, "flags": [1], "updated": {"value": "x"}}
@@ -32,33 +32,35 @@ def post(number: int, at: float, answer: int, *, applied: bool, before: str = "o
     }
 
 
-def judged(*records: Record, reports: tuple[Report, ...] = (), live: dict[str, Any] | None = None) -> Figures:
+def figures_of(
+    *records: Record, reports: tuple[Report, ...] = (), live: dict[str, Any] | None = None
+) -> Figures:
     now = {**BEFORE, "region": "new"} if live is None else live
     return figures(CASE, records, reports, {"a": now})
 
 
-def test_an_update_that_is_read_before_and_after_is_all_that_is_needed() -> None:
-    found = judged(read(100.1), read(100.2), post(1, 100.3, 200, applied=True), read(101.5))
+def test_an_update_with_a_read_before_and_after_is_all_needed() -> None:
+    found = figures_of(read(100.1), read(100.2), post(1, 100.3, 200, applied=True), read(101.5))
     assert (found.sent, found.needed, found.clairvoyant) == (4, 1 + 3, 1 + 2)
     assert (found.needless, found.duplicates, found.recovery_seconds) == (0, 0, 0.0)
 
 
-def test_a_blind_repetition_of_what_was_applied_is_needless_and_an_avoidable_duplicate() -> None:
-    found = judged(
+def test_an_applied_update_resent_without_a_read_is_an_avoidable_duplicate() -> None:
+    found = figures_of(
         read(100.1), post(1, 100.3, 504, applied=True), post(2, 101.0, 200, applied=True, before="new")
     )
     assert (found.needless, found.duplicates, found.avoidable_duplicates, found.blind) == (1, 1, 1, 1)
     assert found.needed == 1 + 3
 
 
-def test_a_repetition_of_what_a_read_after_the_settle_time_showed_is_avoidably_needless() -> None:
+def test_an_update_resent_after_a_read_showed_it_is_avoidably_needless() -> None:
     again = post(2, 112.0, 200, applied=True, before="new")
-    found = judged(read(100.1), post(1, 100.3, 504, applied=True), read(111.0), again)
+    found = figures_of(read(100.1), post(1, 100.3, 504, applied=True), read(111.0), again)
     assert (found.needless, found.avoidable_needless) == (1, 1)
 
 
-def test_a_repetition_of_what_was_not_applied_is_needed() -> None:
-    found = judged(
+def test_resending_an_update_that_was_not_applied_is_needed() -> None:
+    found = figures_of(
         read(100.1),
         post(1, 100.3, 504, applied=False),
         read(110.5),
@@ -72,27 +74,27 @@ def test_a_repetition_of_what_was_not_applied_is_needed() -> None:
     assert found.second_after == 2
 
 
-def test_a_failure_is_falsely_reported_when_the_truth_was_as_declared_at_that_moment() -> None:
+def test_a_failure_report_is_false_if_the_truth_is_as_declared_at_that_time() -> None:
     reports = (Report(100.2, "a", "gave up"), Report(100.4, "a", "gave up"))
-    found = judged(read(100.1), post(1, 100.3, 504, applied=True), reports=reports)
+    found = figures_of(read(100.1), post(1, 100.3, 504, applied=True), reports=reports)
     assert (found.failures, found.false_failures) == (2, 1)
 
 
-def test_what_never_came_in_sync_has_no_recovery_time() -> None:
-    assert judged(read(100.1), post(1, 100.3, 504, applied=False)).recovery_seconds is None
+def test_without_convergence_there_is_no_recovery_time() -> None:
+    assert figures_of(read(100.1), post(1, 100.3, 504, applied=False)).recovery_seconds is None
 
 
-def test_a_lost_field_counts_once_and_a_declared_one_or_the_time_of_the_last_update_does_not() -> None:
+def test_a_lost_field_counts_once_and_declared_fields_and_updated_do_not() -> None:
     live: dict[str, Any] = {"id": "a", "region": "new", "updated": {"value": "y"}, "flags": [1]}
-    assert judged(read(100.1), live=live).fields_lost == 1
+    assert figures_of(read(100.1), live=live).fields_lost == 1
     assert lost(BEFORE, {**live, "billing": {"plan": "free"}}, LEAVES) == {"billing"}
 
 
-def test_who_lists_owes_a_list_a_minute_and_who_does_not_a_look_at_each_every_five() -> None:
-    assert looks_due(50, lists=9, seconds=130.0) == 3
-    assert looks_due(50, lists=1, seconds=130.0) == 1
-    assert looks_due(50, lists=0, seconds=130.0) == 50
-    assert looks_due(50, lists=0, seconds=301.0) == 100
+def test_a_list_is_due_every_minute_or_a_read_of_each_every_five() -> None:
+    assert reads_due(50, lists=9, seconds=130.0) == 3
+    assert reads_due(50, lists=1, seconds=130.0) == 1
+    assert reads_due(50, lists=0, seconds=130.0) == 50
+    assert reads_due(50, lists=0, seconds=301.0) == 100
 
 
 @given(st.lists(st.floats(100.0, 160.0)), st.just(100.0))
@@ -103,9 +105,7 @@ def test_each_request_is_in_one_second_of_the_series(arrivals: list[float], begu
 
 
 @given(st.lists(st.sampled_from(["new", "old"]), max_size=6), st.sampled_from(["new", "old"]))
-def test_it_is_in_sync_for_good_from_the_first_moment_after_which_it_never_differs(
-    values: list[str], first: str
-) -> None:
+def test_an_allocation_is_in_sync_for_good_once_it_never_differs_again(values: list[str], first: str) -> None:
     rows: list[Record] = []
     for at, value in enumerate(values):
         rows.append({"applied_at": float(at), "changed": {"region": [None, value]}})

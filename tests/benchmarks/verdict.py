@@ -1,25 +1,25 @@
-"""Judges one contender in one storm by the reference server's log, never by what the contender says of it.
+"""Judges one contender in one storm by the reference server's log, never by its own account of it.
 
-How each figure comes about:
+How each figure is defined:
 
-needless, duplicates: as in `judge`, in all, and the avoidable ones of them.
-sent: every request that the server got, until the contender said that all is in sync.
-needed: what is called for by the answers that there were: the looks that are due, and for each update that
-    came while the truth was not as declared a snapshot, the POST, and one read after it, which confirms it or
-    finds out what became of it. Due are, for who lists, a list a minute; for who does not, a look at each
-    allocation every five minutes, the first at once. A POST of what was the truth already is not needed. Who
-    posts again without a look sends less than what is needed.
-clairvoyant: a client that knows when the storm is over: a GET and a POST for each that differed, and a list a
-    minute while the storm lasts. It is the same for every contender.
-false failures: reports that an allocation has failed, at a moment when the truth was as declared. Reports
-    are lines of the contender's own: of allocsync each condition_changed to Failing, Refused, Contested or
-    Missing, for good or not; of a peer each allocation that it gave up.
-fields lost: undeclared top-level fields of an allocation that are gone or have another value at the end,
-    `updated` aside. Numbers are compared as numbers.
+needless, duplicates: as in `server_log_oracle`, all of them and the avoidable ones.
+sent: every request that the server received until the contender reported that everything is in sync.
+needed: the requests that the answers called for: the due reads, and for each update sent while the truth was
+    not as declared a snapshot, the POST, and one read after it, which confirms it or settles its outcome. Due
+    are a list a minute for a contender that lists, else a read of each allocation every five minutes, the
+    first at once. A POST of what was the truth already is not needed. A contender that posts again without a
+    read sends less than what is needed.
+clairvoyant: a client that knows when the storm ends: a GET and a POST for each allocation that differed, and
+    a list a minute while the storm lasts. It is the same for every contender.
+false failures: reports that an allocation has failed while the truth was as declared. Reports are lines of
+    the contender's own output: of allocsync each change to a failure condition, permanent or not; of a peer
+    each allocation that it gave up.
+fields lost: undeclared top-level fields of an allocation that are missing or changed at the end, except
+    `updated`. Numbers are compared as numbers.
 recovery: from the end of the storm until the truth was as declared everywhere, for good.
-second after: requests that came in the first second after the storm's end; most after: in the fullest one.
+second after: requests in the first second after the storm; most after: in the busiest second after it.
 
-Left out: running it (`storm`), and what is made of the figures (`storm_tables`).
+Left out: running a storm (`storm`), and the tables of the figures (`storm_tables`).
 """
 
 from collections import Counter, defaultdict
@@ -30,14 +30,14 @@ from typing import Any
 
 from tests.support.server_log_oracle import Record, Truth, judge
 
-LIST_SECONDS, LOOK_SECONDS = 60.0, 300.0  # how often a look at everything is due
+LIST_SECONDS, READ_ALL_SECONDS = 60.0, 300.0  # how often a list is due, or a read of each allocation
 REQUESTS = ("snapshot", "list", "update")
 Cloud = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A contender says that an allocation has failed."""
+    """A contender reports that an allocation has failed."""
 
     at: float
     id: str
@@ -46,7 +46,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What a storm was: the truth at its start, what is declared, when it began and ended."""
+    """A storm: the truth at its start, what is declared, when it began and ended (since the epoch)."""
 
     seed: Mapping[str, Cloud]
     declared: Mapping[str, Mapping[str, str]]
@@ -57,7 +57,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What came of it."""
+    """The figures of one contender in one storm."""
 
     sent: int
     needed: int
@@ -92,7 +92,7 @@ def figures(
     truths = {key: Truth(case.seed[key], rows[key]) for key in case.declared}
     arrivals = sorted(record["received_at"] for record in records if record["op"] in REQUESTS)
     lists = sum(record["op"] == "list" for record in records)
-    due = looks_due(len(case.declared), lists, arrivals[-1] - arrivals[0] if arrivals else 0.0)
+    due = reads_due(len(case.declared), lists, arrivals[-1] - arrivals[0] if arrivals else 0.0)
     differed = sum(not truth.equals(case.declared[key], -inf) for key, truth in truths.items())
     after = Counter(floor(at - case.ended) for at in arrivals if at >= case.ended)
     in_sync = [truth.equal_from(case.declared[key]) for key, truth in truths.items()]
@@ -119,21 +119,21 @@ def figures(
     )
 
 
-def looks_due(number: int, lists: int, seconds: float) -> int:
-    """The periodic looks that were due in this time."""
+def reads_due(number: int, lists: int, seconds: float) -> int:
+    """The periodic reads or lists due in this time."""
     if lists:
         return min(lists, 1 + floor(seconds / LIST_SECONDS))
-    return number * (1 + floor(seconds / LOOK_SECONDS))
+    return number * (1 + floor(seconds / READ_ALL_SECONDS))
 
 
 def per_second(arrivals: Sequence[float], begun: float) -> list[int]:
-    """How many arrived in each second from the beginning on."""
+    """How many requests arrived in each second since `begun`."""
     counts = Counter(max(0, floor(at - begun)) for at in arrivals)
     return [counts[second] for second in range(max(counts, default=-1) + 1)]
 
 
 def lost(before: Cloud, after: Cloud, declared: Mapping[str, str]) -> set[str]:
-    """The undeclared top-level fields that are not what they were."""
+    """The undeclared top-level fields that were changed or removed."""
     now = dict(_leaves(after))
     return {
         path.partition(".")[0]
@@ -154,6 +154,6 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
 
 
 def _recovery(in_sync: Sequence[float | None], ended: float) -> float | None:
-    """Seconds; None where something never came in sync."""
+    """Seconds from the end of the storm; None if something never came in sync."""
     known = [at for at in in_sync if at is not None]
     return max([0.0, *(at - ended for at in known)]) if len(known) == len(in_sync) else None

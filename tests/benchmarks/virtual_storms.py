@@ -1,11 +1,12 @@
-"""Storms in virtual time, with the limiter as it is and with each part of it replaced or switched off.
+"""Storms in virtual time, with the concurrency limits as they are and with each part of them replaced.
 
-    python -m tests.benchmarks.virtual_storms [STORM...]       prints a table; a few minutes of real time
+    python -m tests.benchmarks.virtual_storms [STORM...]       prints a table; takes a few minutes
 
-The loop, the queue and the limiter are the real ones, the API is a model that gets into trouble. A cell says
-how many seconds after the end of the storm everything was in sync, and how many requests it took in all.
+The controller, the work queue and the concurrency limits are the product's; the API is a scripted one with
+faults. A cell shows how many seconds after the end of the storm everything was in sync, and how many requests
+were sent.
 
-Left out: what the wire and the disk cost (`run`).
+Left out: the cost of the network and the disk (`run`).
 """
 
 import asyncio
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from math import inf
+from types import ModuleType
 
 import looptime
 
@@ -26,7 +28,7 @@ from allocsync.reconcile.scheduling import circuit_breaker, concurrency, retry_w
 from tests.support.failing_api import DEAD, TIMEOUT, Pressed, edits, named, now, real_run
 from tests.support.scripted_api import Run, ScriptedApi, generation
 
-GIVES_UP_SECONDS = 3600.0
+GIVE_UP_SECONDS = 3600.0
 NEVER = {"FAILURES": 1e9}
 NO_SHARE = {"SHARE": 2.0}
 NO_LATENCY = {"CALM": inf, "PRESSED": inf}
@@ -34,7 +36,7 @@ NO_SLOW_POOL = {"SLOW_SECONDS": inf, "SLOW_LEAST_SECONDS": inf, "SLOW_AT_FIRST_S
 SIXTEEN = dict.fromkeys(Slot, 16)
 FIXED = {"START": SIXTEEN, "FLOOR": SIXTEEN, "SHARE": 2.0, "CALM": -1.0, "PRESSED": inf}
 
-# What is replaced, by name: constants of the limiter, of the breaker and of the recovery.
+# Replaced constants by name: of the concurrency limits, the circuit breaker and the retry wake-up.
 VARIANTS: Mapping[str, Mapping[str, object]] = {
     "as it is": {},
     "fixed 16, nothing else": {**FIXED, **NO_SLOW_POOL, **NEVER},
@@ -60,13 +62,12 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
 
 @contextmanager
 def replaced(constants: Mapping[str, object]) -> Iterator[None]:
-    """Run with these in place of those of the modules."""
-    modules = [
-        (module, name)
-        for name in constants
-        for module in (concurrency, circuit_breaker, retry_wakeup)
-        if hasattr(module, name)
-    ]
+    """Run with these constants in place of the modules' own.
+
+    Raises:
+        LookupError: no module has a constant of this name.
+    """
+    modules = [(_module_of(name), name) for name in constants]
     before = [(module, name, getattr(module, name)) for module, name in modules]
     for module, name in modules:
         setattr(module, name, constants[name])
@@ -77,36 +78,41 @@ def replaced(constants: Mapping[str, object]) -> Iterator[None]:
             setattr(module, name, value)
 
 
-async def until_in_sync(run: Run, api: ScriptedApi, since: float) -> str:
-    """What a cell says."""
+def _module_of(name: str) -> ModuleType:
+    for module in (concurrency, circuit_breaker, retry_wakeup):
+        if hasattr(module, name):
+            return module
+    raise LookupError(f"no module has a constant {name}")
+
+
+async def wait_until_in_sync(run: Run, api: ScriptedApi, since: float) -> str:
+    """Wait until everything is in sync, and return the text of the cell."""
     number = len(api.truth)
-    while run.count(Condition.IN_SYNC) < number and now() < since + GIVES_UP_SECONDS:
+    while run.count(Condition.IN_SYNC) < number and now() < since + GIVE_UP_SECONDS:
         await asyncio.sleep(0.25)
     missing = number - run.count(Condition.IN_SYNC)
     took = f"{max(0.0, now() - since):.0f} s" if not missing else f"{missing} never"
     return f"{took} · {len(api.looks) + len(api.posts):,}"
 
 
-def refusing(percent: int, seconds: float = 0.1) -> Callable[[], Awaitable[str]]:
-    """For a minute so many of all updates end after so long with a 504 and are not applied."""
+def failing_updates(percent: int, seconds: float = 0.1) -> Callable[[], Awaitable[str]]:
+    """A storm: for a minute `percent` of all updates end with a 504 after `seconds` and are not applied."""
 
     async def storm() -> str:
-        keys, chance = named(1000), random.Random(5)
+        keys, rng = named(1000), random.Random(5)
         api = ScriptedApi(keys=keys)
         api.look_seconds = lambda _: 0.02
         api.post_seconds = lambda _: seconds if now() < 60 else 0.1
-        api.on_update = lambda _key, _body: (
-            TIMEOUT if now() < 60 and chance.random() < percent / 100 else None
-        )
+        api.on_update = lambda _key, _body: TIMEOUT if now() < 60 and rng.random() < percent / 100 else None
         async with real_run(api) as run:
             run.loop.adopt(generation(keys=keys))
-            return await until_in_sync(run, api, 60.0)
+            return await wait_until_in_sync(run, api, 60.0)
 
     return storm
 
 
-def dead(number: int, seconds: float = 600.0) -> ScriptedApi:
-    """An API that answers everything 502 for so long; a tenth differs."""
+def unreachable_api(number: int, seconds: float = 600.0) -> ScriptedApi:
+    """An API that answers everything with a 502 for so many seconds; a tenth of the allocations differs."""
     keys = named(number)
     api = ScriptedApi(keys=keys)
     api.bulk_error = BulkUnavailable("502 Bad Gateway", supported=True)
@@ -118,17 +124,17 @@ def dead(number: int, seconds: float = 600.0) -> ScriptedApi:
 
 
 async def outage() -> str:
-    """Ten minutes of 502 for everything; ten thousand are due, a tenth of them differs."""
-    api = dead(10_000)
+    """Ten minutes of 502 for everything; ten thousand allocations, a tenth of them differs."""
+    api = unreachable_api(10_000)
     async with real_run(api, bulk=BulkPolicy.OFF) as run:
         run.loop.adopt(generation("live", named(10_000)))
         await asyncio.sleep(600)
-        wasted = len(api.looks)
-        return f"{await until_in_sync(run, api, 600.0)}, {wasted:,} in vain"
+        failed_reads = len(api.looks)
+        return f"{await wait_until_in_sync(run, api, 600.0)}, {failed_reads:,} failed"
 
 
-def pressable(number: int, quickest: float) -> Pressed:
-    """An API that does less the more it is asked; a third differs."""
+def overloadable_api(number: int, quickest: float) -> Pressed:
+    """An API that slows down with load; a third of the allocations differs."""
     keys = named(number)
     api = Pressed(keys, at_once=8, quickest=quickest)
     for key in keys[::3]:
@@ -136,31 +142,31 @@ def pressable(number: int, quickest: float) -> Pressed:
     return api
 
 
-async def weaken(api: Pressed) -> None:
-    """For half a minute it has a quarter of its strength."""
+async def reduce_capacity(api: Pressed) -> None:
+    """For half a minute the API has a quarter of its capacity."""
     await asyncio.sleep(2)
     api.at_once = 2
     await asyncio.sleep(30)
     api.at_once = 8
 
 
-def pressed(number: int, quickest: float) -> Callable[[], Awaitable[str]]:
-    """An API that does less the more it is asked, and for half a minute has a quarter of its strength."""
+def overload(number: int, quickest: float) -> Callable[[], Awaitable[str]]:
+    """A storm: an API that slows down with load has a quarter of its capacity for half a minute."""
 
     async def storm() -> str:
-        api = pressable(number, quickest)
+        api = overloadable_api(number, quickest)
         async with real_run(api, bulk=BulkPolicy.OFF) as run:
             run.loop.adopt(generation("live", named(number)))
-            await weaken(api)
-            return f"{await until_in_sync(run, api, 32.0)}, {api.timeouts:,} timed out"
+            await reduce_capacity(api)
+            return f"{await wait_until_in_sync(run, api, 32.0)}, {api.timeouts:,} timed out"
 
     return storm
 
 
-async def hanging() -> str:
-    """Twenty of 220 hang for half a minute each: the 99th percentile of edits of the others.
+async def hanging_allocations() -> str:
+    """Twenty of 220 allocations hang for half a minute each: the 99th percentile of edits of the others.
 
-    From a cold start and later; spread among them, and all in front of them.
+    From a cold start and later; with the twenty spread among the others, and before all of them.
     """
     taken = [*await edits(named(220)[::11]), *await edits(named(20))]
     return " / ".join(f"{found[int(0.99 * len(found))]:.1f}" for found in taken) + " s"
@@ -168,35 +174,35 @@ async def hanging() -> str:
 
 async def one_backend_dead() -> str:
     """A third of all connections is refused, for a minute."""
-    keys, chance = named(1000), random.Random(6)
+    keys, rng = named(1000), random.Random(6)
     api = ScriptedApi(keys=keys)
     api.look_seconds = lambda _: 0.02
     refused = Failed("refused", unreachable=True)
-    api.on_snapshot = lambda _: refused if now() < 60 and chance.random() < 1 / 3 else None
+    api.on_snapshot = lambda _: refused if now() < 60 and rng.random() < 1 / 3 else None
     api.on_update = lambda _key, _body: (
-        OutcomeUnknown("reset") if now() < 60 and chance.random() < 1 / 3 else None
+        OutcomeUnknown("reset") if now() < 60 and rng.random() < 1 / 3 else None
     )
     async with real_run(api, bulk=BulkPolicy.OFF) as run:
         run.loop.adopt(generation(keys=keys))
-        return await until_in_sync(run, api, 0.0)
+        return await wait_until_in_sync(run, api, 0.0)
 
 
 STORMS: Mapping[str, Callable[[], Awaitable[str]]] = {
-    "504 20 %": refusing(20),
-    "504 50 %": refusing(50),
-    "504 90 %": refusing(90),
-    "504 all": refusing(100),
-    "504 90 %, 10 s each": refusing(90, 10.0),
+    "504 20 %": failing_updates(20),
+    "504 50 %": failing_updates(50),
+    "504 90 %": failing_updates(90),
+    "504 all": failing_updates(100),
+    "504 90 %, 10 s each": failing_updates(90, 10.0),
     "outage": outage,
-    "pressed": pressed(3000, 0.05),
-    "pressed, 0.8 s each": pressed(500, 0.8),
-    "20 hang: p99": hanging,
+    "pressed": overload(3000, 0.05),
+    "pressed, 0.8 s each": overload(500, 0.8),
+    "20 hang: p99": hanging_allocations,
     "a third refused": one_backend_dead,
 }
 
 
 def run_one(storm: Callable[[], Awaitable[str]]) -> str:
-    """One cell, in a loop of its own whose time is virtual."""
+    """Run one storm on an event loop of its own with virtual time. Return the text of the cell."""
     loop = looptime.new_event_loop(start=0.0)
     try:
         return loop.run_until_complete(storm())

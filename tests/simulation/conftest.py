@@ -1,4 +1,4 @@
-"""A simulated disk for each test that asks for one."""
+"""Fixtures: a simulated disk for each test that uses one."""
 
 from collections.abc import Iterator
 

@@ -1,9 +1,11 @@
-"""`make soak-processes MINUTES=n`: real daemon, real reference server, and everything that goes wrong.
+"""`make soak-processes MINUTES=n`: the real daemon and the real reference server, with faults of every kind.
 
-From one seed, which is printed: faults of every kind come and go, files are edited and broken, the server is
-killed and comes back, the daemon is told to read its files again. At the end the faults stop; then all must
-be in sync, and the server's own logs must show no two requests for one allocation at once, no update without
-a read since the one before, and no field changed that is not declared. The figures go to results.jsonl.
+From one seed, which is printed: faults come and go, the file is edited and broken, the server is killed and
+comes back, and the daemon is told to reload. At the end the faults stop. Then everything must be in sync, and
+the server's logs must show no two requests for one allocation at once, no update without a read since the one
+before, and no changed field that is not declared. The figures go to results.jsonl.
+
+Left out: crashes of the daemon, and a failing disk (the simulation).
 """
 
 import argparse
@@ -37,25 +39,25 @@ RESULTS = Path(__file__).with_name("results.jsonl")
 
 
 class World:
-    """The server, the files and what was done to them."""
+    """The server, the file, and what was done to them."""
 
-    def __init__(self, home: Path, chance: random.Random) -> None:
+    def __init__(self, home: Path, rng: random.Random) -> None:
         self.home = home
-        self.chance = chance
+        self.rng = rng
         self.done: Counter[str] = Counter()
         self.logs: list[Path] = []
         self.url = ""
         self.wanted = {"region": "us-central1", "version": "1.10"}
-        self.clouds: list[Cloud] = sample_clouds(NUMBER, chance.randrange(10**6))
+        self.clouds: list[Cloud] = sample_clouds(NUMBER, rng.randrange(10**6))
         self._server: Process | None = None
 
     @property
     def desired(self) -> Path:
-        """The file that the daemon watches."""
+        """The declaration file that the daemon watches."""
         return self.home / "allocations.yaml"
 
     async def serve(self) -> None:
-        """Start the server, at the address it had before."""
+        """Start the server, at its former address."""
         self.logs.append(self.home / f"server-{len(self.logs)}.jsonl")
         self._server = await start(
             *("serve", "--seed", str(seed(self.home / "seed.json", self.clouds))),
@@ -68,44 +70,44 @@ class World:
         self.url = (await self._server.stdout.readline()).decode().split()[2]
 
     async def end(self, how: signal.Signals) -> None:
-        """End the server."""
+        """End the server with this signal."""
         assert self._server is not None
         self._server.send_signal(how)
         await self._server.wait()
 
     async def set_faults(self, faults: Mapping[str, Any]) -> None:
-        """Put these faults in force."""
+        """Set the server's faults."""
         async with aiohttp.ClientSession() as http:
             await (await http.put(f"{self.url}/-/faults", json=faults)).read()
 
-    async def wrong_at_the_end(self) -> list[str]:
-        """What still differs from what is wanted when all has had its time."""
+    async def differences_at_end(self) -> list[str]:
+        """What still differs from the declaration at the end, after it has had its time."""
         end = asyncio.get_running_loop().time() + IN_SYNC_SECONDS
         while True:
             async with aiohttp.ClientSession() as http, http.get(f"{self.url}/allocations") as answer:
                 live = (await answer.json())["iterable"]
-            wrong = [
+            differences = [
                 f"{cloud['id']}: {name} is {leaf(cloud, name)}"
                 for cloud in live
                 for name, value in self.wanted.items()
                 if leaf(cloud, name) != value
             ]
-            if not wrong or asyncio.get_running_loop().time() > end:
-                return wrong
+            if not differences or asyncio.get_running_loop().time() > end:
+                return differences
             await asyncio.sleep(0.5)
 
-    # What goes wrong.
+    # Actions.
 
     async def faults(self, _running: Daemon) -> None:
-        """Other shares of other faults."""
-        shares = [self.chance.uniform(0, 0.15) for _ in range(5)]
+        """Set other shares of other faults."""
+        shares = [self.rng.uniform(0, 0.15) for _ in range(5)]
         kinds = ("timeout_before", "timeout_after", "timeout_late", "reset_before", "reset_after")
-        reads = {"timeout": self.chance.uniform(0, 0.2), "reset": self.chance.uniform(0, 0.2)}
+        reads = {"timeout": self.rng.uniform(0, 0.2), "reset": self.rng.uniform(0, 0.2)}
         update = dict(zip(kinds, shares, strict=True))
-        slow = {"latency_seconds": [0, self.chance.uniform(0, 0.3)]}
+        slow = {"latency_seconds": [0, self.rng.uniform(0, 0.3)]}
         await self.set_faults(
             {
-                "seed": self.chance.randrange(10**6),
+                "seed": self.rng.randrange(10**6),
                 "update": {**update, **slow, "late_seconds": 2, "timeout_seconds": 0.2},
                 "snapshot": {**reads, **slow},
                 "list": reads,
@@ -113,30 +115,30 @@ class World:
         )
 
     async def edit(self, _running: Daemon) -> None:
-        """Another value for one leaf of all."""
-        name = self.chance.choice(LEAVES)
+        """Declare another value for one field of every allocation."""
+        name = self.rng.choice(LEAVES)
         self.wanted[name] = f"soak-{self.done['edit']}"
         declare(self.desired, self.clouds, **self.wanted)
 
     async def break_file(self, _running: Daemon) -> None:
-        """A file that does not load: nothing may change."""
+        """Write a file that does not load: nothing may change."""
         self.desired.write_text("apiVersion: allocsync/v1\nallocations: [\n")
 
     async def reload(self, running: Daemon) -> None:
-        """SIGHUP."""
+        """Send SIGHUP to the daemon."""
         running.process.send_signal(signal.SIGHUP)
 
     async def kill_server(self, _running: Daemon) -> None:
-        """SIGKILL for the server; it comes back with what it had stored."""
+        """Kill the server with SIGKILL, and start it again with what it had stored."""
         await self.end(signal.SIGKILL)
-        await asyncio.sleep(self.chance.uniform(0, 3))
+        await asyncio.sleep(self.rng.uniform(0, 3))
         await self.serve()
 
 
 async def soak(minutes: float, number: int, home: Path) -> dict[str, Any]:
-    """Run, and return the figures; what is wrong is under `violations`."""
-    chance = random.Random(number)
-    world = World(home, chance)
+    """Run for so many minutes, and return the figures; what is wrong is under `violations`."""
+    rng = random.Random(number)
+    world = World(home, rng)
     declare(world.desired, world.clouds, **world.wanted)
     await world.serve()
     settings: tuple[str, ...] = ("--state-dir", str(home / "state"))
@@ -148,16 +150,16 @@ async def soak(minutes: float, number: int, home: Path) -> dict[str, Any]:
             actions = [world.faults, world.edit, world.break_file, world.reload, world.kill_server]
             memory = [_resident_mib(running)]
             while asyncio.get_running_loop().time() < end:
-                action = chance.choice(actions)
+                action = rng.choice(actions)
                 await action(running)
                 world.done[action.__name__] += 1
-                await asyncio.sleep(chance.uniform(1, 8))
+                await asyncio.sleep(rng.uniform(1, 8))
                 memory.append(_resident_mib(running))
             await world.set_faults({})
             world.wanted["region"] = "the-end"
             declare(world.desired, world.clouds, **world.wanted)
-            violations += await world.wrong_at_the_end()
-            with suppress(TimeoutError):  # the number of open intents says it
+            violations += await world.differences_at_end()
+            with suppress(TimeoutError):  # the number of open intents shows it
                 await running.in_sync(NUMBER, IN_SYNC_SECONDS)
             violations += [f"logged: {line}" for line in running.events("library_message")]
             open_intents = await running.metric("allocsync_open_intents")
@@ -167,8 +169,8 @@ async def soak(minutes: float, number: int, home: Path) -> dict[str, Any]:
         )
     finally:
         await world.end(signal.SIGTERM)
-    finding, foreign = _judge(world)
-    violations += [] if finding.faults and finding.posts else ["nothing went wrong: nothing was tried"]
+    finding, foreign = _judge_logs(world)
+    violations += [] if finding.faults and finding.posts else ["there were no faults or no updates"]
     violations += [*finding.at_once, *finding.blind, *foreign]
     return {
         "date": datetime.now(UTC).date().isoformat(),
@@ -184,8 +186,8 @@ async def soak(minutes: float, number: int, home: Path) -> dict[str, Any]:
     }
 
 
-def _judge(world: World) -> tuple[server_log_oracle.Finding, list[str]]:
-    """All logs as one, and what was changed that is not declared."""
+def _judge_logs(world: World) -> tuple[server_log_oracle.Finding, list[str]]:
+    """Judge all logs as one. Return the finding, and the changed fields that are not declared."""
     records: list[dict[str, Any]] = []
     for index, log in enumerate(world.logs):
         for record in server_log_oracle.read_log(log):
@@ -216,13 +218,13 @@ def _commit() -> str:
 
 
 def say(text: str) -> None:
-    """Write to standard error, at once."""
+    """Write a line to standard error."""
     sys.stderr.write(text + "\n")
 
 
 def main() -> int:
-    """Soak, print the figures and keep them."""
-    parser = argparse.ArgumentParser(description="Soak the daemon in everything that goes wrong.")
+    """Run the soak test, and print and store its figures."""
+    parser = argparse.ArgumentParser(description="Run the daemon under faults of every kind.")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     given = parser.parse_args()

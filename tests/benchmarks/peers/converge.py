@@ -1,18 +1,18 @@
-"""The loop that both peers of allocsync in the storm bench share: passes over everything until none differs.
+"""The loop that both peers of allocsync in the storm benchmark share: passes until nothing differs.
 
-It is what a careful engineer writes without allocsync: asyncio and tenacity, as many requests at once as
-allocsync allows itself (64 reads, 32 writes; nobody holds a place while it waits), tenacity's full jitter,
-and after a pass that found a difference another one. A pass reads each allocation, compares the declared
-leaves, sets those that differ in what it read and posts the whole object. What may pass (5xx, 429, a timeout,
-a reset) is tried again, five times in all; then the allocation is reported as failed, and the next pass looks
-at it again.
+It is what a careful engineer writes without allocsync: asyncio and tenacity, as many concurrent requests as
+allocsync allows itself (64 reads, 32 writes, no slot taken while waiting), tenacity's full jitter, and
+another pass after each pass that found a difference. A pass reads each allocation, compares the declared
+fields, sets those that differ in the object it read, and posts the whole object. A failure that may be
+transient (5xx, 429, a timeout, a reset) is retried, five attempts in all; then the allocation is reported as
+failed, and the next pass reads it again.
 
-What is tried again is a choice. By default it is the request, as tenacity's decorator on an update makes it;
-with `--read-again` it is reading, comparing and posting, so that no update is repeated without a look.
+What is retried is a choice. By default it is the request, as with tenacity's decorator on an update; with
+`--read-again` it is reading, comparing and posting, so that no update is repeated without a read.
 
-It prints a JSON line for each failure and each pass, and ends with 0 once a pass has found no difference.
+It prints a JSON line for each failure and each pass, and exits with 0 once a pass finds no difference.
 
-Left out: whatever only a daemon has: edits meanwhile, a memory, metrics.
+Left out: everything that only a daemon has, such as later edits, a journal and metrics.
 """
 
 import argparse
@@ -33,7 +33,7 @@ Leaves = Mapping[str, str]
 Live = TypeVar("Live")
 READS, WRITES, ATTEMPTS, MAX_SECONDS, PAUSE_SECONDS = 64, 32, 5, 60.0, 1.0
 CONNECT_SECONDS, GET_SECONDS, POST_SECONDS = 3.0, 10.0, 75.0
-PASSING = (408, 425, 429)  # client errors that pass
+TRANSIENT_STATUSES = (408, 425, 429)  # client errors that are transient
 
 
 class TransientError(Exception):
@@ -41,20 +41,28 @@ class TransientError(Exception):
 
 
 class FinalError(Exception):
-    """No attempt helps: another 4xx, or an answer that makes no sense."""
+    """No attempt helps: another 4xx, or an unusable answer."""
 
 
 class Api(Protocol[Live]):
     """The two operations, and the live object in whatever form the peer has it."""
 
     async def read(self, key: str) -> Live:
-        """The live object, or one of the errors above."""
+        """Read the live object.
+
+        Raises:
+            TransientError, FinalError: it cannot be read.
+        """
 
     async def update(self, live: Live) -> None:
-        """Send the whole object, or one of the errors above."""
+        """Send the whole object.
+
+        Raises:
+            TransientError, FinalError: it was not accepted.
+        """
 
     def leaf(self, live: Live, path: str) -> str | None:
-        """The value at a dotted path."""
+        """The value at a dotted path, or None."""
 
     def put(self, live: Live, path: str, value: str) -> None:
         """Set the value at a dotted path."""
@@ -62,7 +70,7 @@ class Api(Protocol[Live]):
 
 @dataclass(frozen=True, slots=True)
 class Passes:
-    """Passes over everything that is declared, by one api."""
+    """Passes over everything that is declared, with one API client."""
 
     api: Api[Any]
     desired: Mapping[str, Leaves]
@@ -72,7 +80,7 @@ class Passes:
     writes: asyncio.Semaphore
 
     async def run(self) -> None:
-        """Pass after pass, until one finds no difference."""
+        """Make passes until one finds no difference."""
         number = 0
         while True:
             number += 1
@@ -83,31 +91,31 @@ class Passes:
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _one(self, key: str, number: int) -> bool:
-        """Bring one in line; whether it differed, or nobody knows."""
+        """Bring one allocation in line. Return whether it differed, or failed."""
         try:
-            return await self._aligned(key)
+            return await self._converge(key)
         except (TransientError, FinalError) as error:
             self.say("failed", id=key, number=number, reason=str(error))
             return True
 
-    async def _aligned(self, key: str) -> bool:
+    async def _converge(self, key: str) -> bool:
         if not self.read_again:
-            live = await patient(self._read, key)
-            return self._changed(key, live) and await patient(self._update, live)
+            live = await retry(self._read, key)
+            return self._set_declared(key, live) and await retry(self._update, live)
         posted = False
 
         async def align(key: str) -> bool:
             nonlocal posted
             live = await self._read(key)
-            if not self._changed(key, live):
+            if not self._set_declared(key, live):
                 return posted
             posted = True
             return await self._update(live)
 
-        return await patient(align, key)
+        return await retry(align, key)
 
-    def _changed(self, key: str, live: Any) -> bool:  # noqa: ANN401 - the peer's own form
-        """Whether it differed; what differed is set."""
+    def _set_declared(self, key: str, live: Any) -> bool:  # noqa: ANN401 - the peer's own form
+        """Set what differs. Return whether anything did."""
         differing = {
             path: value for path, value in self.desired[key].items() if self.api.leaf(live, path) != value
         }
@@ -128,8 +136,8 @@ class Passes:
 Answer = TypeVar("Answer")
 
 
-async def patient(ask: Callable[[Any], Awaitable[Answer]], about: object) -> Answer:
-    """Ask; again, with full jitter, while that may help, up to five times."""
+async def retry(ask: Callable[[Any], Awaitable[Answer]], about: object) -> Answer:
+    """Call `ask(about)` up to five times, with full jitter, while it raises TransientError."""
     retrying = AsyncRetrying(
         wait=wait_random_exponential(multiplier=1, max=MAX_SECONDS),
         stop=stop_after_attempt(ATTEMPTS),
@@ -140,7 +148,7 @@ async def patient(ask: Callable[[Any], Awaitable[Answer]], about: object) -> Ans
 
 
 def read_desired(directory: Path) -> dict[str, Leaves]:
-    """The declared leaves by id; every value is text, as allocsync reads it."""
+    """The declared fields by id; every value is text, as in allocsync."""
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     desired: dict[str, Leaves] = {}
     for file in sorted(directory.glob("*.yaml")):
@@ -162,13 +170,13 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
 
 
 def say(event: str, **fields: object) -> None:
-    """One JSON line on standard output."""
+    """Print one JSON line to standard output."""
     sys.stdout.write(json.dumps({"at": time.time(), "event": event, **fields}) + "\n")
     sys.stdout.flush()
 
 
 def main(open_api: Callable[[str], AbstractAsyncContextManager[Api[Any]]]) -> None:
-    """Converge what the command line names."""
+    """Bring what the command line names in line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
     parser.add_argument("desired", type=Path, help="a directory of *.yaml files")

@@ -1,8 +1,8 @@
-"""A peer of allocsync in the storm bench: a good script with aiohttp and tenacity.
+"""A peer of allocsync in the storm benchmark: a good script with aiohttp and tenacity.
 
     python -m tests.benchmarks.peers.script URL DIRECTORY [--read-again]
 
-One session keeps its connections, and what it reads goes back whole: fields that nobody here knows are kept.
+One session keeps its connections. The object that it reads is sent back whole, so unknown fields are kept.
 The loop is `converge`.
 """
 
@@ -18,9 +18,9 @@ from yarl import URL
 from tests.benchmarks.peers.converge import (
     CONNECT_SECONDS,
     GET_SECONDS,
-    PASSING,
     POST_SECONDS,
     READS,
+    TRANSIENT_STATUSES,
     WRITES,
     FinalError,
     TransientError,
@@ -38,7 +38,7 @@ class Script:
         self._url = url.rstrip("/")
 
     async def read(self, key: str) -> Live:
-        """The live object as JSON."""
+        """Read the live object, as JSON."""
         url = URL(f"{self._url}/allocation/{quote(key, safe='')}", encoded=True)
         live = await self._ask("GET", url, GET_SECONDS)
         if live.get("id") != key:
@@ -46,13 +46,13 @@ class Script:
         return live
 
     async def update(self, live: Live) -> None:
-        """Send it back whole."""
+        """Send the whole object back."""
         answer = await self._ask("POST", URL(f"{self._url}/allocation/update"), POST_SECONDS, live)
         if answer.get("id") != live["id"]:
             raise TransientError("200 with another id")
 
     def leaf(self, live: Live, path: str) -> str | None:
-        """The value at a dotted path."""
+        """The value at a dotted path, or None."""
         value: Any = live
         for name in path.split("."):
             value = value.get(name) if isinstance(value, dict) else None
@@ -75,7 +75,7 @@ class Script:
                 status = answer.status
         except (aiohttp.ClientError, TimeoutError) as error:
             raise TransientError(f"{type(error).__name__}: {error}") from error
-        if status >= 500 or status in PASSING:
+        if status >= 500 or status in TRANSIENT_STATUSES:
             raise TransientError(f"{status}: {data[:80]!r}")
         if status != 200:
             raise FinalError(f"{status}: {data[:80]!r}")
@@ -84,7 +84,7 @@ class Script:
         except ValueError as error:
             raise TransientError(f"200, but not JSON: {error}") from error
         if not isinstance(live, dict):
-            raise TransientError("200, but no object")
+            raise TransientError("200, but not an object")
         return live
 
 

@@ -1,9 +1,9 @@
-"""A peer of allocsync in the storm bench: the API's official SDK, with tenacity.
+"""A peer of allocsync in the storm benchmark: the API's official SDK, with tenacity.
 
     python -m tests.benchmarks.peers.sdk_loop URL DIRECTORY [--read-again]
 
-The SDK blocks, so its calls are made in threads, as many as requests may be under way; waiting takes none.
-Its pool keeps as many connections. The loop is `converge`.
+The SDK blocks, so its calls run in threads, one per concurrent request; waiting takes none. Its pool keeps as
+many connections. The loop is `converge`.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from pydantic import ValidationError
 from tests.benchmarks.peers.converge import (
     CONNECT_SECONDS,
     GET_SECONDS,
-    PASSING,
     POST_SECONDS,
     READS,
+    TRANSIENT_STATUSES,
     WRITES,
     FinalError,
     TransientError,
@@ -41,24 +41,24 @@ class Sdk:
         self._api = api
         self._threads = threads
 
-    async def read(self, key: str) -> Any:  # noqa: ANN401 - likewise
-        """The live object as the SDK's model."""
+    async def read(self, key: str) -> Any:  # noqa: ANN401 - the SDK has no types
+        """Read the live object, as the SDK's model."""
         timeout = (CONNECT_SECONDS, GET_SECONDS)
         return await self._call(lambda: self._api.allocation_snapshot(key, _request_timeout=timeout))
 
-    async def update(self, live: Any) -> None:  # noqa: ANN401 - likewise
-        """Send the model back whole."""
+    async def update(self, live: Any) -> None:  # noqa: ANN401 - the SDK has no types
+        """Send the whole model back."""
         timeout = (CONNECT_SECONDS, POST_SECONDS)
         await self._call(lambda: self._api.allocation_update(live, _request_timeout=timeout))
 
-    def leaf(self, live: Any, path: str) -> str | None:  # noqa: ANN401 - likewise
-        """The value at a dotted path."""
+    def leaf(self, live: Any, path: str) -> str | None:  # noqa: ANN401 - the SDK has no types
+        """The value at a dotted path, or None."""
         value = live
         for name in path.split("."):
             value = getattr(value, name, None)
         return value if value is None else str(getattr(value, "value", value))
 
-    def put(self, live: Any, path: str, value: str) -> None:  # noqa: ANN401 - likewise
+    def put(self, live: Any, path: str, value: str) -> None:  # noqa: ANN401 - the SDK has no types
         """Set the value at a dotted path; the model checks it."""
         *parents, last = path.split(".")
         for name in parents:
@@ -75,7 +75,7 @@ class Sdk:
             return await asyncio.get_running_loop().run_in_executor(self._threads, call)
         except ApiException as error:
             status = error.status or 0
-            if status >= 500 or status in PASSING:
+            if status >= 500 or status in TRANSIENT_STATUSES:
                 raise TransientError(f"{status}: {error.body!r:.80}") from error
             raise FinalError(f"{status}: {error.body!r:.80}") from error
         except urllib3.exceptions.HTTPError as error:
@@ -86,7 +86,7 @@ class Sdk:
 
 @asynccontextmanager
 async def open_sdk(url: str) -> AsyncIterator[Sdk]:
-    """The SDK's client, with a pool and threads that are large enough."""
+    """The SDK's client, with a large enough pool and enough threads."""
     configuration = Configuration(host=url)
     configuration.connection_pool_maxsize = READS + WRITES
     with ThreadPoolExecutor(READS + WRITES) as threads, ApiClient(configuration) as client:

@@ -1,17 +1,19 @@
-"""A disk beneath the journal that can fail, and tells a process that was killed from a power cut.
+"""A simulated disk below the journal: it can fail, be cut from power, and outlive a killed process.
 
     with SqliteShim() as shim, Disk(shim) as disk:
         file, _ = JournalFile.open(disk.directory, wall=wall)
         disk.cut_power(random.Random(1))
-        file.close()  # of the dead: reaches nothing any more
+        file.close()  # the process has ended: this reaches nothing
         file, left = JournalFile.open(disk.directory, wall=wall)
 
-The rules: after a crash of the process all that was written is there; after a power cut what was synced is,
-and of what was written since any part. Either way `directory` becomes another one, and what still has a file
-of the old one open can change nothing: SQLite checkpoints when a connection is closed, however late.
+The rules: after a crash of the process, everything it wrote is there. After a power cut, what was synced is
+there, and any part of what was written since. In both cases `directory` becomes another directory, and a file
+of the old one that is still open changes nothing, since SQLite checkpoints when a connection is closed,
+however late that is.
 
-Left out: what SQLite does not write, and renames, are on the disk at once; shared memory never outlives
-its process, and no fault strikes it; a write that fails has written nothing.
+Left out: writes of other programs and renames are on the disk at once. Shared memory never outlives its
+process and has no faults. A write that fails has written nothing. What one file holds (`image`) and what one
+process sees of the directory (`files`).
 """
 
 import os.path
@@ -47,14 +49,14 @@ _OPEN_READONLY, _OPEN_CHANGING = 0x1, 0x2 | 0x4 | 0x10  # READWRITE, CREATE, EXC
 class Fault(Enum):
     """What is wrong with a disk."""
 
-    FULL = auto()  # a file cannot grow; what it has can be written over
+    FULL = auto()  # a file cannot grow; existing bytes can be overwritten
     IO_ERROR = auto()
-    READ_ONLY = auto()  # also whoever opens a file then can only read it, for as long as it stays open
-    SYNC_ERROR = auto()  # a sync fails; a later one may succeed, for all that was written
-    SYNC_LOST = auto()  # a sync fails and what it was for is never written, as on Linux; readers see it still
+    READ_ONLY = auto()  # a file opened meanwhile stays read-only while it is open
+    SYNC_ERROR = auto()  # a sync fails; a later one may succeed, and covers everything written
+    SYNC_LOST = auto()  # a sync fails and drops what it covered, as on Linux; readers still see it
 
 
-_ANSWERS = {
+_ERROR_CODES = {
     Fault.FULL: {Call.WRITE: FULL},
     Fault.IO_ERROR: {
         Call.WRITE: IOERR_WRITE,
@@ -69,21 +71,22 @@ _ANSWERS = {
 
 
 class Disk:
-    """The disk of one machine, in use while its context is open. Set `fault` to break it, None to mend it.
+    """The disk of one machine, usable while its context is open.
 
-    `faulted` counts the calls that a fault has struck, `calls` all that would change a file or sync it.
+    `fault` is what is wrong now, or None. `fault_counts` counts the calls that failed, by fault; `calls`
+    counts all calls that change or sync a file.
     """
 
     def __init__(self, shim: SqliteShim) -> None:
         self.fault: Fault | None = None
-        self.faulted: Counter[Fault] = Counter()
+        self.fault_counts: Counter[Fault] = Counter()
         self.calls = 0
         self._shim = shim
-        self._cut: tuple[int, Callable[[], object]] | None = None
+        self._callback: tuple[int, Callable[[], object]] | None = None
         place = _MEMORY if _MEMORY.is_dir() else None
         self._root = os.path.realpath(tempfile.mkdtemp(prefix="disk-", dir=place))
-        self._all: list[Files] = []
-        self._begin({})
+        self._processes: list[Files] = []
+        self._start_process({})
 
     def __enter__(self) -> Self:
         return self
@@ -91,8 +94,8 @@ class Disk:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for files in self._all:
-            files.over = True
+        for files in self._processes:
+            files.ended = True
             del self._shim.directories[files.path]
         shutil.rmtree(self._root)
         if error is None:
@@ -100,88 +103,91 @@ class Disk:
 
     @property
     def directory(self) -> Path:
-        """The state directory of the process that lives now."""
-        return Path(self._now.path)
+        """The state directory of the process that runs now."""
+        return Path(self._current.path)
 
     def check(self) -> None:
-        """Raise what went wrong while SQLite was calling, the callback of `cut_at` included.
+        """Raise the first error of SQLite's callbacks, including the callback of `call_back_at`.
 
         Raises:
-            BaseException: the first of it.
+            BaseException: the first error that was kept.
         """
         self._shim.check()
 
     def crash_process(self) -> Path:
-        """Kill the process: all that it wrote is there. Returns the new directory."""
-        before = self._now
+        """End the process and keep everything it wrote. Return the directory of the next process."""
+        before = self._current
         images = before.images_by_name()
-        after = self._begin({name: image.cached for name, image in images.items()})
+        after = self._start_process({name: image.cached for name, image in images.items()})
         after.take_over(before, images)
         return self.directory
 
-    def cut_power(self, chance: random.Random) -> Path:
-        """Cut the power and give it back. Returns the new directory."""
-        self._begin(self._now.after_power_cut(chance))
+    def cut_power(self, rng: random.Random) -> Path:
+        """End the process and keep what a power cut leaves. Return the directory of the next process."""
+        self._start_process(self._current.after_power_cut(rng))
         return self.directory
 
-    def power_cut_image(self, into: Path, chance: random.Random) -> None:
-        """Write what a power cut would leave now into a directory, and go on."""
+    def power_cut_image(self, into: Path, rng: random.Random) -> None:
+        """Write what a power cut would leave now into the directory `into`, and go on."""
         into.mkdir(parents=True, exist_ok=True)
-        write(str(into), self._now.after_power_cut(chance))
+        write(str(into), self._current.after_power_cut(rng))
 
-    def cut_at(self, call: int, callback: Callable[[], object]) -> None:
-        """Call back when the n-th of `calls` from now begins, which then has had no effect yet.
+    def call_back_at(self, call: int, callback: Callable[[], object]) -> None:
+        """Call `callback` as the `call`-th of `calls` from now begins, before it has any effect.
 
-        The callback may end this process or cut the power: then that call and all later ones of the old
-        process fail. A process that ends before takes the plan with it.
+        The callback may end the process or cut the power: then that call and all later calls of the old
+        process fail. If the process ends earlier, the callback is dropped.
         """
-        self._cut = (self.calls + call, callback)
+        self._callback = (self.calls + call, callback)
 
-    def flip(self, chance: random.Random, name: str = "journal.db", number: int = 1) -> list[int]:
-        """Damage so many bytes of a file that nobody has open; returns where."""
+    def corrupt(self, rng: random.Random, name: str = "journal.db", number: int = 1) -> list[int]:
+        """Change `number` bytes of a file that nobody has open. Return their offsets."""
         path = self.directory / name
         content = bytearray(path.read_bytes())
-        places = chance.sample(range(len(content)), number)
+        places = rng.sample(range(len(content)), number)
         for place in places:
-            content[place] ^= chance.randrange(1, 256)
+            content[place] ^= rng.randrange(1, 256)
         path.write_bytes(content)
         return places
 
-    def opens(self, flags: int) -> int:
-        """Give the flags that a file is opened with in fact."""
+    def open_flags(self, flags: int) -> int:
+        """Return the flags to open a file with: those given, or read-only ones."""
         if self.fault is not Fault.READ_ONLY or not flags & _OPEN_CHANGING:
             return flags
-        self.faulted[Fault.READ_ONLY] += 1
+        self.fault_counts[Fault.READ_ONLY] += 1
         return flags & ~_OPEN_CHANGING | _OPEN_READONLY
 
-    def answer(self, call: Call, image: Image | None, end: int) -> int:
-        """Allow a call or refuse it; `end` is where a write will end."""
+    def check_call(self, call: Call, image: Image | None, end: int) -> int:
+        """Return SQLite's result code for a call: `OK` to let it through, else an error.
+
+        `image` is None when a file is deleted; `end` is the offset where a write will end.
+        """
         self.calls += 1
-        if self._cut is not None and self.calls == self._cut[0]:
-            callback, self._cut = self._cut[1], None
-            files = self._now
+        if self._callback is not None and self.calls == self._callback[0]:
+            callback, self._callback = self._callback[1], None
+            files = self._current
             callback()
-            if files.over:
+            if files.ended:
                 return IOERR
         fault = self.fault
         if fault is None or (fault is Fault.FULL and (image is None or end <= len(image.cached))):
             return OK
-        code = _ANSWERS[fault].get(call, OK)
+        code = _ERROR_CODES[fault].get(call, OK)
         if code != OK:
-            self.faulted[fault] += 1
+            self.fault_counts[fault] += 1
             if fault is Fault.SYNC_LOST and image is not None:
-                image.forget()
+                image.drop_pending()
         return code
 
     @property
-    def _now(self) -> Files:
-        return self._all[-1]
+    def _current(self) -> Files:
+        return self._processes[-1]
 
-    def _begin(self, contents: dict[str, bytearray]) -> Files:
-        if self._all:
-            self._now.over = True
-        self._cut = None
-        files = Files(self, f"{self._root}/{len(self._all)}", contents)
-        self._all.append(files)
+    def _start_process(self, contents: dict[str, bytearray]) -> Files:
+        if self._processes:
+            self._current.ended = True
+        self._callback = None
+        files = Files(self, f"{self._root}/{len(self._processes)}", contents)
+        self._processes.append(files)
         self._shim.directories[files.path] = files
         return files

@@ -1,8 +1,8 @@
-"""The files of one process, from its start to its end: what is on the disk of each, names included.
+"""The files that one process sees, and what of them and of their names is on the disk.
 
-The rules: a file is known by its inode, so that a rename loses nothing; a name that was made or deleted is
-certain once anything in the directory was synced, as with a journalling file system; once the process is
-over, what still has a file open reaches nothing.
+The rules: a file is known by its inode, so a rename loses nothing. A name that was created or deleted is on
+the disk once anything in the directory was synced, as with a journalling file system. After the process has
+ended, its open files reach nothing.
 
 Left out: what is wrong with the disk, and when (`disk`).
 """
@@ -16,70 +16,73 @@ from tests.simulation.disk.image import Image
 from tests.simulation.disk.sqlite_shim import CANTOPEN, IOERR, OK, Call
 
 
-class Judge(Protocol):
-    """Who says what becomes of a call."""
+class DiskPolicy(Protocol):
+    """Decides what happens to a call."""
 
-    def opens(self, flags: int) -> int:
-        """Give the flags that a file is opened with in fact."""
+    def open_flags(self, flags: int) -> int:
+        """Return the flags to open a file with: those given, or read-only ones."""
 
-    def answer(self, call: Call, image: Image | None, end: int) -> int:
-        """Allow a call or refuse it, as when it ends the process; `end` is where a write will end."""
+    def check_call(self, call: Call, image: Image | None, end: int) -> int:
+        """Return SQLite's result code for a call, which may also end the process.
+
+        `end` is the offset where a write will end.
+        """
 
 
 class Files:
-    """What lies in the directory `path`. Set `over` when the process ends.
+    """The files in the directory `path`. Set `ended` when the process ends.
 
-    Paths are text and `os` works on them: this runs some hundred times in each of very many schedules.
+    Paths are text and `os` works on them: this runs some hundred times in each of thousands of schedules.
     """
 
-    def __init__(self, judge: Judge, path: str, contents: dict[str, bytearray]) -> None:
-        self.judge = judge
+    def __init__(self, policy: DiskPolicy, path: str, contents: dict[str, bytearray]) -> None:
+        self.policy = policy
         self.path = path
-        self.over = False
+        self.ended = False
         self.images: dict[int, Image] = {}
-        self.made: set[Image] = set()  # their names are not certain
-        self.deleted: dict[str, Image] = {}  # nor is it that these are gone
+        self.created: set[Image] = set()  # their names may be lost
+        self.deleted: dict[str, Image] = {}  # these may come back
         os.mkdir(path)  # noqa: PTH102 - see above
         write(path, contents)
 
     def open(self, path: str, perform: Callable[[int], int], flags: int) -> tuple[int, "OpenedFile | None"]:
-        """Open a file, so that what becomes of it is known."""
-        if self.over:
+        """Open a file with `perform(flags)`. Return SQLite's result code, and the open file if it worked."""
+        if self.ended:
             return CANTOPEN, None
         new = not os.path.exists(path)  # noqa: PTH110 - see above
-        code = perform(self.judge.opens(flags))
+        code = perform(self.policy.open_flags(flags))
         if code != OK:
             return code, None
         image = self.image(path)
-        image.openings += 1
+        image.open_count += 1
         if new:
-            self.made.add(image)
+            self.created.add(image)
         return OK, OpenedFile(self, image)
 
     def delete(self, path: str, perform: Callable[[], int], *, durably: bool) -> int:
-        """Delete a file, which a power cut may undo."""
-        code = self.answer(Call.DELETE, None, 0)
+        """Delete a file with `perform()`; a power cut may undo it. Return SQLite's result code."""
+        code = self.check_call(Call.DELETE, None, 0)
         if code == OK:
             there = os.path.exists(path)  # noqa: PTH110 - see above
             image = self.image(path) if there else Image()
             code = perform()
-            if there and code == OK and image not in self.made:
+            if there and code == OK and image not in self.created:
                 self.deleted.setdefault(os.path.basename(path), image)  # noqa: PTH119 - see above
             if durably:
-                self.names_are_certain()
+                self.sync_names()
         return code
 
-    def answer(self, call: Call, image: Image | None, end: int) -> int:
-        """What SQLite is told when a call begins."""
-        if self.over:
+    def check_call(self, call: Call, image: Image | None, end: int) -> int:
+        """Return SQLite's result code for a call: an error once the process has ended."""
+        if self.ended:
             return IOERR
-        return self.judge.answer(call, image, end)
+        return self.policy.check_call(call, image, end)
 
     def image(self, path: str) -> Image:
-        """What is known of a file. What somebody else wrote to it since it was closed is on the disk."""
+        """The contents of a file. What was written while it was not open counts as synced."""
         inode = os.stat(path).st_ino  # noqa: PTH116 - see above
         image = self.images.get(inode)
-        if image is None or not image.openings:
+        if image is None or not image.open_count:
             with open(path, "rb") as file:  # noqa: PTH123 - see above
                 content = file.read()
             if image is None or image.cached != content:
@@ -87,7 +90,7 @@ class Files:
         return image
 
     def images_by_name(self) -> dict[str, Image]:
-        """All files but shared memory, in the order of their names."""
+        """All files except shared memory, sorted by name."""
         names = sorted(
             entry.name
             for entry in os.scandir(self.path)
@@ -96,31 +99,31 @@ class Files:
         return {name: self.image(f"{self.path}/{name}") for name in names}
 
     def take_over(self, before: "Files", images: dict[str, Image]) -> None:
-        """What was not certain before the process ended is not certain after it."""
+        """Take over the files of the process that ended, with what of them is not synced yet."""
         for name, image in images.items():
-            image.openings = 0
+            image.open_count = 0
             self.images[os.stat(f"{self.path}/{name}").st_ino] = image  # noqa: PTH116 - see above
-        self.made, self.deleted = before.made, before.deleted
+        self.created, self.deleted = before.created, before.deleted
 
-    def after_power_cut(self, chance: random.Random) -> dict[str, bytearray]:
-        """What a power cut leaves of each file."""
+    def after_power_cut(self, rng: random.Random) -> dict[str, bytearray]:
+        """What a power cut leaves, by file name."""
         images = self.images_by_name()
         images = {
-            name: each for name, each in images.items() if each not in self.made or chance.random() < 0.5
+            name: each for name, each in images.items() if each not in self.created or rng.random() < 0.5
         }
         for name, each in sorted(self.deleted.items()):
-            if chance.random() < 0.5:
+            if rng.random() < 0.5:
                 images[name] = each
-        return {name: image.after_power_cut(chance) for name, image in images.items()}
+        return {name: image.after_power_cut(rng) for name, image in images.items()}
 
-    def names_are_certain(self) -> None:
-        """The directory is as it is on the disk too."""
-        self.made.clear()
+    def sync_names(self) -> None:
+        """Make all created and deleted names permanent."""
+        self.created.clear()
         self.deleted.clear()
 
 
 class OpenedFile:
-    """One opening of one file by the process that lives, or by one that is over."""
+    """One opening of one file, by a process that runs or has ended."""
 
     __slots__ = ("_files", "_image")
 
@@ -128,31 +131,31 @@ class OpenedFile:
         self._files = files
         self._image = image
 
-    def begins(self, call: Call, end: int) -> int:
-        """Allow the call or refuse it."""
-        return self._files.answer(call, self._image, end)
+    def check(self, call: Call, end: int) -> int:
+        """Return SQLite's result code for a call; `end` is the offset where a write will end."""
+        return self._files.check_call(call, self._image, end)
 
-    def wrote(self, offset: int, content: bytes) -> None:
-        """Note it."""
+    def on_write(self, offset: int, content: bytes) -> None:
+        """Record a write."""
         self._image.write(offset, content)
 
-    def truncated(self, size: int) -> None:
-        """Note it."""
+    def on_truncate(self, size: int) -> None:
+        """Record a truncate."""
         self._image.truncate(size)
 
-    def synced(self) -> None:
-        """Note it, and that names are certain with it."""
+    def on_sync(self) -> None:
+        """Record a sync, which makes names permanent too."""
         self._image.sync()
-        self._files.names_are_certain()
+        self._files.sync_names()
 
-    def closed(self) -> None:
-        """Note it, unless the file has gone over to the next process."""
-        if not self._files.over:
-            self._image.openings -= 1
+    def on_close(self) -> None:
+        """Record that it was closed, unless the file belongs to the next process now."""
+        if not self._files.ended:
+            self._image.open_count -= 1
 
 
 def write(directory: str, contents: dict[str, bytearray]) -> None:
-    """Write these files, by name."""
+    """Write these files, by name, into a directory."""
     for name, content in contents.items():
         with open(f"{directory}/{name}", "wb") as file:  # noqa: PTH123 - see above
             file.write(content)

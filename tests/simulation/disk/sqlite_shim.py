@@ -1,11 +1,12 @@
-"""A thin layer between SQLite and its files, for all that the standard library's `sqlite3` opens.
+"""A layer between SQLite and its files, for everything that the standard library's `sqlite3` opens.
 
-The rules: only what changes a file passes through Python, the rest runs in the VFS that was the default
-before; only files right below a directory that somebody has claimed are looked at, all others are left alone;
-no exception ever leaves a callback, it is kept in `errors` and SQLite is told of an I/O error. Whoever claims
-a directory may refuse each call, and is told of each that worked.
+The rules: only calls that change a file go through Python; all others run in the VFS that was the default
+before. Only files directly below a claimed directory are handled. No exception leaves a callback: it is kept
+in `errors`, and SQLite gets an I/O error. The owner of a claimed directory may reject each call and is
+notified of each that worked.
 
-Left out: what a disk does with it (`disk`); shared memory and memory-mapped reads, which no power cut keeps.
+Left out: what a disk does with the calls (`disk`), and shared memory and memory-mapped reads, which no power
+cut keeps.
 """
 
 import ctypes
@@ -31,7 +32,7 @@ _SYNC = ctypes.CFUNCTYPE(c_int, c_void_p, c_int)
 
 
 class SimulatedDiskUnavailableError(RuntimeError):
-    """The SQLite inside this Python cannot be reached from outside, so no disk can be put beneath it."""
+    """The SQLite library inside this Python cannot be called from outside, so it gets no simulated disk."""
 
 
 class _Vfs(ctypes.Structure):
@@ -60,7 +61,7 @@ class _Methods(ctypes.Structure):
 
 
 class Call(Enum):
-    """What SQLite asks for that changes a file, or what is known of it."""
+    """A call of SQLite that changes or syncs a file."""
 
     WRITE = auto()
     TRUNCATE = auto()
@@ -69,37 +70,37 @@ class Call(Enum):
 
 
 class OpenFile(Protocol):
-    """One opening of one file. What `begins` gives, if it is not `OK`, is SQLite's answer."""
+    """One opening of one file. A result of `check` other than `OK` is passed to SQLite."""
 
-    def begins(self, call: Call, end: int) -> int:
-        """Allow the call or refuse it; `end` is where a write will end."""
+    def check(self, call: Call, end: int) -> int:
+        """Return `OK` to let the call through, else an error; `end` is the offset where a write will end."""
 
-    def wrote(self, offset: int, content: bytes) -> None:
-        """A write has worked."""
+    def on_write(self, offset: int, content: bytes) -> None:
+        """A write worked."""
 
-    def truncated(self, size: int) -> None:
-        """A truncate has worked."""
+    def on_truncate(self, size: int) -> None:
+        """A truncate worked."""
 
-    def synced(self) -> None:
-        """A sync has been allowed."""
+    def on_sync(self) -> None:
+        """A sync was let through."""
 
-    def closed(self) -> None:
+    def on_close(self) -> None:
         """The file is closed."""
 
 
 class Directory(Protocol):
-    """Somebody who has claimed a directory."""
+    """The owner of a claimed directory."""
 
     def open(self, path: str, perform: Callable[[int], int], flags: int) -> tuple[int, OpenFile | None]:
-        """Open the file with `perform(flags)`, or refuse."""
+        """Open the file with `perform(flags)`, or reject it. Return the result code and the open file."""
 
     def delete(self, path: str, perform: Callable[[], int], *, durably: bool) -> int:
-        """Delete the file with `perform()`, or refuse."""
+        """Delete the file with `perform()`, or reject it. Return SQLite's result code."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """A table of methods with ours in it, and the original ones of those."""
+    """A method table with our callbacks in it, and the original methods that they call."""
 
     ours: _Methods
     close: Callable[[int], int]
@@ -108,7 +109,7 @@ class _Table:
 
 
 class SqliteShim:
-    """The layer, in use while its context is open; one is enough. `directories` are the claims, by path."""
+    """The layer, active while its context is open; one is enough. `directories` has the claims, by path."""
 
     def __init__(self) -> None:
         self.directories: dict[str, Directory] = {}
@@ -121,13 +122,13 @@ class SqliteShim:
         self._files: dict[int, tuple[OpenFile, _Table]] = {}
         self._tables: dict[int, _Table] = {}
         self._callbacks = {
-            "xClose": _CLOSE(self._kept(self._close)),
-            "xWrite": _WRITE(self._kept(self._write)),
-            "xTruncate": _TRUNCATE(self._kept(self._truncate)),
-            "xSync": _SYNC(self._kept(self._sync)),
+            "xClose": _CLOSE(self._keep_errors(self._close)),
+            "xWrite": _WRITE(self._keep_errors(self._write)),
+            "xTruncate": _TRUNCATE(self._keep_errors(self._truncate)),
+            "xSync": _SYNC(self._keep_errors(self._sync)),
         }
-        self._open_callback = _OPEN(self._kept(self._open))
-        self._delete_callback = _DELETE(self._kept(self._delete))
+        self._open_callback = _OPEN(self._keep_errors(self._open))
+        self._delete_callback = _DELETE(self._keep_errors(self._delete))
         self._vfs = _Vfs.from_buffer_copy(ctypes.string_at(self._below, ctypes.sizeof(_Vfs)))
         self._name = ctypes.create_string_buffer(b"simulated")
         self._vfs.zName = ctypes.addressof(self._name)
@@ -136,8 +137,8 @@ class SqliteShim:
         self._vfs.xDelete = ctypes.cast(self._delete_callback, c_void_p)
 
     def __enter__(self) -> Self:
-        # Every connection that is opened from now on keeps a pointer to the structure, also one that has
-        # nothing to do with us and stays open for as long as the process runs. So it is never freed.
+        # Every connection opened from now on keeps a pointer to the structure, including unrelated ones that
+        # stay open until the process ends. So the structure is never freed.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
         self._library.sqlite3_vfs_register(ctypes.addressof(self._vfs), 1)
         return self
@@ -149,17 +150,17 @@ class SqliteShim:
         self._library.sqlite3_vfs_register(self._below, 1)
 
     def check(self) -> None:
-        """Raise what a callback has kept.
+        """Raise the first error that a callback kept.
 
         Raises:
-            BaseException: the first one.
+            BaseException: the first error.
         """
         if self.errors:
             first = self.errors[0]
             self.errors.clear()
             raise first
 
-    def _kept(self, work: Callable[..., int]) -> Callable[..., int]:
+    def _keep_errors(self, work: Callable[..., int]) -> Callable[..., int]:
         def callback(*arguments: int) -> int:
             try:
                 return work(*arguments)
@@ -178,12 +179,14 @@ class SqliteShim:
         directory = self.directories.get(path.rpartition("/")[0])
         if directory is None:
             return perform(flags)
-        c_void_p.from_address(file).value = None  # SQLite closes what has methods, even if opening it failed
-        code, watched = directory.open(path, perform, flags)
+        c_void_p.from_address(
+            file
+        ).value = None  # SQLite closes every file that has methods, even one it failed to open
+        code, opened = directory.open(path, perform, flags)
         methods = c_void_p.from_address(file)
-        if watched is not None and methods.value:
+        if opened is not None and methods.value:
             table = self._table(methods.value)
-            self._files[file] = (watched, table)
+            self._files[file] = (opened, table)
             methods.value = ctypes.addressof(table.ours)
         return code
 
@@ -212,38 +215,38 @@ class SqliteShim:
         return directory.delete(path, perform, durably=bool(sync_directory))
 
     def _close(self, file: int) -> int:
-        watched, table = self._files.pop(file)
-        watched.closed()
+        opened, table = self._files.pop(file)
+        opened.on_close()
         return table.close(file)
 
     def _write(self, file: int, data: int, amount: int, offset: int) -> int:
-        watched, table = self._files[file]
-        code = watched.begins(Call.WRITE, offset + amount) or table.write(file, data, amount, offset)
+        opened, table = self._files[file]
+        code = opened.check(Call.WRITE, offset + amount) or table.write(file, data, amount, offset)
         if code == OK:
-            watched.wrote(offset, ctypes.string_at(data, amount))
+            opened.on_write(offset, ctypes.string_at(data, amount))
         return code
 
     def _truncate(self, file: int, size: int) -> int:
-        watched, table = self._files[file]
-        code = watched.begins(Call.TRUNCATE, size) or table.truncate(file, size)
+        opened, table = self._files[file]
+        code = opened.check(Call.TRUNCATE, size) or table.truncate(file, size)
         if code == OK:
-            watched.truncated(size)
+            opened.on_truncate(size)
         return code
 
     def _sync(self, file: int, _flags: int) -> int:
-        # What is certain is what the directory says; to sync in fact as well would only take time.
-        watched, _ = self._files[file]
-        code = watched.begins(Call.SYNC, 0)
+        # The owner of the directory decides what is permanent; a real sync would only take time.
+        opened, _ = self._files[file]
+        code = opened.check(Call.SYNC, 0)
         if code == OK:
-            watched.synced()
+            opened.on_sync()
         return code
 
 
 def _library() -> ctypes.CDLL:
-    """The very SQLite that `sqlite3` uses: a look-up in its module finds it, linked or inside.
+    """The SQLite library that `sqlite3` uses, whether it is linked or built in.
 
     Raises:
-        SimulatedDiskUnavailableError: it keeps its functions to itself.
+        SimulatedDiskUnavailableError: the library does not export its functions.
     """
     found = importlib.util.find_spec("_sqlite3")
     inside = found is None or not found.has_location
@@ -260,10 +263,8 @@ def _library() -> ctypes.CDLL:
         reached = library.sqlite3_sourceid().decode()
     except AttributeError as error:
         raise SimulatedDiskUnavailableError(
-            f"SQLite {sqlite3.sqlite_version} is hidden in Python: {error}"
+            f"Python does not export the functions of SQLite {sqlite3.sqlite_version}: {error}"
         ) from error
     if reached != used:
-        raise SimulatedDiskUnavailableError(
-            f"sqlite3 uses SQLite {used}, but {reached} is what can be reached"
-        )
+        raise SimulatedDiskUnavailableError(f"sqlite3 uses SQLite {used}, but the library found is {reached}")
     return library

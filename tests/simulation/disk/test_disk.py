@@ -1,4 +1,4 @@
-"""The simulated disk beneath the real journal: what a crash and a power cut leave of it."""
+"""The simulated disk below the real journal: what a crash and a power cut leave of the journal."""
 
 import itertools
 import random
@@ -18,28 +18,28 @@ from allocsync.model.ids import AllocationId
 from tests.simulation.disk.disk import Disk, Fault
 from tests.simulation.disk.image import SECTOR, Image
 from tests.simulation.disk.sqlite_shim import SqliteShim
-from tests.simulation.disk.writer import RECORD, WALL, Writer, files_in, rows_at
-
-CHECKPOINTS = pytest.mark.parametrize("checkpoint_pages", [1000, 4])
+from tests.simulation.disk.writer import CHECKPOINTS, RECORD, WALL_SECONDS, Writer, files_in, rows_at
 
 
 @CHECKPOINTS
 @pytest.mark.parametrize("seed", range(25))
-def test_what_a_commit_returned_for_survives_power_cuts(disk: Disk, checkpoint_pages: int, seed: int) -> None:
-    chance = random.Random(seed)
+def test_a_row_survives_power_cuts_once_its_commit_has_returned(
+    disk: Disk, checkpoint_pages: int, seed: int
+) -> None:
+    rng = random.Random(seed)
     writer = Writer(disk, checkpoint_pages=checkpoint_pages)
     for _ in range(20):
-        writer.write_many(chance.randrange(4))
-        if chance.random() < 0.2:
+        writer.write_many(rng.randrange(4))
+        if rng.random() < 0.2:
             writer.file.close()
-        disk.cut_power(chance)
+        disk.cut_power(rng)
         writer.restart()
     writer.file.close()
     assert len(writer.returned) >= 15
 
 
 @CHECKPOINTS
-def test_commits_without_a_sync_are_lost_by_a_power_cut_but_leave_a_chain(
+def test_a_power_cut_loses_commits_without_a_sync_but_the_chain_verifies(
     disk: Disk, tmp_path: Path, checkpoint_pages: int
 ) -> None:
     writer = Writer(disk, checkpoint_pages=checkpoint_pages, synchronous="NORMAL")
@@ -54,7 +54,7 @@ def test_commits_without_a_sync_are_lost_by_a_power_cut_but_leave_a_chain(
     assert max(numbers) > min(numbers) == 0
 
 
-def test_a_process_crash_keeps_what_was_not_synced_and_a_power_cut_after_it_may_not(
+def test_a_process_crash_keeps_unsynced_writes_and_a_later_power_cut_may_lose_them(
     disk: Disk, tmp_path: Path
 ) -> None:
     writer = Writer(disk, synchronous="NORMAL")
@@ -69,7 +69,7 @@ def test_a_process_crash_keeps_what_was_not_synced_and_a_power_cut_after_it_may_
 
 
 @pytest.mark.parametrize("end", [Disk.crash_process, lambda disk: disk.cut_power(random.Random(0))])
-def test_what_is_dead_changes_nothing_when_it_writes_or_closes_late(
+def test_a_process_that_has_ended_changes_nothing_when_it_writes_or_closes(
     disk: Disk, end: Callable[[Disk], Path]
 ) -> None:
     writer = Writer(disk)
@@ -80,51 +80,49 @@ def test_what_is_dead_changes_nothing_when_it_writes_or_closes_late(
     writer.write()
     files = files_in(disk.directory)
     with pytest.raises(sqlite3.OperationalError):
-        dead.write([Intent(AllocationId("late"), RECORD)], WALL)
+        dead.write([Intent(AllocationId("late"), RECORD)], WALL_SECONDS)
     dead.close()
     with pytest.raises(AllocsyncError):
-        JournalFile.open(before, wall=lambda: WALL)
+        JournalFile.open(before, wall=lambda: WALL_SECONDS)
     assert files_in(disk.directory) == files
     writer.write()
     writer.file.close()
     assert rows_at(disk.directory) == writer.returned
 
 
-def test_a_name_that_was_made_or_deleted_since_the_last_sync_may_be_there_or_not(
-    disk: Disk, tmp_path: Path
-) -> None:
-    def looked(when: str) -> set[frozenset[str]]:
+def test_a_file_name_created_or_deleted_since_the_last_sync_may_be_lost(disk: Disk, tmp_path: Path) -> None:
+    def possible_files(when: str) -> set[frozenset[str]]:
         for seed in range(50):
             disk.power_cut_image(tmp_path / when / f"{seed}", random.Random(seed))
         return {frozenset(files_in(tmp_path / when / f"{seed}")) for seed in range(50)}
 
     found = list[set[frozenset[str]]]()
     log = f"{NAME}-wal"
-    disk.cut_at(1, lambda: found.append(looked("opening")))
+    disk.call_back_at(1, lambda: found.append(possible_files("opening")))
     writer = Writer(disk)
     assert {frozenset(), frozenset({NAME})} < found[0]
     writer.write()
-    assert looked("written") == {frozenset({NAME, log})}
+    assert possible_files("written") == {frozenset({NAME, log})}
     writer.file.close()
-    assert looked("closed") == {frozenset({NAME}), frozenset({NAME, log})}
+    assert possible_files("closed") == {frozenset({NAME}), frozenset({NAME, log})}
     assert all(rows_at(each) == ["0000"] for each in (tmp_path / "closed").iterdir())
 
 
 @CHECKPOINTS
 @pytest.mark.parametrize("how", ["a power cut", "a crash"])
-def test_an_end_in_the_middle_of_anything_leaves_a_chain_with_all_that_was_promised(
+def test_an_end_at_any_disk_call_keeps_every_committed_row(
     shim: SqliteShim, checkpoint_pages: int, how: str
 ) -> None:
     """From the first opening over commits to closing, at each call that reaches the disk."""
     for call in itertools.count(1):
-        chance = random.Random(call)
+        rng = random.Random(call)
         with Disk(shim) as disk:
             ended = list[Path]()
 
-            def end(disk: Disk = disk, chance: random.Random = chance, ended: list[Path] = ended) -> None:
-                ended.append(disk.cut_power(chance) if how == "a power cut" else disk.crash_process())
+            def end(disk: Disk = disk, rng: random.Random = rng, ended: list[Path] = ended) -> None:
+                ended.append(disk.cut_power(rng) if how == "a power cut" else disk.crash_process())
 
-            disk.cut_at(call, end)
+            disk.call_back_at(call, end)
             writer = None
             with suppress(sqlite3.OperationalError, AllocsyncError):
                 writer = Writer(disk, checkpoint_pages=checkpoint_pages)
@@ -142,7 +140,7 @@ def test_an_end_in_the_middle_of_anything_leaves_a_chain_with_all_that_was_promi
             writer.file.close()
 
 
-def test_files_elsewhere_and_the_time_after_are_left_alone(tmp_path: Path) -> None:
+def test_other_directories_and_connections_after_the_disk_are_not_affected(tmp_path: Path) -> None:
     with SqliteShim() as shim, Disk(shim) as disk:
         disk.fault = Fault.IO_ERROR
         connection = sqlite3.connect(tmp_path / "other")
@@ -160,7 +158,7 @@ def test_files_elsewhere_and_the_time_after_are_left_alone(tmp_path: Path) -> No
     sectors=st.integers(1, 4),
     seed=st.integers(0, 1000),
 )
-def test_of_a_write_that_was_not_synced_each_sector_is_the_old_or_the_new(
+def test_after_a_power_cut_each_sector_of_an_unsynced_write_is_old_or_new(
     before: bytes, offset: int, sectors: int, seed: int
 ) -> None:
     image = Image(before)

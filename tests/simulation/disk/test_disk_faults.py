@@ -1,4 +1,4 @@
-"""The simulated disk when it fails: what is refused, what is counted, and what is there afterwards."""
+"""Faults of the simulated disk: which calls fail, what is counted, and what is on the disk afterwards."""
 
 import random
 import sqlite3
@@ -9,36 +9,36 @@ import pytest
 from allocsync.errors import AllocsyncError
 from allocsync.journal.database import NAME, JournalFile, rows_of
 from tests.simulation.disk.disk import Disk, Fault
-from tests.simulation.disk.writer import WALL, Writer, files_in, rows_at
-
-CHECKPOINTS = pytest.mark.parametrize("checkpoint_pages", [1000, 4])
+from tests.simulation.disk.writer import CHECKPOINTS, WALL_SECONDS, Writer, files_in, rows_at
 
 
 @CHECKPOINTS
 @pytest.mark.parametrize("fault", Fault)
-def test_a_fault_refuses_commits_is_counted_and_the_journal_heals(
+def test_commits_fail_during_a_fault_and_the_journal_works_after_it(
     disk: Disk, fault: Fault, checkpoint_pages: int
 ) -> None:
     writer = Writer(disk, checkpoint_pages=checkpoint_pages)
-    chance = random.Random(1)
+    rng = random.Random(1)
     for _ in range(20):
         writer.write()
-        disk.fault, before = fault, disk.faulted[fault]
+        disk.fault, before = fault, disk.fault_counts[fault]
         with pytest.raises(sqlite3.OperationalError):
-            writer.write_many(500)  # a log that has grown before takes some more on a full disk
-        assert disk.faulted[fault] > before
-        if chance.random() < 0.5:
+            writer.write_many(
+                500
+            )  # a write-ahead log that was larger before still takes some rows on a full disk
+        assert disk.fault_counts[fault] > before
+        if rng.random() < 0.5:
             disk.fault = None
             writer.write()
-        disk.cut_power(chance)
+        disk.cut_power(rng)
         disk.fault = None
         writer.restart()
-    assert disk.faulted.keys() == {fault}
+    assert disk.fault_counts.keys() == {fault}
     writer.file.close()
 
 
 @pytest.mark.parametrize("fault", [Fault.SYNC_ERROR, Fault.SYNC_LOST])
-def test_what_a_sync_failed_for_is_never_on_the_disk_only_if_it_is_lost(
+def test_a_failed_sync_may_keep_its_writes_unless_the_fault_drops_them(
     disk: Disk, tmp_path: Path, fault: Fault
 ) -> None:
     writer = Writer(disk)
@@ -53,60 +53,62 @@ def test_what_a_sync_failed_for_is_never_on_the_disk_only_if_it_is_lost(
     writer.file.close()
 
 
-def test_a_full_disk_lets_what_it_has_be_written_over(disk: Disk) -> None:
+def test_existing_bytes_can_be_overwritten_on_a_full_disk(disk: Disk) -> None:
     writer = Writer(disk)
     writer.write_many(5)
     writer.file.connection.execute("PRAGMA wal_checkpoint(RESTART)").close()
     disk.fault = Fault.FULL
     writer.write()
-    assert disk.faulted[Fault.FULL] == 0
+    assert disk.fault_counts[Fault.FULL] == 0
     with pytest.raises(sqlite3.OperationalError, match="full"):
         writer.write_many(5)
-    assert disk.faulted[Fault.FULL] > 0
+    assert disk.fault_counts[Fault.FULL] > 0
     writer.file.close()
 
 
-def test_who_opens_a_read_only_disk_cannot_write_to_it(disk: Disk) -> None:
+def test_a_journal_opened_on_a_read_only_disk_cannot_be_written(disk: Disk) -> None:
     disk.fault = Fault.READ_ONLY
     with pytest.raises(AllocsyncError, match="read-only"):
-        JournalFile.open(disk.directory, wall=lambda: WALL)
-    assert disk.faulted[Fault.READ_ONLY] > 0
+        JournalFile.open(disk.directory, wall=lambda: WALL_SECONDS)
+    assert disk.fault_counts[Fault.READ_ONLY] > 0
     assert files_in(disk.directory) == {}
     disk.fault = None
     Writer(disk).file.close()
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_damage_is_set_aside_and_kept_over_power_cuts(disk: Disk, seed: int) -> None:
-    chance = random.Random(seed)
+def test_a_damaged_journal_is_set_aside_and_survives_power_cuts(disk: Disk, seed: int) -> None:
+    rng = random.Random(seed)
     writer = Writer(disk)
     writer.write()
     disk.crash_process()
     writer.restart()
     writer.file.close()
-    assert len(disk.flip(chance, number=5000)) == 5000
+    assert len(disk.corrupt(rng, number=5000)) == 5000
     damaged = (disk.directory / NAME).read_bytes()
-    disk.cut_power(chance)
+    disk.cut_power(rng)
     assert (disk.directory / NAME).read_bytes() == damaged
-    (disk.directory / f"{NAME}-wal").unlink(missing_ok=True)  # back from the dead, it would heal some pages
-    file, left = JournalFile.open(disk.directory, wall=lambda: WALL)
+    (disk.directory / f"{NAME}-wal").unlink(
+        missing_ok=True
+    )  # a deleted log that comes back would repair some pages
+    file, left = JournalFile.open(disk.directory, wall=lambda: WALL_SECONDS)
     assert left.gap is not None
-    disk.cut_power(chance)
+    disk.cut_power(rng)
     file.close()
-    assert (disk.directory / f"{NAME}.damaged-{WALL:.0f}").read_bytes() == damaged
-    file, left = JournalFile.open(disk.directory, wall=lambda: WALL)
+    assert (disk.directory / f"{NAME}.damaged-{WALL_SECONDS:.0f}").read_bytes() == damaged
+    file, left = JournalFile.open(disk.directory, wall=lambda: WALL_SECONDS)
     assert left.gap is None
     assert [row.kind for row in rows_of(file.connection)] == ["gap"]
     file.close()
 
 
-def test_what_a_callback_raises_is_an_io_error_for_sqlite_and_raised_afterwards(disk: Disk) -> None:
+def test_an_error_in_a_callback_is_an_io_error_for_sqlite_and_raised_by_check(disk: Disk) -> None:
     writer = Writer(disk)
 
     def fail() -> None:
         raise ZeroDivisionError
 
-    disk.cut_at(1, fail)
+    disk.call_back_at(1, fail)
     with pytest.raises(sqlite3.OperationalError, match="I/O"):
         writer.write()
     with pytest.raises(ZeroDivisionError):

@@ -1,9 +1,11 @@
-"""Who writes to a simulated disk through the real journal, and remembers what was promised.
+"""A writer of rows through the real journal that checks that no committed row is lost.
 
-Left out: what may go wrong meanwhile (the tests).
+Left out: crashes and faults (the tests).
 """
 
 from pathlib import Path
+
+import pytest
 
 from allocsync.journal import reader
 from allocsync.journal.database import JournalFile, rows_of
@@ -13,8 +15,10 @@ from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import IntentRecord
 from tests.simulation.disk.disk import Disk
 
-WALL = 1.7e9
-# Long enough for a row to take a page of its own now and then.
+WALL_SECONDS = 1.7e9
+# Checkpoints of the write-ahead log seldom and often.
+CHECKPOINTS = pytest.mark.parametrize("checkpoint_pages", [1000, 4])
+# Long enough that some rows need a page of their own.
 RECORD = IntentRecord(
     changes=(Change("region", "x", "y" * 900),),
     leaves=(("region", "y"),),
@@ -25,7 +29,7 @@ RECORD = IntentRecord(
 
 
 class Writer:
-    """Writes one row a commit. `returned` are the rows whose commit returned, over all processes."""
+    """Writes one row per commit. `returned` are the rows whose commit has returned, over all processes."""
 
     def __init__(self, disk: Disk, *, checkpoint_pages: int = 1000, synchronous: str = "FULL") -> None:
         self.disk = disk
@@ -35,7 +39,7 @@ class Writer:
         self.file = self.opened()
 
     def opened(self) -> JournalFile:
-        file, left = JournalFile.open(self.disk.directory, wall=lambda: WALL)
+        file, left = JournalFile.open(self.disk.directory, wall=lambda: WALL_SECONDS)
         assert left.gap is None
         for pragma in self.pragmas:
             file.connection.execute(f"PRAGMA {pragma}").close()
@@ -43,7 +47,7 @@ class Writer:
 
     def write(self) -> None:
         self.begun = f"{len(self.returned):04}"
-        self.file.write([Intent(AllocationId(self.begun), RECORD)], WALL)
+        self.file.write([Intent(AllocationId(self.begun), RECORD)], WALL_SECONDS)
         self.returned.append(self.begun)
         self.begun = None
 
@@ -52,24 +56,25 @@ class Writer:
             self.write()
 
     def restart(self) -> None:
-        """Begin the next process, after the disk has ended this one."""
+        """Start the next process, after the disk has ended this one."""
         dead, self.file = self.file, self.opened()
         dead.close()
         self.check(rows_at(self.disk.directory))
 
     def check(self, found: list[str]) -> None:
-        """See that all that was promised is there, and else one row at most, that was being written."""
+        """Check that every committed row is there, and at most one more: the one being written."""
         allowed = [self.returned, [*self.returned, self.begun or ""]]
         assert found in allowed
         self.returned = found
 
 
 def rows_at(directory: Path) -> list[str]:
+    """The rows of a journal, by allocation, after its chain was verified."""
     with reader.opened(directory) as connection:
         assert reader.verify(connection).problems == ()
         return [row.allocation or "" for row in rows_of(connection)]
 
 
 def files_in(directory: Path) -> dict[str, bytes]:
-    """All that counts: how readers and writers find each other is not part of it."""
+    """The contents of all files except shared memory."""
     return {each.name: each.read_bytes() for each in directory.iterdir() if not each.name.endswith("-shm")}

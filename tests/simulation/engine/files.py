@@ -1,4 +1,4 @@
-"""What the files declare, as people edit them."""
+"""The declaration files of a run, as people edit them."""
 
 from allocsync.model.desired_state import Desired, Generation
 from allocsync.model.ids import AllocationId
@@ -7,25 +7,25 @@ from tests.simulation.engine.server import id_of
 
 
 class Files:
-    """The desired state. `wanted` is what it says now."""
+    """The desired state. `declared` has what the files declare now."""
 
     def __init__(self, allocations: tuple[Allocation, ...]) -> None:
-        self.wanted: dict[AllocationId, Desired] = {
+        self.declared: dict[AllocationId, Desired] = {
             id_of(each.key): Desired(id_of(each.key), each.declared, each.mode)
             for each in allocations
-            if each.present
+            if each.is_declared_at_first
         }
         self._edits = 0
 
     def edit(self, edit: Edit) -> None:
-        """Somebody edits one allocation's entry, or takes it out."""
+        """Change the entry of one allocation, or remove it."""
         key = id_of(edit.key)
         if edit.leaves:
-            self.wanted[key] = Desired(key, edit.leaves, edit.mode)
+            self.declared[key] = Desired(key, edit.leaves, edit.mode)
         else:
-            self.wanted.pop(key, None)
+            self.declared.pop(key, None)
         self._edits += 1
 
     def generation(self) -> Generation:
-        """What a process is told when it reads them now."""
-        return Generation(f"generation-{self._edits}", dict(self.wanted))
+        """The revision that a process loads now."""
+        return Generation(f"generation-{self._edits}", dict(self.declared))

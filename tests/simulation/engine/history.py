@@ -1,6 +1,7 @@
-"""What truly happened in a run: each request as server and client saw it, and every state of the truth.
+"""What really happened in a run: each request as server and client saw it, and each version of the truth.
 
-Nothing of it comes from the daemon's memory. `order` numbers say what came before what within one instant.
+The rule: nothing comes from the daemon's memory. Times are seconds of virtual time; `order` numbers tell what
+came first within one instant.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,46 +13,47 @@ from allocsync.model.desired_state import Desired, Generation
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import OpenIntent, undeclared_hash
 from allocsync.planning.diff import compare
-from tests.simulation.oracles.change_limit import Rail
+from tests.simulation.oracles.change_limit import ChangeLimitOracle
 
 NEVER = float("inf")
 
 
 @dataclass(slots=True)
 class Post:
-    """One update. `answer` is None while none came; `lands_at` is when it is carried out, if ever.
+    """One update that a process recorded, and usually sent.
 
-    `intent` is its row in the journal. `open` means that the client does not know how it ended; since when
-    it is `unknown_since`.
+    `applies_at` is when the server applies it, None if it never does; `applied` is when it did. `answer` is
+    None until the client has one. `intent` is the sequence number of its row in the journal. `unknown_since`
+    is when its outcome became unknown, None if it never was.
     """
 
     number: int
-    life: int
+    process: int
     key: AllocationId
     leaves: Mapping[str, str]
     body: Cloud
     snapshot: "Get | None"
     sent: float
     order: int
-    lands_at: float | None = None
+    applies_at: float | None = None
     applied: float | None = None
     applied_order: int | None = None
-    overwrote: str = ""  # the undeclared part of the truth that its landing replaced, if another
+    overwrote: str = ""  # hash of the unmanaged fields that it replaced, if they differed
     answered: float | None = None
     answer: str | None = None  # accepted, rejected, not_sent, unknown
     terminal: bool = False
-    served: bool = False  # answered by an API that works, whatever it thinks of this one
+    served: bool = False  # answered by an API that works, even if with a rejection
     intent: int | None = None
     unknown_since: float | None = None
     settled: bool = False
-    evident: bool = False  # settled by a read that shows it, or a 410: no wait could be too short for that
-    # Of one that never left: what its record says.
+    confirmed: bool = False  # settled by a read that shows it, or by a 410
+    # What the journal says of an update that was recorded and never sent.
     changes: Mapping[str, str] | None = None
     undeclared: str = ""
 
     @property
     def changed(self) -> Mapping[str, str]:
-        """The leaves that it changes, going by the snapshot that it was built on."""
+        """The fields that it changes, compared with the snapshot that it was built on."""
         if self.changes is not None:
             return self.changes
         if self.snapshot is None or self.snapshot.cloud is None:
@@ -60,37 +62,37 @@ class Post:
         return {name: value for name, value in self.leaves.items() if leaf(cloud, name) != value}
 
     @property
-    def own_rest(self) -> str:
-        """The hash of what it carries and does not declare."""
-        return self.undeclared or self.rest(self.body)
+    def own_unmanaged_hash(self) -> str:
+        """The hash of the unmanaged fields that it carries."""
+        return self.undeclared or self.unmanaged_hash(self.body)
 
-    def rest(self, cloud: Cloud) -> str:
-        """The hash of what this update does not declare."""
+    def unmanaged_hash(self, cloud: Cloud) -> str:
+        """The hash of the fields of `cloud` that this update does not declare."""
         return undeclared_hash(cloud, self.leaves)
 
 
 @dataclass(slots=True)
 class Get:
-    """One read. `cloud` is what was served, None for a failure; `gone` for a 410."""
+    """One read. `cloud` is what was served, None if it failed; `gone` says that the answer was a 410."""
 
-    life: int
+    process: int
     key: AllocationId
     begun: float
     order: int
-    served: int | None = None  # the order at which the truth was read
+    served: int | None = None  # the order number at which the truth was read
     answered: float | None = None
     cloud: Cloud | None = None
     gone: bool = False
 
     @property
     def ok(self) -> bool:
-        """Whether it was answered as it should be."""
+        """Whether the answer says how the allocation is."""
         return self.gone or self.cloud is not None
 
 
 @dataclass(slots=True)
 class Version:
-    """The truth about one allocation from this moment on; None: it is gone."""
+    """The live object of one allocation from this time on; None if it is gone."""
 
     at: float
     order: int
@@ -101,21 +103,25 @@ class Version:
 
 @dataclass(slots=True)
 class Truth:
-    """One allocation."""
+    """The versions of one allocation's live object, and the requests for it."""
 
     versions: list[Version]
     gets: list[Get] = field(default_factory=list)
     posts: list[Post] = field(default_factory=list)
-    edits: list[tuple[float, int]] = field(default_factory=list)  # when what is declared of it changed
-    foreign: list[tuple[float, str]] = field(default_factory=list)  # when others wrote, and which field
+    edits: list[tuple[float, int]] = field(
+        default_factory=list
+    )  # when its declaration changed: time and order
+    foreign: list[tuple[float, str]] = field(
+        default_factory=list
+    )  # when other clients wrote, and which field
 
     @property
     def now(self) -> Version:
-        """As it is."""
+        """The current version."""
         return self.versions[-1]
 
     def at(self, order: int) -> Version:
-        """As it was."""
+        """The version at this order number."""
         for version in reversed(self.versions):
             if version.order <= order:
                 return version
@@ -123,92 +129,91 @@ class Truth:
 
 
 class History:
-    """All of it, and what the files say."""
+    """The truths of all allocations, the active revision, and when processes ran."""
 
-    def __init__(self, clouds: Mapping[AllocationId, Cloud], rail: Rail) -> None:
-        self.rail = rail
+    def __init__(self, clouds: Mapping[AllocationId, Cloud], change_limit: ChangeLimitOracle) -> None:
+        self.change_limit = change_limit
         self._orders = count(1)
         self._posts = count(1)
-        self.truths = {key: Truth([Version(0.0, 0, cloud, "the beginning")]) for key, cloud in clouds.items()}
-        self.wanted: dict[AllocationId, Desired] = {}  # what the files say now
-        self.adopted: Generation | None = None  # what the living process has been told
-        self.gap_at = -1.0  # when a journal was lost, if ever
-        self.requests = 0  # for one allocation each
-        self.lists = 0  # for all of them
-        self.listed: list[tuple[float, bool]] = []  # when these ended, and whether well
-        self.asked: list[float] = []  # when somebody wanted a look at everything
-        self.lives: list[tuple[float, float]] = []  # when each process began and ended
+        self.truths = {key: Truth([Version(0.0, 0, cloud, "first")]) for key, cloud in clouds.items()}
+        self.active: Generation | None = None  # the revision that the running process was given
+        self.gap_at = -1.0  # when a journal was lost last; negative if never
+        self.requests = 0  # reads and updates
+        self.list_count = 0
+        self.list_ends: list[tuple[float, bool]] = []  # when each list ended, and whether it succeeded
+        self.resync_requests: list[float] = []  # when a resync was requested
+        self.processes: list[tuple[float, float]] = []  # when each process started and ended
 
     def order(self) -> int:
-        """The next number."""
+        """The next order number."""
         return next(self._orders)
 
-    def begins(self, now: float) -> None:
-        """A process begins."""
-        self.lives.append((now, NEVER))
-        self.rail.begins()
+    def process_started(self, now: float) -> None:
+        """A process starts."""
+        self.processes.append((now, NEVER))
+        self.change_limit.process_started()
 
-    def ends(self, now: float) -> None:
-        """The last process has ended, if it had not before."""
-        if self.lives and self.lives[-1][1] == NEVER:
-            self.lives[-1] = (self.lives[-1][0], now)
+    def process_ended(self, now: float) -> None:
+        """The last process has ended, unless that is recorded already."""
+        if self.processes and self.processes[-1][1] == NEVER:
+            self.processes[-1] = (self.processes[-1][0], now)
 
-    def got(self, life: int, key: AllocationId, now: float) -> Get:
-        """A read begins."""
-        get = Get(life, key, now, self.order())
+    def add_read(self, process: int, key: AllocationId, now: float) -> Get:
+        """A read is sent."""
+        get = Get(process, key, now, self.order())
         self.truths[key].gets.append(get)
         self.requests += 1
         return get
 
-    def posted(
-        self, life: int, key: AllocationId, body: Cloud, leaves: Mapping[str, str], now: float
+    def add_update(
+        self, process: int, key: AllocationId, body: Cloud, leaves: Mapping[str, str], now: float
     ) -> Post:
-        """An update leaves."""
+        """An update is sent."""
         truth = self.truths[key]
         snapshot = next(
             (get for get in reversed(truth.gets) if get.answered is not None and get.cloud is not None), None
         )
-        post = Post(next(self._posts), life, key, leaves, body, snapshot, now, self.order())
+        post = Post(next(self._posts), process, key, leaves, body, snapshot, now, self.order())
         truth.posts.append(post)
         self.requests += 1
         return post
 
-    def recorded(self, life: int, left: OpenIntent, now: float) -> None:
-        """An update was recorded, and never left."""
+    def add_unsent_update(self, process: int, left: OpenIntent, now: float) -> None:
+        """A process recorded this update and ended before it sent it."""
         leaves = dict(left.record.leaves)
-        post = Post(next(self._posts), life, left.allocation, leaves, {}, None, now, self.order())
+        post = Post(next(self._posts), process, left.allocation, leaves, {}, None, now, self.order())
         post.intent, post.answer, post.undeclared = left.sequence, "never left", left.record.undeclared
         post.changes = {change.field: change.desired for change in left.record.changes}
         self.truths[left.allocation].posts.append(post)
 
-    def becomes(
+    def set_truth(
         self, key: AllocationId, cloud: Cloud | None, cause: str, now: float, post: Post | None = None
     ) -> None:
-        """The truth changes."""
+        """The live object of an allocation changes."""
         self.truths[key].versions.append(Version(now, self.order(), cloud, cause, post))
 
     def desired(self, key: AllocationId) -> Desired | None:
-        """What the living process has been told of an allocation."""
-        if self.adopted is None:
+        """What is active of an allocation in the running process."""
+        if self.active is None:
             return None
-        return self.adopted.allocations.get(key) or self.rail.stands.get(key)
+        return self.active.allocations.get(key) or self.change_limit.still_active.get(key)
 
-    def adopts(
+    def activate(
         self, generation: Generation, now: float, *, approved: bool
     ) -> Iterator[tuple[AllocationId, Desired | None]]:
-        """The living process is told this; which allocations that concerns, and what held of them before."""
+        """The running process gets this revision. Yield each changed allocation with its former state."""
         before = {key: self.desired(key) for key in self.truths}
-        held = self.rail.held
-        self.rail.judge(generation.allocations, now, approved=approved)
-        self.adopted = generation
+        held = self.change_limit.held
+        self.change_limit.review(generation.allocations, now, approved=approved)
+        self.active = generation
         for key, truth in self.truths.items():
-            freed = key in held - self.rail.held and self._differs(key)
+            freed = key in held - self.change_limit.held and self._differs(key)
             if self.desired(key) != before[key] or freed:
                 truth.edits.append((now, self.order()))
                 yield key, before[key]
 
     def _differs(self, key: AllocationId) -> bool:
-        """Whether the latest read has shown a difference, and none is under way: then one follows."""
+        """Whether the latest read showed a difference and no read is under way, so that an update follows."""
         desired, gets = self.desired(key), self.truths[key].gets
         if desired is None or not gets or gets[-1].answered is None:
             return False
@@ -216,6 +221,6 @@ class History:
         return shown is not None and bool(compare(desired, shown))
 
     @property
-    def declared(self) -> int:
-        """How many allocations the living process has been told of."""
-        return 0 if self.adopted is None else len(self.adopted.allocations)
+    def declared_count(self) -> int:
+        """The number of allocations in the running process's revision."""
+        return 0 if self.active is None else len(self.active.allocations)

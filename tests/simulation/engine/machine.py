@@ -1,7 +1,9 @@
 """The machine that the daemon runs on: its disk, its wall clock, and one process after another.
 
-The rule: a crash is not a cancellation. First the dead process's seams are shut and the disk is taken away
-from it, then its tasks are taken down.
+The rule: a crash is not a cancellation. First the process loses its seams and the disk, then its tasks are
+cancelled, so that nothing they do then has an effect.
+
+Left out: one process (`process`), and the events of a run (`world`).
 """
 
 import asyncio
@@ -13,28 +15,28 @@ from allocsync.errors import AllocsyncError
 from allocsync.journal.database import NAME
 from tests.simulation.disk.disk import Disk, Fault
 from tests.simulation.engine.files import Files
-from tests.simulation.engine.process import Life
-from tests.simulation.engine.schedule import DiskTrouble, Ends, How, Schedule, Seam
+from tests.simulation.engine.process import DaemonProcess
+from tests.simulation.engine.schedule import DiskFaultKind, EndKind, EndProcess, Schedule, Seam
 from tests.simulation.engine.server import Server
-from tests.simulation.oracles.promises import Promises
+from tests.simulation.oracles.promises import PromiseOracle
 from tests.simulation.report.outcome import Outcome
 
-WALL = 1.8e9
-RESTART_SECONDS = 1.0  # what starts a process that has ended by itself waits so long
+WALL_SECONDS = 1.8e9
+RESTART_SECONDS = 1.0  # until a process that ended by itself is started again
 STOPPED_WITHIN_SECONDS = 20.0 + 5.0
-FORMAT_NUMBER = slice(60, 64)  # of SQLite's header: the user version
-FLIPS = 30  # of bits, when a journal is damaged
-CALLS_IN_A_COMMIT = 12  # of the disk, and a few more
+FORMAT_NUMBER = slice(60, 64)  # the user version in SQLite's header
+DAMAGED_BYTES = 30
+CALLS_IN_A_COMMIT = 12  # of the disk, and some more
 FAULTS = {
-    DiskTrouble.FULL: Fault.FULL,
-    DiskTrouble.IO_ERROR: Fault.IO_ERROR,
-    DiskTrouble.SYNC_ERROR: Fault.SYNC_ERROR,
-    DiskTrouble.READ_ONLY: Fault.READ_ONLY,
+    DiskFaultKind.FULL: Fault.FULL,
+    DiskFaultKind.IO_ERROR: Fault.IO_ERROR,
+    DiskFaultKind.SYNC_ERROR: Fault.SYNC_ERROR,
+    DiskFaultKind.READ_ONLY: Fault.READ_ONLY,
 }
 
 
 class Machine:
-    """See the module. `life` is the process that runs, or ran last."""
+    """See the module. `process` is the process that runs, or the last one."""
 
     def __init__(
         self,
@@ -42,193 +44,198 @@ class Machine:
         *,
         server: Server,
         files: Files,
-        promises: Promises,
+        promises: PromiseOracle,
         disk: Disk,
         outcome: Outcome,
-        crossed: Callable[[Seam], None],
+        on_seam: Callable[[Seam], None],
     ) -> None:
         self.disk = disk
-        self.life: Life | None = None
+        self.process: DaemonProcess | None = None
         self._schedule = schedule
         self._server = server
         self._files = files
         self._promises = promises
         self._outcome = outcome
-        self._crossed = crossed
-        self._chance = random.Random(schedule.seed + 1)
-        self._wall_offset, self._wall_jump = WALL, 0.0
+        self._on_seam = on_seam
+        self._rng = random.Random(schedule.seed + 1)
+        self._wall_offset, self._wall_jump = WALL_SECONDS, 0.0
         self._commit_seconds = 0.0
-        self._damaged = False  # the journal, ever
+        self._damaged = False  # whether the journal ever was
         self._next_start = 0.0
-        self._lives = 0
-        self._off = False
+        self._process_count = 0
+        self._is_off = False
         self._task: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
 
-    # Lives.
+    # Processes.
 
     async def run(self) -> None:
-        """One life after another, until `switch_off`."""
-        while not self._off:
+        """Run one process after another, until `switch_off`."""
+        while not self._is_off:
             await asyncio.sleep(max(0.0, self._next_start - self._server.now()))
             self._next_start = self._server.now() + RESTART_SECONDS
-            await self._live()
+            await self._run_process()
 
-    async def _live(self) -> None:
-        self._lives += 1
-        self._move_wall()
-        self.life = life = Life(
-            self._lives,
+    async def _run_process(self) -> None:
+        self._process_count += 1
+        self._move_wall_clock()
+        self.process = process = DaemonProcess(
+            self._process_count,
             schedule=self._schedule,
             server=self._server,
             promises=self._promises,
             directory=self.disk.directory,
             wall_offset=self._wall_offset,
-            crossed=self._crossed,
+            on_seam=self._on_seam,
             note=self._outcome.note,
         )
-        life.commit_seconds = self._commit_seconds
-        self._outcome.note("process", None, f"life {self._lives} starts")
-        life.told(self._files.generation())
-        self._task = task = asyncio.get_running_loop().create_task(life.run())
+        process.commit_seconds = self._commit_seconds
+        self._outcome.note("process", None, f"process {self._process_count} starts")
+        process.deliver(self._files.generation())
+        self._task = task = asyncio.get_running_loop().create_task(process.run())
         try:
             await asyncio.wait({task})
-            self._see_how_it_ended(life, task)
+            self._check_end(process, task)
         finally:
-            life.alive = False
+            process.alive = False
             task.cancel()
             self.disk.check()
-            self._promises.ended()
+            self._promises.process_ended()
 
-    def _see_how_it_ended(self, life: Life, task: "asyncio.Task[None]") -> None:
-        """Whatever ends a process that nobody has ended is a breach."""
+    def _check_end(self, process: DaemonProcess, task: "asyncio.Task[None]") -> None:
+        """Report a breach if a process ended that nothing has ended."""
         error = None if task.cancelled() else task.exception()
         if isinstance(error, BaseExceptionGroup) and self._damaged and not error.split(AllocsyncError)[1]:
             self._outcome.note("process", None, f"ends by itself: {error.exceptions[0]}")
             return
-        if life.alive and (error is not None or task.cancelled()):
-            said = "it was cancelled" if error is None else "".join(traceback.format_exception(error))
-            self._outcome.broke("P10", f"the process ended: {said[-1500:]}")
+        if process.alive and (error is not None or task.cancelled()):
+            detail = (
+                "the process was cancelled" if error is None else "".join(traceback.format_exception(error))
+            )
+            self._outcome.report_breach("P10", f"the process ended by itself: {detail[-1500:]}")
 
-    def _move_wall(self) -> None:
+    def _move_wall_clock(self) -> None:
         if self._wall_jump:
             self._outcome.note("world", None, f"the wall clock has moved by {self._wall_jump:g} s")
-        self._promises.wall_jumps(self._wall_jump)
+        self._promises.wall_clock_moved(self._wall_jump)
         self._wall_offset += self._wall_jump
         self._wall_jump = 0.0
 
-    def edited(self) -> None:
-        """The files have changed: the process that runs is told."""
-        if self.life is not None and self.life.alive:
-            self.life.told(self._files.generation())
+    def deliver_files(self) -> None:
+        """The files have changed: give them to the running process."""
+        if self.process is not None and self.process.alive:
+            self.process.deliver(self._files.generation())
 
-    def look(self) -> None:
-        """Somebody asks the process for a look at everything."""
-        if self.life is not None and self.life.alive and self.life.loop is not None:
-            self._outcome.note("world", None, "a look at everything is asked for")
-            self._server.history.asked.append(self._server.now())
-            self.life.loop.sync()
+    def request_resync(self) -> None:
+        """A person asks the running process to read everything."""
+        if self.process is not None and self.process.alive and self.process.loop is not None:
+            self._outcome.note("world", None, "a resync is requested")
+            self._server.history.resync_requests.append(self._server.now())
+            self.process.loop.sync()
 
     def approve(self) -> None:
-        """Somebody approves what the files say, of which the process that runs has been told."""
-        if self.life is not None and self.life.alive and self.life.loop is not None:
+        """A person approves the current files, which the running process was given."""
+        if self.process is not None and self.process.alive and self.process.loop is not None:
             generation = self._files.generation()
             self._outcome.note("world", None, f"{generation.digest} is approved")
-            self.life.loop.adoption.approve(generation.digest, "a person")
-            self._promises.adopted(generation, approved=True)
+            self.process.loop.adoption.approve(generation.digest, "a person")
+            self._promises.activated(generation, approved=True)
 
     def switch_off(self) -> None:
-        """SIGTERM, and no other life after this one."""
-        self._off = True
-        if self.life is not None and self.life.alive:
-            self._stop(self.life)
+        """Send SIGTERM to the process, and start no other."""
+        self._is_off = True
+        if self.process is not None and self.process.alive:
+            self._stop(self.process)
 
-    # How lives end.
+    # How processes end.
 
-    def end(self, ends: Ends) -> None:
-        """End the process that runs, in this way."""
-        life = self.life
-        if life is None or not life.alive:
+    def end(self, end: EndProcess) -> None:
+        """End the running process in this way."""
+        process = self.process
+        if process is None or not process.alive:
             return
-        self._next_start = self._server.now() + ends.down_seconds
-        self._wall_jump = ends.wall_jump_seconds
+        self._next_start = self._server.now() + end.down_seconds
+        self._wall_jump = end.wall_jump_seconds
         self._outcome.crashes += 1
-        match ends.how:
-            case How.STOP:
-                self._stop(life)
-            case How.POWER_IN_COMMIT:
-                self.disk.cut_at(self._chance.randint(1, CALLS_IN_A_COMMIT), lambda: self._crash(life, ends))
+        match end.how:
+            case EndKind.STOP:
+                self._stop(process)
+            case EndKind.POWER_IN_COMMIT:
+                self.disk.call_back_at(
+                    self._rng.randint(1, CALLS_IN_A_COMMIT), lambda: self._crash(process, end)
+                )
             case _:
-                self._crash(life, ends)
+                self._crash(process, end)
 
-    def _stop(self, life: Life) -> None:
+    def _stop(self, process: DaemonProcess) -> None:
         self._outcome.note("world", None, "SIGTERM")
-        self._promises.liveness.ended()
-        if life.loop is not None:
-            life.loop.stop()
-            self._stopping = asyncio.get_running_loop().create_task(self._stops(life))
+        self._promises.liveness.process_ended()
+        if process.loop is not None:
+            process.loop.stop()
+            self._stopping = asyncio.get_running_loop().create_task(self._check_stops(process))
 
-    async def _stops(self, life: Life) -> None:
+    async def _check_stops(self, process: DaemonProcess) -> None:
         begun = self._server.now()
         await asyncio.sleep(STOPPED_WITHIN_SECONDS)
-        await asyncio.sleep(3 * self._promises.commit_seconds)  # the disk may have become slow meanwhile
-        if life.alive:
+        await asyncio.sleep(3 * self._promises.commit_seconds)  # commits may have become slow meanwhile
+        if process.alive:
             took = self._server.now() - begun
-            self._outcome.broke("P9", f"the process has not ended {took:.0f} s after SIGTERM")
+            self._outcome.report_breach("P9", f"the process has not ended {took:.0f} s after SIGTERM")
 
-    def _crash(self, life: Life, ends: Ends) -> None:
-        if not life.alive:
+    def _crash(self, process: DaemonProcess, end: EndProcess) -> None:
+        if not process.alive:
             return
-        life.alive = False
-        self._outcome.note("world", None, ends.how.value)
-        if ends.how is How.KILL:
+        process.alive = False
+        self._outcome.note("world", None, end.how.value)
+        if end.how is EndKind.KILL:
             self.disk.crash_process()
         else:
-            self.disk.cut_power(self._chance)
-        if ends.damage and not self._off and self._is_there():  # of the last life none comes to set it aside
+            self.disk.cut_power(self._rng)
+        # After the last process no other one would set the damaged journal aside.
+        if end.damage and not self._is_off and self._has_journal():
             self._damage()
-        self._promises.ended()
+        self._promises.process_ended()
         if self._task is not None:
             self._task.cancel()
 
     # The disk.
 
-    def _is_there(self) -> bool:
+    def _has_journal(self) -> bool:
         path = self.disk.directory / NAME
-        return path.exists() and path.stat().st_size > FLIPS
+        return path.exists() and path.stat().st_size > DAMAGED_BYTES
 
     def _damage(self) -> None:
-        """Anything but the format's number: one that looks newer is refused, as it should be."""
+        """Damage the journal except for its format version: a newer format is rightly refused."""
         self._outcome.note("world", None, "the journal is damaged")
         self._damaged = True
         path = self.disk.directory / NAME
         number = path.read_bytes()[FORMAT_NUMBER]
-        self.disk.flip(self._chance, number=FLIPS)
+        self.disk.corrupt(self._rng, number=DAMAGED_BYTES)
         data = path.read_bytes()
         if data[FORMAT_NUMBER] != number:
             path.write_bytes(data[: FORMAT_NUMBER.start] + number + data[FORMAT_NUMBER.stop :])
 
-    def trouble(self, trouble: DiskTrouble, seconds: float) -> None:
-        """The disk does this for so long."""
-        self._outcome.note("world", None, f"the disk {trouble.value}")
-        self.disk.fault = FAULTS[trouble]
+    def set_disk_fault(self, kind: DiskFaultKind, seconds: float) -> None:
+        """Make the disk fail in this way for so many seconds."""
+        self._outcome.note("world", None, f"the disk {kind.value}")
+        self.disk.fault = FAULTS[kind]
         now, liveness = self._server.now(), self._promises.liveness
-        liveness.trouble_until = now + seconds
-        liveness.ended_at.troubles.append((now, now + seconds))
-        asyncio.get_running_loop().call_later(seconds, self._healed)
+        liveness.disk_fails_until = now + seconds
+        liveness.process_ends.disk_faults.append((now, now + seconds))
+        asyncio.get_running_loop().call_later(seconds, self._end_disk_fault)
 
-    def _healed(self) -> None:
+    def _end_disk_fault(self) -> None:
         self.disk.fault = None
         self._outcome.note("world", None, "the disk works")
 
-    def slow(self, commit_seconds: float, seconds: float) -> None:
-        """Commits take so long, for so long."""
-        self._commits_take(commit_seconds)
-        asyncio.get_running_loop().call_later(seconds, self._commits_take, 0.0)
+    def slow_commits(self, commit_seconds: float, seconds: float) -> None:
+        """Make each commit take `commit_seconds`, for `seconds`."""
+        self._set_commit_seconds(commit_seconds)
+        asyncio.get_running_loop().call_later(seconds, self._set_commit_seconds, 0.0)
 
-    def _commits_take(self, commit_seconds: float) -> None:
+    def _set_commit_seconds(self, commit_seconds: float) -> None:
         self._outcome.note("world", None, f"commits take {commit_seconds} s")
         self._commit_seconds = commit_seconds
-        self._promises.slow_commits(commit_seconds)
-        if self.life is not None:
-            self.life.commit_seconds = commit_seconds
+        self._promises.commits_slowed(commit_seconds)
+        if self.process is not None:
+            self.process.commit_seconds = commit_seconds

@@ -1,7 +1,9 @@
-"""One life of the daemon's process, between its seams: API, clock and chance, journal's executor, files.
+"""One process of the daemon, between its seams: API, clock, randomness, the journal's executor and the files.
 
-All between them is the real code, its SQL on a real SQLite file included. A life that has ended reaches
-nothing any more: whatever its tasks do while they are taken down stops at a seam.
+The rules: everything between the seams is the product's code, including its SQL on a real SQLite file. A
+process that has ended has no effect any more: each of its tasks stops at the next seam.
+
+Left out: what happens between processes (`machine`).
 """
 
 import asyncio
@@ -27,16 +29,19 @@ from allocsync.settings.model import Settings
 from tests.simulation.engine.history import Get
 from tests.simulation.engine.schedule import Schedule, Seam
 from tests.simulation.engine.server import Server, number_of
-from tests.simulation.oracles.promises import Promises
+from tests.simulation.oracles.promises import PromiseOracle
 
 T = TypeVar("T")
 DRAIN_SECONDS = 20.0
-RESTLESS = 3600.0
-OMITTED = 0.02  # the share of clouds that a bulk answer leaves out
+JOURNAL_TICK_SECONDS = 3600.0  # between two calls of the journal's maintenance
+OMITTED = 0.02  # the share of allocations that a list leaves out
 
 
-class Life:
-    """See the module. `wall_offset` is the wall clock less the loop's; `crossed` is told of each seam."""
+class DaemonProcess:
+    """See the module. `on_seam` is called at each seam.
+
+    `wall_offset` is the wall clock's time minus virtual time, in seconds.
+    """
 
     def __init__(
         self,
@@ -44,10 +49,10 @@ class Life:
         *,
         schedule: Schedule,
         server: Server,
-        promises: Promises,
+        promises: PromiseOracle,
         directory: Path,
         wall_offset: float,
-        crossed: Callable[[Seam], None],
+        on_seam: Callable[[Seam], None],
         note: Callable[..., None],
     ) -> None:
         self.number = number
@@ -61,16 +66,16 @@ class Life:
         self._server = server
         self._promises = promises
         self._directory = directory
-        self._crossed = crossed
+        self._on_seam = on_seam
         self._note = note
-        self._chance = random.Random(schedule.seed * 7919 + number)
-        self._clock_begins = self._chance.uniform(0.0, 1e6) - self.began
+        self._rng = random.Random(schedule.seed * 7919 + number)
+        self._clock_begins = self._rng.uniform(0.0, 1e6) - self.began
         self._generations: asyncio.Queue[Generation] = asyncio.Queue()
 
     # Running.
 
     async def run(self) -> None:
-        """From the start of the process to its end."""
+        """Run from the start of the process to its end."""
         try:
             file, restored = JournalFile.open(self._directory, wall=self.wall)
         except AllocsyncError as error:
@@ -79,7 +84,7 @@ class Life:
         self.opened = True
         if self._schedule.checkpoint_pages:
             file.connection.execute(f"PRAGMA wal_autocheckpoint = {self._schedule.checkpoint_pages}")
-        self._promises.began(self.number, self._directory / NAME, restored, wall=self.wall())
+        self._promises.process_started(self.number, self._directory / NAME, restored, wall=self.wall())
         async with Journal.running(file, execute=self._execute, now=self.now, wall=self.wall) as journal:
             await self._reconcile(journal, restored)
         file.close()
@@ -95,7 +100,10 @@ class Life:
         )
         journal.on_change = lambda problem: loop.journal_works() if problem is None else None
         async with asyncio.TaskGroup() as group:
-            around = [group.create_task(self._follow(loop)), group.create_task(self._tend(journal))]
+            around = [
+                group.create_task(self._follow(loop)),
+                group.create_task(self._run_journal_ticks(journal)),
+            ]
             await loop.run()
             for task in around:
                 task.cancel()
@@ -103,17 +111,17 @@ class Life:
     async def _follow(self, loop: Loop) -> None:
         while True:
             generation = await self._generations.get()
-            self._alive()
+            self._require_alive()
             loop.adopt(generation)
-            self._promises.adopted(generation)
+            self._promises.activated(generation)
 
-    async def _tend(self, journal: Journal) -> None:
+    async def _run_journal_ticks(self, journal: Journal) -> None:
         while True:
             await journal.tend()
-            await asyncio.sleep(RESTLESS)
+            await asyncio.sleep(JOURNAL_TICK_SECONDS)
 
-    def told(self, generation: Generation) -> None:
-        """The files say this now."""
+    def deliver(self, generation: Generation) -> None:
+        """The files declare this revision now."""
         self._generations.put_nowait(generation)
 
     def _observe(self, event: events.Event) -> None:
@@ -121,32 +129,32 @@ class Life:
             fields = dict(events.fields_of(event))
             self._note("daemon", fields.pop("allocation", None), event.name, fields)
 
-    def _alive(self) -> None:
+    def _require_alive(self) -> None:
         if not self.alive:
             raise asyncio.CancelledError
 
-    async def _passes(self, seconds: float) -> None:
+    async def _sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
-        self._alive()
+        self._require_alive()
 
-    def _cross(self, seam: Seam) -> None:
-        self._alive()
-        self._crossed(seam)
-        self._alive()
+    def _pass_seam(self, seam: Seam) -> None:
+        self._require_alive()
+        self._on_seam(seam)
+        self._require_alive()
 
-    # Clock and chance.
+    # Clock and randomness.
 
     def now(self) -> float:
-        """The process's clock begins anew in each life."""
+        """Monotonic seconds, from another starting point in each process."""
         return self._server.now() + self._clock_begins
 
     def wall(self) -> float:
-        """Seconds since the epoch, as this machine believes."""
+        """Seconds since the epoch, by this machine's wall clock."""
         return self._server.now() + self.wall_offset
 
     def uniform(self, low: float, high: float) -> float:
         """A random number in [low, high]."""
-        return self._chance.uniform(low, high)
+        return self._rng.uniform(low, high)
 
     # The journal's executor.
 
@@ -154,35 +162,35 @@ class Life:
         return self._executed(work)
 
     async def _executed(self, work: Callable[[], T]) -> T:
-        self._cross(Seam.COMMIT)
-        await self._passes(self._chance.uniform(0.0, 0.004) + self.commit_seconds)
+        self._pass_seam(Seam.COMMIT)
+        await self._sleep(self._rng.uniform(0.0, 0.004) + self.commit_seconds)
         try:
             done = work()
         finally:
-            self._alive()  # the machine may have gone in the middle of it
-        self._cross(Seam.COMMITTED)
-        await self._passes(self._chance.uniform(0.0, 0.001))
+            self._require_alive()  # the machine may have lost its power during the work
+        self._pass_seam(Seam.COMMITTED)
+        await self._sleep(self._rng.uniform(0.0, 0.001))
         return done
 
     # The API.
 
     async def snapshot(self, allocation_id: AllocationId) -> Snapshot:
-        """One read."""
-        self._cross(Seam.GET)
-        fate = self._server.fates.read(number_of(allocation_id), self._server.now())
-        get = self._promises.reads(self.number, allocation_id)
-        if fate.fault is not None:
-            await self._passes(fate.answered_seconds)
-            reason, status, after = fate.fault
+        """Read one allocation."""
+        self._pass_seam(Seam.GET)
+        response = self._server.request_faults.read(number_of(allocation_id), self._server.now())
+        get = self._promises.read_sent(self.number, allocation_id)
+        if response.fault is not None:
+            await self._sleep(response.answered_seconds)
+            reason, status, after = response.fault
             answer: Snapshot = Failed(reason, status, after)
         else:
-            await self._passes(fate.served_seconds)
+            await self._sleep(response.served_seconds)
             get.served = self._server.history.order()
-            cloud = self._server.served(allocation_id)
-            await self._passes(fate.answered_seconds - fate.served_seconds)
+            cloud = self._server.current_cloud(allocation_id)
+            await self._sleep(response.answered_seconds - response.served_seconds)
             answer = self._served(get, cloud)
-        self._cross(Seam.GOT)
-        self._promises.read(get, answer)
+        self._pass_seam(Seam.GOT)
+        self._promises.read_answered(get, answer)
         return answer
 
     @staticmethod
@@ -191,49 +199,51 @@ class Life:
         return Missing() if cloud is None else Live(cloud)
 
     async def update(self, allocation_id: AllocationId, body: Cloud) -> UpdateAnswer:
-        """One update."""
-        self._cross(Seam.POST)
-        fate = self._server.fates.update(self._server.allocations[allocation_id], self._server.now())
-        post = self._promises.sends(self.number, allocation_id, body)
-        self._server.takes(post, fate)
+        """Send one update."""
+        self._pass_seam(Seam.POST)
+        response = self._server.request_faults.update(
+            self._server.allocations[allocation_id], self._server.now()
+        )
+        post = self._promises.update_sent(self.number, allocation_id, body)
+        self._server.receive_update(post, response)
         try:
-            await self._passes(fate.answered_seconds)
+            await self._sleep(response.answered_seconds)
         except asyncio.CancelledError:
             if self.alive:
-                self._promises.cut_off(post)
+                self._promises.update_cut_off(post)
             raise
         answer: UpdateAnswer
-        if isinstance(fate.ending, str):
-            answer = Accepted(fate.status, body if fate.status == HTTPStatus.OK else None)
+        if isinstance(response.answer, str):
+            answer = Accepted(response.status, body if response.status == HTTPStatus.OK else None)
         else:
-            answer = fate.ending
-        self._cross(Seam.POSTED)
-        self._promises.sent(post, answer)
+            answer = response.answer
+        self._pass_seam(Seam.POSTED)
+        self._promises.update_answered(post, answer)
         return answer
 
     async def list(self) -> AsyncIterator[Cloud]:
-        """Everything."""
-        self._cross(Seam.LIST)
-        self._server.history.lists += 1
+        """Read all allocations in one list."""
+        self._pass_seam(Seam.LIST)
+        self._server.history.list_count += 1
         begun = self._server.now()
-        if not self._schedule.bulk_route:
-            await self._passes(0.01)
-            self._server.history.listed.append((self._server.now(), False))
+        if not self._schedule.has_list_route:
+            await self._sleep(0.01)
+            self._server.history.list_ends.append((self._server.now(), False))
             raise BulkUnavailable("404 Route not found", supported=False)
-        fate, chance = self._server.fates.bulk(self._server.now())
-        await self._passes(fate.served_seconds)
-        served = [self._server.served(key) for key in self._server.allocations]
-        await self._passes(fate.answered_seconds - fate.served_seconds)
-        self._server.history.listed.append((self._server.now(), fate.fault is None))
-        if fate.fault is not None:
-            raise BulkUnavailable(fate.fault[0], supported=True)
-        self._cross(Seam.LISTED)
-        listed = [cloud for cloud in served if cloud is not None and chance.random() >= OMITTED]
-        self._promises.liveness.listed(listed, begun)
+        response, rng = self._server.request_faults.bulk(self._server.now())
+        await self._sleep(response.served_seconds)
+        served = [self._server.current_cloud(key) for key in self._server.allocations]
+        await self._sleep(response.answered_seconds - response.served_seconds)
+        self._server.history.list_ends.append((self._server.now(), response.fault is None))
+        if response.fault is not None:
+            raise BulkUnavailable(response.fault[0], supported=True)
+        self._pass_seam(Seam.LISTED)
+        listed = [cloud for cloud in served if cloud is not None and rng.random() >= OMITTED]
+        self._promises.liveness.list_answered(listed, begun)
         for cloud in listed:
             yield cloud
 
 
 def rows_of(path: Path) -> sqlite3.Connection:
-    """The journal, for judging it."""
+    """A read-only connection to the journal, for the oracles."""
     return sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)

@@ -1,8 +1,10 @@
-"""What happens in one simulated run, drawn from a seed: who edits, who else writes, what breaks and when.
+"""What happens in one simulated run, drawn from a seed: edits, writes by others, crashes and faults.
 
-A schedule is plain data, so that it can be shown, made smaller and run again. What a single request meets is
-not in it: that is drawn when the request comes, from the seed, the allocation and the number of the request,
-so that leaving out one event does not deal all the others anew.
+A schedule is plain data, so it can be shown, made smaller and run again. Responses to single requests are not
+in it: they are drawn as each request comes, from the seed, the allocation and the request's number. So
+leaving out one event does not change all other responses.
+
+Left out: responses to requests (`request_faults`).
 """
 
 import random
@@ -18,19 +20,19 @@ DAY_SECONDS = 86_400.0
 
 
 class Seam(StrEnum):
-    """Where a process meets the world, before and after each await."""
+    """A point before or after an await where the daemon's process meets the outside."""
 
-    GET = "a read is about to leave"
+    GET = "a read is about to be sent"
     GOT = "a read has been answered"
-    POST = "an update is about to leave"
+    POST = "an update is about to be sent"
     POSTED = "an update has been answered"
     COMMIT = "a commit is about to begin"
-    COMMITTED = "a commit is done, and nobody knows yet"
-    LIST = "a bulk read is about to leave"
-    LISTED = "a bulk read has been answered"
+    COMMITTED = "a commit is done and not reported yet"
+    LIST = "a list is about to be sent"
+    LISTED = "a list has been answered"
 
 
-class How(StrEnum):
+class EndKind(StrEnum):
     """How a process ends."""
 
     KILL = "kill -9"
@@ -39,8 +41,8 @@ class How(StrEnum):
     STOP = "SIGTERM"
 
 
-class DiskTrouble(StrEnum):
-    """What the disk does."""
+class DiskFaultKind(StrEnum):
+    """How the disk fails."""
 
     FULL = "full"
     IO_ERROR = "gives errors"
@@ -50,7 +52,7 @@ class DiskTrouble(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """The files declare this of an allocation from now on; no leaves: it is not declared any more."""
+    """The files declare these fields of an allocation from now on. Without fields, the entry is removed."""
 
     key: int
     leaves: tuple[tuple[str, str], ...]
@@ -58,20 +60,20 @@ class Edit:
 
 
 @dataclass(frozen=True, slots=True)
-class Edits:
-    """Several entries change at once, in one generation."""
+class SimultaneousEdits:
+    """Several entries change at once, in one revision."""
 
     edits: tuple[Edit, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Approve:
-    """Somebody approves what the files say, which the rail holds."""
+    """A person approves the current files, which the change limit holds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Foreign:
-    """Somebody else writes one field."""
+class ForeignWrite:
+    """Another client writes one field."""
 
     key: int
     field: str
@@ -79,50 +81,63 @@ class Foreign:
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
-    """The API answers 410 for so long."""
+class AllocationGone:
+    """The API answers 410 for this allocation, for so many seconds."""
 
     key: int
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
-    """The process ends, and another one starts `down_seconds` later, with the wall clock moved."""
+class EndProcess:
+    """The process ends, the wall clock is moved, and the next process starts after `down_seconds`.
 
-    how: How
+    With `damage` the journal is damaged before the next process starts.
+    """
+
+    how: EndKind
     down_seconds: float
     wall_jump_seconds: float = 0.0
     damage: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class DiskFails:
-    """The disk does this for so long."""
+class DiskFault:
+    """The disk fails in this way for so many seconds."""
 
-    trouble: DiskTrouble
+    kind: DiskFaultKind
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class SlowDisk:
-    """Commits take so long, for so long."""
+    """Each commit takes `commit_seconds`, for `seconds`."""
 
     commit_seconds: float
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """Somebody asks for a look at everything now."""
+class RequestResync:
+    """A person asks the daemon to read everything now."""
 
 
-Action = Edit | Edits | Approve | Foreign | Gone | Ends | DiskFails | SlowDisk | Look
+Action = (
+    Edit
+    | SimultaneousEdits
+    | Approve
+    | ForeignWrite
+    | AllocationGone
+    | EndProcess
+    | DiskFault
+    | SlowDisk
+    | RequestResync
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something happens: at a time, or when a process next comes to this seam after that time."""
+    """An action at a virtual time in seconds, or when a process next reaches the seam after that time."""
 
     at: float
     action: Action
@@ -130,8 +145,8 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Spell:
-    """Weather from one time to another: the shares of requests that fail, and how late what is late lands."""
+class FaultPeriod:
+    """The shares of requests that fail between two times, and how late a late update is applied at most."""
 
     begin: float
     end: float
@@ -143,151 +158,155 @@ class Spell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allocation:
-    """One allocation: how it is at first, what is declared of it, and what the server does with it."""
+    """One allocation: its first live fields, its first declaration, and how the server treats it."""
 
     key: int
     live: tuple[tuple[str, str], ...]
     declared: tuple[tuple[str, str], ...]
-    deaf: str = ""  # a field that the server accepts and ignores
-    ticking: bool = False  # `updated` moves by itself
-    pending: bool = False  # its status is PENDING while an update is carried out
-    present: bool = True  # whether the first generation declares it
-    mode: Mode = Mode.ENFORCE  # at first
+    ignored_field: str = ""  # a field that the server accepts and does not change
+    has_moving_timestamp: bool = False  # `updated` differs in each read
+    pending: bool = False  # its status is PENDING until an update is applied
+    is_declared_at_first: bool = True  # in the first revision
+    mode: Mode = Mode.ENFORCE  # in the first revision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """One run. After `calm_at` nothing goes wrong any more."""
+    """One run. Times are seconds of virtual time; there are no faults after `faults_end_at`."""
 
     seed: int
     allocations: tuple[Allocation, ...]
-    spells: tuple[Spell, ...]
+    fault_periods: tuple[FaultPeriod, ...]
     events: tuple[Event, ...]
-    calm_at: float
+    faults_end_at: float
     bulk: str = "auto"
-    bulk_route: bool = True  # whether the server has it
+    has_list_route: bool = True  # whether the server has the list route
     resync_seconds: float = 60.0
-    slow: bool = False  # now and then an answer takes seconds
-    checkpoint_pages: int = 0  # how soon the journal's log is carried over; 0: as it comes
-    max_changes_percent: float = 100.0  # more is held; 100 holds nothing
+    slow: bool = False  # whether some answers take seconds
+    checkpoint_pages: int = 0  # of the journal's write-ahead log; 0 is SQLite's default
+    max_changes_percent: float = 100.0  # a revision that changes more is held; 100 holds none
 
     def without(self, events: range) -> "Schedule":
-        """The same without some of its events."""
+        """The same schedule without the events at these indexes."""
         return replace(self, events=self.events[: events.start] + self.events[events.stop :])
 
 
-def drawn(seed: int) -> Schedule:
+def draw_schedule(seed: int) -> Schedule:
     """The schedule of this seed."""
-    chance = random.Random(seed)
-    calm_at = chance.uniform(40.0, 240.0)
-    allocations = tuple(_allocation(chance, key) for key in range(chance.choice((1, 2, 3, 3, 4, 5))))
-    spells = tuple(_spells(chance, calm_at))
-    events = [_event(chance, calm_at, allocations) for _ in range(chance.randint(2, 18))]
-    if chance.random() < 0.5:
-        events += _to_and_fro(chance, calm_at, allocations)
+    rng = random.Random(seed)
+    faults_end_at = rng.uniform(40.0, 240.0)
+    allocations = tuple(_draw_allocation(rng, key) for key in range(rng.choice((1, 2, 3, 3, 4, 5))))
+    fault_periods = tuple(_draw_fault_periods(rng, faults_end_at))
+    events = [_draw_event(rng, faults_end_at, allocations) for _ in range(rng.randint(2, 18))]
+    if rng.random() < 0.5:
+        events += _draw_alternating_edits(rng, faults_end_at, allocations)
     return Schedule(
         seed=seed,
         allocations=allocations,
-        spells=spells,
+        fault_periods=fault_periods,
         events=tuple(sorted(events, key=lambda event: event.at)),
-        calm_at=calm_at,
-        bulk=chance.choice(("auto", "auto", "auto", "off")),
-        bulk_route=chance.random() < 0.75,
-        resync_seconds=chance.choice((30.0, 60.0)),
-        slow=chance.random() < 0.4,
-        checkpoint_pages=chance.choice((0, 0, 8)),
+        faults_end_at=faults_end_at,
+        bulk=rng.choice(("auto", "auto", "auto", "off")),
+        has_list_route=rng.random() < 0.75,
+        resync_seconds=rng.choice((30.0, 60.0)),
+        slow=rng.random() < 0.4,
+        checkpoint_pages=rng.choice((0, 0, 8)),
     )
 
 
-def _allocation(chance: random.Random, key: int) -> Allocation:
-    fields = chance.sample(FIELDS, chance.randint(1, 3))
-    live = tuple((field, chance.choice((*VALUES, "x"))) for field in FIELDS)
-    declared = tuple((field, chance.choice(VALUES)) for field in FIELDS if field in fields)
+def _draw_allocation(rng: random.Random, key: int) -> Allocation:
+    fields = rng.sample(FIELDS, rng.randint(1, 3))
+    live = tuple((field, rng.choice((*VALUES, "x"))) for field in FIELDS)
+    declared = tuple((field, rng.choice(VALUES)) for field in FIELDS if field in fields)
     return Allocation(
         key=key,
         live=live,
-        declared=declared if chance.random() < 0.8 else _as_live(live, declared),
-        deaf=chance.choice(fields) if chance.random() < 0.08 else "",
-        ticking=chance.random() < 0.5,
-        pending=chance.random() < 0.15,
-        present=chance.random() < 0.9,
+        declared=declared if rng.random() < 0.8 else _values_at(live, declared),
+        ignored_field=rng.choice(fields) if rng.random() < 0.08 else "",
+        has_moving_timestamp=rng.random() < 0.5,
+        pending=rng.random() < 0.15,
+        is_declared_at_first=rng.random() < 0.9,
     )
 
 
-def _as_live(
+def _values_at(
     live: tuple[tuple[str, str], ...], declared: tuple[tuple[str, str], ...]
 ) -> tuple[tuple[str, str], ...]:
     return tuple((field, dict(live)[field]) for field, _ in declared)
 
 
-def _spells(chance: random.Random, calm_at: float) -> list[Spell]:
-    cuts = sorted(chance.uniform(0, calm_at) for _ in range(chance.randint(0, 3)))
+def _draw_fault_periods(rng: random.Random, faults_end_at: float) -> list[FaultPeriod]:
+    cuts = sorted(rng.uniform(0, faults_end_at) for _ in range(rng.randint(0, 3)))
     return [
-        Spell(
+        FaultPeriod(
             begin,
             end,
-            reads=chance.choice((0.0, 0.0, 0.0, 0.1, 0.1, 0.4, 1.0)),
-            updates=chance.choice((0.1, 0.3, 0.5, 0.5, 0.8, 1.0)),
-            lists=chance.choice((0.0, 0.0, 0.3, 1.0)),
-            late_seconds=chance.choice((2.0, 12.0, 30.0, 90.0)),
+            reads=rng.choice((0.0, 0.0, 0.0, 0.1, 0.1, 0.4, 1.0)),
+            updates=rng.choice((0.1, 0.3, 0.5, 0.5, 0.8, 1.0)),
+            lists=rng.choice((0.0, 0.0, 0.3, 1.0)),
+            late_seconds=rng.choice((2.0, 12.0, 30.0, 90.0)),
         )
-        for begin, end in zip([0.0, *cuts], [*cuts, calm_at], strict=True)
+        for begin, end in zip([0.0, *cuts], [*cuts, faults_end_at], strict=True)
     ]
 
 
-def _event(chance: random.Random, calm_at: float, allocations: tuple[Allocation, ...]) -> Event:
-    key = chance.randrange(len(allocations))
-    at = chance.uniform(0.0, calm_at * 0.9)
-    seam = chance.choice(tuple(Seam)) if chance.random() < 0.6 else None
-    draw = chance.random()
+def _draw_event(rng: random.Random, faults_end_at: float, allocations: tuple[Allocation, ...]) -> Event:
+    key = rng.randrange(len(allocations))
+    at = rng.uniform(0.0, faults_end_at * 0.9)
+    seam = rng.choice(tuple(Seam)) if rng.random() < 0.6 else None
+    draw = rng.random()
     action: Action
     if draw < 0.36:
-        action = _edit(chance, allocations[key])
+        action = _draw_edit(rng, allocations[key])
     elif draw < 0.56:
-        field = chance.choice((*FIELDS, *UNDECLARED, *UNDECLARED))
-        action = Foreign(key, field, f"foreign-{chance.randrange(10**6)}")
+        field = rng.choice((*FIELDS, *UNDECLARED, *UNDECLARED))
+        action = ForeignWrite(key, field, f"foreign-{rng.randrange(10**6)}")
     elif draw < 0.80:
-        action = _end(chance)
+        action = _draw_end(rng)
     elif draw < 0.90:
-        trouble = chance.choice(tuple(DiskTrouble))
-        action = DiskFails(trouble, min(chance.choice((0.5, 3.0, 30.0)), calm_at - at))
+        kind = rng.choice(tuple(DiskFaultKind))
+        action = DiskFault(kind, min(rng.choice((0.5, 3.0, 30.0)), faults_end_at - at))
     elif draw < 0.93:
-        action = SlowDisk(chance.choice((0.5, 2.5, 4.0)), min(20.0, calm_at - at))
+        action = SlowDisk(rng.choice((0.5, 2.5, 4.0)), min(20.0, faults_end_at - at))
     elif draw < 0.96:
-        action = Gone(key, min(chance.choice((5.0, 70.0)), calm_at - at))
+        action = AllocationGone(key, min(rng.choice((5.0, 70.0)), faults_end_at - at))
     else:
-        action = Look()
+        action = RequestResync()
     return Event(at, action, seam)
 
 
-def _edit(chance: random.Random, allocation: Allocation) -> Edit:
-    draw = chance.random()
+def _draw_edit(rng: random.Random, allocation: Allocation) -> Edit:
+    draw = rng.random()
     if draw < 0.08:
         return Edit(allocation.key, ())
     mode = Mode.ENFORCE
     if draw < 0.2:
-        mode = chance.choice((Mode.OBSERVE, Mode.SUSPEND))
-    changed = [(field, chance.choice(VALUES)) for field, _ in allocation.declared]
+        mode = rng.choice((Mode.OBSERVE, Mode.SUSPEND))
+    changed = [(field, rng.choice(VALUES)) for field, _ in allocation.declared]
     return Edit(allocation.key, tuple(changed), mode)
 
 
-def _end(chance: random.Random) -> Ends:
-    how = chance.choice((How.KILL, How.KILL, How.POWER, How.POWER, How.POWER_IN_COMMIT, How.STOP))
-    jump = chance.choice((0.0, 0.0, 0.0, 0.0, -30.0, 3600.0, 91 * DAY_SECONDS))
-    down = chance.choice((0.1, 2.0, 20.0))
-    return Ends(how, down, jump, damage=how is not How.STOP and chance.random() < 0.15)
+def _draw_end(rng: random.Random) -> EndProcess:
+    how = rng.choice(
+        (EndKind.KILL, EndKind.KILL, EndKind.POWER, EndKind.POWER, EndKind.POWER_IN_COMMIT, EndKind.STOP)
+    )
+    jump = rng.choice((0.0, 0.0, 0.0, 0.0, -30.0, 3600.0, 91 * DAY_SECONDS))
+    down = rng.choice((0.1, 2.0, 20.0))
+    return EndProcess(how, down, jump, damage=how is not EndKind.STOP and rng.random() < 0.15)
 
 
-def _to_and_fro(chance: random.Random, calm_at: float, allocations: tuple[Allocation, ...]) -> list[Event]:
-    """One allocation whose file goes back and forth, which is what late landings are worst for."""
-    allocation = chance.choice(allocations)
-    every = chance.uniform(8.0, 40.0)
-    begin = chance.uniform(0.0, calm_at / 2)
+def _draw_alternating_edits(
+    rng: random.Random, faults_end_at: float, allocations: tuple[Allocation, ...]
+) -> list[Event]:
+    """Edits of one allocation back and forth: a late write is hardest to recognise there."""
+    allocation = rng.choice(allocations)
+    every = rng.uniform(8.0, 40.0)
+    begin = rng.uniform(0.0, faults_end_at / 2)
     events = []
-    for number in range(chance.randint(2, 6)):
+    for number in range(rng.randint(2, 6)):
         value = VALUES[number % 2]
         leaves = tuple((field, value) for field, _ in allocation.declared)
         at = begin + number * every
-        if at < calm_at * 0.95:
+        if at < faults_end_at * 0.95:
             events.append(Event(at, Edit(allocation.key, leaves)))
     return events

@@ -1,16 +1,16 @@
-"""A run that is told as a story: what each request meets, and what happens when, is written down, not drawn.
+"""Runs of which a test states every request's response and every event, instead of drawing them.
 
-    run = play(shim, updates={0: [unknown(lands=3.0)]}, until=60.0)
+    run = run_script(shim, updates={0: [unknown(applied=3.0)]}, until=60.0)
     (update,) = run.posts()
 
-The n-th request for an allocation meets the n-th line of its script; what no line speaks of meets the weather
-if there is any, and else goes well, in a few hundredths of a second. Each allocation has the region x and
-shall have the region a.
+The n-th request for an allocation gets the n-th response of its script. Without one, it gets the response of
+the scripted faults, or else succeeds within a few hundredths of a second. By default an allocation has the
+region x and declares the region a.
 
-The rule: a script is used up. A line that no request met, or an event that waits for a seam to the end, fails
-the run, and so does every promise that is broken on the way. The timeline is printed in any case.
+The rules: a script is used up. A response that no request gets and an event that still waits for its seam
+fail the run, as does every broken promise. The timeline is printed in any case.
 
-Left out: what is drawn (`schedule`, `fates`), and how to ask what came of it (`account`).
+Left out: drawn runs (`schedule`, `request_faults`), and how a test reads the result (`run_record`).
 """
 
 import random
@@ -25,12 +25,26 @@ from tests.simulation.disk.disk import Disk
 from tests.simulation.disk.sqlite_shim import SqliteShim
 from tests.simulation.engine import virtual_time
 from tests.simulation.engine.history import History
-from tests.simulation.engine.machine import WALL
-from tests.simulation.engine.schedule import Action, Allocation, Edit, Edits, Event, Schedule, Seam
+from tests.simulation.engine.machine import WALL_SECONDS
+from tests.simulation.engine.schedule import (
+    Action,
+    Allocation,
+    Edit,
+    Event,
+    Schedule,
+    Seam,
+    SimultaneousEdits,
+)
 from tests.simulation.engine.world import World
-from tests.simulation.faults.request_faults import ACCEPTED, Ending, Fates, ReadFate, UpdateFate
-from tests.simulation.faults.scripted_faults import ANSWERED, FINE, SOON, Listed, Weather
-from tests.simulation.oracles.run_record import Run
+from tests.simulation.faults.request_faults import (
+    ACCEPTED,
+    Answer,
+    ReadResponse,
+    RequestFaults,
+    UpdateResponse,
+)
+from tests.simulation.faults.scripted_faults import ANSWERED, NO_FAULTS, SOON, ListResponse, ScriptedFaults
+from tests.simulation.oracles.run_record import RunRecord
 from tests.simulation.report.timeline import timeline
 
 Line = TypeVar("Line")
@@ -40,42 +54,49 @@ GATEWAY_TIMEOUT = OutcomeUnknown("504 Gateway Timeout", 504)
 WRONG_ID = "200 OK, but with the id of another allocation"
 
 
-# What requests meet.
+# Responses.
 
 
-def accepted(after: float = ANSWERED, *, lands: float | None = SOON) -> UpdateFate:
-    """A 2xx after so long; it is carried out so long after it was sent, or never."""
-    return UpdateFate(ACCEPTED, SOON, lands, after)
+def accepted(after: float = ANSWERED, *, applied: float | None = SOON) -> UpdateResponse:
+    """A 2xx after `after` seconds; the update is applied `applied` seconds after it was sent, or never."""
+    return UpdateResponse(ACCEPTED, SOON, applied, after)
 
 
-def unknown(after: float = 0.1, *, lands: float | None, ending: Ending = GATEWAY_TIMEOUT) -> UpdateFate:
-    """A 504, or what else says nothing, after so long; carried out so long after it was sent, or never."""
-    return UpdateFate(ending, SOON, lands, after)
+def unknown(after: float = 0.1, *, applied: float | None, answer: Answer = GATEWAY_TIMEOUT) -> UpdateResponse:
+    """A 504 or another unknown outcome after `after` seconds; applied as in `accepted`."""
+    return UpdateResponse(answer, SOON, applied, after)
 
 
-def failed(reason: str, status: int | None = None) -> ReadFate:
-    """A read without a usable answer."""
-    return ReadFate(SOON, ANSWERED, (reason, status, None))
+def failed(reason: str, status: int | None = None) -> ReadResponse:
+    """A read that fails."""
+    return ReadResponse(SOON, ANSWERED, (reason, status, None))
 
 
-WELL = ReadFate(SOON, ANSWERED)
-LISTED_WELL = Listed()
+READ_WITHOUT_FAULT = ReadResponse(SOON, ANSWERED)
+LIST_WITHOUT_FAULT = ListResponse()
 
 
-# What happens.
+# Allocations and events.
 
 
 def allocation(
     key: int = 0,
     *,
     declared: Mapping[str, str] | None = None,
-    deaf: str = "",
-    ticking: bool = False,
+    ignored_field: str = "",
+    has_moving_timestamp: bool = False,
     mode: Mode = Mode.ENFORCE,
 ) -> Allocation:
-    """One that has the region, the version and the vanity URL x; and shall have the region a."""
+    """An allocation with the region, version and vanity URL x that declares the region a, or `declared`."""
     leaves = tuple((declared or {"region": "a"}).items())
-    return Allocation(key=key, live=LIVE, declared=leaves, deaf=deaf, ticking=ticking, mode=mode)
+    return Allocation(
+        key=key,
+        live=LIVE,
+        declared=leaves,
+        ignored_field=ignored_field,
+        has_moving_timestamp=has_moving_timestamp,
+        mode=mode,
+    )
 
 
 def edit(region: str, key: int = 0, *, mode: Mode = Mode.ENFORCE) -> Edit:
@@ -83,18 +104,18 @@ def edit(region: str, key: int = 0, *, mode: Mode = Mode.ENFORCE) -> Edit:
     return Edit(key, (("region", region),), mode)
 
 
-def edits(region: str, keys: Iterable[int], *, mode: Mode = Mode.ENFORCE) -> Edits:
-    """The files declare this region of all of these now."""
-    return Edits(tuple(edit(region, key, mode=mode) for key in keys))
+def edits(region: str, keys: Iterable[int], *, mode: Mode = Mode.ENFORCE) -> SimultaneousEdits:
+    """The files declare this region of all these allocations now."""
+    return SimultaneousEdits(tuple(edit(region, key, mode=mode) for key in keys))
 
 
 def at(seconds: float, action: Action, *, seam: Seam | None = None) -> Event:
-    """It happens then, or when the process comes to that seam the next time."""
+    """An event at this virtual time, or when the process next reaches the seam after it."""
     return Event(seconds, action, seam)
 
 
 class _Listing(random.Random):
-    """In the place of chance: which records a bulk read leaves out."""
+    """In place of random numbers: which allocations a list leaves out."""
 
     def __init__(self, omits: frozenset[int]) -> None:
         super().__init__()
@@ -105,39 +126,39 @@ class _Listing(random.Random):
         return 0.0 if self._number in self._omits else 1.0
 
 
-class ScriptedFates(Fates):
-    """Gives each request what the script has for it. `lists` are the times of the bulk reads."""
+class ScriptedRequestFaults(RequestFaults):
+    """Gives each request the response of the script. `lists` has the times of all lists."""
 
     def __init__(
         self,
         schedule: Schedule,
-        updates: Mapping[int, Sequence[UpdateFate]],
-        reads: Mapping[int, Sequence[ReadFate]],
-        lists: Sequence[Listed],
-        weather: Weather,
+        updates: Mapping[int, Sequence[UpdateResponse]],
+        reads: Mapping[int, Sequence[ReadResponse]],
+        lists: Sequence[ListResponse],
+        scripted_faults: ScriptedFaults,
     ) -> None:
         super().__init__(schedule)
-        self._weather = weather
+        self._scripted_faults = scripted_faults
         self._updates = {key: list(lines) for key, lines in updates.items()}
         self._reads = {key: list(lines) for key, lines in reads.items()}
         self._lists = list(lists)
         self.lists: list[float] = []
 
-    def read(self, key: int, now: float) -> ReadFate:
-        return _next(self._reads.get(key)) or self._weather.reads(key, now) or WELL
+    def read(self, key: int, now: float) -> ReadResponse:
+        return _next(self._reads.get(key)) or self._scripted_faults.reads(key, now) or READ_WITHOUT_FAULT
 
-    def update(self, allocation: Allocation, now: float) -> UpdateFate:
+    def update(self, allocation: Allocation, now: float) -> UpdateResponse:
         key = allocation.key
-        return _next(self._updates.get(key)) or self._weather.updates(key, now) or accepted()
+        return _next(self._updates.get(key)) or self._scripted_faults.updates(key, now) or accepted()
 
-    def bulk(self, now: float) -> tuple[ReadFate, random.Random]:
+    def bulk(self, now: float) -> tuple[ReadResponse, random.Random]:
         self.lists.append(now)
-        line = _next(self._lists) or self._weather.lists(now) or LISTED_WELL
+        line = _next(self._lists) or self._scripted_faults.lists(now) or LIST_WITHOUT_FAULT
         fault = (line.fault, None, None) if line.fault else None
-        return ReadFate(SOON, line.after, fault), _Listing(line.omits)
+        return ReadResponse(SOON, line.after, fault), _Listing(line.omits)
 
-    def unmet(self) -> int:
-        """How many lines no request has met."""
+    def unused(self) -> int:
+        """The number of responses that no request got."""
         updates = sum(len(lines) for lines in self._updates.values())
         return updates + sum(len(lines) for lines in self._reads.values()) + len(self._lists)
 
@@ -146,10 +167,10 @@ def _next(lines: list[Line] | None) -> Line | None:
     return lines.pop(0) if lines else None
 
 
-class WreckedDisk(Disk):
-    """Its damage is seen whatever the seed: it strikes the first bytes, by which SQLite knows its files."""
+class HeaderDamagingDisk(Disk):
+    """A disk whose damage is always noticed: it changes the first bytes, by which SQLite knows its files."""
 
-    def flip(self, chance: random.Random, name: str = "journal.db", number: int = 16) -> list[int]:  # noqa: ARG002 - nothing is drawn
+    def corrupt(self, rng: random.Random, name: str = "journal.db", number: int = 16) -> list[int]:  # noqa: ARG002 - nothing is random
         path = self.directory / name
         content = bytearray(path.read_bytes())
         content[:number] = bytes(255 - byte for byte in content[:number])
@@ -157,12 +178,12 @@ class WreckedDisk(Disk):
         return list(range(number))
 
 
-class _Played(World):
-    """A run with a script in the place of chance."""
+class _ScriptedWorld(World):
+    """A run with scripted responses."""
 
-    def __init__(self, schedule: Schedule, disk: Disk, fates: ScriptedFates) -> None:
+    def __init__(self, schedule: Schedule, disk: Disk, request_faults: ScriptedRequestFaults) -> None:
         super().__init__(schedule, disk)
-        self._server.fates = fates
+        self._server.request_faults = request_faults
 
     @property
     def history(self) -> History:
@@ -177,51 +198,55 @@ class _Played(World):
         return len(self._waiting)
 
 
-def play(
+def run_script(
     shim: SqliteShim,
     *,
     until: float,
     allocations: Sequence[Allocation] = (allocation(),),
-    updates: Mapping[int, Sequence[UpdateFate]] | None = None,
-    reads: Mapping[int, Sequence[ReadFate]] | None = None,
-    lists: Sequence[Listed] = (),
+    updates: Mapping[int, Sequence[UpdateResponse]] | None = None,
+    reads: Mapping[int, Sequence[ReadResponse]] | None = None,
+    lists: Sequence[ListResponse] = (),
     events: Sequence[Event] = (),
-    weather: Weather = FINE,
+    scripted_faults: ScriptedFaults = NO_FAULTS,
     bulk: str = "off",
     resync_seconds: float = 300.0,
     max_changes_percent: float = 100.0,
-) -> Run:
-    """Run the script until this time, and on until all that can be in line is so."""
+) -> RunRecord:
+    """Run the script until `until`, and on until everything has converged.
+
+    Raises:
+        AssertionError: a promise is broken, or a part of the script is unused.
+    """
     schedule = Schedule(
         seed=1,
         allocations=tuple(allocations),
-        spells=(),
+        fault_periods=(),
         events=tuple(events),
-        calm_at=until,
+        faults_end_at=until,
         bulk=bulk,
         resync_seconds=resync_seconds,
         max_changes_percent=max_changes_percent,
     )
-    fates = ScriptedFates(schedule, updates or {}, reads or {}, lists, weather)
-    with WreckedDisk(shim) as disk:
-        worlds: list[_Played] = []
+    request_faults = ScriptedRequestFaults(schedule, updates or {}, reads or {}, lists, scripted_faults)
+    with HeaderDamagingDisk(shim) as disk:
+        worlds: list[_ScriptedWorld] = []
 
         async def main() -> None:
-            worlds.append(_Played(schedule, disk, fates))
+            worlds.append(_ScriptedWorld(schedule, disk, request_faults))
             await worlds[0].run()
 
         try:
             virtual_time.run(main(), random.Random(schedule.seed))
         finally:
             for world in worlds:
-                print(timeline(schedule, world.outcome))  # noqa: T201 - shown where the test fails
+                print(timeline(schedule, world.outcome))  # noqa: T201 - shown when the test fails
         (world,) = worlds
-        assert not world.outcome.broken, world.outcome.broken[0]
-        assert not fates.unmet(), "no request met some lines of the script"
-        assert not world.waiting, "an event waited for a seam to the end"
+        assert not world.outcome.breaches, world.outcome.breaches[0]
+        assert not request_faults.unused(), "some responses of the script were not used"
+        assert not world.waiting, "an event still waits for its seam"
         with reader.opened(world.directory) as connection:
             assert reader.verify(connection).problems == ()
             journal = tuple(reader.updates(connection, reader.Query()))
-            gaps = tuple(found - WALL for found, _ in reader.gaps(connection))
+            gaps = tuple(found - WALL_SECONDS for found, _ in reader.gaps(connection))
         files = tuple(sorted(each.name for each in world.directory.iterdir()))
-        return Run(world.outcome, world.history, journal, gaps, tuple(fates.lists), files)
+        return RunRecord(world.outcome, world.history, journal, gaps, tuple(request_faults.lists), files)

@@ -1,8 +1,8 @@
-"""An event loop whose time is virtual and whose ready tasks run in an order that a seed decides.
+"""An event loop with virtual time that runs ready tasks in an order drawn from a seed.
 
-Where nothing is ready it jumps to the next due time, so that hours pass in milliseconds. What is ready at one
-moment runs in any order: real machines promise none between independent tasks either. Nothing here touches a
-socket or a thread; a loop that has nothing to wait for is stuck for ever, and says so.
+The rules: if no task is ready, time jumps to the next timer, so that hours pass in milliseconds. Tasks that
+are ready at one moment run in any order, since a real machine promises none between independent tasks. No
+sockets and no threads. A loop with nothing ready and no timer is stuck, and raises.
 """
 
 import asyncio
@@ -12,20 +12,20 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-TURNS_MOST = 10_000  # at one moment
+TURNS_MOST = 10_000  # of the loop without a step in time
 SECONDS_MOST = 100_000.0
 
 
 class StuckError(RuntimeError):
-    """Nothing is ready and nothing is due: what is awaited never comes."""
+    """No task is ready and no timer is set: what is awaited never comes."""
 
 
 class _Shuffled(deque[asyncio.Handle]):
-    """What is ready; the next to run is drawn."""
+    """The ready handles; the next to run is drawn."""
 
-    def __init__(self, chance: random.Random) -> None:
+    def __init__(self, rng: random.Random) -> None:
         super().__init__()
-        self._draw = chance.random
+        self._draw = rng.random
 
     def popleft(self) -> asyncio.Handle:
         size = len(self)
@@ -35,7 +35,7 @@ class _Shuffled(deque[asyncio.Handle]):
 
 
 class _Jump:
-    """In the place of a selector: waiting for the network is waiting for the next due time."""
+    """In place of a selector: instead of waiting for the network it jumps to the next timer."""
 
     def __init__(self, loop: "VirtualLoop") -> None:
         self._loop = loop
@@ -43,7 +43,7 @@ class _Jump:
 
     def select(self, timeout: float | None) -> tuple[()]:
         if timeout is None:
-            raise StuckError("nothing is ready and nothing is due")
+            raise StuckError("no task is ready and no timer is set")
         if timeout > 0:
             self._loop.jump()
             self._turns = 0
@@ -57,33 +57,37 @@ class _Jump:
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """The loop. `chance` decides the order among what is ready."""
+    """The event loop. `rng` decides the order of ready tasks."""
 
     _scheduled: list[asyncio.TimerHandle]  # of the base class
 
-    def __init__(self, chance: random.Random) -> None:
+    def __init__(self, rng: random.Random) -> None:
         super().__init__()
         self._virtual_now = 0.0
-        self._ready = _Shuffled(chance)
+        self._ready = _Shuffled(rng)
         self._selector = _Jump(self)
 
     def time(self) -> float:
-        """Virtual seconds since the loop was made."""
+        """Virtual seconds since the loop was created."""
         return self._virtual_now
 
     def jump(self) -> None:
-        """Go to the next due time."""
+        """Jump to the next timer."""
         self._virtual_now = self._scheduled[0].when()
         if self._virtual_now > SECONDS_MOST:
-            raise StuckError(f"it has not ended after {SECONDS_MOST:,.0f} virtual seconds")
+            raise StuckError(f"the run has not ended after {SECONDS_MOST:,.0f} virtual seconds")
 
     def _process_events(self, events: tuple[()]) -> None:
         pass
 
 
-def run(main: Coroutine[Any, Any, T], chance: random.Random) -> T:
-    """Run to the end in virtual time; what is left running is cancelled."""
-    loop = VirtualLoop(chance)
+def run(main: Coroutine[Any, Any, T], rng: random.Random) -> T:
+    """Run `main` to its end in virtual time, and cancel what still runs then.
+
+    Raises:
+        StuckError: nothing is ready and no timer is set, or the run takes too long.
+    """
+    loop = VirtualLoop(rng)
     try:
         return loop.run_until_complete(main)
     finally:

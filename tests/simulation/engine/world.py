@@ -1,6 +1,9 @@
-"""Runs one schedule: the server, the files, the machine, and whatever is done to them; then the calm.
+"""Runs one schedule: server, files, machine and events, until everything has converged without faults.
 
-At the end of the calm everything must be in line; the process is stopped, and the journal is judged.
+The rule: once the faults have ended, everything has to converge in time. Then the process is stopped, and the
+oracles judge the load and the journal.
+
+Left out: what is checked at each step (`promises`), and when everything counts as converged (`convergence`).
 """
 
 import asyncio
@@ -17,43 +20,43 @@ from tests.simulation.engine.machine import Machine
 from tests.simulation.engine.process import rows_of
 from tests.simulation.engine.schedule import (
     Action,
+    AllocationGone,
     Approve,
-    DiskFails,
+    DiskFault,
     Edit,
-    Edits,
-    Ends,
+    EndProcess,
     Event,
-    Foreign,
-    Gone,
-    Look,
+    ForeignWrite,
+    RequestResync,
     Schedule,
     Seam,
+    SimultaneousEdits,
     SlowDisk,
 )
 from tests.simulation.engine.server import Server, id_of
 from tests.simulation.oracles import convergence
 from tests.simulation.oracles.history_evidence import unsettled
-from tests.simulation.oracles.load import load
-from tests.simulation.oracles.promises import Promises
+from tests.simulation.oracles.load import measure_load
+from tests.simulation.oracles.promises import PromiseOracle
 from tests.simulation.report.outcome import Outcome
 
 QUIET_SECONDS = 5.0
 
 
 class World:
-    """One run. `outcome` is what is known of it so far."""
+    """One run. `outcome` has what is known of it so far."""
 
     def __init__(self, schedule: Schedule, disk: Disk) -> None:
         self._ended = asyncio.Event()
-        self.outcome = Outcome(schedule.seed, on_broken=self._ended.set)
+        self.outcome = Outcome(schedule.seed, on_breach=self._ended.set)
         self._schedule = schedule
         self._server = Server(schedule, self.outcome.note)
         self._files = Files(schedule.allocations)
-        self._promises = Promises(
+        self._promises = PromiseOracle(
             self._server,
             resync_seconds=schedule.resync_seconds,
-            bulk=schedule.bulk != "off" and schedule.bulk_route,
-            broken=self.outcome.broke,
+            bulk=schedule.bulk != "off" and schedule.has_list_route,
+            report_breach=self.outcome.report_breach,
             note=self.outcome.note,
         )
         self._machine = Machine(
@@ -63,119 +66,126 @@ class World:
             promises=self._promises,
             disk=disk,
             outcome=self.outcome,
-            crossed=self._crossed,
+            on_seam=self._on_seam,
         )
-        self._waiting: list[Event] = []  # for a seam
+        self._waiting: list[Event] = []  # events that wait for their seam
 
     async def run(self) -> Outcome:
-        """To the end, or to the first promise that is broken."""
+        """Run to the end, or to the first broken promise."""
         running = asyncio.get_running_loop()
         running.set_exception_handler(self._unhandled)
         for event in self._schedule.events:
-            running.call_at(event.at, self._happens, event)
-        tasks = {running.create_task(each) for each in (self._ended.wait(), self._lives(), self._calm())}
+            running.call_at(event.at, self._start_event, event)
+        tasks = {
+            running.create_task(each)
+            for each in (self._ended.wait(), self._run_processes(), self._converge())
+        }
         while not self._ended.is_set():
             done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                task.result()  # an error of the judge's own ends the run
+                task.result()  # an error of an oracle ends the run
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if not self.outcome.broken:
-            self._is_no_more_than_needed()
-        if not self.outcome.broken:
+        if not self.outcome.breaches:
+            self._check_load()
+        if not self.outcome.breaches:
             with closing(rows_of(self._machine.disk.directory / NAME)) as journal:
-                self._promises.audit.over(
+                self._promises.journal_oracle.run_ended(
                     journal, settled=lambda truth: not unsettled(truth, self._server.history.gap_at)
                 )
         return self._figures()
 
-    def _is_no_more_than_needed(self) -> None:
-        sent = load(
+    def _check_load(self) -> None:
+        sent = measure_load(
             self._server.history, now=self._server.now(), resync_seconds=self._schedule.resync_seconds
         )
-        if sent.is_too_much:
-            self.outcome.broke("P5", str(sent))
+        if sent.is_excessive:
+            self.outcome.report_breach("P5", str(sent))
 
-    async def _lives(self) -> None:
+    async def _run_processes(self) -> None:
         await self._machine.run()
         self._ended.set()
 
-    async def _calm(self) -> None:
-        """Once nothing goes wrong any more: see that everything comes into line in time, and end."""
-        await asyncio.sleep(self._schedule.calm_at)
-        while self._server.now() < self._server.calm_from:
-            await asyncio.sleep(self._server.calm_from - self._server.now())
+    async def _converge(self) -> None:
+        """Wait for the end of the faults and then for convergence; report a breach if it takes too long."""
+        await asyncio.sleep(self._schedule.faults_end_at)
+        while self._server.now() < self._server.faults_over_at:
+            await asyncio.sleep(self._server.faults_over_at - self._server.now())
         begun, liveness = self._server.now(), self._promises.liveness
         within = 0.0
         while True:
-            # Anew each time: what has landed late teaches a longer settle time once it is seen.
-            allowed = convergence.in_line_within_seconds(
+            # Each time anew: a late write that a read shows lengthens the settle time.
+            allowed = convergence.convergence_seconds(
                 self._server.history, liveness, self._schedule.resync_seconds
             )
             within = max(within, allowed)
             await asyncio.sleep(QUIET_SECONDS)
-            left = convergence.out_of_line(self._server, liveness, self._files.wanted, self._promises.journal)
+            left = convergence.differences(
+                self._server, liveness, self._files.declared, self._promises.journal
+            )
             if not left:
                 self._machine.switch_off()
                 return
             if self._server.now() > begun + within:
-                self.outcome.broke("P1", f"not in line {within:.0f} s into the calm: {'; '.join(left)}")
+                self.outcome.report_breach(
+                    "P1", f"not converged {within:.0f} s after the last fault: {'; '.join(left)}"
+                )
 
     def _figures(self) -> Outcome:
         outcome, history = self.outcome, self._server.history
         outcome.requests, outcome.virtual_seconds = history.requests, self._server.now()
         outcome.updates = sum(len(truth.posts) for truth in history.truths.values())
         outcome.faults = self._server.faults
-        outcome.disk_faults = sum(self._machine.disk.faulted.values())
+        outcome.disk_faults = sum(self._machine.disk.fault_counts.values())
         return outcome
 
     def _unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception") or context["message"]
-        self.outcome.broke("P10", f"an error that nobody handled: {error!r}")
+        self.outcome.report_breach("P10", f"an unhandled error: {error!r}")
 
-    # What happens.
+    # Events.
 
-    def _happens(self, event: Event) -> None:
+    def _start_event(self, event: Event) -> None:
         if event.seam is None:
             self._do(event.action)
         else:
             self._waiting.append(event)
 
-    def _crossed(self, seam: Seam) -> None:
-        if self._waiting and self._server.now() < self._schedule.calm_at:
+    def _on_seam(self, seam: Seam) -> None:
+        if self._waiting and self._server.now() < self._schedule.faults_end_at:
             due = next((event for event in self._waiting if event.seam is seam), None)
             if due is not None:
                 self._waiting.remove(due)
-                self.outcome.note("world", None, f"as {seam.value}:")
+                self.outcome.note("world", None, f"at a seam: {seam.value}")
                 self._do(due.action)
 
     def _do(self, action: Action) -> None:
         match action:
             case Edit():
-                self._edited(action)
-            case Edits(edits):
-                self._edited(*edits)
+                self._edit(action)
+            case SimultaneousEdits(edits):
+                self._edit(*edits)
             case Approve():
                 self._machine.approve()
-            case Foreign(key, field, value):
-                self._server.writes(id_of(key), field, value)
-            case Gone(key, seconds):
-                self._server.goes(id_of(key), seconds)
-            case Ends():
+            case ForeignWrite(key, field, value):
+                self._server.write_field(id_of(key), field, value)
+            case AllocationGone(key, seconds):
+                self._server.remove_for(id_of(key), seconds)
+            case EndProcess():
                 self._machine.end(action)
-            case DiskFails(trouble, seconds):
-                self._machine.trouble(trouble, seconds)
+            case DiskFault(kind, seconds):
+                self._machine.set_disk_fault(kind, seconds)
             case SlowDisk(commit_seconds, seconds):
-                self._machine.slow(commit_seconds, seconds)
-            case Look():
-                self._machine.look()
+                self._machine.slow_commits(commit_seconds, seconds)
+            case RequestResync():
+                self._machine.request_resync()
 
-    def _edited(self, *edits: Edit) -> None:
+    def _edit(self, *edits: Edit) -> None:
         for edit in edits:
             self._files.edit(edit)
             self.outcome.note("world", id_of(edit.key), f"edit: {dict(edit.leaves)} {edit.mode}")
-        self._machine.edited()
+        self._machine.deliver_files()
 
 
 def simulate(schedule: Schedule, shim: SqliteShim) -> Outcome:
@@ -193,5 +203,5 @@ def simulate(schedule: Schedule, shim: SqliteShim) -> Outcome:
         except virtual_time.StuckError as error:
             if world is None:
                 raise
-            world.outcome.broken.append(("P1", f"the run is stuck: {error}"))
+            world.outcome.breaches.append(("P1", f"the run is stuck: {error}"))
             return world.outcome

@@ -1,15 +1,18 @@
-"""What a single request meets, drawn from the seed, the allocation and the number of the request.
+"""How the server responds to a single request, drawn from the seed, the allocation and the request's number.
 
-The rule: after the calm begins nothing fails any more, nothing lands late, and answers come soon.
+The rule: once the schedule's faults have ended, no request fails, nothing is applied late, and responses take
+well under a second.
+
+Left out: responses that a test writes down (`scripted_faults`, and `script` of the engine).
 """
 
 import random
 from dataclasses import dataclass
 
 from allocsync.model.api_answers import NotSent, OutcomeUnknown, Rejected
-from tests.simulation.engine.schedule import Allocation, Schedule, Spell
+from tests.simulation.engine.schedule import Allocation, FaultPeriod, Schedule
 
-CALM = Spell(0.0, 0.0, reads=0.0, updates=0.0, lists=0.0, late_seconds=0.0)
+NO_FAULT_PERIOD = FaultPeriod(0.0, 0.0, reads=0.0, updates=0.0, lists=0.0, late_seconds=0.0)
 POST_TIMEOUT_SECONDS, GET_TIMEOUT_SECONDS = 75.0, 10.0
 
 UNKNOWN = (
@@ -33,7 +36,7 @@ REJECTED = (
 NOT_SENT = NotSent("connection refused")
 ACCEPTED = "accepted"
 
-Ending = OutcomeUnknown | Rejected | NotSent | str
+Answer = OutcomeUnknown | Rejected | NotSent | str
 READ_FAULTS = (
     ("504 Gateway Timeout", 504, None),
     ("500 Internal Server Error", 500, None),
@@ -44,89 +47,100 @@ READ_FAULTS = (
 
 
 @dataclass(frozen=True, slots=True)
-class UpdateFate:
-    """How an update ends for the client after so long, and when it is carried out (None: never)."""
+class UpdateResponse:
+    """How the server handles one update. Times are seconds after the client sends it.
 
-    ending: Ending
+    `applied_seconds` is when it is applied, or None if it never is. `status` is the HTTP status if `answer`
+    is `ACCEPTED`.
+    """
+
+    answer: Answer
     arrives_seconds: float
-    lands_seconds: float | None
+    applied_seconds: float | None
     answered_seconds: float
     status: int = 200
 
 
 @dataclass(frozen=True, slots=True)
-class ReadFate:
-    """When a read is served and answered; `fault` is what is said instead of the truth."""
+class ReadResponse:
+    """How the server handles one read or list. Times are seconds after the client sends it.
+
+    `served_seconds` is when the truth is read. `fault` is the reason, HTTP status and Retry-After in seconds
+    of the failure, if it fails.
+    """
 
     served_seconds: float
     answered_seconds: float
     fault: tuple[str, int | None, float | None] | None = None
 
 
-class Fates:
-    """Draws them."""
+class RequestFaults:
+    """Draws the responses of one run."""
 
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
         self._numbers: dict[tuple[int, int], int] = {}
 
-    def spell(self, now: float) -> Spell:
-        """The weather now."""
-        if now >= self._schedule.calm_at:
-            return CALM
-        return next((spell for spell in self._schedule.spells if spell.begin <= now < spell.end), CALM)
+    def period(self, now: float) -> FaultPeriod:
+        """The fault period at `now`, in seconds of virtual time."""
+        if now >= self._schedule.faults_end_at:
+            return NO_FAULT_PERIOD
+        return next(
+            (period for period in self._schedule.fault_periods if period.begin <= now < period.end),
+            NO_FAULT_PERIOD,
+        )
 
-    def _chance(self, kind: int, key: int) -> random.Random:
+    def _new_rng(self, kind: int, key: int) -> random.Random:
         number = self._numbers[kind, key] = self._numbers.get((kind, key), 0) + 1
         return random.Random(((self._schedule.seed * 31 + kind) * 1009 + key) * 100_003 + number)
 
-    def read(self, key: int, now: float) -> ReadFate:
-        """A read of this allocation."""
-        chance, spell = self._chance(0, key), self.spell(now)
-        served = chance.uniform(0.001, 0.05)
-        slow = self._schedule.slow and spell is not CALM and chance.random() < 0.2
-        answered = served + (chance.uniform(0.0, 6.0) if slow else chance.uniform(0.001, 0.05))
-        if chance.random() >= spell.reads:
-            return ReadFate(served, answered)
-        if chance.random() < 0.1:
-            return ReadFate(served, GET_TIMEOUT_SECONDS, ("no answer within 10 s", None, None))
-        return ReadFate(served, answered, chance.choice(READ_FAULTS))
+    def read(self, key: int, now: float) -> ReadResponse:
+        """Draw the response to a read of allocation number `key`, sent at `now`."""
+        rng, period = self._new_rng(0, key), self.period(now)
+        served = rng.uniform(0.001, 0.05)
+        slow = self._schedule.slow and period is not NO_FAULT_PERIOD and rng.random() < 0.2
+        answered = served + (rng.uniform(0.0, 6.0) if slow else rng.uniform(0.001, 0.05))
+        if rng.random() >= period.reads:
+            return ReadResponse(served, answered)
+        if rng.random() < 0.1:
+            return ReadResponse(served, GET_TIMEOUT_SECONDS, ("no answer within 10 s", None, None))
+        return ReadResponse(served, answered, rng.choice(READ_FAULTS))
 
-    def bulk(self, now: float) -> tuple[ReadFate, random.Random]:
-        """A read of everything, and the chance that some of it is left out."""
-        chance, spell = self._chance(1, 0), self.spell(now)
-        served = chance.uniform(0.001, 0.05)
-        slow = self._schedule.slow and spell is not CALM
-        answered = served + (chance.uniform(0.0, 25.0) if slow else chance.uniform(0.01, 0.2))
-        fault = ("504 Gateway Timeout", 504, None) if chance.random() < spell.lists else None
-        return ReadFate(served, answered, fault), chance
+    def bulk(self, now: float) -> tuple[ReadResponse, random.Random]:
+        """Draw the response to a list sent at `now`, and the randomness that leaves allocations out of it."""
+        rng, period = self._new_rng(1, 0), self.period(now)
+        served = rng.uniform(0.001, 0.05)
+        slow = self._schedule.slow and period is not NO_FAULT_PERIOD
+        answered = served + (rng.uniform(0.0, 25.0) if slow else rng.uniform(0.01, 0.2))
+        fault = ("504 Gateway Timeout", 504, None) if rng.random() < period.lists else None
+        return ReadResponse(served, answered, fault), rng
 
-    def update(self, allocation: Allocation, now: float) -> UpdateFate:
-        """An update of this allocation."""
-        chance, spell = self._chance(2, allocation.key), self.spell(now)
-        arrives = chance.uniform(0.001, 0.05)
-        answered = arrives + chance.uniform(0.001, 0.2)
-        if allocation.pending and chance.random() < 0.7:
-            return UpdateFate(ACCEPTED, arrives, arrives + chance.uniform(0.5, 20.0), answered)
-        if chance.random() >= spell.updates:
-            return UpdateFate(ACCEPTED, arrives, arrives, answered)
-        return _fault(chance, spell, arrives, answered)
+    def update(self, allocation: Allocation, now: float) -> UpdateResponse:
+        """Draw the response to an update of this allocation, sent at `now`."""
+        rng, period = self._new_rng(2, allocation.key), self.period(now)
+        arrives = rng.uniform(0.001, 0.05)
+        answered = arrives + rng.uniform(0.001, 0.2)
+        if allocation.pending and rng.random() < 0.7:
+            return UpdateResponse(ACCEPTED, arrives, arrives + rng.uniform(0.5, 20.0), answered)
+        if rng.random() >= period.updates:
+            return UpdateResponse(ACCEPTED, arrives, arrives, answered)
+        return _fault(rng, period, arrives, answered)
 
 
-def _fault(chance: random.Random, spell: Spell, arrives: float, answered: float) -> UpdateFate:
-    late = arrives + chance.uniform(0.0, 2.0) * spell.late_seconds
-    draw = chance.random()
+def _fault(rng: random.Random, period: FaultPeriod, arrives: float, answered: float) -> UpdateResponse:
+    late = arrives + rng.uniform(0.0, 2.0) * period.late_seconds
+    draw = rng.random()
     if draw < 0.6:
-        took = answered + chance.choice((0.0, 0.0, 5.0, 30.0, 60.0)) * chance.random()
-        lands = chance.choice((None, arrives, arrives, took + late, took + late))
-        return UpdateFate(chance.choice(UNKNOWN), arrives, lands, took)
+        took = answered + rng.choice((0.0, 0.0, 5.0, 30.0, 60.0)) * rng.random()
+        applied = rng.choice((None, arrives, arrives, took + late, took + late))
+        return UpdateResponse(rng.choice(UNKNOWN), arrives, applied, took)
     if draw < 0.66:
-        lands = chance.choice((None, arrives, POST_TIMEOUT_SECONDS + late))
-        return UpdateFate(TIMEOUT, arrives, lands, POST_TIMEOUT_SECONDS)
+        applied = rng.choice((None, arrives, POST_TIMEOUT_SECONDS + late))
+        return UpdateResponse(TIMEOUT, arrives, applied, POST_TIMEOUT_SECONDS)
     if draw < 0.78:
-        return UpdateFate(ACCEPTED, arrives, late, answered, chance.choice((200, 202)))
+        return UpdateResponse(ACCEPTED, arrives, late, answered, rng.choice((200, 202)))
     if draw < 0.80:
-        return UpdateFate(ACCEPTED, arrives, None, answered)
+        return UpdateResponse(ACCEPTED, arrives, None, answered)
     if draw < 0.95:
-        return UpdateFate(chance.choice(REJECTED), arrives, None, answered)
-    return UpdateFate(NOT_SENT, arrives, None, answered)
+        return UpdateResponse(rng.choice(REJECTED), arrives, None, answered)
+    return UpdateResponse(NOT_SENT, arrives, None, answered)

@@ -1,126 +1,144 @@
-"""Bugs of recording, restarting and stopping, to be planted; see `bug`."""
-# ruff: noqa: ANN401, SLF001 - what is substituted takes what the original takes, and knows its insides
+"""Mutants of recording, restarting and stopping.
 
+Left out: mutants of deciding and sending, and the list of all mutants (`mutants`).
+"""
+# ruff: noqa: SLF001 - mutants replace private functions and change private attributes
+
+import sqlite3
 from contextlib import ExitStack
-from typing import Any
+from pathlib import Path
 
 from allocsync.errors import JournalUnavailable
-from allocsync.journal import database as journal_file
-from allocsync.journal import writer
+from allocsync.journal import database, retention, writer
 from allocsync.journal.entries import Intent, Outcome
-from allocsync.model.intent_record import Restored
+from allocsync.journal.retention import prune
+from allocsync.model.ids import AllocationId
+from allocsync.model.intent_record import IntentRecord, OpenIntent, Restored
 from allocsync.reconcile.allocation.managed_allocation import Lane
+from allocsync.reconcile.allocation.updates import Update
 from allocsync.reconcile.checkpoint import Keeper
 from allocsync.reconcile.controller import Loop
 from allocsync.reconcile.reconciler import Cycle
-from tests.simulation.mutants.mutant import Bug, put, swap
+from tests.simulation.mutants.mutant import Mutant, replace_function
 
 
-def _unwaited(stack: ExitStack) -> None:
-    async def intent(self: Any, allocation: Any, record: Any) -> int:
+def _do_not_wait_for_commit(stack: ExitStack) -> None:
+    async def intent(self: writer.Journal, allocation: AllocationId, record: IntentRecord) -> int:
         if self.problem is not None:
             raise JournalUnavailable(self.problem)
         self._add(writer._Queued(Intent(allocation, record)))
-        return int(self._file.head.sequence) + 1
+        return self._file.head.sequence + 1
 
-    put(stack, writer.Journal, "intent", intent)
-
-
-def _unsynced(stack: ExitStack) -> None:
-    def make(prepare: Any) -> Any:
-        def prepared(connection: Any, path: Any) -> None:
-            prepare(connection, path)
-            connection.execute("PRAGMA synchronous = NORMAL")
-
-        return prepared
-
-    swap(stack, journal_file, "_prepare", make)
+    replace_function(stack, writer.Journal.intent, intent)
 
 
-def _loses_outcomes(stack: ExitStack) -> None:
-    def make(failed: Any) -> Any:
-        def fails(self: Any, batch: Any, reason: str) -> None:
-            failed(self, [each for each in batch if not isinstance(each.entry, Outcome)], reason)
+def _do_not_sync(stack: ExitStack) -> None:
+    original = database._prepare
 
-        return fails
+    def prepare(connection: sqlite3.Connection, path: Path) -> None:
+        original(connection, path)
+        connection.execute("PRAGMA synchronous = NORMAL")
 
-    swap(stack, writer.Journal, "_failed", make)
-
-
-def _no_anchor(stack: ExitStack) -> None:
-    def make(prune: Any) -> Any:
-        def prunes(file: Any, **more: Any) -> int:
-            number = int(prune(file, **more))
-            if number:
-                file.connection.execute("DELETE FROM anchor")
-            return number
-
-        return prunes
-
-    swap(stack, writer, "prune", make)
+    replace_function(stack, database._prepare, prepare)
 
 
-def _forgets_open(stack: ExitStack) -> None:
-    def make(restore: Any) -> Any:
-        def restores(self: Any) -> Restored:
-            restored = restore(self)
-            self.connection.execute("DELETE FROM open_intents")
-            return Restored(memories=restored.memories)
+def _lose_outcomes(stack: ExitStack) -> None:
+    original = writer.Journal._failed
 
-        return restores
+    def failed(self: writer.Journal, batch: list[writer._Queued], reason: str) -> None:
+        original(self, [each for each in batch if not isinstance(each.entry, Outcome)], reason)
 
-    swap(stack, journal_file.JournalFile, "_restore", make)
+    replace_function(stack, writer.Journal._failed, failed)
 
 
-def _impatient(stack: ExitStack) -> None:
-    def make(resume: Any) -> Any:
-        def resumes(self: Lane, left: Any, now: float) -> None:
-            resume(self, left, now)
-            if self.intent is not None:
-                self.intent.settles_at = self.look_at = now
-                self.intent.unknown_since = now - 3600.0
+def _delete_anchor(stack: ExitStack) -> None:
+    def prune_and_delete_anchor(
+        file: database.JournalFile,
+        *,
+        wall: float,
+        days: float = retention.RETENTION_DAYS,
+        max_bytes: int = retention.MAX_BYTES,
+    ) -> int:
+        number = prune(file, wall=wall, days=days, max_bytes=max_bytes)
+        if number:
+            file.connection.execute("DELETE FROM anchor")
+        return number
 
-        return resumes
-
-    swap(stack, Lane, "outcome_unknown_since_restart", make)
-
-
-def _forgetful(stack: ExitStack) -> None:
-    put(stack, Keeper, "keep", lambda _self, _lane: None)
-
-
-def _cut_off(stack: ExitStack) -> None:
-    def make(send: Any) -> Any:
-        async def sends(self: Any, lane_: Lane, update: Any, name: str) -> None:
-            try:
-                await send(self, lane_, update, name)
-            except BaseException:
-                if lane_.intent is not None:
-                    self._journal.outcome(lane_.id, lane_.intent.sequence, "not_sent", "stopping")
-                raise
-
-        return sends
-
-    swap(stack, Cycle, "_send", make)
+    replace_function(stack, prune, prune_and_delete_anchor, imported_by=writer)
 
 
-def _unheard(stack: ExitStack) -> None:
-    put(stack, Loop, "journal_works", lambda _self: None)
+def _forget_open_intents(stack: ExitStack) -> None:
+    original = database.JournalFile._restore
+
+    def restore(self: database.JournalFile) -> Restored:
+        restored = original(self)
+        self.connection.execute("DELETE FROM open_intents")
+        return Restored(memories=restored.memories)
+
+    replace_function(stack, database.JournalFile._restore, restore)
 
 
-def _gap_unwaited(stack: ExitStack) -> None:
-    put(stack, Lane, "send_nothing_before", lambda *_: None)
+def _count_settle_time_from_before_restart(stack: ExitStack) -> None:
+    original = Lane.outcome_unknown_since_restart
+
+    def outcome_unknown(self: Lane, left: OpenIntent, now: float) -> None:
+        original(self, left, now)
+        if self.intent is not None:
+            self.intent.settles_at = self.look_at = now
+            self.intent.unknown_since = now - 3600.0
+
+    replace_function(stack, Lane.outcome_unknown_since_restart, outcome_unknown)
 
 
-BUGS_OF_THE_JOURNAL = (
-    Bug("the update leaves before its intent is on the disk", ("P6",), _unwaited),
-    Bug("commits are not synced", ("P6",), _unsynced),
-    Bug("outcomes are lost on a full disk", ("P7", "P10"), _loses_outcomes),
-    Bug("pruning breaks the chain", ("P7",), _no_anchor),
-    Bug("open intents are forgotten at the start", ("R1", "P9"), _forgets_open),
-    Bug("after a restart the settle time counts from before it", ("R1",), _impatient),
-    Bug("what was accepted is forgotten over a restart", ("P2", "R3"), _forgetful),
-    Bug("what a stop cuts off is recorded as not sent", ("P9",), _cut_off),
-    Bug("nobody is told that the disk works again", ("P1",), _unheard),
-    Bug("after a lost journal nothing is waited for", ("R1",), _gap_unwaited),
+def _keep_nothing(stack: ExitStack) -> None:
+    def keep(_self: Keeper, _lane: Lane) -> None:
+        """Keep nothing."""
+
+    replace_function(stack, Keeper.keep, keep)
+
+
+def _record_cut_off_as_not_sent(stack: ExitStack) -> None:
+    original = Cycle._send
+
+    async def send(self: Cycle, lane: Lane, update: Update, name: str) -> None:
+        try:
+            await original(self, lane, update, name)
+        except BaseException:
+            if lane.intent is not None:
+                self._journal.outcome(lane.id, lane.intent.sequence, "not_sent", "stopping")
+            raise
+
+    replace_function(stack, Cycle._send, send)
+
+
+def _ignore_working_journal(stack: ExitStack) -> None:
+    def journal_works(_self: Loop) -> None:
+        """Tell no allocation."""
+
+    replace_function(stack, Loop.journal_works, journal_works)
+
+
+def _do_not_wait_after_gap(stack: ExitStack) -> None:
+    def send_nothing_before(_self: Lane, _until: float) -> None:
+        """Do not wait."""
+
+    replace_function(stack, Lane.send_nothing_before, send_nothing_before)
+
+
+# An open intent after a restart is read back too early.
+EARLY_READ_BACK = Mutant(
+    "after a restart the settle time counts from before it", ("R1",), _count_settle_time_from_before_restart
+)
+
+JOURNAL_MUTANTS = (
+    Mutant("the update leaves before its intent is on the disk", ("P6",), _do_not_wait_for_commit),
+    Mutant("commits are not synced", ("P6",), _do_not_sync),
+    Mutant("outcomes are lost on a full disk", ("P7", "P10"), _lose_outcomes),
+    Mutant("pruning breaks the chain", ("P7",), _delete_anchor),
+    Mutant("open intents are forgotten at the start", ("R1", "P9"), _forget_open_intents),
+    EARLY_READ_BACK,
+    Mutant("accepted values are forgotten over a restart", ("P2", "R3"), _keep_nothing),
+    Mutant("an update cut off by a stop is recorded as not sent", ("P9",), _record_cut_off_as_not_sent),
+    Mutant("allocations do not learn that the disk works again", ("P1",), _ignore_working_journal),
+    Mutant("after a lost journal there is no wait", ("R1",), _do_not_wait_after_gap),
 )

@@ -1,23 +1,52 @@
-"""The simulation bites: each planted bug is found by ordinary schedules, by the promise that it names.
+"""The simulation finds each mutant by ordinary schedules, by a promise that the mutant names."""
 
-That the unbroken code passes the same seeds is asserted in `test_schedules`: they are its first five hundred.
-"""
+from contextlib import ExitStack
 
 import pytest
 
+from allocsync.planning.diff import update_body
+from allocsync.reconcile import controller
+from allocsync.reconcile.allocation.managed_allocation import Lane
+from allocsync.reconcile.allocation.write_backoff import Restraint
 from tests.simulation.disk.sqlite_shim import SqliteShim
-from tests.simulation.mutants.mutant import Bug
-from tests.simulation.mutants.mutants import BUGS
-from tests.simulation.run import SEEDS_PER_BUG, schedules_until_found
+from tests.simulation.mutants.mutant import DetachedMutantError, Mutant, replace_function, replace_slot
+from tests.simulation.mutants.mutants import MUTANTS
+from tests.simulation.run import SEEDS_PER_MUTANT, schedules_until_found
 from tests.simulation.test_schedules import SCHEDULES
 
 
-@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
-def test_a_planted_bug_is_found_by_the_promise_that_it_breaks(bug: Bug, shim: SqliteShim) -> None:
-    number, promise = schedules_until_found(bug, shim)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_is_found_by_a_promise_that_it_breaks(mutant: Mutant, shim: SqliteShim) -> None:
+    number, promise = schedules_until_found(mutant, shim)
     assert promise is not None, f"not found in {number} schedules"
-    assert promise in bug.promises
+    assert promise in mutant.promises
 
 
-def test_the_unbroken_code_passes_the_same_schedules() -> None:
-    assert SCHEDULES >= SEEDS_PER_BUG
+def test_the_product_without_mutants_runs_the_same_schedules() -> None:
+    """`test_schedules` asserts that they break no promise."""
+    assert SCHEDULES >= SEEDS_PER_MUTANT
+
+
+def test_a_replaced_function_or_slot_is_restored_when_the_context_closes() -> None:
+    function, slot = vars(Lane)["turn"], vars(Restraint)["failures"]
+    seven = property(lambda _: 7, lambda _self, _value: None)
+    with ExitStack() as stack:
+        replace_function(stack, Lane.turn, lambda self: self.turn())
+        replace_slot(stack, Restraint.failures, seven)  # type: ignore[misc] # a slot
+        assert vars(Lane)["turn"] is not function
+        assert Restraint().failures == 7
+    assert vars(Lane)["turn"] is function
+    assert vars(Restraint)["failures"] is slot
+
+
+def test_a_function_that_the_product_does_not_look_up_there_is_not_replaced() -> None:
+    def local() -> None:
+        """Belongs to no module."""
+
+    with ExitStack() as stack:
+        with pytest.raises(DetachedMutantError):
+            replace_function(stack, update_body, update_body, imported_by=controller)
+        with pytest.raises(DetachedMutantError):
+            replace_function(stack, local, local)
+        with pytest.raises(DetachedMutantError):
+            replace_slot(stack, 7, property())

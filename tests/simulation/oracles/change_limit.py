@@ -1,12 +1,12 @@
-"""What the rail holds, judged by what processes were told and people approved, never by what they remember.
+"""What the change limit holds, from what processes were given and people approved, never from their memory.
 
-The rule: what a process is told first is the baseline, and so is what is approved. Whatever was in force for
-five minutes may have become one since, as it may have settled; of several that it may be, a promise is broken
-only where all of them hold an allocation, and something is demanded only where none does. What is held is
-not written; what a held generation does not name any more stays as it stood.
+The rules: the first revision that a process gets is the baseline, and so is an approved one. A revision that
+was active for five minutes may have become the baseline, since it may have settled. If the baseline is one of
+several, an allocation must not be written if all of them hold it, and an update is expected only if none
+does. A held allocation is not written; one that a held revision no longer names stays active.
 
-Left out: a process that ends before its first baseline or an approval is on the disk, a journal that is lost,
-canaries, and removals while the baseline may be one of several: no run with a rail has them.
+Left out: a process that ends before its first baseline or an approval is on the disk, a lost journal,
+canaries, and removals while the baseline is one of several. No run with a change limit has them.
 """
 
 from collections.abc import Mapping
@@ -16,53 +16,61 @@ from allocsync.model.ids import AllocationId
 from allocsync.reconcile.parameters import Rules
 
 RULES = Rules()
-LEAST = 10  # allocations: a smaller set is not held
+LEAST = 10  # allocations; smaller revisions are not held
 EVERYTHING = 100.0
-Wanted = Mapping[AllocationId, Desired]
+DesiredById = Mapping[AllocationId, Desired]
 
 
-class Rail:
-    """`held` must not be written, `perhaps` need not be; `stands` is what is in force and not named."""
+class ChangeLimitOracle:
+    """What is held of the active revision.
+
+    `held` must not be written, `possibly_held` need not be. `still_active` has what is active and no longer
+    declared.
+    """
 
     def __init__(self, percent: float) -> None:
         self._percent = percent
-        self._baselines: list[Wanted] = []  # it is one of these
-        self._in_force: list[tuple[float, Wanted]] = []  # since when, and not yet among them
-        self._told: Wanted = {}  # last, whichever process it was
-        self._stood: dict[AllocationId, Desired | None] = {}  # what was in force of what is held
+        self._baselines: list[DesiredById] = []  # the baseline is one of these
+        self._became_active: list[tuple[float, DesiredById]] = []  # since when, too young to be a baseline
+        self._last_reviewed: DesiredById = {}  # the latest revision of any process
+        self._active_before: dict[AllocationId, Desired | None] = {}  # what was active before it was held
         self.held: frozenset[AllocationId] = frozenset()
-        self.perhaps: frozenset[AllocationId] = frozenset()
-        self.stands: dict[AllocationId, Desired] = {}
+        self.possibly_held: frozenset[AllocationId] = frozenset()
+        self.still_active: dict[AllocationId, Desired] = {}
 
-    def begins(self) -> None:
-        """A process begins: how long something was in force is counted anew."""
-        self._in_force.clear()
+    def process_started(self) -> None:
+        """A process starts: the time that a revision has been active counts from zero."""
+        self._became_active.clear()
 
-    def judge(self, wanted: Wanted, now: float, *, approved: bool) -> None:
-        """A process is told this now; it may be what somebody has approved."""
+    def review(self, desired: DesiredById, now: float, *, approved: bool) -> None:
+        """A process gets this revision at `now`; `approved` says that a person approved it."""
         if self._percent >= EVERYTHING:
             return
-        long_ago = now - RULES.rail_settled_seconds
-        self._baselines += [each for since, each in self._in_force if since <= long_ago]
-        self._in_force = [(since, each) for since, each in self._in_force if since > long_ago]
+        settled_since = now - RULES.rail_settled_seconds
+        self._baselines += [each for since, each in self._became_active if since <= settled_since]
+        self._became_active = [(since, each) for since, each in self._became_active if since > settled_since]
         if approved or not self._baselines:
-            self._baselines = [wanted]
-            self._in_force.clear()
-        changes = [self._changes(baseline, wanted) for baseline in self._baselines]
+            self._baselines = [desired]
+            self._became_active.clear()
+        changes = [self._changes(baseline, desired) for baseline in self._baselines]
         changed = frozenset.intersection(*changes)
         if all(changes):
-            self._in_force.clear()
+            self._became_active.clear()
         else:
-            self._in_force.append((now, wanted))
-        self._stood = {key: self._stood.get(key, self._told.get(key)) for key in changed}
-        self._told = wanted
-        self.stands = {key: stood for key in changed - wanted.keys() if (stood := self._stood[key])}
-        self.held = changed & wanted.keys()
-        self.perhaps = frozenset.union(*changes) - self.stands.keys()
+            self._became_active.append((now, desired))
+        self._active_before = {
+            key: self._active_before.get(key, self._last_reviewed.get(key)) for key in changed
+        }
+        self._last_reviewed = desired
+        self.still_active = {
+            key: stood for key in changed - desired.keys() if (stood := self._active_before[key])
+        }
+        self.held = changed & desired.keys()
+        self.possibly_held = frozenset.union(*changes) - self.still_active.keys()
 
-    def _changes(self, baseline: Wanted, wanted: Wanted) -> frozenset[AllocationId]:
-        """All that is declared otherwise, for the first time, or not any more, if that is too much."""
-        named = baseline.keys() | wanted.keys()
-        changes = frozenset(key for key in named if baseline.get(key) != wanted.get(key))
+    def _changes(self, baseline: DesiredById, desired: DesiredById) -> frozenset[AllocationId]:
+        """The allocations whose declaration was changed, added or removed, if they exceed the limit."""
+        named = baseline.keys() | desired.keys()
+        changes = frozenset(key for key in named if baseline.get(key) != desired.get(key))
         too_much = len(named) >= LEAST and EVERYTHING * len(changes) > self._percent * len(named)
-        return changes if too_much or not wanted else frozenset()
+        return changes if too_much or not desired else frozenset()

@@ -1,9 +1,11 @@
-"""P1: once nothing goes wrong any more, everything that can be comes into line, within a stated time.
+"""P1: after the last fault, everything that can converge does so within a stated time.
 
-The time, after the last thing that went wrong: the settle time (what the journal tells, where a second try
-was taken for a late landing of the first and taught a longer one), the longest backoff or wish of the server
-that is running, a grace, two resyncs and half a minute. Not for what is missing, refused, contested or
-rejected for good: there the rules allow hours.
+The time is the sum of the settle time (that of the journal too, which can be longer if a retry was taken for
+a late write), the longest backoff or Retry-After that is still running, one propagation window, two resyncs
+and half a minute. Allocations that are missing, ignored, in conflict or rejected for good are not covered:
+there the rules allow hours.
+
+Left out: the time until each single request (`liveness`).
 """
 
 import sqlite3
@@ -15,19 +17,19 @@ from allocsync.planning.diff import compare
 from allocsync.reconcile.parameters import Rules
 from tests.simulation.engine.history import History
 from tests.simulation.engine.server import Server
-from tests.simulation.oracles.history_evidence import told_settle_seconds, unsettled
-from tests.simulation.oracles.liveness import Liveness
+from tests.simulation.oracles.history_evidence import journal_settle_seconds, unsettled
+from tests.simulation.oracles.liveness import LivenessOracle
 
 RULES = Rules()
 MARGIN_SECONDS = 30.0
-BACK_AGAIN_SECONDS = 300.0  # until the probe of one that was missing
+BACK_AGAIN_SECONDS = 300.0  # until a missing allocation is read again
 
 
-def in_line_within_seconds(history: History, liveness: Liveness, resync_seconds: float) -> float:
+def convergence_seconds(history: History, liveness: LivenessOracle, resync_seconds: float) -> float:
     """The stated time, from now."""
     gone = any(version.cloud is None for truth in history.truths.values() for version in truth.versions)
     return (
-        max(liveness.settle_most_seconds(), told_settle_seconds(liveness.journal))
+        max(liveness.longest_settle_seconds(), journal_settle_seconds(liveness.journal))
         + liveness.longest_wait_seconds()
         + RULES.grace_seconds
         + 2.2 * resync_seconds
@@ -36,21 +38,24 @@ def in_line_within_seconds(history: History, liveness: Liveness, resync_seconds:
     )
 
 
-def out_of_line(
+def differences(
     server: Server,
-    liveness: Liveness,
-    wanted: Mapping[AllocationId, Desired],
+    liveness: LivenessOracle,
+    declared: Mapping[AllocationId, Desired],
     journal: sqlite3.Connection | None,
 ) -> list[str]:
-    """What is not in line, and should be."""
+    """What has not converged, in words; empty if everything has."""
     left = []
     for key, truth in server.history.truths.items():
-        desired, cloud = wanted.get(key) or server.history.rail.stands.get(key), truth.now.cloud
+        desired, cloud = (
+            declared.get(key) or server.history.change_limit.still_active.get(key),
+            truth.now.cloud,
+        )
         if unsettled(truth, server.history.gap_at):
             left.append(f"{key}: the outcome of an update is open")
         if desired is None or cloud is None or desired.mode is not Mode.ENFORCE:
             continue
-        if not liveness.resting(key) and key not in server.history.rail.perhaps:
+        if not liveness.allows_hours(key) and key not in server.history.change_limit.possibly_held:
             left += [
                 f"{key}: {each.field} is {each.live}, not {each.desired}" for each in compare(desired, cloud)
             ]

@@ -1,4 +1,7 @@
-"""When the next request for one allocation is due, what that follows from, and who may be before it."""
+"""When the next request for one allocation is due and why, and how long others may delay it.
+
+Left out: which event makes a request due (`liveness`).
+"""
 
 from bisect import bisect
 from dataclasses import dataclass, field
@@ -7,32 +10,32 @@ from math import inf
 from allocsync.reconcile.scheduling.work_queue import RESYNC_TURN
 from tests.simulation.faults.request_faults import GET_TIMEOUT_SECONDS
 
-FEWEST_SLOTS, SLOW_SECONDS = 4, 6.0  # so many updates can fill the slots, until they count as slow
+FEWEST_SLOTS, SLOW_SECONDS = 4, 6.0  # so many updates can take all slots, until they count as slow
 
 
 @dataclass(slots=True)
 class Due:
-    """What is known of the next request for one allocation."""
+    """The next request for one allocation. Times are virtual seconds."""
 
     by: float = inf
     promise: str = ""
     why: str = ""
-    writes: bool = False  # it needs a slot for writes
+    writes: bool = False  # whether it needs a write slot
     read_failures: int = 0
     write_failures: int = 0
-    # Forgiven at that time, which a process that dies before it is on the disk has not kept.
+    # Failures cleared at `forgiven_at`. A process that ends before that is on the disk still counts them.
     forgiven: int = 0
     forgiven_at: float = -inf
     forgiven_until: float = -inf
-    held_until: float = -inf  # the server's own wish
+    held_until: float = -inf  # the server's Retry-After
     backoff_until: float = -inf
     accepted_at: float = -inf
     under_way: bool = False
-    looked: bool = False
+    was_read: bool = False
     edited: bool = False
 
     def forgive(self, at: float) -> None:
-        """Updates have not failed any more since then; infinity: nobody knows when that is on the disk."""
+        """Clear the failed updates at time `at`; infinity if it is unknown when that is on the disk."""
         if self.write_failures:
             self.forgiven, self.forgiven_at = max(self.forgiven, self.write_failures), at
             self.forgiven_until = max(self.forgiven_until, self.backoff_until)
@@ -40,17 +43,17 @@ class Due:
 
 
 @dataclass(slots=True)
-class Turns:
-    """When requests left: as long as others do, one that waits in a crowd may be behind them all."""
+class SentRequests:
+    """When requests were sent. While others are sent, one waiting allocation may come after all of them."""
 
-    taken: list[float] = field(default_factory=list)
+    sent_at: list[float] = field(default_factory=list)
 
-    def until(self, since: float, *, of: int) -> float:
-        """Until when one that has been due since then can wait, among more than there are slots.
+    def crowd_until(self, since: float, *, of: int) -> float:
+        """Until when a request that is due since `since` can wait, among `of` allocations.
 
-        Of ten turns one is for the least urgent, so after ten for each of all it had its own. Where nobody
-        has a turn, it waits for an answer at the most.
+        One turn of ten is for the least urgent request. So after ten turns for each allocation it had its
+        own. If no request is sent, it waits for one answer at most.
         """
-        number = len(self.taken) - bisect(self.taken, since)
+        number = len(self.sent_at) - bisect(self.sent_at, since)
         may_wait = of > FEWEST_SLOTS + 1 and 0 < number < RESYNC_TURN * of
-        return self.taken[-1] + GET_TIMEOUT_SECONDS if may_wait else -inf
+        return self.sent_at[-1] + GET_TIMEOUT_SECONDS if may_wait else -inf

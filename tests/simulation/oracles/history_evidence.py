@@ -1,4 +1,7 @@
-"""What the history alone says of one allocation: what is open, for how long, and where hours are allowed."""
+"""What the history alone shows of one allocation: open outcomes, and whether the rules allow hours.
+
+Left out: what follows from it (`promises`, `liveness`, `late_writes`).
+"""
 
 import json
 import sqlite3
@@ -12,17 +15,17 @@ from allocsync.reconcile.parameters import Rules
 from tests.simulation.engine.history import Post, Truth
 
 RULES = Rules()
-HAIR = 1e-6  # two readings of one clock
+CLOCK_TOLERANCE_SECONDS = 1e-6  # between two readings of one clock
 BASE_SECONDS, MOST_SECONDS = 2.0, 300.0
-WRITTEN_SECONDS = 10.0  # a process that lives so long after a read has written down what it found
-FIGHT = 3  # so many changes of one field by others may count as a fight
+RECORDED_WITHIN_SECONDS = 10.0  # after a read, what it showed is in the journal
+CONFLICT_WRITES = 3  # so many writes of one field by others may count as a conflict
 
 
-def settle_most_seconds(truths: Iterable[Truth], longest_unknown_seconds: float) -> float:
-    """The most that the settle time can be."""
+def longest_settle_seconds(truths: Iterable[Truth], longest_unknown_seconds: float) -> float:
+    """The longest that the settle time can be."""
     lag = 0.0
     for truth in truths:
-        if _alike(truth):
+        if _has_similar_update(truth):
             return RULES.settle_most_seconds
         for post in truth.posts:
             if post.applied is not None and post.applied > (post.answered or post.sent):
@@ -32,23 +35,23 @@ def settle_most_seconds(truths: Iterable[Truth], longest_unknown_seconds: float)
 
 
 @dataclass(slots=True)
-class Ended:
-    """When each life ended, and from when to when the disk was in trouble."""
+class ProcessEnds:
+    """When each process ended, and the times between which the disk failed."""
 
-    lives: dict[int, float] = field(default_factory=dict)
-    troubles: list[tuple[float, float]] = field(default_factory=list)
+    processes: dict[int, float] = field(default_factory=dict)
+    disk_faults: list[tuple[float, float]] = field(default_factory=list)
 
 
-def written(life: int, at: float, ended: Ended) -> bool:
-    """Whether a process lived long enough on a disk that works to write down what it learned then."""
-    for begin, end in ended.troubles:
-        if begin - WRITTEN_SECONDS <= at < end:
+def is_recorded(process: int, at: float, process_ends: ProcessEnds) -> bool:
+    """Whether a process ran long enough on a working disk to record what it learned at `at`."""
+    for begin, end in process_ends.disk_faults:
+        if begin - RECORDED_WITHIN_SECONDS <= at < end:
             at = end
-    return ended.lives.get(life, inf) >= at + WRITTEN_SECONDS
+    return process_ends.processes.get(process, inf) >= at + RECORDED_WITHIN_SECONDS
 
 
-def told_settle_seconds(journal: sqlite3.Connection | None) -> float:
-    """The settle time that the journal tells."""
+def journal_settle_seconds(journal: sqlite3.Connection | None) -> float:
+    """The settle time by the journal's own record."""
     found = journal.execute("SELECT value FROM memory WHERE key = 'settle'").fetchone() if journal else None
     if not found:
         return RULES.settle_seconds
@@ -58,27 +61,27 @@ def told_settle_seconds(journal: sqlite3.Connection | None) -> float:
     return min(learned, RULES.settle_most_seconds)
 
 
-def told_open(journal: sqlite3.Connection | None, key: AllocationId) -> bool:
-    """Whether the journal has an update of this allocation as open."""
+def journal_has_open_intent(journal: sqlite3.Connection | None, key: AllocationId) -> bool:
+    """Whether the journal has an open intent of this allocation."""
     open_now = "SELECT 1 FROM entries JOIN open_intents USING (sequence) WHERE entries.allocation = ?"
     return journal is not None and journal.execute(open_now, (key,)).fetchone() is not None
 
 
-def backoff_most_seconds(failures: int, wish: float | None) -> float:
-    """The longest wait after so many failures in a row, with what the server asked for."""
+def longest_backoff_seconds(failures: int, retry_after_seconds: float | None) -> float:
+    """The longest backoff after so many failures in a row, Retry-After included."""
     most = min(MOST_SECONDS, BASE_SECONDS * 2.0 ** max(failures - 1, 0))
-    return max(most, min(wish or 0.0, MOST_SECONDS))
+    return max(most, min(retry_after_seconds or 0.0, MOST_SECONDS))
 
 
 def unsettled(truth: Truth, gap_at: float) -> bool:
-    """Whether the outcome of an update is open; what was sent before a gap is not remembered as such."""
+    """Whether the outcome of an update is open. Updates sent before a lost journal do not count."""
     return any(
         post.unknown_since is not None and not post.settled and post.sent > gap_at for post in truth.posts
     )
 
 
-def _alike(truth: Truth) -> bool:
-    """Whether a second try was carried out that can be taken for a late landing of the first."""
+def _has_similar_update(truth: Truth) -> bool:
+    """Whether a later update with the same value was applied, which can be taken for a late write."""
     return any(
         second.applied is not None and second.number > first.number and second.leaves.get(name) == value
         for first in truth.posts
@@ -88,10 +91,10 @@ def _alike(truth: Truth) -> bool:
     )
 
 
-def resting(truth: Truth, deaf: str, ended: Ended, gap_at: float) -> bool:
-    """Whether the rules allow hours here: refused, or what looks like it; contested; rejected for good.
+def allows_hours(truth: Truth, ignored_field: str, process_ends: ProcessEnds, gap_at: float) -> bool:
+    """Whether the rules allow hours: an ignored field, a conflict, a final rejection, or what looks like one.
 
-    What lands of before a lost journal is somebody else's.
+    An update sent before a lost journal and applied after it counts as a write by another client.
     """
     forgotten = [
         (version.at, field)
@@ -101,89 +104,100 @@ def resting(truth: Truth, deaf: str, ended: Ended, gap_at: float) -> bool:
     ]
     foreign = [*truth.foreign, *forgotten]
     accepted = [post for post in truth.posts if post.answer == "accepted"]
-    lost = any(
-        post.lands_at is None
-        or post.lands_at - post.sent > RULES.grace_seconds
-        or (post.applied is None and truth.now.at > post.lands_at)
+    is_lost = any(
+        post.applies_at is None
+        or post.applies_at - post.sent > RULES.grace_seconds
+        or (post.applied is None and truth.now.at > post.applies_at)
         for post in accepted
     )
-    veiled = any(
-        field in post.leaves and post.sent <= at <= _seen_at(field, post, truth, ended)
+    is_foreign_write_unseen = any(
+        field in post.leaves and post.sent <= at <= _seen_at(field, post, truth, process_ends)
         for at, field in foreign
         for post in truth.posts
         if post.answer not in {"rejected", "not_sent"}
     )
-    undone = any(_undone(post, truth, ended) for post in accepted)
-    twice = any(_landed_twice(post, truth) for post in accepted)
+    is_undone = any(_undone(post, truth, process_ends) for post in accepted)
+    is_applied_twice = any(_applied_twice(post, truth) for post in accepted)
     fields = [field for _, field in foreign]
-    fought = any(fields.count(field) >= FIGHT for field in fields)
-    rejected = any(post.terminal for post in truth.posts)
-    return bool(deaf) or lost or veiled or undone or twice or fought or rejected
+    is_conflict = any(fields.count(field) >= CONFLICT_WRITES for field in fields)
+    is_rejected = any(post.terminal for post in truth.posts)
+    return (
+        bool(ignored_field)
+        or is_lost
+        or is_foreign_write_unseen
+        or is_undone
+        or is_applied_twice
+        or is_conflict
+        or is_rejected
+    )
 
 
-def _undone(post: Post, truth: Truth, ended: Ended) -> bool:
-    """Whether an older update has put a field back to what it was, before any read showed the newer value."""
+def _undone(post: Post, truth: Truth, process_ends: ProcessEnds) -> bool:
+    """Whether an older update restored a field before any read showed the newer value."""
     before = None if post.snapshot is None else post.snapshot.cloud
     return before is not None and any(
         version.post.leaves.get(field) == leaf(before, field) != value
-        and post.sent <= version.at <= _seen_at(field, post, truth, ended)
+        and post.sent <= version.at <= _seen_at(field, post, truth, process_ends)
         for version in truth.versions
         if version.post is not None and version.post.number < post.number
         for field, value in post.leaves.items()
     )
 
 
-def _landed_twice(post: Post, truth: Truth) -> bool:
-    """Whether older updates with the same values landed more than once: each is taken for one only once."""
-    landed = [
+def _applied_twice(post: Post, truth: Truth) -> bool:
+    """Whether several older updates with the same fields were applied: each late write counts once."""
+    applied = [
         tuple(sorted(other.leaves.items()))
         for other in truth.posts
         if other.number < post.number and other.applied is not None
     ]
-    return len(landed) > len(set(landed))
+    return len(applied) > len(set(applied))
 
 
-def _seen_at(field: str, post: Post, truth: Truth, ended: Ended) -> float:
-    """When a read first showed what this update set the field to, to a process that could write it down."""
+def _seen_at(field: str, post: Post, truth: Truth, process_ends: ProcessEnds) -> float:
+    """When a read first showed the value of this update, in a process that recorded it."""
     seen = (
         get.answered
         for get in truth.gets
         if get.order > post.order and get.cloud is not None and get.answered is not None
         if leaf(get.cloud, field) == post.leaves[field]
-        if written(get.life, get.answered, ended)
+        if is_recorded(get.process, get.answered, process_ends)
     )
     return next(seen, inf)
 
 
-def reason_again(name: str, post: Post, truth: Truth) -> str | None:
-    """Why this leaf may be sent although the API has accepted the same value; None: there is no reason."""
+def reason_to_resend(name: str, post: Post, truth: Truth) -> str | None:
+    """Why a value that the API has accepted may be sent again, or None if there is no reason."""
     value = post.leaves[name]
     before = [
         other
         for other in truth.posts
         if other is not post and other.answer == "accepted" and other.changed.get(name) == value
     ]
-    if not before or before[-1].life != post.life:
-        return "it was not accepted in this life"
+    if not before or before[-1].process != post.process:
+        return "it was not accepted in this process"
     last = before[-1]
     if any(order > last.order for _, order in truth.edits):
         return "the file was edited"
     if post.sent >= (last.answered or inf) + RULES.refused_seconds:
-        return "hours have passed"
+        return "the time for a retry has come"
     for get in truth.gets:
         if get.order > last.order and get.cloud is not None and get.answered is not None:
             shown = leaf(get.cloud, name)
             if shown == value:
-                return "it was seen"
+                return "a read has shown it"
             if (
                 last.snapshot is None
                 or last.snapshot.cloud is None
                 or shown != leaf(last.snapshot.cloud, name)
             ):
-                return "it moved"
+                return "the value has changed since"
             earlier = any(
                 other.number < last.number and other.leaves.get(name) == shown for other in truth.posts
             )
-            if earlier and get.begun >= (last.answered or inf) + RULES.grace_seconds - HAIR:
-                return "it may be a late landing of an earlier one, for all that anybody can tell"
+            if (
+                earlier
+                and get.begun >= (last.answered or inf) + RULES.grace_seconds - CLOCK_TOLERANCE_SECONDS
+            ):
+                return "it may be a late write of an earlier update"
     return None

@@ -1,8 +1,11 @@
-"""R3: which late landings and overwrites a run must have told, from what its reads have seen.
+"""R3: which late writes and overwrites a run must have recorded, from what its reads have shown.
 
-A landing must be told when the last read before it saw another value, the first read after it saw its own,
-nothing else happened in between, and the process lived on to write it down. An overwrite of what is not
-declared likewise. What an accepted update explains, or a read has already called applied, need not be told.
+The rules: a late write must be recorded if the last read before it showed another value, the first read after
+it showed its value, nothing else changed in between, and the process ran on to record it. The same holds for
+an overwrite of unmanaged fields. What an accepted update explains, or a read has called applied, need not be
+recorded.
+
+Left out: whether what is recorded is true (`journal`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,23 +14,23 @@ from collections.abc import Set as AbstractSet
 from allocsync.model.cloud import leaf
 from allocsync.reconcile.parameters import Rules
 from tests.simulation.engine.history import Get, Post, Truth, Version
-from tests.simulation.oracles.history_evidence import Ended, written
+from tests.simulation.oracles.history_evidence import ProcessEnds, is_recorded
 
 RULES = Rules()
 
 
-def untold(
+def unreported(
     truth: Truth,
-    told: Mapping[int, AbstractSet[str]],
+    recorded: Mapping[int, AbstractSet[str]],
     *,
-    ended: Ended,
+    process_ends: ProcessEnds,
     since: float,
     forgotten_before: float,
 ) -> Iterator[tuple[Post, str]]:
-    """What was sent after `since`, landed, was seen and not told; `ended` says when lives did.
+    """The updates that were applied late and read, with the outcome that the journal lacks for each.
 
-    Nobody remembers what was sent before `since`, as the journal was lost then, nor what was sent before
-    `forgotten_before`, when the clock jumped ahead.
+    Updates sent before `since` are forgotten, since the journal was lost then; so are those sent before
+    `forgotten_before`, when the clock was moved ahead.
     """
     remembered_from = max(since, forgotten_before)
     for index, version in enumerate(truth.versions):
@@ -37,36 +40,40 @@ def untold(
             or post.unknown_since is None
             or post.sent < remembered_from
             or post.intent is None
-            or post.evident
+            or post.confirmed
             or _taken_for_another(post, version, truth, remembered_from)
         ):
             continue
         following = truth.versions[index + 1] if index + 1 < len(truth.versions) else None
-        seen = _seen_after(truth, version, following, ended)
+        seen = _seen_after(truth, version, following, process_ends)
         if seen is None or seen.begun > post.unknown_since + RULES.ghost_seconds:
             continue
-        before = _seen_before(truth, version, post, ended)
+        before = _seen_before(truth, version, post, process_ends)
         if before is None or before.cloud is None or seen.cloud is None:
             continue
-        if _given_up(post, told) and _landed(post, before, seen, truth, told):
+        if _given_up(post, recorded) and _is_late_write_unrecorded(post, before, seen, truth, recorded):
             yield post, "late_applied"
-        if _overwrote(post, before, seen) and not _told(truth, post, told, "stale_overwrite"):
+        if _overwrote(post, before, seen) and not _is_overwrite_recorded(
+            truth, post, recorded, "stale_overwrite"
+        ):
             yield post, "stale_overwrite"
 
 
-def _seen_after(truth: Truth, version: Version, following: Version | None, ended: Ended) -> Get | None:
+def _seen_after(
+    truth: Truth, version: Version, following: Version | None, process_ends: ProcessEnds
+) -> Get | None:
     for get in truth.gets:
         if get.served is None or get.served < version.order or get.cloud is None or get.answered is None:
             continue
         if following is not None and get.served >= following.order:
             return None
-        if written(get.life, get.answered, ended):
+        if is_recorded(get.process, get.answered, process_ends):
             return get
     return None
 
 
-def _seen_before(truth: Truth, version: Version, post: Post, ended: Ended) -> Get | None:
-    """The last read before the landing, if it began after the update had ended."""
+def _seen_before(truth: Truth, version: Version, post: Post, process_ends: ProcessEnds) -> Get | None:
+    """The last read before the late write, if it began after the update had ended."""
     reads = [
         get
         for get in truth.gets
@@ -75,14 +82,16 @@ def _seen_before(truth: Truth, version: Version, post: Post, ended: Ended) -> Ge
     last = reads[-1] if reads else None
     if last is None or last.answered is None or last.begun < (post.unknown_since or 0.0):
         return None
-    return last if written(last.life, last.answered, ended) else None
+    return last if is_recorded(last.process, last.answered, process_ends) else None
 
 
-def _given_up(post: Post, told: Mapping[int, AbstractSet[str]]) -> bool:
-    return "not_applied" in told.get(post.intent or -1, set())
+def _given_up(post: Post, recorded: Mapping[int, AbstractSet[str]]) -> bool:
+    return "not_applied" in recorded.get(post.intent or -1, set())
 
 
-def _landed(post: Post, before: Get, seen: Get, truth: Truth, told: Mapping[int, AbstractSet[str]]) -> bool:
+def _is_late_write_unrecorded(
+    post: Post, before: Get, seen: Get, truth: Truth, recorded: Mapping[int, AbstractSet[str]]
+) -> bool:
     if before.cloud is None or seen.cloud is None:
         return False
     for name, value in post.changed.items():
@@ -91,7 +100,7 @@ def _landed(post: Post, before: Get, seen: Get, truth: Truth, told: Mapping[int,
         alike = [other for other in truth.posts if other.leaves.get(name) == value]
         explained = any(other.answer == "accepted" for other in alike)
         if not explained and not any(
-            "late_applied" in told.get(other.intent or -1, set()) for other in alike
+            "late_applied" in recorded.get(other.intent or -1, set()) for other in alike
         ):
             return True
     return False
@@ -100,16 +109,18 @@ def _landed(post: Post, before: Get, seen: Get, truth: Truth, told: Mapping[int,
 def _overwrote(post: Post, before: Get, seen: Get) -> bool:
     if before.cloud is None or seen.cloud is None or not post.overwrote:
         return False
-    return post.rest(before.cloud) != post.own_rest == post.rest(seen.cloud)
+    return post.unmanaged_hash(before.cloud) != post.own_unmanaged_hash == post.unmanaged_hash(seen.cloud)
 
 
-def _told(truth: Truth, post: Post, told: Mapping[int, AbstractSet[str]], what: str) -> bool:
-    alike = (other for other in truth.posts if other.own_rest == post.own_rest)
-    return any(what in told.get(other.intent or -1, set()) for other in alike)
+def _is_overwrite_recorded(
+    truth: Truth, post: Post, recorded: Mapping[int, AbstractSet[str]], what: str
+) -> bool:
+    alike = (other for other in truth.posts if other.own_unmanaged_hash == post.own_unmanaged_hash)
+    return any(what in recorded.get(other.intent or -1, set()) for other in alike)
 
 
 def _taken_for_another(post: Post, version: Version, truth: Truth, remembered_from: float) -> bool:
-    """Whether one with a value of it that nobody remembered landed before: it was taken for this one."""
+    """Whether a forgotten update with one of its values was applied before, and taken for this one."""
     return any(
         other is not post
         and other.sent < remembered_from

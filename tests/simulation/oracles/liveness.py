@@ -1,9 +1,12 @@
-"""Nothing is forgotten: after each request and edit, the next one comes within the time due.
+"""Nothing is forgotten: after each request and edit, the next request comes in time.
 
-P1   what differs or is open is looked at again within its backoff, settle time, grace or resync
-P8   an edit is looked at within a second, settling and the server's own Retry-After aside
+P1   an allocation that differs, or whose update is open, is read again within its backoff, settle time,
+     propagation window or resync
+P8   an edit is acted on within a second, except for the settle time and the server's Retry-After
 
-The times are upper bounds, from what the server's side knows; where rules allow hours nothing is demanded.
+The times are upper bounds from what the server sees. Where the rules allow hours, nothing is required.
+
+Left out: the time until everything has converged (`convergence`).
 """
 
 import sqlite3
@@ -19,49 +22,56 @@ from allocsync.reconcile.parameters import Rules
 from tests.simulation.engine.history import Get, Post
 from tests.simulation.engine.server import Server
 from tests.simulation.oracles import history_evidence
-from tests.simulation.oracles.breaker import Outage
-from tests.simulation.oracles.due_times import FEWEST_SLOTS, SLOW_SECONDS, Due, Turns
-from tests.simulation.oracles.history_evidence import backoff_most_seconds, resting, unsettled, written
+from tests.simulation.oracles.breaker import BreakerOracle
+from tests.simulation.oracles.due_times import FEWEST_SLOTS, SLOW_SECONDS, Due, SentRequests
+from tests.simulation.oracles.history_evidence import (
+    allows_hours,
+    is_recorded,
+    longest_backoff_seconds,
+    unsettled,
+)
 
 RULES = Rules()
 SLACK_SECONDS = 1.5
-FIRST_PASS_SECONDS = 90.0  # three bulk reads that fail slowly come first
+FIRST_PASS_SECONDS = 90.0  # three lists that fail slowly come first
 TOO_MANY_REQUESTS = 429
 
 
-class Liveness:
-    """See the module."""
+class LivenessOracle:
+    """See the module. Times are virtual seconds."""
 
     def __init__(
-        self, server: Server, *, resync_seconds: float, bulk: bool, broken: Callable[[str, str], None]
+        self, server: Server, *, resync_seconds: float, bulk: bool, report_breach: Callable[[str, str], None]
     ) -> None:
         self._server = server
         self._history = server.history
-        self._broken = broken
+        self._report_breach = report_breach
         self._resync_seconds = inf if bulk else 1.1 * resync_seconds
         self._due = {key: Due() for key in self._history.truths}
-        self._lives = 0
-        self._alive = self._passed = False
+        self._process_count = 0
+        self._alive = self._listed = False
         self._reads_closed_until = self._writes_closed_until = -inf
-        self._reads, self._writes, self._turns = Outage(), Outage(), Turns()
-        self.forgotten_before = -inf  # a clock that jumped ahead ends what was remembered for minutes
-        self._nothing_before = -inf  # after a lost journal
+        self._reads, self._writes, self._sent_requests = BreakerOracle(), BreakerOracle(), SentRequests()
+        self.forgotten_before = -inf  # a clock moved ahead ends what is kept for minutes
+        self._no_updates_before = -inf  # a lost journal forbids updates until then
         self.journal: sqlite3.Connection | None = None
-        self.ended_at = history_evidence.Ended()
-        self.trouble_until = -inf  # the disk
+        self.process_ends = history_evidence.ProcessEnds()
+        self.disk_fails_until = -inf
         self.slack_seconds, self.longest_unknown_seconds = SLACK_SECONDS, 0.0
 
-    def began(self, *, gap: bool, waits: bool) -> None:
-        """A process has started; a journal was lost just now, or (`waits`) not long ago."""
+    def process_started(self, *, gap: bool, waits: bool) -> None:
+        """A process has started. A journal was lost just now (`gap`), or recently (`waits`)."""
         now = self._server.now()
-        self._lives += 1
-        self._alive, self._passed = True, False
-        self._reads, self._writes = Outage(), Outage()
+        self._process_count += 1
+        self._alive, self._listed = True, False
+        self._reads, self._writes = BreakerOracle(), BreakerOracle()
         for key, due in self._due.items():
-            # One more than was seen: a process can die before it has told.
-            kept = written(max(self.ended_at.lives, default=0), due.forgiven_at, self.ended_at)
+            # One more than was seen: a process can end before it reports the failure.
+            kept = is_recorded(
+                max(self.process_ends.processes, default=0), due.forgiven_at, self.process_ends
+            )
             known = max(due.write_failures, 0 if kept else due.forgiven)
-            failures = 0 if gap or self._lives == 1 else known + 1
+            failures = 0 if gap or self._process_count == 1 else known + 1
             self._due[key] = Due(
                 write_failures=failures,
                 held_until=due.held_until,
@@ -69,31 +79,33 @@ class Liveness:
                 accepted_at=due.accepted_at,
             )
         if waits:
-            self._nothing_before = now + self.settle_most_seconds()
+            self._no_updates_before = now + self.longest_settle_seconds()
         for key, truth in self._history.truths.items():
             if unsettled(truth, self._history.gap_at):
-                self._expect(key, now + self.settle_most_seconds(), "P1", "an update is open since the start")
+                self._expect(
+                    key, now + self.longest_settle_seconds(), "P1", "an update is open since the start"
+                )
 
-    def wall_jumps(self, seconds: float) -> None:
-        """The wall clock moves while no process runs; after a jump back, what is kept seems further away."""
+    def wall_clock_moved(self, seconds: float) -> None:
+        """The wall clock was moved between two processes; moved back, stored times seem further away."""
         if seconds > RULES.ghost_seconds:
             self.forgotten_before = self._server.now()
         if seconds < 0:
-            self._nothing_before = self._server.now() - seconds
+            self._no_updates_before = self._server.now() - seconds
         for due in self._due.values() if seconds < 0 else ():
             due.held_until -= seconds
             due.accepted_at -= seconds
             due.backoff_until, due.forgiven_until = due.backoff_until - seconds, due.forgiven_until - seconds
 
-    def ended(self) -> None:
-        """It has ended."""
+    def process_ended(self) -> None:
+        """The process has ended."""
         if self._alive:
             self.check()
         self._alive = False
         self.journal = None
 
     def check(self) -> None:
-        """See whether anything is overdue now."""
+        """Report a breach for each overdue request."""
         for key in self._due:
             self._check(key)
 
@@ -102,35 +114,37 @@ class Liveness:
         if not self._alive or now <= due.by + self.slack_seconds:
             return
         closed = max(self._writes_closed_until, self._writes.until) if due.writes else -inf
-        # There may be a single slot, and all the others may be before this one.
-        narrow = self._reads.narrow(now) or self._writes.narrow(now)
+        # There may be only one slot, and all other allocations may come first.
+        narrow = self._reads.is_limit_lowered(now) or self._writes.is_limit_lowered(now)
         under_way = sum(each.under_way for each in self._due.values())
         crowd = len(self._due) - 1 if narrow else under_way // FEWEST_SLOTS
-        held = max(self.trouble_until, closed, self._reads_closed_until, self._reads.until)
+        held = max(self.disk_fails_until, closed, self._reads_closed_until, self._reads.until)
         by = max(due.by, held) + self.slack_seconds + crowd * SLOW_SECONDS
-        by = max(by, self._turns.until(due.by, of=len(self._due)))
+        by = max(by, self._sent_requests.crowd_until(due.by, of=len(self._due)))
         if now > by:
-            told_at = self._settled_at(key, lambda: history_evidence.told_settle_seconds(self.journal))
-            by = max(by, told_at + self.slack_seconds)
-        if now > by and due.promise == "P8" and history_evidence.told_open(self.journal, key):
-            # What a read has settled here is open there: a late landing of an older one explained it.
+            journal_settled_at = self._settled_at(
+                key, lambda: history_evidence.journal_settle_seconds(self.journal)
+            )
+            by = max(by, journal_settled_at + self.slack_seconds)
+        if now > by and due.promise == "P8" and history_evidence.journal_has_open_intent(self.journal, key):
+            # A read has settled it, but the daemon took what it showed for a late write of an older update.
             self._expect(
-                key, now + history_evidence.MOST_SECONDS, "P1", "an update is open, and its reads may fail"
+                key, now + history_evidence.MOST_SECONDS, "P1", "an update is open and its reads may fail"
             )
         elif now > by:
-            self._broken(due.promise, f"no request for {key} since {due.why}; it was due by {by:.3f}")
+            self._report_breach(due.promise, f"no request for {key} since {due.why}; it was due at {by:.3f}")
             due.by = inf
 
-    def settle_most_seconds(self) -> float:
-        """The most that the settle time can be by now."""
-        return history_evidence.settle_most_seconds(
+    def longest_settle_seconds(self) -> float:
+        """The longest that the settle time can be by now."""
+        return history_evidence.longest_settle_seconds(
             self._history.truths.values(), self.longest_unknown_seconds
         )
 
-    def begins(self, key: AllocationId) -> None:
-        """A request leaves."""
+    def request_sent(self, key: AllocationId) -> None:
+        """A request is sent."""
         self._check(key)
-        self._turns.taken.append(self._server.now())
+        self._sent_requests.sent_at.append(self._server.now())
         due = self._due[key]
         due.by, due.under_way, due.edited = inf, True, False
 
@@ -139,32 +153,32 @@ class Liveness:
         due.writes = writes
         due.by, due.promise, due.why = by, promise, f"{self._server.now():.3f}, when {why}"
 
-    def edited(self, key: AllocationId, *, first: bool) -> None:
-        """The file changed, or names it for the first time."""
+    def desired_changed(self, key: AllocationId, *, first: bool) -> None:
+        """The declaration of this allocation changed, or exists for the first time."""
         due = self._due[key]
         if not first:
             due.forgive(inf)
             due.backoff_until, due.read_failures = -inf, 0
         due.edited, due.writes = due.under_way, True
-        due.looked = due.looked and self._history.desired(key) is not None
+        due.was_read = due.was_read and self._history.desired(key) is not None
         if not due.under_way:
-            self._edited(key)
+            self._expect_after_edit(key)
 
-    def _edited(self, key: AllocationId) -> None:
+    def _expect_after_edit(self, key: AllocationId) -> None:
         due, desired = self._due[key], self._history.desired(key)
         if unsettled(self._history.truths[key], self._history.gap_at):
             return
         if desired is None or desired.mode is Mode.SUSPEND:
             due.by = inf
-        elif self._settled_at(key, self.settle_most_seconds) <= self._server.now():
+        elif self._settled_at(key, self.longest_settle_seconds) <= self._server.now():
             self._expect(key, self._soon(self._server.now(), due), "P8", "the file was edited", writes=True)
 
     def _soon(self, now: float, due: Due) -> float:
-        wait = 1.0 if due.looked or self._passed else FIRST_PASS_SECONDS
+        wait = 1.0 if due.was_read or self._listed else FIRST_PASS_SECONDS
         return max(now + wait, due.held_until, self._writes_closed_until)
 
     def longest_wait_seconds(self) -> float:
-        """How long the longest backoff, or wish of the server, still is at the most."""
+        """How long the longest backoff or Retry-After still is, at most."""
         now = self._server.now()
         waits = [
             max(due.backoff_until, due.held_until, due.by if due.by < inf else 0.0)
@@ -172,9 +186,9 @@ class Liveness:
         ]
         return max(0.0, max(waits, default=0.0) - now, self._writes_closed_until - now)
 
-    def listed(self, clouds: Iterable[Cloud], begun: float) -> None:
-        """A bulk read that began then was answered."""
-        self._passed = True
+    def list_answered(self, clouds: Iterable[Cloud], begun: float) -> None:
+        """A list that began at `begun` was answered."""
+        self._listed = True
         for cloud in clouds:
             key = AllocationId(str(cloud["id"]))
             desired, truth = self._history.desired(key), self._history.truths[key]
@@ -189,28 +203,28 @@ class Liveness:
             if begun > newest and not due.under_way:
                 due.by = self._resync_seconds + self._server.now()
 
-    def read(self, get: Get, answer: Snapshot) -> None:
-        """A read is answered."""
+    def read_answered(self, get: Get, answer: Snapshot) -> None:
+        """A read was answered."""
         due, now = self._due[get.key], self._server.now()
-        due.under_way, due.looked = False, self._history.desired(get.key) is not None
-        self._reads.hears(get.key, answer, now, declared=self._history.declared)
+        due.under_way, due.was_read = False, self._history.desired(get.key) is not None
+        self._reads.request_answered(get.key, answer, now, declared=self._history.declared_count)
         match answer:
             case Failed():
                 due.read_failures += 1
                 if answer.status == TOO_MANY_REQUESTS:
-                    until = now + backoff_most_seconds(1, answer.retry_after_seconds)
+                    until = now + longest_backoff_seconds(1, answer.retry_after_seconds)
                     self._reads_closed_until = max(self._reads_closed_until, until)
-                by = now + backoff_most_seconds(due.read_failures, answer.retry_after_seconds)
+                by = now + longest_backoff_seconds(due.read_failures, answer.retry_after_seconds)
                 if answer.retry_after_seconds:
                     due.held_until = max(due.held_until, by)
-                why = f"a read failed for the {due.read_failures}. time"
+                why = f"a read failed, {due.read_failures} in a row"
                 self._expect(get.key, max(by, due.held_until), "P1", why)
-                # A failure that is forgiven counts for nothing: then it is as it was before, and may differ.
+                # After an outage the failure is cleared, and the allocation may need an update as before.
                 for each in self._due.values() if self._reads.until > now else ():
                     each.writes |= each.read_failures > 0
             case Live(cloud):
                 due.read_failures = 0
-                self._seen(get.key, due, cloud, now)
+                self._read_shows(get.key, due, cloud, now)
             case _:
                 due.read_failures = 0
                 due.forgive(now)
@@ -220,40 +234,46 @@ class Liveness:
         ):
             due.by = inf
         elif due.edited:
-            self._edited(get.key)
+            self._expect_after_edit(get.key)
 
-    def resting(self, key: AllocationId) -> bool:
-        """Whether the rules allow hours for this one."""
+    def allows_hours(self, key: AllocationId) -> bool:
+        """Whether the rules allow hours for this allocation."""
         truth = self._history.truths[key]
         forgotten = any(post.sent < self.forgotten_before for post in truth.posts)
-        return forgotten or resting(
-            truth, self._server.allocations[key].deaf, self.ended_at, self._history.gap_at
+        return forgotten or allows_hours(
+            truth, self._server.allocations[key].ignored_field, self.process_ends, self._history.gap_at
         )
 
     def _settled_at(self, key: AllocationId, settle_seconds: Callable[[], float]) -> float:
-        """When what no read has shown yet is settled at the latest, with this settle time."""
+        """When outcomes that no read has shown are settled at the latest, with this settle time."""
         posts = self._history.truths[key].posts
-        since = [post.unknown_since for post in posts if not post.evident and post.unknown_since is not None]
+        since = [
+            post.unknown_since for post in posts if not post.confirmed and post.unknown_since is not None
+        ]
         return max(since) + settle_seconds() if since else -inf
 
-    def _seen(self, key: AllocationId, due: Due, cloud: Cloud, now: float) -> None:
+    def _read_shows(self, key: AllocationId, due: Due, cloud: Cloud, now: float) -> None:
         truth, desired = self._history.truths[key], self._history.desired(key)
-        settled_at = self._settled_at(key, self.settle_most_seconds)
+        settled_at = self._settled_at(key, self.longest_settle_seconds)
         if unsettled(truth, self._history.gap_at):
             self._expect(key, max(now, settled_at), "P1", "a read did not settle an update")
         elif desired is None or desired.mode is Mode.SUSPEND:
             due.by = inf
-        elif not compare(desired, cloud) or desired.mode is Mode.OBSERVE or key in self._history.rail.perhaps:
+        elif (
+            not compare(desired, cloud)
+            or desired.mode is Mode.OBSERVE
+            or key in self._history.change_limit.possibly_held
+        ):
             if not compare(desired, cloud):
                 due.forgive(now)
             self._expect(key, max(now + self._resync_seconds, settled_at), "P1", "a read found nothing to do")
-        elif self.resting(key):
+        elif self.allows_hours(key):
             due.by = inf
         elif pending(cloud):
             by = max(now + RULES.resync_bulk_seconds, settled_at)
             self._expect(key, by, "P1", "a read found a status PENDING", writes=True)
         else:
-            hidden = now + backoff_most_seconds(3, None) if self.slack_seconds > SLACK_SECONDS else now
+            hidden = now + longest_backoff_seconds(3, None) if self.slack_seconds > SLACK_SECONDS else now
             waits = (
                 hidden,
                 due.backoff_until,
@@ -261,32 +281,38 @@ class Liveness:
                 due.accepted_at + RULES.grace_seconds,
                 settled_at,
             )
-            by = max(now, *waits, self._nothing_before)
+            by = max(now, *waits, self._no_updates_before)
             self._expect(key, by, "P1", "a read found a difference", writes=True)
 
-    def sent(self, post: Post, answer: UpdateAnswer) -> None:
-        """An update is answered."""
+    def update_answered(self, post: Post, answer: UpdateAnswer) -> None:
+        """An update was answered."""
         due, now = self._due[post.key], self._server.now()
         due.under_way = False
-        post.served = self._writes.hears(post.key, answer, now, declared=self._history.declared)
-        wish = answer.retry_after_seconds if isinstance(answer, Rejected | OutcomeUnknown) else None
+        post.served = self._writes.request_answered(
+            post.key, answer, now, declared=self._history.declared_count
+        )
+        retry_after_seconds = (
+            answer.retry_after_seconds if isinstance(answer, Rejected | OutcomeUnknown) else None
+        )
         if post.answer == "accepted":
             due.forgive(now)
             due.accepted_at = now
             self._expect(post.key, now + 2.0, "P1", "an update was accepted", writes=due.edited)
         else:
             due.write_failures += 1
-            # What a slow disk has held back twice counts too, and nobody outside sees it.
+            # An update that a slow disk held back twice counts as a failure too, and is never sent.
             hidden = 3 if self.slack_seconds > SLACK_SECONDS else 0
-            until = due.backoff_until = now + backoff_most_seconds(due.write_failures + hidden, wish)
-            if wish:
+            until = due.backoff_until = now + longest_backoff_seconds(
+                due.write_failures + hidden, retry_after_seconds
+            )
+            if retry_after_seconds:
                 due.held_until = max(due.held_until, until)
             if isinstance(answer, Rejected) and answer.status == TOO_MANY_REQUESTS:
                 self._writes_closed_until = max(self._writes_closed_until, until)
             if isinstance(answer, OutcomeUnknown):
                 self.longest_unknown_seconds = max(self.longest_unknown_seconds, now - post.sent)
                 self._expect(
-                    post.key, now + self.settle_most_seconds(), "P1", "an update's outcome became unknown"
+                    post.key, now + self.longest_settle_seconds(), "P1", "an update's outcome became unknown"
                 )
             elif isinstance(answer, Rejected) and answer.terminal:
                 due.by = inf
@@ -294,4 +320,4 @@ class Liveness:
                 by, why = max(until, self._writes_closed_until), "an update was rejected or not sent"
                 self._expect(post.key, by, "P1", why, writes=True)
         if due.edited:
-            self._edited(post.key)
+            self._expect_after_edit(post.key)

@@ -1,21 +1,21 @@
-"""P5: how many requests a run needed, from its history alone; it may send a fifth more, and twenty.
+"""P5: how many requests a run needed, by its history alone. It may send a fifth more, and twenty.
 
 A read is needed
 
-    when it is the first of a process, or the file was edited or a look was asked for since the last one
-    a resync after the last one
-    when an update follows: as its snapshot
-    once per update of unknown outcome, to read it back, and twice per accepted one: to confirm it, and at the
-    end of its grace
+    if it is the first of a process, or the file was edited or a resync was requested since the last read
+    a resync interval after the last read
+    as the snapshot of an update
+    once per update of unknown outcome, to read it back; twice per accepted one, to confirm it and at the end
+    of its propagation window
 
-as long as it is answered, or is the first that is not. An update is needed when what it declares was not
-there as it left. Of bulk reads there is one per resync and process, and one when a look is asked for, each
-with three reads that check it; where they fail a process may try three before it believes that, and read
-everything once instead. A process that nobody answers may find that out by ten failures, and send the
-probes of a breaker; where too few allocations have failed for it to open, as many for each of them.
+as long as it is answered, or is the first that is not. An update is needed if the truth differed from its
+fields as it was sent. One list is needed per resync and process, and per requested resync, each with three
+reads that check it. Where lists fail, a process may try three before it reads everything once instead. A
+process whose requests all fail may find that out by ten failures, and then send a breaker's probes; where too
+few allocations have failed to open the breaker, as many for each of them.
 
-The rule: whatever else is sent is load that the API did not need: a wait that is too short, a look at what
-nobody asked about, a second try where one was enough.
+The rule: every other request is load that the API did not need, such as a retry after too short a wait, or a
+read that nothing called for.
 """
 
 from collections.abc import Sequence
@@ -29,15 +29,15 @@ from allocsync.reconcile.resync import CHECKED, FALL_BACK_AFTER
 from allocsync.reconcile.scheduling import circuit_breaker
 from tests.simulation.engine.history import Get, History, Post, Truth
 
-# In which life, when it began, whether it was served, when it ended, and for which allocation.
+# Its process, when it began, whether it succeeded, when it ended, and its allocation.
 Request: TypeAlias = tuple[int, float, bool, float, AllocationId]
 
-SHARE, MORE = 1.2, 20
-SCHEDULED = 0.85  # of a resync, which is spread by a tenth
+ALLOWED_FACTOR, ALLOWED_EXTRA = 1.2, 20
+LEAST_RESYNC_FACTOR = 0.85  # of the resync interval, which varies by a tenth
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class RequestLoad:
     """What was sent, and how much of it was needed, by reason."""
 
     sent: int
@@ -45,56 +45,59 @@ class Load:
 
     @property
     def needed(self) -> int:
-        """All reasons together."""
+        """The number of needed requests."""
         return sum(number for _, number in self.reasons)
 
     @property
-    def is_too_much(self) -> bool:
+    def is_excessive(self) -> bool:
         """Whether P5 is broken."""
-        return self.sent > SHARE * self.needed + MORE
+        return self.sent > ALLOWED_FACTOR * self.needed + ALLOWED_EXTRA
 
     def __str__(self) -> str:
-        told = ", ".join(f"{number} {reason}" for reason, number in self.reasons if number)
-        return f"{self.sent} requests were sent, and {self.needed} were needed ({told})"
+        reasons = ", ".join(f"{number} {reason}" for reason, number in self.reasons if number)
+        return f"{self.sent} requests were sent, and {self.needed} were needed ({reasons})"
 
 
-def load(history: History, *, now: float, resync_seconds: float) -> Load:
-    """What this run sent, up to now."""
+def measure_load(history: History, *, now: float, resync_seconds: float) -> RequestLoad:
+    """The load of this run up to `now`."""
     truths = list(history.truths.values())
     enough = min(circuit_breaker.KEYS, len(truths))
-    scheduled_seconds = SCHEDULED * resync_seconds
-    passes = sum(1 + int((min(end, now) - begin) / scheduled_seconds) for begin, end in history.lives)
+    scheduled_seconds = LEAST_RESYNC_FACTOR * resync_seconds
+    passes = sum(1 + int((min(end, now) - begin) / scheduled_seconds) for begin, end in history.processes)
     posts = [post for truth in truths for post in truth.posts if post.answer != "never left"]
     gets = [get for truth in truths for get in truth.gets]
     reads = [_reads(truth, history, scheduled_seconds) for truth in truths]
-    answered = sum(ok for _, ok in history.listed)
-    fallen_back = (len(history.listed) - answered) // FALL_BACK_AFTER
+    answered = sum(ok for _, ok in history.list_ends)
+    fallen_back = (len(history.list_ends) - answered) // FALL_BACK_AFTER
     beside = answered * CHECKED + fallen_back * len(truths)
-    return Load(
-        history.requests + history.lists,
+    return RequestLoad(
+        history.requests + history.list_count,
         (
             ("reads", sum(needed for needed, _ in reads)),
-            ("bulk reads", min(history.lists, passes + len(history.asked) + _disbelieved(history))),
-            ("reads beside them", min(beside, sum(more for _, more in reads))),
-            ("updates", sum(_changes(post, history.truths[post.key]) for post in posts)),
-            ("reads while nobody is served", _in_silence([_read(get, now) for get in gets], enough)),
             (
-                "updates while nobody is served",
-                _in_silence([_update(post, now) for post in posts], enough),
+                "lists",
+                min(history.list_count, passes + len(history.resync_requests) + _retried_lists(history)),
+            ),
+            ("reads that check lists", min(beside, sum(more for _, more in reads))),
+            ("updates", sum(_differs(post, history.truths[post.key]) for post in posts)),
+            ("reads in an outage", _outage_requests([_read(get, now) for get in gets], enough)),
+            (
+                "updates in an outage",
+                _outage_requests([_update(post, now) for post in posts], enough),
             ),
         ),
     )
 
 
 def _reads(truth: Truth, history: History, scheduled_seconds: float) -> tuple[int, int]:
-    """How many were needed for this one alone, and how many more were answered."""
+    """How many reads of one allocation were needed by themselves, and how many others succeeded."""
     needed = beside = 0
-    last: Get | None = None  # that was answered
-    tried: Get | None = None  # answered or not
+    last: Get | None = None  # the last that succeeded
+    tried: Get | None = None  # the last of all
     followed = {post.snapshot.order for post in truth.posts if post.snapshot is not None}
     for get in truth.gets:
         due = get.order in followed or _is_due(get, last, truth, history, scheduled_seconds)
-        again = tried is not None and not tried.ok and not _is_wanted(get, tried, truth, history)
+        again = tried is not None and not tried.ok and not _is_requested(get, tried, truth, history)
         needed += due and (get.ok or not again)
         beside += get.ok and not due
         last, tried = get if get.ok else last, get
@@ -107,58 +110,60 @@ def _reads(truth: Truth, history: History, scheduled_seconds: float) -> tuple[in
 def _is_due(get: Get, last: Get | None, truth: Truth, history: History, scheduled_seconds: float) -> bool:
     if last is None or last.answered is None:
         return True
-    return get.begun >= last.answered + scheduled_seconds or _is_wanted(get, last, truth, history)
+    return get.begun >= last.answered + scheduled_seconds or _is_requested(get, last, truth, history)
 
 
-def _is_wanted(get: Get, last: Get, truth: Truth, history: History) -> bool:
-    """Whether something new asked for it since that one."""
+def _is_requested(get: Get, last: Get, truth: Truth, history: History) -> bool:
+    """Whether something new called for a read since `last`."""
     return (
-        get.life != last.life
+        get.process != last.process
         or any(last.order < order < get.order for _, order in truth.edits)
-        or any(last.begun < at <= get.begun for at in history.asked)
+        or any(last.begun < at <= get.begun for at in history.resync_requests)
     )
 
 
-def _disbelieved(history: History) -> int:
-    """How many bulk reads failed and were tried again, before there were as many as a process believes."""
-    failed = (sum(begin <= at <= end and not ok for at, ok in history.listed) for begin, end in history.lives)
+def _retried_lists(history: History) -> int:
+    """How many lists failed and were retried before the process fell back to single reads."""
+    failed = (
+        sum(begin <= at <= end and not ok for at, ok in history.list_ends) for begin, end in history.processes
+    )
     return sum(min(each, FALL_BACK_AFTER - 1) for each in failed)
 
 
-def _changes(post: Post, truth: Truth) -> bool:
+def _differs(post: Post, truth: Truth) -> bool:
     cloud = truth.at(post.order).cloud
     return cloud is None or any(leaf(cloud, name) != value for name, value in post.leaves.items())
 
 
 def _read(get: Get, now: float) -> Request:
-    return get.life, get.begun, get.ok, get.answered or now, get.key
+    return get.process, get.begun, get.ok, get.answered or now, get.key
 
 
 def _update(post: Post, now: float) -> Request:
-    return post.life, post.sent, post.served, post.answered or now, post.key
+    return post.process, post.sent, post.served, post.answered or now, post.key
 
 
-def _in_silence(requests: Sequence[Request], enough: int) -> int:
-    """How many requests it takes to find out that nobody is served, and to see when that is over.
+def _outage_requests(requests: Sequence[Request], enough: int) -> int:
+    """How many requests it takes to notice that all of them fail, and to notice when that ends.
 
     A breaker opens when `enough` allocations have failed.
     """
-    number, life = 0, 0
+    number, process = 0, 0
     failed: list[Request] = []
     for request in sorted(requests, key=lambda request: (request[0], request[3])):
-        if request[0] != life:
-            number += _found_out(failed, -inf, enough)
-            failed, life = [], request[0]
+        if request[0] != process:
+            number += _needed_failures(failed, -inf, enough)
+            failed, process = [], request[0]
         if request[2]:
-            number += _found_out(failed, request[3], enough)
+            number += _needed_failures(failed, request[3], enough)
             failed = []
         else:
             failed.append(request)
-    return number + _found_out(failed, -inf, enough)
+    return number + _needed_failures(failed, -inf, enough)
 
 
-def _found_out(failed: Sequence[Request], served_at: float, enough: int) -> int:
-    """How many of these failures in a row were needed; `served_at` is when the next request was served."""
+def _needed_failures(failed: Sequence[Request], served_at: float, enough: int) -> int:
+    """How many of these failures in a row were needed; `served_at` is the next success."""
     if not failed:
         return 0
     left = max(served_at, failed[-1][3]) - min(begun for _, begun, *_ in failed)

@@ -1,4 +1,4 @@
-"""What a run came to, as a story asks for it: the truth, the journal and what was told. Times are virtual."""
+"""The result of a scripted run, for a test to read. Times are virtual seconds."""
 
 from bisect import bisect
 from dataclasses import dataclass
@@ -9,16 +9,20 @@ import pytest
 from allocsync.journal import reader
 from allocsync.model.cloud import Cloud, leaf
 from tests.simulation.engine.history import Get, History, Post, Version
-from tests.simulation.engine.machine import WALL
+from tests.simulation.engine.machine import WALL_SECONDS
 from tests.simulation.engine.server import id_of
 from tests.simulation.report.outcome import Note, Outcome
 
-NEAR_SECONDS = 0.1  # what a few commits and requests take
+NEAR_SECONDS = 0.1  # the time of a few commits and requests
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """See the module. `gaps` are the journal's, `lists` the bulk reads, `files` the state directory's."""
+class RunRecord:
+    """See the module.
+
+    `gaps` are the times of the journal's gaps, `lists` those of the lists; `files` are the names in the state
+    directory.
+    """
 
     outcome: Outcome
     history: History
@@ -28,29 +32,29 @@ class Run:
     files: tuple[str, ...]
 
     def posts(self, key: int = 0) -> list[Post]:
-        """The updates that left."""
+        """The updates of one allocation."""
         return self.history.truths[id_of(key)].posts
 
     def reads(self, key: int = 0, *, since: float = 0.0, until: float = float("inf")) -> list[float]:
-        """When reads began, between two times."""
+        """When the reads of one allocation began, from `since` until `until`."""
         return [get.begun for get in self.gets(key) if since <= get.begun < until]
 
     def gets(self, key: int = 0) -> list[Get]:
-        """The reads."""
+        """The reads of one allocation."""
         return self.history.truths[id_of(key)].gets
 
     def all_posts(self) -> list[Post]:
-        """The updates of all, as they left."""
+        """The updates of all allocations, in the order of sending."""
         posts = (post for truth in self.history.truths.values() for post in truth.posts)
         return sorted(posts, key=lambda post: post.order)
 
     def all_gets(self) -> list[Get]:
-        """The reads of all, as they left."""
+        """The reads of all allocations, in the order of sending."""
         gets = (get for truth in self.history.truths.values() for get in truth.gets)
         return sorted(gets, key=lambda get: get.order)
 
     def under_way(self, *, since: float, until: float) -> list[tuple[float, int]]:
-        """How many requests for one allocation were under way as each of these left."""
+        """For each request sent between two times: when, and how many were under way."""
         times = [(get.begun, get.answered) for get in self.all_gets()]
         times += [(post.sent, post.answered) for post in self.all_posts()]
         begun = sorted(begin for begin, _ in times)
@@ -58,12 +62,12 @@ class Run:
         return [(at, bisect(begun, at) - bisect(ended, at)) for at in begun if since < at < until]
 
     def shows(self, key: int, region: str) -> list[float]:
-        """When the truth had this region, each time anew."""
+        """Each time at which the truth changed to this region."""
         regions = [(each.at, each.cloud and leaf(each.cloud, "region")) for each in self.versions(key)]
         return [at for (_, before), (at, now) in pairwise([(0.0, None), *regions]) if before != now == region]
 
     def versions(self, key: int = 0) -> list[Version]:
-        """The truth, from the beginning."""
+        """The versions of the truth, oldest first."""
         return self.history.truths[id_of(key)].versions
 
     def cloud(self, key: int = 0) -> Cloud:
@@ -73,21 +77,21 @@ class Run:
         return cloud
 
     def updates(self, key: int = 0) -> list[reader.RecordedUpdate]:
-        """The journal's intents with what it says of each."""
+        """The updates of one allocation in the journal, with their outcomes."""
         return [past for past in self.journal if past.allocation == id_of(key)]
 
     def outcomes(self, key: int = 0) -> list[list[str]]:
-        """What the journal says of each intent, in the order in which it was learned."""
+        """The outcomes of each intent in the journal, in the order of recording."""
         return [[ending.outcome for ending in past.endings] for past in self.updates(key)]
 
     def conditions(self, key: int = 0, *, since: float = 0.0) -> list[str]:
-        """The conditions that were told, in their order."""
-        return [note.fields["after"] for note in self.told("condition_changed", key) if note.at >= since]
+        """The conditions that were reported since a time, in order."""
+        return [note.fields["after"] for note in self.events("condition_changed", key) if note.at >= since]
 
-    def told(self, kind: str, key: int | None = None) -> list[Note]:
-        """What the process has told of this kind."""
-        wanted = None if key is None else id_of(key)
-        return [note for note in self.outcome.notes if note.what == kind and note.key == wanted]
+    def events(self, kind: str, key: int | None = None) -> list[Note]:
+        """The events of this kind that the daemon emitted, of one allocation or of none."""
+        allocation = None if key is None else id_of(key)
+        return [note for note in self.outcome.notes if note.what == kind and note.key == allocation]
 
     def starts(self) -> list[float]:
         """When processes started."""
@@ -95,21 +99,21 @@ class Run:
         return [note.at for note in notes if note.who == "process" and note.what.endswith("starts")]
 
     def happened(self, what: str) -> float:
-        """When this happened for the first time."""
+        """When this was noted for the first time."""
         return next(note.at for note in self.outcome.notes if note.what == what)
 
 
 def near(seconds: float) -> object:
-    """Equal to this time but for what a few commits and requests take."""
+    """Equal to this time, give or take a few commits and requests."""
     return pytest.approx(seconds, abs=NEAR_SECONDS)
 
 
 def answered(post: Post) -> float:
-    """When the client had the answer, or what stood for one."""
+    """When the client had the answer, or its timeout."""
     assert post.answered is not None, f"update {post.number} has not been answered"
     return post.answered
 
 
 def written(past: reader.RecordedUpdate) -> list[float]:
-    """When each outcome of an intent was written down."""
-    return [ending.at - WALL for ending in past.endings]
+    """When each outcome of an intent was recorded."""
+    return [ending.at - WALL_SECONDS for ending in past.endings]

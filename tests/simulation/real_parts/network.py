@@ -1,9 +1,9 @@
-"""Loopback sockets that are counted, so that it is known what is on its way in the kernel.
+"""Loopback sockets that count their bytes, so that it is known what is on its way in the kernel.
 
-The rules: the sockets are the kernel's own and carry every byte; what one end has sent or closed is due at
-the other until it has taken it; a process whose gate is shut sends nothing any more and connects to nothing.
+The rules: the sockets are the kernel's own and carry every byte. What one end has sent or closed is due at
+the other until it has read it. A process whose gate is closed sends nothing and connects to nothing.
 
-Left out: when to wait for what is due (`loop`), and everything but TCP in one process.
+Left out: when to wait for what is due (`event_loop`), and everything but TCP within one process.
 """
 
 import array
@@ -20,22 +20,22 @@ from typing import Any, ClassVar
 from unittest.mock import patch
 
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-PLENTY_BYTES = 65_536  # a reader need not wait for more than this
+READ_BYTES = 65_536  # a reader does not wait for more than this
 
 
 class Gate:
-    """What a process's connections go through. Shut it, and the kernel closes them all."""
+    """All connections of one process. Closing it closes them."""
 
     def __init__(self) -> None:
         self.open = True
         self.sockets: list[CountedSocket] = []
 
-    def shut(self) -> None:
-        """The process is dead."""
+    def close(self) -> None:
+        """The process has ended."""
         self.open = False
         for each in self.sockets:
             if not each.closed:
-                with suppress(OSError):  # not connected yet: it never will be
+                with suppress(OSError):  # it is not connected, and never will be
                     each.shutdown(socket.SHUT_RDWR)
 
 
@@ -58,7 +58,7 @@ class CountedSocket(socket.socket):
         self.closed = self.finished = False
 
     def listen(self, backlog: int = 128, /) -> None:
-        """Take connections from now on."""
+        """Accept connections from now on."""
         super().listen(backlog)
         self.network.listeners[self.getsockname()] = self
 
@@ -73,26 +73,26 @@ class CountedSocket(socket.socket):
         try:
             super().connect(address)
         finally:
-            self.network.connects(self)
+            self.network.connection_started(self)
 
     def accept(self) -> "tuple[CountedSocket, Any]":
-        """Take one connection."""
+        """Accept one connection."""
         taken, address = super().accept()
         assert isinstance(taken, CountedSocket)
-        self.network.accepted(taken, address)
+        self.network.connection_accepted(taken, address)
         return taken, address
 
     def send(self, data: Any, flags: int = 0, /) -> int:  # noqa: ANN401 - that of a socket
-        """Send some of it."""
+        """Send some of the data."""
         if self.gate is not None and not self.gate.open:
             raise BrokenPipeError(errno.EPIPE, "Broken pipe")
         sent = super().send(data, flags)
         self.sent += sent
-        self.network.judge(self.peer)
+        self.network.update_due(self.peer)
         return sent
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
-        """Take what has come."""
+        """Read what has arrived."""
         try:
             data = super().recv(size, flags)
         except BlockingIOError:
@@ -102,33 +102,33 @@ class CountedSocket(socket.socket):
             raise
         self.received += len(data)
         if data:
-            self.network.judge(self)
+            self.network.update_due(self)
         else:
             self.network.due.discard(self)
         return data
 
     def shutdown(self, how: int, /) -> None:
-        """End one direction or both."""
+        """Close one direction or both."""
         super().shutdown(how)
         self.finished = True
-        self.network.judge(self.peer)
+        self.network.update_due(self.peer)
 
     def close(self) -> None:
-        """End it."""
+        """Close it."""
         if not self.closed:
             self.closed = self.finished = True
-            self.network.closes(self)
+            self.network.socket_closed(self)
         super().close()
 
     def readable_bytes(self) -> int:
-        """How many have come and were not taken."""
+        """How many bytes have arrived and were not read."""
         number = array.array("i", [0])
         fcntl.ioctl(self.fileno(), termios.FIONREAD, number)
         return number[0]
 
 
 class Network:
-    """All sockets that are made while `in_use`. `refuses` is that nobody listens any more."""
+    """All sockets created while `in_use`. `refuses` says that connections are refused."""
 
     def __init__(self) -> None:
         self.refuses = False
@@ -136,38 +136,38 @@ class Network:
         self.numbers = count()
         self.by_descriptor: dict[int, CountedSocket] = {}
         self.listeners: dict[object, CountedSocket] = {}
-        self.due: set[CountedSocket] = set()  # ends to which something is on its way
+        self.due: set[CountedSocket] = set()  # ends to which data is on its way
         self._connecting: set[CountedSocket] = set()
         self._unaccepted: dict[object, CountedSocket] = {}
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Count every socket."""
+        """Count every socket created in this context."""
         made = type("CountedSocket", (CountedSocket,), {"network": self})
         with patch.object(socket, "socket", made):
             yield
 
-    def connects(self, end: CountedSocket) -> None:
+    def connection_started(self, end: CountedSocket) -> None:
         """A client has begun to connect."""
         self._connecting.add(end)
         self._unaccepted[end.getsockname()] = end
 
-    def accepted(self, end: CountedSocket, address: object) -> None:
-        """A server has taken a connection."""
+    def connection_accepted(self, end: CountedSocket, address: object) -> None:
+        """A server has accepted a connection."""
         end.peer = self._unaccepted.pop(address)
         end.peer.peer = end
         self._connecting.discard(end.peer)
-        self.judge(end)
+        self.update_due(end)
 
-    def closes(self, end: CountedSocket) -> None:
-        """One end is closed."""
+    def socket_closed(self, end: CountedSocket) -> None:
+        """One end was closed."""
         self.due.discard(end)
         self._connecting.discard(end)
         self.listeners = {name: each for name, each in self.listeners.items() if each is not end}
-        self.judge(end.peer)
+        self.update_due(end.peer)
 
-    def judge(self, end: CountedSocket | None) -> None:
-        """Note whether something is on its way to this end."""
+    def update_due(self, end: CountedSocket | None) -> None:
+        """Record whether data is on its way to this end."""
         if end is None or end.closed or end.peer is None:
             return
         if end.peer.finished or end.peer.sent > end.received:
@@ -175,26 +175,28 @@ class Network:
         else:
             self.due.discard(end)
 
-    def all_here(self, ready: Mapping[int, int], waited_for: Mapping[Any, selectors.SelectorKey]) -> bool:
-        """Whether everything that is on its way to somebody who waits for it has come.
+    def has_everything_arrived(
+        self, ready: Mapping[int, int], waited_for: Mapping[Any, selectors.SelectorKey]
+    ) -> bool:
+        """Whether all data has arrived at the ends that somebody waits for.
 
-        `ready` has the events by descriptor.
+        `ready` has the selector's events by descriptor.
         """
         return (
-            all(_is_here(end, _WRITE, ready, waited_for) for end in self._connecting)
-            and all(_is_here(end, _READ, ready, waited_for) and _is_whole(end) for end in self.due)
-            and all(_is_here(end, _READ, ready, waited_for) for end in self._expecting())
+            all(_has_arrived(end, _WRITE, ready, waited_for) for end in self._connecting)
+            and all(_has_arrived(end, _READ, ready, waited_for) and _is_readable(end) for end in self.due)
+            and all(_has_arrived(end, _READ, ready, waited_for) for end in self._listeners_with_connections())
         )
 
-    def _expecting(self) -> Iterator[CountedSocket]:
-        """The listeners to which somebody has connected."""
+    def _listeners_with_connections(self) -> Iterator[CountedSocket]:
+        """The listeners with a connection to accept."""
         for end in self._unaccepted.values():
             listener = self.listeners.get(end.remote)
             if listener is not None and not end.closed:
                 yield listener
 
 
-def _is_here(
+def _has_arrived(
     end: CountedSocket,
     event: int,
     ready: Mapping[int, int],
@@ -205,7 +207,7 @@ def _is_here(
     return key is None or not key.events & event or bool(ready.get(end.fileno(), 0) & event)
 
 
-def _is_whole(end: CountedSocket) -> bool:
+def _is_readable(end: CountedSocket) -> bool:
     if end.peer is None or end.peer.finished:
         return True
-    return end.readable_bytes() >= min(end.peer.sent - end.received, PLENTY_BYTES)
+    return end.readable_bytes() >= min(end.peer.sent - end.received, READ_BYTES)

@@ -1,4 +1,4 @@
-"""Many schedules in one go: what they contained, and what they broke."""
+"""Many schedules at once: what they contained, and which promises they broke."""
 
 import os
 import signal
@@ -8,16 +8,16 @@ from dataclasses import dataclass, field, fields
 from multiprocessing import get_context
 
 from tests.simulation.disk.sqlite_shim import SqliteShim
-from tests.simulation.engine.schedule import drawn
+from tests.simulation.engine.schedule import draw_schedule
 from tests.simulation.engine.world import simulate
 from tests.simulation.report.outcome import Outcome
 
-CHUNK = 100  # schedules, between two looks at the clock
+CHUNK = 100  # schedules, between two checks of the time
 
 
 @dataclass(slots=True)
 class Figures:
-    """Sums over schedules; `broken` has seed, promise and what."""
+    """Sums over schedules. `breaches` has seed, promise and details of each first breach."""
 
     schedules: int = 0
     requests: int = 0
@@ -26,39 +26,41 @@ class Figures:
     crashes: int = 0
     disk_faults: int = 0
     virtual_seconds: float = 0.0
-    broken: list[tuple[int, str, str]] = field(default_factory=list)
+    breaches: list[tuple[int, str, str]] = field(default_factory=list)
 
     def add(self, outcome: Outcome) -> None:
-        """One more schedule."""
+        """Add one schedule."""
         self.schedules += 1
         for name in ("requests", "updates", "faults", "crashes", "disk_faults", "virtual_seconds"):
             setattr(self, name, getattr(self, name) + getattr(outcome, name))
-        self.broken += [(outcome.seed, promise, what) for promise, what in outcome.broken[:1]]
+        self.breaches += [(outcome.seed, promise, what) for promise, what in outcome.breaches[:1]]
 
     def join(self, other: "Figures") -> None:
-        """All of another's."""
+        """Add the figures of other schedules."""
         for each in fields(self):
             setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
 
 
 def run_seeds(seeds: range) -> Figures:
-    """Run these, one after another."""
+    """Run these seeds one after another."""
     figures = Figures()
     with SqliteShim() as shim:
         for seed in seeds:
-            figures.add(simulate(drawn(seed), shim))
+            figures.add(simulate(draw_schedule(seed), shim))
     return figures
 
 
-def run_everywhere(seeds: range) -> Generator[Figures, None, None]:
-    """Run these on all cores; gives the figures of each chunk as it is done.
+def run_on_all_cores(seeds: range) -> Generator[Figures, None, None]:
+    """Run these seeds on all cores, and yield the figures of each chunk as it is done.
 
-    Closing the iterator ends it after the chunks that are under way; Ctrl-C is for this process alone.
+    Closing the generator ends it after the chunks that are under way. The worker processes ignore Ctrl-C.
     """
     workers = os.cpu_count() or 1
     chunks = iter(range(seeds.start, seeds.stop, CHUNK))
-    deaf = (signal.SIGINT, signal.SIG_IGN)
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=signal.signal, initargs=deaf) as pool:
+    ignore_interrupts = (signal.SIGINT, signal.SIG_IGN)
+    with ProcessPoolExecutor(
+        workers, get_context("spawn"), initializer=signal.signal, initargs=ignore_interrupts
+    ) as pool:
         under_way: list[Future[Figures]] = []
         try:
             while True:

@@ -1,4 +1,4 @@
-"""How a run went: what happened, which promises were broken, and what there was to break them."""
+"""The outcome of a run: what happened, which promises were broken, and how much could have broken them."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ NOTHING: Mapping[str, Any] = {}
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One thing that happened, who did it, and to which allocation."""
+    """One thing that happened: when, who did it, to which allocation."""
 
     at: float
     who: str
@@ -23,11 +23,11 @@ class Note:
 
 @dataclass(slots=True)
 class Outcome:
-    """See the module. `on_broken` is called with the first breach."""
+    """See the module. `on_breach` is called for each breach."""
 
     seed: int
-    on_broken: Callable[[], None] = lambda: None
-    broken: list[tuple[str, str]] = field(default_factory=list)
+    on_breach: Callable[[], None] = lambda: None
+    breaches: list[tuple[str, str]] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     requests: int = 0
     updates: int = 0
@@ -39,11 +39,11 @@ class Outcome:
     def note(
         self, who: str, key: AllocationId | None, what: str, fields: Mapping[str, Any] = NOTHING
     ) -> None:
-        """Something happened, now."""
+        """Note what happens now."""
         self.notes.append(Note(asyncio.get_running_loop().time(), who, key, what, fields))
 
-    def broke(self, promise: str, what: str) -> None:
-        """A promise was broken."""
-        self.broken.append((promise, what))
-        self.note("judge", None, f"{promise} is broken: {what}")
-        self.on_broken()
+    def report_breach(self, promise: str, what: str) -> None:
+        """Note a broken promise."""
+        self.breaches.append((promise, what))
+        self.note("oracle", None, f"{promise} is broken: {what}")
+        self.on_breach()

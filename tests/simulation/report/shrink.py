@@ -1,7 +1,7 @@
-"""Makes a schedule that breaks a promise smaller: fewer events, fewer allocations, less weather.
+"""Makes a schedule that breaks a promise smaller: fewer events, fewer allocations, fewer faults.
 
-The rule: what is left breaks the same promise. What single requests meet is drawn by allocation and number,
-so that taking one thing out leaves the others as they were, as far as the run itself does.
+The rule: the smaller schedule breaks the same promise. Responses to requests are drawn by allocation and
+number, so leaving one thing out changes the others no more than the run itself does.
 """
 
 from collections.abc import Iterator
@@ -14,31 +14,31 @@ from tests.simulation.engine.world import simulate
 RUNS_MOST = 400
 
 
-def shrunk(schedule: Schedule, shim: SqliteShim) -> Schedule:
-    """The smallest that was found within some hundred runs; the same if it breaks nothing."""
-    promise = _broken(schedule, shim)
+def shrink(schedule: Schedule, shim: SqliteShim) -> Schedule:
+    """The smallest schedule found within some hundred runs; the same one if it breaks nothing."""
+    promise = _first_breach(schedule, shim)
     if promise is None:
         return schedule
     runs = 0
     smaller = True
     while smaller:
         smaller = False
-        for candidate in _smaller(schedule):
+        for candidate in _smaller_schedules(schedule):
             runs += 1
             if runs > RUNS_MOST:
                 return schedule
-            if _broken(candidate, shim) == promise:
+            if _first_breach(candidate, shim) == promise:
                 schedule, smaller = candidate, True
                 break
     return schedule
 
 
-def _broken(schedule: Schedule, shim: SqliteShim) -> str | None:
-    broken = simulate(schedule, shim).broken
+def _first_breach(schedule: Schedule, shim: SqliteShim) -> str | None:
+    broken = simulate(schedule, shim).breaches
     return broken[0][0] if broken else None
 
 
-def _smaller(schedule: Schedule) -> Iterator[Schedule]:
+def _smaller_schedules(schedule: Schedule) -> Iterator[Schedule]:
     size = len(schedule.events)
     step = size
     while step:
@@ -51,11 +51,11 @@ def _smaller(schedule: Schedule) -> Iterator[Schedule]:
             event for event in schedule.events if getattr(event.action, "key", None) != allocation.key
         )
         yield replace(schedule, allocations=left, events=events)
-    for index, spell in enumerate(schedule.spells):
+    for index, period in enumerate(schedule.fault_periods):
         for part in ("reads", "lists", "updates"):
-            if getattr(spell, part):
-                spells = list(schedule.spells)
-                spells[index] = replace(spell, **{part: 0.0})
-                yield replace(schedule, spells=tuple(spells))
+            if getattr(period, part):
+                fault_periods = list(schedule.fault_periods)
+                fault_periods[index] = replace(period, **{part: 0.0})
+                yield replace(schedule, fault_periods=tuple(fault_periods))
     if schedule.slow:
         yield replace(schedule, slow=False)

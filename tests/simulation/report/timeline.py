@@ -1,4 +1,4 @@
-"""A run as a person reads it: one line for each thing that happened, with what was broken at the end."""
+"""A run for people to read: one line per thing that happened, with the broken promises at the end."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from tests.simulation.engine.schedule import Schedule
 from tests.simulation.report.outcome import Note, Outcome
 
-TOLD = {
+SHOWN_FIELDS = {
     "read_finished": ("answer", "reason", "differs"),
     "update_intended": ("fields", "sequence"),
     "update_finished": ("outcome", "reason", "next_read_in_seconds"),
@@ -20,30 +20,28 @@ SHOWN_LINES, SHOWN_ALLOCATIONS = 400, 40
 
 
 def timeline(schedule: Schedule, outcome: Outcome, *, most: int = SHOWN_LINES) -> str:
-    """All of it; of a long run the setting and the end."""
+    """The whole run; of a long run the setting and the last `most` lines."""
     head, lines = list(_setting(schedule)), list(_happened(outcome.notes[-most:]))
     if len(outcome.notes) > most:
         lines = [f"… {len(outcome.notes) - most:,} lines …", *lines]
-    ends = [f"BROKEN {promise}: {what}" for promise, what in outcome.broken]
+    ends = [f"BROKEN {promise}: {what}" for promise, what in outcome.breaches]
     return "\n".join([*head, *lines, *ends])
 
 
 def _setting(schedule: Schedule) -> Iterator[str]:
     size = f"{len(schedule.allocations)} allocations, {len(schedule.events)} events"
-    route = "" if schedule.bulk_route else " (the server has no such route)"
+    route = "" if schedule.has_list_route else " (the server has no list route)"
     yield f"seed {schedule.seed}: {size}, bulk {schedule.bulk}{route}, resync {schedule.resync_seconds:g} s"
     for each in schedule.allocations[:SHOWN_ALLOCATIONS]:
-        traits = [name for name in ("ticking", "pending") if getattr(each, name)]
-        traits += [f"deaf for {each.deaf}"] if each.deaf else []
-        traits += [] if each.present else ["not declared at first"]
+        traits = [name for name in ("has_moving_timestamp", "pending") if getattr(each, name)]
+        traits += [f"ignores {each.ignored_field}"] if each.ignored_field else []
+        traits += [] if each.is_declared_at_first else ["not declared at first"]
         yield f"  allocation-{each.key}: {', '.join(traits) or 'plain'}"
         yield f"    live {dict(each.live)}, declared {dict(each.declared)}"
-    for spell in schedule.spells:
-        shares = (
-            f"{spell.reads:.0%} of reads, {spell.updates:.0%} of updates, {spell.lists:.0%} of bulk reads"
-        )
-        yield f"  {spell.begin:.1f} to {spell.end:.1f} s: {shares} fail; late by {spell.late_seconds:g} s"
-    yield f"  calm from {schedule.calm_at:.1f} s"
+    for period in schedule.fault_periods:
+        shares = f"{period.reads:.0%} of reads, {period.updates:.0%} of updates, {period.lists:.0%} of lists"
+        yield f"  {period.begin:.1f} to {period.end:.1f} s: {shares} fail; late by {period.late_seconds:g} s"
+    yield f"  no faults from {schedule.faults_end_at:.1f} s"
 
 
 def _happened(notes: Sequence[Note]) -> Iterator[str]:
@@ -53,6 +51,8 @@ def _happened(notes: Sequence[Note]) -> Iterator[str]:
 
 def _fields(what: str, fields: Mapping[str, Any]) -> str:
     shown = [
-        f"{name} {fields[name]}" for name in TOLD.get(what, ()) if fields.get(name) not in (None, "", [])
+        f"{name} {fields[name]}"
+        for name in SHOWN_FIELDS.get(what, ())
+        if fields.get(name) not in (None, "", [])
     ]
     return ": " + ", ".join(shown) if shown else ""

@@ -1,18 +1,18 @@
-"""Updates whose outcome is unknown, and that land late: what is read, sent again, written down and told."""
+"""Updates of unknown outcome that are applied late: what is read, sent again, recorded and reported."""
 
 from allocsync.model.cloud import leaf
 from tests.simulation.disk.sqlite_shim import SqliteShim
-from tests.simulation.engine.schedule import Ends, Foreign, How, Look
-from tests.simulation.engine.script import accepted, allocation, at, edit, play, unknown
+from tests.simulation.engine.schedule import EndKind, EndProcess, ForeignWrite, RequestResync
+from tests.simulation.engine.script import accepted, allocation, at, edit, run_script, unknown
 from tests.simulation.oracles.run_record import answered, near
 
 SETTLE_SECONDS = 10.0
 
 
-def test_an_update_that_lands_after_its_504_is_found_by_one_read_and_not_sent_again(
+def test_an_update_applied_after_its_504_is_found_by_one_read_and_not_sent_again(
     shim: SqliteShim,
 ) -> None:
-    run = play(shim, updates={0: [unknown(lands=3.0)]}, until=60.0)
+    run = run_script(shim, updates={0: [unknown(applied=3.0)]}, until=60.0)
     (update,) = run.posts()
     assert (update.answer, update.applied) == ("unknown", near(3.0))
     assert run.reads(since=update.sent) == [near(answered(update) + SETTLE_SECONDS)]
@@ -20,14 +20,14 @@ def test_an_update_that_lands_after_its_504_is_found_by_one_read_and_not_sent_ag
     assert run.conditions() == ["Pending", "OutcomeUnknown", "InSync"]
 
 
-def test_a_landing_after_the_settle_time_is_told_as_late_and_teaches_a_longer_one_that_a_restart_keeps(
+def test_a_late_write_after_the_settle_time_is_reported_and_lengthens_it_across_a_restart(
     shim: SqliteShim,
 ) -> None:
-    lost, slowly_lost = unknown(lands=None), unknown(8.0, lands=None)
-    run = play(
+    lost, slowly_lost = unknown(applied=None), unknown(8.0, applied=None)
+    run = run_script(
         shim,
-        updates={0: [unknown(lands=25.0), slowly_lost, lost]},
-        events=[at(40.0, Ends(How.KILL, 1.0)), at(60.0, edit("b"))],
+        updates={0: [unknown(applied=25.0), slowly_lost, lost]},
+        events=[at(40.0, EndProcess(EndKind.KILL, 1.0)), at(60.0, edit("b"))],
         until=200.0,
     )
     late, again, after_the_edit, last = run.posts()
@@ -43,13 +43,13 @@ def test_a_landing_after_the_settle_time_is_told_as_late_and_teaches_a_longer_on
     assert run.conditions(since=60.0) == ["Pending", "OutcomeUnknown", "Pending", "InSync"]
 
 
-def test_a_landing_that_undoes_an_edit_is_told_as_late_and_the_edit_is_sent_once_more(
+def test_a_late_write_that_undoes_an_edit_is_reported_and_the_edit_is_sent_again(
     shim: SqliteShim,
 ) -> None:
-    run = play(
+    run = run_script(
         shim,
-        updates={0: [unknown(lands=25.0)]},
-        events=[at(5.0, edit("b")), at(30.0, Look())],
+        updates={0: [unknown(applied=25.0)]},
+        events=[at(5.0, edit("b")), at(30.0, RequestResync())],
         until=400.0,
     )
     late, edited, once_more = run.posts()
@@ -60,30 +60,32 @@ def test_a_landing_that_undoes_an_edit_is_told_as_late_and_the_edit_is_sent_once
     assert run.conditions() == ["Pending", "OutcomeUnknown", "Pending", "InSync", "Pending", "InSync"]
 
 
-def test_a_file_that_goes_back_to_the_live_value_is_not_in_sync_while_an_update_may_land(
+def test_a_file_back_at_the_live_value_is_not_in_sync_while_an_update_may_be_applied(
     shim: SqliteShim,
 ) -> None:
-    run = play(
+    run = run_script(
         shim,
-        updates={0: [unknown(lands=5.0)]},
-        events=[at(1.0, edit("x")), at(3.0, Look())],
+        updates={0: [unknown(applied=5.0)]},
+        events=[at(1.0, edit("x")), at(3.0, RequestResync())],
         bulk="on",
         until=100.0,
     )
-    landed, repair = run.posts()
-    assert near(3.0) in run.lists  # it called them equal
-    assert landed.applied == near(5.0)
-    assert repair.sent == near(answered(landed) + SETTLE_SECONDS)
+    applied_late, repair = run.posts()
+    assert near(3.0) in run.lists  # the list showed the declared value
+    assert applied_late.applied == near(5.0)
+    assert repair.sent == near(answered(applied_late) + SETTLE_SECONDS)
     assert leaf(run.cloud(), "region") == "x"
     assert run.outcomes() == [["applied"], ["applied"]]
     assert run.conditions() == ["Pending", "OutcomeUnknown", "Pending", "InSync"]
 
 
-def test_a_landing_that_overwrites_what_is_not_declared_is_told_and_not_repaired(shim: SqliteShim) -> None:
-    run = play(
+def test_a_late_write_that_overwrites_an_unmanaged_field_is_reported_and_not_repaired(
+    shim: SqliteShim,
+) -> None:
+    run = run_script(
         shim,
-        updates={0: [unknown(lands=25.0)]},
-        events=[at(4.0, Foreign(0, "note", "theirs")), at(30.0, Look())],
+        updates={0: [unknown(applied=25.0)]},
+        events=[at(4.0, ForeignWrite(0, "note", "theirs")), at(30.0, RequestResync())],
         until=400.0,
     )
     late, again = run.posts()
@@ -91,13 +93,20 @@ def test_a_landing_that_overwrites_what_is_not_declared_is_told_and_not_repaired
     assert leaf(again.body, "note") == "theirs"
     assert (late.applied, leaf(run.cloud(), "note")) == (near(25.0), "n")
     assert run.outcomes() == [["not_applied", "stale_overwrite"], ["applied"]]
-    settled = [note for note in run.told("update_settled", 0) if note.fields["outcome"] == "stale_overwrite"]
+    settled = [
+        note for note in run.events("update_settled", 0) if note.fields["outcome"] == "stale_overwrite"
+    ]
     assert [note.at for note in settled] == [near(30.0)]
     assert run.conditions(since=again.sent) == ["Pending", "InSync"]
 
 
-def test_a_time_stamp_that_ticks_is_no_evidence_and_shortens_no_settle_time(shim: SqliteShim) -> None:
-    run = play(shim, allocations=[allocation(ticking=True)], updates={0: [unknown(lands=None)]}, until=60.0)
+def test_a_changing_timestamp_does_not_shorten_the_settle_time(shim: SqliteShim) -> None:
+    run = run_script(
+        shim,
+        allocations=[allocation(has_moving_timestamp=True)],
+        updates={0: [unknown(applied=None)]},
+        until=60.0,
+    )
     lost, again = run.posts()
     stamps = [leaf(get.cloud, "updated.value") for get in run.gets() if get.cloud is not None]
     assert len(set(stamps)) == len(stamps) == 3
@@ -106,34 +115,34 @@ def test_a_time_stamp_that_ticks_is_no_evidence_and_shortens_no_settle_time(shim
     assert run.outcomes() == [["not_applied"], ["applied"]]
 
 
-def test_an_update_that_is_honoured_in_part_is_refused_after_grace_and_not_sent_again(
+def test_a_field_that_the_server_ignores_is_reported_after_the_propagation_window_and_not_sent_again(
     shim: SqliteShim,
 ) -> None:
     three = {"region": "a", "version": "a", "urls.vanity.url": "a"}
-    deaf = allocation(declared=three, deaf="region")
-    run = play(shim, allocations=[deaf], updates={0: [unknown(lands=0.01)]}, until=3600.0)
+    ignored_field = allocation(declared=three, ignored_field="region")
+    run = run_script(shim, allocations=[ignored_field], updates={0: [unknown(applied=0.01)]}, until=3600.0)
     (update,) = run.posts()
     assert update.answer == "unknown"
     assert [leaf(run.cloud(), name) for name in three] == ["x", "a", "a"]
     assert run.outcomes() == [["applied_partial"]]
     assert run.conditions() == ["Pending", "OutcomeUnknown", "Pending", "Ignored"]
-    (refused,) = [note for note in run.told("condition_changed", 0) if note.fields["after"] == "Ignored"]
+    (refused,) = [note for note in run.events("condition_changed", 0) if note.fields["after"] == "Ignored"]
     assert refused.at == near(answered(update) + 60.0)
 
 
-def test_what_was_accepted_or_has_landed_in_part_is_not_pending_for_the_504_before_it(
+def test_an_accepted_or_partly_applied_update_is_not_pending_for_an_earlier_504(
     shim: SqliteShim,
 ) -> None:
-    in_part = allocation(1, declared={"region": "a", "version": "a"}, deaf="region")
-    run = play(
+    in_part = allocation(1, declared={"region": "a", "version": "a"}, ignored_field="region")
+    run = run_script(
         shim,
         allocations=[allocation(0), in_part],
-        updates={0: [unknown(lands=None), accepted(lands=30.0)], 1: [unknown(lands=0.01)]},
+        updates={0: [unknown(applied=None), accepted(applied=30.0)], 1: [unknown(applied=0.01)]},
         until=150.0,
     )
     for key in range(2):
         assert run.posts(key)[0].answer == "unknown"
-        pending = [note for note in run.told("condition_changed", key) if note.fields["after"] == "Pending"]
+        pending = [note for note in run.events("condition_changed", key) if note.fields["after"] == "Pending"]
         assert [note.fields["reason"] for note in pending] == [
             "not looked at yet",
             "the update of region was accepted and does not show yet",

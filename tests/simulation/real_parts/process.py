@@ -1,7 +1,9 @@
-"""One life of the daemon's process: the real client, loop and journal, between a gate and a disk.
+"""One process of the daemon: the real client, controller and journal, between a gate and a disk.
 
-The rule: a crash is not a cancellation. First the gate and the disk are shut, so that whatever the dead
-process's tasks still do reaches nobody; then they are taken down.
+The rule: a crash is not a cancellation. First the gate and the disk are closed to the process, then its tasks
+are cancelled, so that nothing they do then has an effect.
+
+Left out: what happens between processes (`world`).
 """
 
 import asyncio
@@ -23,19 +25,19 @@ from allocsync.reconcile.events import Event
 from allocsync.runtime.wiring import build_loop
 from allocsync.settings.model import Settings
 from tests.simulation.real_parts.network import GATE, Gate
-from tests.simulation.real_parts.schedule import Moment
+from tests.simulation.real_parts.schedule import Seam
 
 T = TypeVar("T")
-WALL = 1.8e9  # of the loop's beginning, in seconds since the epoch
+WALL_SECONDS = 1.8e9  # since the epoch, at the start of the event loop
 
 
 def wall() -> float:
-    """Seconds since the epoch, as everybody in the run believes."""
-    return WALL + asyncio.get_running_loop().time()
+    """Seconds since the epoch, for everything in the run."""
+    return WALL_SECONDS + asyncio.get_running_loop().time()
 
 
-class Life:
-    """See the module. `comes_to` is told of each moment before the process goes on, and may end it."""
+class DaemonProcess:
+    """See the module. `on_seam` is called at each seam, and may end the process."""
 
     def __init__(
         self,
@@ -43,21 +45,21 @@ class Life:
         *,
         directory: Path,
         seed: int,
-        comes_to: Callable[[Moment], None],
+        on_seam: Callable[[Seam], None],
         observe: Callable[[Event], None],
     ) -> None:
         self.gate = Gate()
         self.file: JournalFile | None = None
         self._settings = settings
         self._directory = directory
-        self.chance = random.Random(seed)
-        self._comes_to = comes_to
+        self.rng = random.Random(seed)
+        self._on_seam = on_seam
         self._observed = observe
         self._loop: Loop | None = None
         self._generations: asyncio.Queue[Generation] = asyncio.Queue()
 
     async def run(self) -> None:
-        """From the start of the process to its end."""
+        """Run from the start of the process to its end."""
         GATE.set(self.gate)
         self.file, restored = JournalFile.open(self._directory, wall=wall)
         try:
@@ -65,11 +67,11 @@ class Life:
                 Journal.running(self.file, execute=self._execute, now=self.now, wall=wall) as journal,
                 AllocationClient.open(self._settings.api_url, wall=wall) as client,
             ):
-                await self._reconcile(Watched(client, self._at), journal, restored)
+                await self._reconcile(ClientWithSeams(client, self._pass_seam), journal, restored)
         finally:
             self.file.close()
 
-    async def _reconcile(self, api: "Watched", journal: Journal, restored: Restored) -> None:
+    async def _reconcile(self, api: "ClientWithSeams", journal: Journal, restored: Restored) -> None:
         self._loop = loop = build_loop(
             self._settings, api=api, clock=self, observer=self._observe, journal=journal, restored=restored
         )
@@ -82,12 +84,12 @@ class Life:
         while True:
             loop.adopt(await self._generations.get())
 
-    def told(self, generation: Generation) -> None:
-        """The files say this now."""
+    def deliver(self, generation: Generation) -> None:
+        """The files declare this revision now."""
         self._generations.put_nowait(generation)
 
     def stop(self) -> None:
-        """SIGTERM."""
+        """Send SIGTERM."""
         if self._loop is not None:
             self._loop.stop()
 
@@ -95,12 +97,12 @@ class Life:
         if self.gate.open:
             self._observed(event)
 
-    def _at(self, moment: Moment) -> None:
-        self._alive()
-        self._comes_to(moment)
-        self._alive()
+    def _pass_seam(self, seam: Seam) -> None:
+        self._require_alive()
+        self._on_seam(seam)
+        self._require_alive()
 
-    def _alive(self) -> None:
+    def _require_alive(self) -> None:
         if not self.gate.open:
             raise asyncio.CancelledError
 
@@ -108,17 +110,17 @@ class Life:
         return self._executed(work)
 
     async def _executed(self, work: Callable[[], T]) -> T:
-        self._at(Moment.RECORDING)
-        await asyncio.sleep(self.chance.uniform(0.0, 0.004))
-        self._alive()
+        self._pass_seam(Seam.RECORDING)
+        await asyncio.sleep(self.rng.uniform(0.0, 0.004))
+        self._require_alive()
         done = work()
-        self._at(Moment.RECORDED)
+        self._pass_seam(Seam.RECORDED)
         return done
 
-    # Clock and chance.
+    # Clock and randomness.
 
     def now(self) -> float:
-        """Seconds on the loop's clock."""
+        """Monotonic seconds, by the event loop's clock."""
         return asyncio.get_running_loop().time()
 
     def wall(self) -> float:
@@ -127,30 +129,30 @@ class Life:
 
     def uniform(self, low: float, high: float) -> float:
         """A random number in [low, high]."""
-        return self.chance.uniform(low, high)
+        return self.rng.uniform(low, high)
 
 
-class Watched:
-    """The real client, with a word at each moment."""
+class ClientWithSeams:
+    """The real client, with a seam around each request."""
 
-    def __init__(self, client: AllocationClient, at: Callable[[Moment], None]) -> None:
+    def __init__(self, client: AllocationClient, at: Callable[[Seam], None]) -> None:
         self._client = client
-        self._at = at
+        self._pass_seam = at
 
     async def snapshot(self, allocation_id: AllocationId) -> Snapshot:
-        """One read."""
+        """Read one allocation."""
         answer = await self._client.snapshot(allocation_id)
-        self._at(Moment.READ)
+        self._pass_seam(Seam.READ)
         return answer
 
     async def update(self, allocation_id: AllocationId, body: Cloud) -> UpdateAnswer:
-        """One update."""
-        self._at(Moment.SENDING)
+        """Send one update."""
+        self._pass_seam(Seam.SENDING)
         answer = await self._client.update(allocation_id, body)
-        self._at(Moment.SENT)
+        self._pass_seam(Seam.SENT)
         return answer
 
     async def list(self) -> AsyncIterator[Cloud]:
-        """Everything."""
+        """Read all allocations in one list."""
         async for cloud in self._client.list():
             yield cloud
