@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
+from allocsync.cli.output import with_suggestions
 from allocsync.errors import DaemonError, UsageError
-from allocsync.model.escaping import visible
 from allocsync.runtime import listen_token
 from allocsync.settings.model import Settings
 from allocsync.settings.validators import parse_listen
@@ -81,11 +81,7 @@ async def order(url: str, path: str, body: Mapping[str, object], *, token: str) 
             "or another ALLOCSYNC_STATE_DIR or ALLOCSYNC_LISTEN_TOKEN?"
         )
     if "error" in answer:
-        said = [
-            visible(str(answer["error"])),
-            *(f"  {visible(str(each))}" for each in answer.get("suggestions", ())),
-        ]
-        raise DaemonError("\n".join(said))
+        raise DaemonError(with_suggestions(str(answer["error"]), answer.get("suggestions", ())))
     if code not in {HTTPStatus.OK, HTTPStatus.ACCEPTED}:
         raise stranger(url, code)
     return answer

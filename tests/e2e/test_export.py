@@ -92,8 +92,39 @@ async def test_what_is_exported_is_valid_and_differs_in_nothing(tmp_path: Path) 
         assert [str(cloud["id"]) in text for cloud in clouds] == [True] + [False] * (len(clouds) - 1)
         status, text, stderr = await command("export", "--api-url", server.url, first, "nobody")
         assert (status, text) == (1, "")
-        assert "nobody: 410: there is none" in stderr
+        assert "nobody: no such allocation is live" in stderr
         server.set_faults({"list": {"500": 1}})
         status, text, stderr = await command("export", "--api-url", server.url)
         assert (status, text) == (1, "")
+        assert "500 Internal Server Error" in stderr
+
+
+async def test_an_export_takes_a_prefix_of_an_id_that_one_live_allocation_has() -> None:
+    clouds = [
+        *states(2, 9),
+        {**states(1, 10)[0], "id": "one-and-only"},
+        {**states(1, 11)[0], "id": "one-and-more"},
+    ]
+    first = str(clouds[0]["id"])
+    async with ReferenceServer.start(clouds, log_all=True) as server:
+        where = ("export", "--api-url", server.url)
+        status, whole, _ = await command(*where, first)
+        assert status == 0
+        assert [record["op"] for record in server.records] == ["snapshot"], "a whole id needs no list"
+        assert await command(*where, first[:8], first) == (0, whole, "")
+        for name, why in {
+            first[:7]: f"{first[:7]} is too short: give the whole id, or at least its first 8 characters",
+            "one-and-": "one-and- matches 2 allocations; give more characters of the id",
+        }.items():
+            status, text, stderr = await command(*where, name, first)
+            assert (status, text) == (1, "")
+            assert f"allocsync: {why}" in stderr
+            assert stderr.endswith("allocsync: Nothing was exported.\n")
+        status, text, stderr = await command(*where, first[:8], "--bulk", "off")
+        assert (status, text) == (1, "")
+        assert f"{first[:8]}: 410: there is no such allocation. A prefix of an id needs the list" in stderr
+        server.set_faults({"list": {"500": 1}})
+        status, text, stderr = await command(*where, first[:8])
+        assert (status, text) == (1, "")
+        assert f"{first[:8]}: 410" in stderr
         assert "500 Internal Server Error" in stderr

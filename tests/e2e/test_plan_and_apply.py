@@ -18,9 +18,11 @@ def declare_with_a_mistake(file: Path) -> None:
     file.write_text(file.read_text() + "  zzz: {regoin: x}\n")
 
 
-async def test_an_id_that_fits_none_or_several_is_bad_usage_and_asks_nothing(tmp_path: Path) -> None:
+async def test_an_id_that_matches_no_allocation_or_several_is_bad_usage_and_sends_no_request(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "desired.yaml"
-    declare(file, [{**CLOUDS[0], "id": key} for key in ("ab1", "ab2")], region="x")
+    declare(file, [{**CLOUDS[0], "id": key} for key in ("ab1", "ab2", "a-long-id")], region="x")
     async with ReferenceServer.start(CLOUDS, log_all=True) as server:
         where = ("--api-url", server.url, "--desired", str(file))
         for name in ("plan", "apply"):
@@ -29,7 +31,12 @@ async def test_an_id_that_fits_none_or_several_is_bad_usage_and_asks_nothing(tmp
             assert "ac: no such allocation is declared" in stderr
             status, text, stderr = await command(name, *where, "ab")
             assert (status, text) == (64, "")
-            assert "ab fits 2 declared allocations" in stderr
+            assert "ab matches 2 allocations; give more characters of the id" in stderr
+            assert "allocsync:   ab1\nallocsync:   ab2\n" in stderr
+            status, text, stderr = await command(name, *where, "a-long", "no-one")
+            assert (status, text) == (64, "")
+            assert "a-long is too short: give the whole id, or at least its first 8 characters" in stderr
+            assert "no-one: no such allocation is declared" in stderr
         assert server.records == []
 
 

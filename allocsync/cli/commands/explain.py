@@ -48,7 +48,7 @@ def explain(context: click.Context, flags: Flags, allocation_id: str, url: str |
     address = daemon_client.daemon_url(url, settings_from(context, flags))
     code, answer = asyncio.run(daemon_client.ask(address, PATH + quote(allocation_id, safe="")))
     if code == HTTPStatus.NOT_FOUND and "error" in answer:
-        raise errors.DaemonError(_not_found(answer))
+        raise errors.DaemonError(output.with_suggestions(str(answer["error"]), answer.get("suggestions", ())))
     if code != HTTPStatus.OK:
         raise daemon_client.stranger(address, code)
     if as_json:
@@ -60,14 +60,6 @@ def explain(context: click.Context, flags: Flags, allocation_id: str, url: str |
         raise daemon_client.stranger(address, code) from error
     output.write_lines(shown)
     return errors.EXIT_FINE
-
-
-def _not_found(answer: Mapping[str, Any]) -> str:
-    said = [visible(str(answer["error"]))]
-    suggestions = [f"  {visible(str(name))}" for name in answer.get("suggestions", ())]
-    if suggestions:
-        said.append("these begin alike:")
-    return "\n".join([*said, *suggestions])
 
 
 def lines(answer: Mapping[str, Any], now: datetime) -> Iterator[Line]:
