@@ -1,12 +1,13 @@
-"""Which of the loop's events become log lines, under which name and how loud.
+"""Turns the controller's events into log lines: the name and the level of each.
 
-The rule: one line for what a person would want to know once. A look that fails again, or finds again what
-observe mode may not repair, is `debug`; that an allocation's condition became Failing or Drifted is one line
-with the reason. What happens to many at once is told of the first few, and of the others at level debug and
-as a sum, so that an outage of the API costs a page of lines and not one per allocation. An update that was
-accepted is always a line, as it changes the world, and so is an error, as somebody must see it.
+The rules: a line at level info or above is something a person wants to know once. A read that fails again,
+or that again finds a difference in mode observe, is at level debug; the change of condition that it led to
+is one line with the reason. If the same happens to many allocations, the first few are logged and the
+others are counted, so that an outage of the API makes a page of lines and not one for each allocation.
+Accepted updates and errors are always logged.
 
-Left out: how a line is written (`logs`), and when many are too many (`crowds`).
+Left out: how a line is written (`telemetry.log_setup`), and when lines are too many
+(`telemetry.log_sampling`).
 """
 
 import math
@@ -17,15 +18,21 @@ from structlog.typing import FilteringBoundLogger
 
 from allocsync.model.condition import Condition
 from allocsync.reconcile.events import Event
-from allocsync.telemetry.log_sampling import Crowds
+from allocsync.telemetry.log_sampling import LogSampler
 from allocsync.telemetry.log_setup import rfc3339
 
-_QUIET = {None, Condition.PENDING, Condition.IN_SYNC}
-_UNDER_WAY = {Condition.PENDING, Condition.IN_SYNC, Condition.UNKNOWN}
-_LOUD = {Condition.MISSING, Condition.REFUSED, Condition.CONTESTED, Condition.HELD, Condition.FAILING}
-_BUSY = {423, 429}  # the API asks for patience; that is no complaint about the update
-_SHORT_DIGEST = 8
-_CROWDS = {"update_finished", "update_settled", "condition_changed", "resync_finished", "bulk_unavailable"}
+_NORMAL = {None, Condition.PENDING, Condition.IN_SYNC}
+_DURING_AN_UPDATE = {Condition.PENDING, Condition.IN_SYNC, Condition.UNKNOWN}
+_NEEDS_ATTENTION = {
+    Condition.MISSING,
+    Condition.REFUSED,
+    Condition.CONTESTED,
+    Condition.HELD,
+    Condition.FAILING,
+}
+_RETRY_LATER = {423, 429}  # the API asks to wait; it does not reject the update itself
+_REVISION_DIGITS = 8
+_SAMPLED = {"update_finished", "update_settled", "condition_changed", "resync_finished", "bulk_unavailable"}
 
 _UPDATES = {
     "accepted": ("info", "update_accepted"),
@@ -33,7 +40,7 @@ _UPDATES = {
     "unknown": ("warning", "update_outcome_unknown"),
     "not_sent": ("debug", "update_not_sent"),
 }
-_VERDICTS = {
+_SETTLED = {
     "applied": ("info", "update_applied"),
     "applied_partial": ("warning", "update_applied_partial"),
     "not_applied": ("info", "update_not_applied"),
@@ -45,7 +52,10 @@ _VERDICTS = {
 
 
 class LogObserver:
-    """An Observer that writes each event as a line, or leaves it out."""
+    """An Observer that logs events.
+
+    `wall` gives seconds since the epoch, `now` monotonic seconds.
+    """
 
     def __init__(
         self, logger: FilteringBoundLogger, *, wall: Callable[[], float], now: Callable[[], float]
@@ -54,17 +64,17 @@ class LogObserver:
         self._wall = wall
         self._now = now
         self._generation: str | None = None
-        self._crowds = Crowds()
-        self._open: set[object] = set()  # breakers
+        self._sampler = LogSampler()
+        self._open_breakers: set[object] = set()  # operations (read, write)
 
     def __call__(self, event: Event) -> None:
         """Log one event."""
-        fields = _present(event.fields)
+        fields = _without_empty(event.fields)
         if event.kind in {"generation_adopted", "generation_held"}:
-            self._generation = str(fields["generation"])[:_SHORT_DIGEST]
+            self._generation = str(fields["generation"])[:_REVISION_DIGITS]
         if event.reconcile is not None or "generation" in fields:
             fields["generation"] = self._generation
-        level, name = self._heard(event, *_line(event))
+        level, name = self._sample(event, *_level_and_name(event))
         if isinstance(changes := fields.get("changes"), list | tuple):
             names = ("field", "live", "desired")
             fields["changes"] = [dict(zip(names, change, strict=False)) for change in changes]
@@ -75,57 +85,57 @@ class LogObserver:
         write(name, reconcile=event.reconcile, allocation=event.allocation, **fields)
 
     def tend(self) -> None:
-        """Tell what was left out, if it is time; to be called every few seconds."""
-        if self._crowds.due(self._now()):
-            self._sum_up()
+        """Log a summary of suppressed lines if one is due. To be called every few seconds."""
+        if self._sampler.is_summary_due(self._now()):
+            self._log_summary()
 
-    def _heard(self, event: Event, level: str, name: str) -> tuple[str, str]:
-        """The level and the name of the line; quieter where there are too many that say the same."""
+    def _sample(self, event: Event, level: str, name: str) -> tuple[str, str]:
+        """Return the level and the name of the line; debug if there are too many lines like it."""
         if event.kind == "breaker_opened":
-            self._open.add(event.fields.get("lane"))
+            self._open_breakers.add(event.fields.get("lane"))
         elif event.kind == "breaker_closed":
-            self._open.discard(event.fields.get("lane"))
+            self._open_breakers.discard(event.fields.get("lane"))
         if event.kind in {"breaker_closed", "stopped"}:
-            self._sum_up()
+            self._log_summary()
         self.tend()
-        if event.kind not in _CROWDS or level not in {"info", "warning"} or name == "update_accepted":
+        if event.kind not in _SAMPLED or level not in {"info", "warning"} or name == "update_accepted":
             return level, name
         after = event.fields.get("after")
-        told = self._crowds.admits(
+        is_allowed = self._sampler.allow(
             name,
             None if after is None else str(after),
             reason=str(event.fields.get("reason", "")),
             now=self._now(),
-            outage=bool(self._open),
+            outage=bool(self._open_breakers),
         )
-        return level if told else "debug", name
+        return level if is_allowed else "debug", name
 
-    def _sum_up(self) -> None:
-        found = self._crowds.take(self._now())
-        if found is not None:
+    def _log_summary(self) -> None:
+        summary = self._sampler.take_summary(self._now())
+        if summary is not None:
             self._logger.warning(
                 "summed_up",
-                lines=sum(left.lines for left in found.left),
-                seconds=round(found.seconds, 3),
-                of=[_present(asdict(left)) for left in found.left],
-                note="each is a line at level debug; `allocsync status` has every allocation",
+                lines=sum(group.lines for group in summary.suppressed),
+                seconds=round(summary.seconds, 3),
+                of=[_without_empty(asdict(group)) for group in summary.suppressed],
+                note="each is a line at level debug; `allocsync status` lists every allocation",
             )
 
 
-def _present(fields: Mapping[str, object]) -> dict[str, object]:
+def _without_empty(fields: Mapping[str, object]) -> dict[str, object]:
     return {key: value for key, value in fields.items() if value not in (None, "")}
 
 
-def _line(event: Event) -> tuple[str, str]:
-    """The level and the name of an event's line."""
-    ways: Mapping[str, Callable[[Event], tuple[str, str]]] = {
-        "look_finished": _look,
-        "update_finished": _update,
-        "update_settled": _settled,
-        "condition_changed": _condition,
+def _level_and_name(event: Event) -> tuple[str, str]:
+    """Return the level and the name of an event's line."""
+    by_kind: Mapping[str, Callable[[Event], tuple[str, str]]] = {
+        "look_finished": _read_line,
+        "update_finished": _update_line,
+        "update_settled": _settled_line,
+        "condition_changed": _condition_line,
     }
-    if event.kind in ways:
-        return ways[event.kind](event)
+    if event.kind in by_kind:
+        return by_kind[event.kind](event)
     fields = event.fields
     levels = {
         "generation_held": "warning",
@@ -140,27 +150,27 @@ def _line(event: Event) -> tuple[str, str]:
     return levels.get(event.kind, "info"), event.kind
 
 
-def _look(event: Event) -> tuple[str, str]:
+def _read_line(event: Event) -> tuple[str, str]:
     answer = event.fields.get("answer")
     if answer in ("failed", "missing"):
         return "debug", f"look_{answer}"
     return "debug", "difference_found" if event.fields.get("differs") else "look_finished"
 
 
-def _update(event: Event) -> tuple[str, str]:
+def _update_line(event: Event) -> tuple[str, str]:
     level, name = _UPDATES.get(str(event.fields.get("outcome")), ("warning", event.kind))
-    if name == "update_rejected" and event.fields.get("status") in _BUSY:
+    if name == "update_rejected" and event.fields.get("status") in _RETRY_LATER:
         level = "info"
     return level, name
 
 
-def _settled(event: Event) -> tuple[str, str]:
-    return _VERDICTS.get(str(event.fields.get("outcome")), ("warning", event.kind))
+def _settled_line(event: Event) -> tuple[str, str]:
+    return _SETTLED.get(str(event.fields.get("outcome")), ("warning", event.kind))
 
 
-def _condition(event: Event) -> tuple[str, str]:
-    """Pending, InSync and Unknown come and go with every update, which has lines of its own."""
+def _condition_line(event: Event) -> tuple[str, str]:
+    """Log the conditions that every update passes through at debug: an update has lines of its own."""
     before, after = event.fields.get("before"), event.fields.get("after")
-    if {before, after} <= _QUIET or {before, after} <= _UNDER_WAY:
+    if {before, after} <= _NORMAL or {before, after} <= _DURING_AN_UPDATE:
         return "debug", event.kind
-    return ("warning" if after in _LOUD else "info"), event.kind
+    return ("warning" if after in _NEEDS_ATTENTION else "info"), event.kind

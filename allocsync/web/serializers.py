@@ -1,7 +1,9 @@
-"""The JSON of the pages under /api/v1: what the loop says of itself, as values that `json` can write.
+"""The JSON of the pages under /api/v1: turns the controller's status into values that `json` can write.
 
-The rule: times are RFC 3339 in UTC or null, and a value that a server sent is text: its own if it is one,
-otherwise JSON; null is an absent one. These shapes are a contract: scripts and the commands read them.
+The rules: times are RFC 3339 in UTC, or null. A live value is a string: itself if it is a string, otherwise
+its JSON; null if it is absent. The shapes are a public interface that scripts and the commands read.
+
+Left out: what the values mean (`reconcile.status`), and the pages (`web.server`).
 """
 
 import math
@@ -18,19 +20,19 @@ from allocsync.reconcile.status.explain import Explanation
 from allocsync.telemetry.log_setup import rfc3339
 
 Object: TypeAlias = Mapping[str, object]
-PROBLEMS_MOST = 20  # of files that are rejected; `allocsync validate` has them all
+MAX_PROBLEMS = 20  # of rejected files; `allocsync validate` lists all
 
 
 @dataclass(frozen=True, slots=True)
-class Rejection:
-    """Files that are rejected as a whole: since when (seconds since the epoch), and all that is wrong now."""
+class RejectedFiles:
+    """Files that are rejected as a whole: since when (seconds since the epoch), and every problem in them."""
 
     since: float
     problems: tuple[Problem, ...]
 
 
 def status_row(row: AllocationStatus) -> Object:
-    """One allocation in the status."""
+    """Serialize one allocation of the status."""
     return {
         "id": row.id,
         "condition": row.condition.value,
@@ -41,7 +43,7 @@ def status_row(row: AllocationStatus) -> Object:
 
 
 def held(status: LoopStatus) -> Object | None:
-    """Why the newest generation is held by a rail, and since when; null where it is not."""
+    """Serialize why and since when the newest revision waits for approval; None if it does not."""
     if not status.held_reason:
         return None
     return {
@@ -51,19 +53,19 @@ def held(status: LoopStatus) -> Object | None:
     }
 
 
-def rejected(rejection: Rejection | None) -> Object | None:
-    """Why the files are rejected, the first problems as `validate` has them; null where they load."""
+def rejected(rejection: RejectedFiles | None) -> Object | None:
+    """Serialize why and since when the files are rejected, with the first problems; None if they load."""
     if rejection is None:
         return None
     return {
         "since": _time(rejection.since),
         "count": len(rejection.problems),
-        "problems": [asdict(problem) for problem in rejection.problems[:PROBLEMS_MOST]],
+        "problems": [asdict(problem) for problem in rejection.problems[:MAX_PROBLEMS]],
     }
 
 
 def explanation(found: Explanation) -> Object:
-    """Everything about one allocation; it begins as its row in the status does."""
+    """Serialize everything about one allocation; the first keys are those of `status_row`."""
     update = found.open_update
     return {
         **status_row(found.status),
@@ -90,7 +92,7 @@ def explanation(found: Explanation) -> Object:
 
 
 def not_found(found: NotFound) -> Object:
-    """What a 404 says."""
+    """Serialize the body of a 404."""
     return {"error": found.why, "suggestions": list(found.suggestions)}
 
 

@@ -29,7 +29,7 @@ from allocsync.telemetry.metric_definitions import METRICS
 from tests.benchmarks import storm_tables
 
 README = Path(__file__).resolve().parents[2] / "README.md"
-RESULTS = README.parent / "tests" / "bench" / "results.json"
+RESULTS = README.parent / "tests" / "benchmarks" / "results.json"
 SOAKS = README.parent / "tests" / "soak" / "results.jsonl"
 SIMULATED = README.parent / "tests" / "simulation" / "results.jsonl"
 PLANTED = README.parent / "tests" / "simulation" / "bugs.jsonl"

@@ -23,7 +23,7 @@ async def test_status_says_what_the_daemon_says_and_waits_for_all_to_be_in_sync(
     ):
         code, text, stderr = await command("status", "--url", running.url, "--wait", "--timeout", "20")
         assert (code, stderr) == (0, "")
-        assert text.startswith("3 InSync   of 3 · generation ")
+        assert text.startswith("3 InSync   of 3 · revision ")
         declare(file, CLOUDS, region="mars", mode="suspend")
         while json.loads((await running.get("/api/v1/status"))[1])["conditions"]["InSync"]:
             await asyncio.sleep(0.05)
@@ -63,7 +63,7 @@ async def test_status_shows_files_that_are_rejected_as_validate_does_until_they_
         code, text, _ = await command("status", "--url", running.url)
         lines = text.splitlines()
         assert code == 0
-        stays = f"; generation {before['generation'][:8]} stays in force"
+        stays = f"; revision {before['generation'][:8]} stays active"
         assert lines[1].startswith("  the files have been rejected since ")
         assert lines[1].endswith(stays)
         assert lines[2:] == [f"    {wrong}"]
@@ -95,7 +95,7 @@ async def test_a_daemon_that_is_not_there_is_an_error_for_people() -> None:
         assert "Traceback" not in stderr
     code, _, stderr = await command("status", "--url", url, "--timeout", "1")
     assert code == 64
-    assert "--timeout is how long to --wait" in stderr
+    assert "--timeout needs --wait" in stderr
 
 
 async def test_explain_shows_desired_live_error_and_the_open_update_of_one_allocation(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ async def test_plan_shows_what_an_apply_would_send_and_sends_nothing(tmp_path: P
         assert f"  {FIRST}   {file}:3" in text
         assert f"{CLOUDS[0]['region']} → mars" in text
         assert "30 of 30 allocations not in sync: 30 to update (30 fields)." in text
-        assert "one bulk request" in text
+        assert "one list request" in text
         status, text, _ = await command("plan", *where, "--json", "--detailed-exitcode", FIRST[:8])
         assert status == 2
         plan = json.loads(text)
@@ -88,7 +88,7 @@ async def test_apply_says_what_it_could_not_do(tmp_path: Path) -> None:
         assert lines[0] == "3 allocations: 0 in sync (0 updated), 2 unknown, 1 missing."
         assert any(line.startswith("  missing") and FIRST in line and "410" in line for line in lines)
         assert sum(line.startswith("  unknown") and "504" in line for line in lines) == 2
-        assert "settles an unknown one by reading first" in lines[-1]
+        assert "reads it back before it sends anything again" in lines[-1]
         assert len(server.records) == 2
 
 
@@ -108,7 +108,7 @@ async def test_validate_lists_every_mistake_without_a_server(tmp_path: Path) -> 
     declare(file, CLOUDS, region="x")
     status, text, _ = await command("validate", environ={"ALLOCSYNC_DESIRED": str(file)})
     assert status == 0
-    assert "30 allocations in 1 file, nothing wrong." in text
+    assert "30 allocations in 1 file, no mistakes." in text
 
 
 @pytest.mark.parametrize(

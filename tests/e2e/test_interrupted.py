@@ -33,7 +33,7 @@ async def test_an_apply_that_is_interrupted_says_what_it_has_and_has_not_done(
         process.send_signal(number)
         stdout, stderr = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 1
-    assert "interrupted: nothing more is sent" in stderr.decode()
+    assert "interrupted: no more updates are sent" in stderr.decode()
     assert "3 allocations: 0 in sync (0 updated), 3 unknown." in stdout.decode()
     assert "settles an unknown one by reading first" in stdout.decode()
 

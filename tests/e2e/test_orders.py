@@ -38,7 +38,7 @@ async def test_approve_lets_the_held_generation_through_and_no_other(tmp_path: P
         assert f"the generation that is held is {second}, not {first['generation']}" in stderr
         code, _, stderr = await command("approve", second, *where)
         assert code == 1
-        assert "orders need the daemon's token" in stderr
+        assert "this command needs the daemon's token" in stderr
         other = {"ALLOCSYNC_LISTEN_TOKEN": "somebody-elses-token"}
         code, _, stderr = await command("approve", second, *where, environ=other)
         assert code == 1
@@ -47,7 +47,7 @@ async def test_approve_lets_the_held_generation_through_and_no_other(tmp_path: P
         assert len(server.records) == sent
         code, text, stderr = await command("approve", second, *where, "--owner", "mark", environ=environ)
         assert (code, stderr) == (0, "")
-        assert text == f"generation {second} is approved: 12 allocations may change now\n"
+        assert text == f"revision {second} is approved: 12 allocations may change now\n"
         await running.in_sync(len(CLOUDS))
         assert {cloud["region"] for cloud in server.clouds.values()} == {"c"}
         assert len(server.records) == sent + len(CLOUDS)
@@ -124,5 +124,5 @@ async def test_a_token_that_can_be_guessed_or_not_be_kept_ends_the_start(tmp_pat
     (state / "listen_token").mkdir(parents=True)
     code, _, stderr = await command("run", *where)
     assert code == 78
-    assert f"{state}/listen_token: the token for orders over HTTP cannot be kept" in stderr
+    assert f"{state}/listen_token: the token for commands over HTTP cannot be stored" in stderr
     assert "Traceback" not in stderr

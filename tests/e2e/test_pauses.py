@@ -47,7 +47,7 @@ async def test_the_kill_switch_stops_all_updates_over_a_kill_and_resume_lets_the
             assert found["condition"] == "Suspended"
             assert found["no_update_before"] is not None
             code, text, stderr = await command("resume", "--all", "--url", again.url, environ=environ)
-            assert (code, text, stderr) == (0, "everything goes on\n", "")
+            assert (code, text, stderr) == (0, "updates are resumed\n", "")
             await again.in_sync(len(CLOUDS))
             assert posts(server) == sent + len(CLOUDS)
             (begun,) = running.events("pause_begun")
@@ -100,7 +100,7 @@ async def test_what_is_wrong_with_an_order_is_said_and_changes_nothing(tmp_path:
             (("pause", "--all", "--for", "2", "--reason", "r"), 64, "Try 90s, 30min, 2h or 1.5d"),
             (("pause", "--all", "--for", "2h"), 64, "--reason"),
             (("pause", "--all", "--for", "2h", "--reason", " "), 1, "reason must be a text"),
-            (("resume", SECOND), 1, f"{SECOND} is not paused by itself"),
+            (("resume", SECOND), 1, f"{SECOND} is not paused individually"),
             (("resume", "--all"), 1, "there is no pause of everything"),
         )
         for words, exit_code, said in wrong:
@@ -113,7 +113,7 @@ async def test_what_is_wrong_with_an_order_is_said_and_changes_nothing(tmp_path:
         assert (await command("pause", "--all", *how, *to, environ=environ))[0] == 0
         code, text, _ = await command("resume", SECOND, *to, environ=environ)
         assert code == 0
-        assert "is not paused by itself any more; everything is paused until" in text
+        assert " has ended, but everything is paused until" in text
 
 
 def posts(server: ReferenceServer) -> int:

@@ -166,7 +166,7 @@ async def test_canaries_go_first_over_a_crash_and_the_rest_follows_when_they_are
             assert held == json.loads((await running.get("/api/v1/status"))[1])["held"]
             assert {each["id"] for each in held["canaries"]} == first
             text = (await command("explain", min(first), "--url", running.url))[1]
-            assert "canary      it goes first" in text
+            assert "canary      it is updated first" in text
             running.process.kill()
             await running.process.wait()
         assert {record["id"] for record in server.records[sent:]} == first, "the fault fired"

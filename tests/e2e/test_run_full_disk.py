@@ -56,7 +56,7 @@ async def verified(within: tuple[str, ...], environ: dict[str, str]) -> list[dic
     """The updates of the journal, whose chain is checked first."""
     code, text, stderr = await command("history", "--verify", environ=environ, within=within)
     assert (code, stderr) == (0, "")
-    assert "the chain is whole" in text
+    assert "the hash chain is intact" in text
     return await history(within, environ)
 
 

@@ -48,7 +48,7 @@ async def test_what_a_killed_daemon_left_open_is_read_back_and_sent_once(tmp_pat
         assert len(server.records) == len(CLOUDS), "an update that had been applied was sent again"
     code, text, _ = await command("history", "--verify", environ=environ)
     assert code == 0
-    assert "the chain is whole" in text
+    assert "the hash chain is intact" in text
     assert "cut off" in text
 
 
@@ -82,7 +82,7 @@ async def test_history_without_a_journal_says_so(tmp_path: Path) -> None:
     assert "there is no journal yet" in stderr
     code, _, stderr = await command("history", "--since", "yesterday")
     assert code == 64
-    assert "is no time" in stderr
+    assert "is not a time" in stderr
 
 
 async def test_damage_that_shows_while_it_runs_ends_the_daemon_and_the_next_one_goes_on(

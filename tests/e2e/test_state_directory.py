@@ -25,7 +25,7 @@ async def test_a_second_writer_is_kept_out_and_sends_nothing(tmp_path: Path, sec
             where = ("--api-url", server.url, "--desired", str(tmp_path / "other.yaml"))
             status, text, stderr = await command(second, *where, environ=environ)
             assert (status, text) == (1, "")
-            assert f"allocsync run (pid {running.process.pid}) works with {state}" in stderr
+            assert f"allocsync run (pid {running.process.pid}) uses {state}" in stderr
             order = (
                 f'curl -X POST -H "Authorization: Bearer $(cat {state}/listen_token)" {running.url}/-/sync'
             )

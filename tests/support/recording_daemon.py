@@ -6,13 +6,13 @@ from allocsync.errors import NotHeldError
 from allocsync.model.ids import AllocationId, NotFound
 from allocsync.reconcile.gates.pause import Pause
 from allocsync.reconcile.pause_control import Begun, Lifted
-from allocsync.web.control import Orders
+from allocsync.web.control import Control
 
 TOKEN = "t" * 43
 
 
 @dataclass
-class Ordered:
+class RecordingDaemon:
     """`token` is what it knows, `held` the only generation that there is to approve."""
 
     token: str = TOKEN
@@ -20,8 +20,8 @@ class Ordered:
     done: list[str] = field(default_factory=list)
     pauses: dict[str | None, Pause] = field(default_factory=dict)
 
-    def orders(self) -> Orders:
-        return Orders(
+    def control(self) -> Control:
+        return Control(
             token=lambda: self.token,
             sync=self._sync,
             reload=lambda: self.done.append("reload"),

@@ -1,4 +1,8 @@
-"""`allocsync approve DIGEST`: let the generation that a rail holds through, once."""
+"""`allocsync approve REVISION`: activates the revision that the change limit holds, once.
+
+Left out: what the change limit is (`planning.change_limit`), and what the daemon does with an approval
+(`reconcile.rollout`).
+"""
 
 import asyncio
 
@@ -22,16 +26,16 @@ from allocsync.planning.rendering import Line, Tone, count
 def approve(
     context: click.Context, flags: Flags, digest: str, url: str | None, as_json: bool, owner: str
 ) -> int:
-    """Let the generation through that the daemon holds because it changes too much.
+    """Approve the revision that the daemon holds because it changes too much.
 
-    DIGEST is the generation's, or its first 8 digits, as `status` and `plan` show it. It counts for this one
-    generation: when the files have changed since, nothing is approved.
+    DIGEST is the revision, or its first 8 digits, as `status` and `plan` show it. The approval is for this
+    revision alone: if the files have changed since, nothing is approved.
     """
     settings = settings_from(context, flags)
     address = daemon_client.daemon_url(url, settings)
-    order = {"digest": digest, "owner": owner}
+    command = {"digest": digest, "owner": owner}
     answer = asyncio.run(
-        daemon_client.order(address, "/-/approve", order, token=daemon_client.token_of(settings))
+        daemon_client.send_command(address, "/-/approve", command, token=daemon_client.load_token(settings))
     )
     if as_json:
         output.write_json(answer)
@@ -39,7 +43,7 @@ def approve(
     try:
         changes = int(answer["changes"])
     except (KeyError, TypeError, ValueError) as error:
-        raise daemon_client.stranger(address, 200) from error
-    said = f"generation {visible(digest)} is approved: {count(changes, 'allocation')} may change now"
-    output.write_lines([Line(said, Tone.GOOD)])
+        raise daemon_client.unexpected_answer(address, 200) from error
+    text = f"revision {visible(digest)} is approved: {count(changes, 'allocation')} may change now"
+    output.write_lines([Line(text, Tone.GOOD)])
     return errors.EXIT_FINE

@@ -1,7 +1,10 @@
-"""`allocsync demo`: the main job in one minute, on a reference server that misbehaves.
+"""`allocsync demo`: the daemon at work for one minute, against a reference server with faults.
 
-A real server on a real socket, the real daemon against it, and a file that is yours to edit. The story below
-is told from the loop's own events; the verdict at the end is taken from the server's truth and its log.
+It starts the reference server on a real socket, the real daemon against it, and writes a file for you to
+edit. The lines that it prints come from the daemon's events; the result at the end comes from the server's
+state and log.
+
+Left out: the server and its faults (`reference_server`), and the daemon (`runtime.daemon`).
 """
 
 import asyncio
@@ -31,7 +34,7 @@ from allocsync.settings.model import Settings
 from allocsync.settings.validators import parse_listen
 
 ALLOCATIONS, DRIFTED, SEED = 24, 9, 7
-CALM_SECONDS = 10.0  # a demo that ends by itself stops the faults this long before
+FAULT_FREE_SECONDS = 10.0  # with --seconds, the faults stop this long before the end
 FAULTS: Mapping[str, object] = {
     "seed": SEED,
     "update": {
@@ -58,12 +61,12 @@ allocations:
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("demo"),
     show_default=True,
-    help="Where allocations.yaml is kept for you to edit.",
+    help="Directory of the file allocations.yaml, which you can edit.",
 )
 @click.option("--seconds", type=click.FloatRange(min=15), help="End by itself after this many seconds.")
 @click.option("--listen", default="127.0.0.1:0", help="HOST:PORT of the daemon's metrics and status.")
 def demo(directory: Path, seconds: float | None, listen: str) -> int:
-    """Run a reference server with faults and the daemon on a sample that is yours to edit."""
+    """Run a reference server with faults, and the daemon with a sample file that you can edit."""
     try:
         parse_listen(listen)
     except ValueError as error:
@@ -83,7 +86,7 @@ def demo(directory: Path, seconds: float | None, listen: str) -> int:
 
 
 def sample_text(clouds: list[Cloud]) -> str:
-    """A file that declares all of them, some of them otherwise than they are."""
+    """Return a desired state that declares all of these clouds, some with other values than they have."""
     return HEADER + "".join(_declaration(index, cloud) for index, cloud in enumerate(clouds))
 
 
@@ -98,10 +101,10 @@ def _declaration(index: int, cloud: Cloud) -> str:
 
 
 async def _demo(clouds: list[Cloud], desired: Path, seconds: float | None, listen: str) -> int:
-    story = _Story()
+    printer = _EventPrinter()
     state = desired.parent / ".state"
     for left in state.glob(f"{JOURNAL}*"):
-        left.unlink()  # it tells of a server that is gone: each demo has a new one
+        left.unlink()  # the journal of an earlier demo is about a server that no longer exists
     async with ReferenceServer.start(clouds, faults=FAULTS) as server:
         settings = Settings(
             api_url=server.url,
@@ -111,27 +114,27 @@ async def _demo(clouds: list[Cloud], desired: Path, seconds: float | None, liste
             settle_seconds=5,
             resync_seconds=2,
         )
-        daemon = Daemon(settings, environ=os.environ, observers=[story], stream=sys.stdout)
-        print_head(server.url, len(clouds), desired)
+        daemon = Daemon(settings, environ=os.environ, observers=[printer], stream=sys.stdout)
+        print_header(server.url, len(clouds), desired)
         async with asyncio.TaskGroup() as group:
             running = group.create_task(daemon.run())
             await daemon.bound.wait()
-            story.say(
+            printer.print_line(
                 Line(f"status          {_address(daemon)}/api/v1/status   metrics {_address(daemon)}/metrics")
             )
             if seconds is not None:
-                await asyncio.wait([running], timeout=seconds - CALM_SECONDS)
+                await asyncio.wait([running], timeout=seconds - FAULT_FREE_SECONDS)
                 server.set_faults({})
-                story.say(Line(f"{_now()}  the faults stop", Tone.DIM))
-                await asyncio.wait([running], timeout=CALM_SECONDS)
+                printer.print_line(Line(f"{_now()}  the faults stop", Tone.DIM))
+                await asyncio.wait([running], timeout=FAULT_FREE_SECONDS)
                 daemon.stop()
             await running
-        in_sync = _verdict(story, server, desired, daemon)
+        in_sync = _report_result(printer, server, desired, daemon)
     return errors.EXIT_FINE if in_sync or seconds is None else errors.EXIT_ERROR
 
 
-def print_head(url: str, number: int, desired: Path) -> None:
-    """Say what runs where."""
+def print_header(url: str, number: int, desired: Path) -> None:
+    """Print where the server and the file are."""
     lines = (
         Line(f"reference API   {url}   {number} allocations, 504s: 15 % before, 15 % after, 5 % late"),
         Line(f"desired state   {desired}   (edit it: changes arrive within a second)"),
@@ -148,115 +151,120 @@ def _now() -> str:
     return datetime.now().astimezone().strftime("%H:%M:%S")
 
 
-def _verdict(story: "_Story", server: ReferenceServer, desired: Path, daemon: Daemon) -> bool:
-    """What the server's truth and log say, in one line."""
+def _report_result(printer: "_EventPrinter", server: ReferenceServer, desired: Path, daemon: Daemon) -> bool:
+    """Print one line about the server's state and log; returns whether everything is in sync and settled."""
     try:
         wanted = load(desired, default_mode=Mode.ENFORCE).generation.allocations
     except errors.DesiredError as error:
-        story.say(Line(f"the last file does not load: {error}", Tone.BAD))
+        printer.print_line(Line(f"the files do not load: {error}", Tone.BAD))
         return False
     right = sum(not compare(want, server.clouds.get(key, {})) for key, want in wanted.items())
     status = daemon.loop.status() if daemon.loop else None
     settled = status is not None and not status.open_intents
     posts = [record for record in server.records if record.get("op", "update") == "update"]
     unknown = sum(record["answer"] == 504 for record in posts)  # noqa: PLR2004 - the status
-    twice = sum(not record["changed"] for record in posts if record["applied_at"] is not None)
+    needless = sum(not record["changed"] for record in posts if record["applied_at"] is not None)
     tone = Tone.GOOD if right == len(wanted) and settled else Tone.BAD
-    story.say(
+    printer.print_line(
         Line(
-            f"{_now()}  the server says: {right} of {len(wanted)} in sync; {len(posts)} updates, "
-            f"{unknown} of them answered 504, {twice} sent for nothing",
+            f"{_now()}  server state: {right} of {len(wanted)} in sync; {len(posts)} updates, "
+            f"{unknown} of them answered 504, {needless} sent without need",
             tone,
         )
     )
     return right == len(wanted) and settled
 
 
-class _Story:
-    """Tells a person what happens, from the loop's events."""
+class _EventPrinter:
+    """Prints the daemon's events for a person; an instance is an Observer."""
 
     def __init__(self) -> None:
-        self._settling: set[str] = set()
         self._updates = 0
 
-    def say(self, line: Line) -> None:
-        """Print one line at once."""
+    def print_line(self, line: Line) -> None:
+        """Print one line and flush it."""
         output.write_lines([line])
         sys.stdout.flush()
 
     def __call__(self, event: Event) -> None:
-        """Tell one event, if it is worth telling."""
-        tell = {
-            "generation_adopted": self._adopted,
-            "generation_held": self._held,
-            "resync_finished": self._resynced,
-            "update_finished": self._finished,
-            "update_settled": self._settled,
-            "all_in_sync": self._in_sync,
-            "condition_changed": self._changed,
-            "stopping": self._stopping,
+        """Print one event; kinds of no interest to a person are ignored."""
+        handler = {
+            "generation_adopted": self._on_revision_activated,
+            "generation_held": self._on_change_limit,
+            "resync_finished": self._on_resync,
+            "update_finished": self._on_update_finished,
+            "update_settled": self._on_update_settled,
+            "all_in_sync": self._on_all_in_sync,
+            "condition_changed": self._on_condition_changed,
+            "stopping": self._on_stopping,
         }.get(event.kind)
-        if tell is not None:
-            tell(event)
+        if handler is not None:
+            handler(event)
 
-    def _line(self, what: str, text: str, tone: Tone) -> None:
-        self.say(Line(f"{_now()}  {what:<16}  {text}", tone))
+    def _print_event(self, what: str, text: str, tone: Tone) -> None:
+        self.print_line(Line(f"{_now()}  {what:<16}  {text}", tone))
 
-    def _adopted(self, event: Event) -> None:
+    def _on_revision_activated(self, event: Event) -> None:
         generation = str(event.fields["generation"])[:8]
         changed = event.fields["changed"]
-        self._line(
-            "desired state", f"generation {generation}: {changed} allocations are new or changed", Tone.PLAIN
+        self._print_event(
+            "desired state", f"revision {generation}: {changed} allocations are new or changed", Tone.PLAIN
         )
 
-    def _held(self, event: Event) -> None:
-        self._line("held", str(event.fields["reason"]), Tone.BAD)
+    def _on_change_limit(self, event: Event) -> None:
+        self._print_event("held", str(event.fields["reason"]), Tone.BAD)
 
-    def _resynced(self, event: Event) -> None:
+    def _on_resync(self, event: Event) -> None:
         differ = int(str(event.fields["differ"]))
         if differ:
             total = event.fields["allocations"]
-            self._line("looked at all", f"{total} allocations: {differ} differ", Tone.WAIT)
+            self._print_event("resync", f"{total} allocations: {differ} differ", Tone.WAIT)
 
-    def _finished(self, event: Event) -> None:
+    def _on_update_finished(self, event: Event) -> None:
         self._updates += 1
         rows = event.fields["changes"]
         changes = rows if isinstance(rows, list) else []
         what = ", ".join(f"{name} {visible(live)} → {wanted}" for name, live, wanted in changes)
         outcome, reason = event.fields["outcome"], visible(str(event.fields["reason"]))
         if outcome == "accepted":
-            self._line(_short(event), f"{what}   accepted", Tone.GOOD)
+            self._print_event(_short_id(event), f"{what}   accepted", Tone.GOOD)
         elif outcome == "unknown":
             wait = event.fields["look_in_seconds"]
-            said = event.fields["status"] or reason
-            text = f"{what}   {said}: outcome unknown; nothing is sent before a read-back in {wait:.0f} s"
-            self._line(_short(event), text, Tone.BAD)
+            cause = event.fields["status"] or reason
+            text = (
+                f"{what}   {cause}: outcome unknown; read back in {wait:.0f} s before anything is sent again"
+            )
+            self._print_event(_short_id(event), text, Tone.BAD)
         else:
-            self._line(_short(event), f"{what}   {str(outcome).replace('_', ' ')}: {reason}", Tone.WAIT)
+            self._print_event(
+                _short_id(event), f"{what}   {str(outcome).replace('_', ' ')}: {reason}", Tone.WAIT
+            )
 
-    def _settled(self, event: Event) -> None:
+    def _on_update_settled(self, event: Event) -> None:
         outcome = str(event.fields["outcome"])
-        said = {
-            "applied": "read back: it was applied after all",
+        text = {
+            "applied": "read back: it was applied",
             "not_applied": "read back: not applied; it is sent again",
             "superseded": "read back: not applied, and something else changed it",
-            "late_applied": "an update that had been given up has landed after all",
-            "stale_overwrite": "a late update put back what somebody else had changed",
+            "late_applied": "an update that was judged not applied was applied late",
+            "stale_overwrite": "a late update overwrote what somebody else had changed",
         }.get(outcome, f"read back: {outcome.replace('_', ' ')}")
-        self._line(_short(event), said, Tone.GOOD if outcome == "applied" else Tone.WAIT)
+        self._print_event(_short_id(event), text, Tone.GOOD if outcome == "applied" else Tone.WAIT)
 
-    def _changed(self, event: Event) -> None:
-        """What is not in sync and will not be soon says why: everything else has lines of its own."""
+    def _on_condition_changed(self, event: Event) -> None:
+        """Print a condition that needs attention, with its reason; other changes have lines of their own."""
         if event.fields["after"] in _STUCK:
             text = f"{str(event.fields['after']).lower()}: {visible(str(event.fields['reason']))}"
-            self._line(_short(event), text, Tone.BAD)
+            self._print_event(_short_id(event), text, Tone.BAD)
 
-    def _in_sync(self, event: Event) -> None:
-        self._line("in sync", f"all {event.fields['allocations']}, after {self._updates} updates", Tone.GOOD)
+    def _on_all_in_sync(self, event: Event) -> None:
+        self._print_event(
+            "in sync", f"all {event.fields['allocations']}, after {self._updates} updates", Tone.GOOD
+        )
 
-    def _stopping(self, event: Event) -> None:
-        self._line("stopping", f"{event.fields['in_flight']} requests under way", Tone.DIM)
+    def _on_stopping(self, event: Event) -> None:
+        self._print_event("stopping", f"{event.fields['in_flight']} requests in flight", Tone.DIM)
 
 
-def _short(event: Event) -> str:
+def _short_id(event: Event) -> str:
     return str(event.allocation)[:8]

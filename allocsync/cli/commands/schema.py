@@ -1,4 +1,4 @@
-"""`allocsync schema`: what the files may hold, as JSON Schema for editors and CI."""
+"""`allocsync schema`: prints the JSON Schemas of the files, for editors and CI."""
 
 import click
 

@@ -142,7 +142,7 @@ async def test_the_seed_is_passed_over_and_said_to_be_where_there_is_a_state(tmp
         _, stderr = await asyncio.wait_for(process.communicate(), 10)
     assert process.returncode == 0
     assert stderr.decode().splitlines() == [
-        f"the state file is there already: the seed {tmp_path / 'other'} is not used"
+        f"the state file exists already: the seed {tmp_path / 'other'} is not used"
     ]
 
 

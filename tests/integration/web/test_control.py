@@ -1,4 +1,4 @@
-"""Orders over real sockets: nobody without the token changes anything, on whatever address."""
+"""Control over real sockets: nobody without the token changes anything, on whatever address."""
 
 from collections.abc import AsyncIterator
 
@@ -6,9 +6,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from allocsync.web.control import MOST_BYTES, add_orders
+from allocsync.web.control import MAX_BODY_BYTES, add_control_routes
 from allocsync.web.server import serve_web
-from tests.support.recording_daemon import TOKEN, Ordered
+from tests.support.recording_daemon import TOKEN, RecordingDaemon
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 PATHS = ("/-/sync", "/-/reload", "/-/approve", "/-/pause", "/-/resume")
@@ -17,14 +17,16 @@ EVERY = {**PAUSE, "digest": "7f3a91c2"}  # enough for each of them
 
 
 @pytest.fixture(name="daemon")
-def _daemon() -> Ordered:
-    return Ordered()
+def _daemon() -> RecordingDaemon:
+    return RecordingDaemon()
 
 
 @pytest.fixture(name="client", params=["127.0.0.1:0", "0.0.0.0:0"])
-async def _client(daemon: Ordered, request: pytest.FixtureRequest) -> AsyncIterator[aiohttp.ClientSession]:
-    app = web.Application(client_max_size=MOST_BYTES)
-    add_orders(app, daemon.orders())
+async def _client(
+    daemon: RecordingDaemon, request: pytest.FixtureRequest
+) -> AsyncIterator[aiohttp.ClientSession]:
+    app = web.Application(client_max_size=MAX_BODY_BYTES)
+    add_control_routes(app, daemon.control())
     async with (
         serve_web(request.param, app) as (_, port),
         aiohttp.ClientSession(f"http://127.0.0.1:{port}", timeout=aiohttp.ClientTimeout(30)) as session,
@@ -49,7 +51,7 @@ async def _client(daemon: Ordered, request: pytest.FixtureRequest) -> AsyncItera
     ],
 )
 async def test_an_order_without_the_token_is_refused_and_does_nothing(
-    daemon: Ordered, client: aiohttp.ClientSession, path: str, header: str | None
+    daemon: RecordingDaemon, client: aiohttp.ClientSession, path: str, header: str | None
 ) -> None:
     headers = {} if header is None else {"Authorization": header}
     if path == "/-/resume":
@@ -65,7 +67,9 @@ async def test_an_order_without_the_token_is_refused_and_does_nothing(
     assert len(daemon.done) == 1
 
 
-async def test_an_order_does_what_it_says_once(daemon: Ordered, client: aiohttp.ClientSession) -> None:
+async def test_an_order_does_what_it_says_once(
+    daemon: RecordingDaemon, client: aiohttp.ClientSession
+) -> None:
     async with client.post("/-/sync", headers=BEARER) as answer:
         assert (answer.status, await answer.json()) == (202, {"allocations": 3})
     async with client.post("/-/reload", headers={"authorization": f"bearer {TOKEN}"}) as answer:
@@ -80,7 +84,9 @@ async def test_an_order_does_what_it_says_once(daemon: Ordered, client: aiohttp.
     assert len(daemon.done) == 3
 
 
-async def test_what_cannot_be_carried_out_says_why(daemon: Ordered, client: aiohttp.ClientSession) -> None:
+async def test_what_cannot_be_carried_out_says_why(
+    daemon: RecordingDaemon, client: aiohttp.ClientSession
+) -> None:
     async with client.post("/-/approve", json={"digest": "00000000"}, headers=BEARER) as answer:
         assert answer.status == 409
         assert (await answer.json())["error"].startswith("no generation is held")
@@ -95,7 +101,7 @@ async def test_what_cannot_be_carried_out_says_why(daemon: Ordered, client: aioh
     ],
 )
 async def test_a_body_that_is_none_is_a_400_that_says_what_it_must_be(
-    daemon: Ordered, client: aiohttp.ClientSession, body: bytes
+    daemon: RecordingDaemon, client: aiohttp.ClientSession, body: bytes
 ) -> None:
     async with client.post("/-/approve", data=body, headers=BEARER) as answer:
         assert answer.status == 400
@@ -103,13 +109,17 @@ async def test_a_body_that_is_none_is_a_400_that_says_what_it_must_be(
     assert not daemon.done
 
 
-async def test_a_body_without_end_is_cut_short(daemon: Ordered, client: aiohttp.ClientSession) -> None:
-    async with client.post("/-/approve", data=b" " * (MOST_BYTES + 1), headers=BEARER) as answer:
+async def test_a_body_without_end_is_cut_short(
+    daemon: RecordingDaemon, client: aiohttp.ClientSession
+) -> None:
+    async with client.post("/-/approve", data=b" " * (MAX_BODY_BYTES + 1), headers=BEARER) as answer:
         assert answer.status == 413
     assert not daemon.done
 
 
-async def test_a_renewed_token_counts_from_then_on(daemon: Ordered, client: aiohttp.ClientSession) -> None:
+async def test_a_renewed_token_counts_from_then_on(
+    daemon: RecordingDaemon, client: aiohttp.ClientSession
+) -> None:
     daemon.token = "n" * 43
     async with client.post("/-/sync", headers=BEARER) as answer:
         assert answer.status == 401
@@ -118,7 +128,7 @@ async def test_a_renewed_token_counts_from_then_on(daemon: Ordered, client: aioh
 
 
 async def test_a_pause_is_set_and_lifted_for_one_and_for_all(
-    daemon: Ordered, client: aiohttp.ClientSession
+    daemon: RecordingDaemon, client: aiohttp.ClientSession
 ) -> None:
     async with client.post("/-/pause", json=PAUSE, headers=BEARER) as answer:
         assert (answer.status, await answer.json()) == (200, {"id": None, "ends": "later"})
@@ -130,7 +140,7 @@ async def test_a_pause_is_set_and_lifted_for_one_and_for_all(
         assert (await answer.json()) == {"id": "7b0c", "others": 0, "everything": said}
     async with client.post("/-/resume", json={"id": "7b0c"}, headers=BEARER) as answer:
         assert answer.status == 409
-        assert (await answer.json())["error"] == f"7b0c is not paused by itself; everything is {said}"
+        assert (await answer.json())["error"] == f"7b0c is not paused individually; everything is {said}"
     async with client.post("/-/resume", json={"all": True, "owner": "you"}, headers=BEARER) as answer:
         assert (answer.status, (await answer.json())["id"]) == (200, None)
     assert daemon.done[:2] == ["pause None 7200 maintenance me", "pause 7b0c 0.5 why who"]
@@ -139,7 +149,7 @@ async def test_a_pause_is_set_and_lifted_for_one_and_for_all(
 
 @pytest.mark.parametrize("path", ["/-/pause", "/-/resume"])
 async def test_nobody_of_that_name_is_a_404(
-    daemon: Ordered, client: aiohttp.ClientSession, path: str
+    daemon: RecordingDaemon, client: aiohttp.ClientSession, path: str
 ) -> None:
     order = {"id": "nobody", "seconds": 60, "reason": "why", "owner": "who"}
     async with client.post(path, json=order, headers=BEARER) as answer:
@@ -159,7 +169,7 @@ async def test_nobody_of_that_name_is_a_404(
     ],
 )
 async def test_a_pause_without_an_end_a_reason_or_an_owner_is_none(
-    daemon: Ordered, client: aiohttp.ClientSession, wrong: dict[str, object]
+    daemon: RecordingDaemon, client: aiohttp.ClientSession, wrong: dict[str, object]
 ) -> None:
     async with client.post("/-/pause", json={**PAUSE, **wrong}, headers=BEARER) as answer:
         assert answer.status == 400

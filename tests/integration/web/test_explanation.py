@@ -16,12 +16,12 @@ from allocsync.model.desired_state import Mode
 from allocsync.model.ids import AllocationId, NotFound
 from allocsync.reconcile.status.controller_status import AllocationStatus, LoopStatus
 from allocsync.reconcile.status.explain import Explanation, OpenUpdate
-from allocsync.web.health import Verdict
+from allocsync.web.health import HealthResult
 from allocsync.web.server import Pages, make_app, serve_web
-from tests.support.recording_daemon import Ordered
+from tests.support.recording_daemon import RecordingDaemon
 
 SINCE = 1_795_435_450.218  # 2026-11-23T12:04:10.218Z
-WELL = Verdict(holds=True, reason="well")
+WELL = HealthResult(ok=True, reason="well")
 
 
 def nothing() -> LoopStatus:
@@ -57,7 +57,7 @@ async def _client(daemon: Daemon) -> AsyncIterator[aiohttp.ClientSession]:
         rejection=lambda: None,
     )
     async with (
-        serve_web("127.0.0.1:0", make_app(pages, Ordered().orders())) as (host, port),
+        serve_web("127.0.0.1:0", make_app(pages, RecordingDaemon().control())) as (host, port),
         aiohttp.ClientSession(f"http://{host}:{port}", timeout=aiohttp.ClientTimeout(30)) as session,
     ):
         yield session

@@ -19,13 +19,13 @@ from allocsync.model.ids import AllocationId, NotFound
 from allocsync.reconcile.events import Event
 from allocsync.reconcile.status.controller_status import AllocationStatus, LoopStatus
 from allocsync.telemetry.metrics import Metrics
-from allocsync.web.health import Verdict
-from allocsync.web.serializers import PROBLEMS_MOST, Rejection
-from allocsync.web.server import SLICE, Pages, make_app, serve_web
-from tests.support.recording_daemon import Ordered
+from allocsync.web.health import HealthResult
+from allocsync.web.serializers import MAX_PROBLEMS, RejectedFiles
+from allocsync.web.server import ROWS_PER_WRITE, Pages, make_app, serve_web
+from tests.support.recording_daemon import RecordingDaemon
 
 SINCE = 1_795_435_450.218  # 2026-11-23T12:04:10.218Z
-WELL = Verdict(holds=True, reason="well")
+WELL = HealthResult(ok=True, reason="well")
 
 
 @dataclass
@@ -33,11 +33,11 @@ class Daemon:
     """What the pages are made of, for a test to change."""
 
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
-    live: Verdict = WELL
-    ready: Verdict = WELL
+    live: HealthResult = WELL
+    ready: HealthResult = WELL
     generation: str | None = "7f3a91c2"
     rows: list[AllocationStatus] = field(default_factory=list)
-    rejection: Rejection | None = None
+    rejection: RejectedFiles | None = None
 
     def status(self) -> LoopStatus:
         counts = {condition: sum(row.condition is condition for row in self.rows) for condition in Condition}
@@ -82,7 +82,7 @@ def _daemon() -> Daemon:
 @pytest.fixture(name="client")
 async def _client(daemon: Daemon) -> AsyncIterator[aiohttp.ClientSession]:
     async with (
-        serve_web("127.0.0.1:0", make_app(daemon.pages(), Ordered().orders())) as (host, port),
+        serve_web("127.0.0.1:0", make_app(daemon.pages(), RecordingDaemon().control())) as (host, port),
         aiohttp.ClientSession(f"http://{host}:{port}", timeout=aiohttp.ClientTimeout(30)) as session,
     ):
         yield session
@@ -120,7 +120,7 @@ async def test_health_is_a_code_and_a_reason(
         assert answer.status == 200
 
     name = path.strip("/").removesuffix("z")
-    setattr(daemon, name, Verdict(holds=False, reason=f"not {name}, and why"))
+    setattr(daemon, name, HealthResult(ok=False, reason=f"not {name}, and why"))
     async with client.get(path) as answer:
         assert (answer.status, await answer.text()) == (503, f"not {name}, and why\n")
 
@@ -162,7 +162,7 @@ async def test_status_names_what_is_wrong_with_files_that_are_rejected_and_since
         assert (await answer.json())["rejected"] is None
 
     wrong = [Problem("eu.yaml", line, 5, "allocations.a1.regoin", "unknown field") for line in range(1, 31)]
-    daemon.rejection = Rejection(SINCE, tuple(wrong))
+    daemon.rejection = RejectedFiles(SINCE, tuple(wrong))
     async with client.get("/api/v1/status") as answer:
         found = (await answer.json())["rejected"]
 
@@ -174,7 +174,7 @@ async def test_status_names_what_is_wrong_with_files_that_are_rejected_and_since
         "path": "allocations.a1.regoin",
         "message": "unknown field",
     }
-    assert len(found["problems"]) == PROBLEMS_MOST
+    assert len(found["problems"]) == MAX_PROBLEMS
 
 
 @pytest.mark.parametrize("at", [float("inf"), float("-inf"), float("nan")])
@@ -187,7 +187,9 @@ async def test_a_next_look_that_is_no_time_is_null(
         assert (await answer.json())["allocations"][0]["next_look_at"] is None
 
 
-@pytest.mark.parametrize("count", [0, 1, SLICE - 1, SLICE, SLICE + 1, 3 * SLICE])
+@pytest.mark.parametrize(
+    "count", [0, 1, ROWS_PER_WRITE - 1, ROWS_PER_WRITE, ROWS_PER_WRITE + 1, 3 * ROWS_PER_WRITE]
+)
 async def test_status_is_whole_at_every_size(
     daemon: Daemon, client: aiohttp.ClientSession, count: int
 ) -> None:
@@ -221,7 +223,7 @@ async def test_a_status_of_a_hundred_thousand_lets_the_loop_run(
         await turning
 
     assert body.count(b'"id"') == 100_000
-    assert turns >= 100_000 / SLICE
+    assert turns >= 100_000 / ROWS_PER_WRITE
 
 
 async def test_head_has_the_headers_and_no_body(daemon: Daemon, client: aiohttp.ClientSession) -> None:
@@ -260,11 +262,11 @@ async def test_a_port_in_use_is_an_error_in_the_settings(daemon: Daemon) -> None
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(SettingsError) as caught:
-            async with serve_web(listen, make_app(daemon.pages(), Ordered().orders())):
+            async with serve_web(listen, make_app(daemon.pages(), RecordingDaemon().control())):
                 raise AssertionError("bound")
 
     assert str(caught.value) == (
-        f"ALLOCSYNC_LISTEN={listen}: another process listens there. Stop it, or choose another port."
+        f"ALLOCSYNC_LISTEN={listen}: another process uses this port. Stop it, or choose another port."
     )
     assert caught.value.exit_code == 78
 
@@ -272,20 +274,23 @@ async def test_a_port_in_use_is_an_error_in_the_settings(daemon: Daemon) -> None
 @pytest.mark.parametrize(
     ("listen", "said"),
     [
-        ("192.0.2.1:0", "this machine has no such address"),
-        ("no.such.host.invalid:1", "host name is not known"),
-        ("a..b:1", "host name is not known"),
+        ("192.0.2.1:0", "this machine does not have this address"),
+        ("no.such.host.invalid:1", "host name cannot be resolved"),
+        ("a..b:1", "host name cannot be resolved"),
     ],
 )
 async def test_an_address_that_cannot_be_bound_says_why(daemon: Daemon, listen: str, said: str) -> None:
     with pytest.raises(SettingsError, match=f"ALLOCSYNC_LISTEN={listen}: .*{said}"):
-        async with serve_web(listen, make_app(daemon.pages(), Ordered().orders())):
+        async with serve_web(listen, make_app(daemon.pages(), RecordingDaemon().control())):
             raise AssertionError("bound")
 
 
 async def test_the_listener_closes_at_once_when_a_reader_hangs(daemon: Daemon) -> None:
     daemon.rows = [row(number) for number in range(100_000)]
-    async with serve_web("127.0.0.1:0", make_app(daemon.pages(), Ordered().orders())) as (host, port):
+    async with serve_web("127.0.0.1:0", make_app(daemon.pages(), RecordingDaemon().control())) as (
+        host,
+        port,
+    ):
         reader, writer = await asyncio.open_connection(host, port)
         writer.write(b"GET /api/v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
         assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"  # and then reads no more

@@ -16,7 +16,7 @@ from allocsync.model.cloud import NumberLiteral
 from allocsync.model.ids import AllocationId
 from allocsync.reconcile.events import KINDS, Event
 from allocsync.telemetry.log_events import LogObserver
-from allocsync.telemetry.log_setup import LibraryLines, configure, library_lines, rfc3339
+from allocsync.telemetry.log_setup import LibraryLogHandler, configure, redirect_library_logs, rfc3339
 
 ID = AllocationId("0d5b7c90")
 AT = 1_795_435_450.218  # 2026-11-23T12:04:10.218Z
@@ -195,7 +195,7 @@ def test_what_libraries_log_becomes_a_line_with_its_traceback() -> None:
         stream = io.StringIO()
         logger = configure(log_format, "info", stream, environ={}, wall=lambda: AT)
         library = logging.Logger("asyncio")  # noqa: LOG001 - one that no other test shares
-        library.addHandler(LibraryLines(logger))
+        library.addHandler(LibraryLogHandler(logger))
         library.error("task failed: %s", "t-1", exc_info=ValueError("broken"))
         library.debug("too quiet")
 
@@ -210,7 +210,7 @@ def test_libraries_write_nowhere_else_meanwhile_and_as_before_afterwards(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     stream = io.StringIO()
-    with library_lines(configure("json", "info", stream, environ={}, wall=lambda: AT)):
+    with redirect_library_logs(configure("json", "info", stream, environ={}, wall=lambda: AT)):
         logging.getLogger("aiohttp.server").error("inside")
     logging.getLogger("aiohttp.server").error("outside")
     (line,) = stream.getvalue().splitlines()

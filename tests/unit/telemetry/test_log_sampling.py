@@ -20,7 +20,12 @@ from allocsync.model.cloud import Cloud
 from allocsync.model.condition import Condition
 from allocsync.reconcile.events import Event
 from allocsync.telemetry.log_events import LogObserver
-from allocsync.telemetry.log_sampling import FIRST, SUM_FIRST_SECONDS, SUM_MOST_SECONDS, Crowds
+from allocsync.telemetry.log_sampling import (
+    FIRST_LINES,
+    SUMMARY_FIRST_SECONDS,
+    SUMMARY_MAX_SECONDS,
+    LogSampler,
+)
 from allocsync.telemetry.log_setup import configure
 from tests.support.failing_api import DEAD, TIMEOUT, named, now, real_run
 from tests.support.scripted_api import ScriptedApi, generation
@@ -113,7 +118,7 @@ async def test_an_outage_of_two_thousand_is_a_page_of_lines_that_begins_and_ends
     assert loud.index("breaker_opened") < loud.index("breaker_closed") < loud.index("all_in_sync", 3)
     if how.startswith("updates"):
         name = "update_rejected" if how == "updates 401" else "update_outcome_unknown"
-        first = [row for row in rows if row["event"] == name][:FIRST]
+        first = [row for row in rows if row["event"] == name][:FIRST_LINES]
         assert {row["level"] for row in first} == {"warning"}, "the first failures are told one by one"
     # What was not told is in the sums, to the last one.
     summed = log.summed()
@@ -139,8 +144,8 @@ async def test_where_most_but_not_all_fails_it_is_bounded_without_a_breaker() ->
         assert not run.kinds("breaker_opened")
     every = [row for row in log.rows("condition_changed") if row["after"] == "Failing"]
     told = [row for row in every if row["level"] == "warning"]
-    assert len(every) > 10 * FIRST
-    assert FIRST <= len(told) <= FIRST + seconds / 60 + 1
+    assert len(every) > 10 * FIRST_LINES
+    assert FIRST_LINES <= len(told) <= FIRST_LINES + seconds / 60 + 1
     assert log.summed()["condition_changed", "Failing"] == len(every) - len(told)
     assert [row["event"] for row in log.rows()[-2:]] == ["summed_up", "stopped"]
 
@@ -155,10 +160,10 @@ def test_what_is_left_out_is_told_without_any_further_event_and_before_the_end()
             fields = {"before": "InSync", "after": "Failing", "reason": "\x1b[2J503"}
             observer(Event("condition_changed", named(1)[0], None, fields))
 
-    failing(FIRST + 3)
+    failing(FIRST_LINES + 3)
     observer.tend()
-    assert len(stream.getvalue().splitlines()) == FIRST
-    at = SUM_FIRST_SECONDS
+    assert len(stream.getvalue().splitlines()) == FIRST_LINES
+    at = SUMMARY_FIRST_SECONDS
     observer.tend()
     found = json.loads(stream.getvalue().splitlines()[-1])
     assert (found["event"], found["level"], found["lines"]) == ("summed_up", "warning", 3)
@@ -187,48 +192,48 @@ groups = st.sampled_from([("a", None), ("b", None), ("b", "c")])
 
 @given(st.lists(st.tuples(groups, st.floats(0, 100), st.booleans()), max_size=200))
 def test_what_is_not_admitted_is_in_the_sums(lines: list[tuple[tuple[str, str | None], float, bool]]) -> None:
-    crowds, now, admitted = Crowds(), 0.0, Counter[tuple[str, str | None]]()
+    crowds, now, admitted = LogSampler(), 0.0, Counter[tuple[str, str | None]]()
     summed = Counter[tuple[str, str | None]]()
 
     def take() -> None:
-        found = crowds.take(now)
-        for left in found.left if found else ():
+        found = crowds.take_summary(now)
+        for left in found.suppressed if found else ():
             summed[left.event, left.after] += left.lines
 
     for group, later, outage in lines:
         now += later
-        if crowds.due(now):
+        if crowds.is_summary_due(now):
             take()
-        admitted[group] += crowds.admits(*group, reason="why", now=now, outage=outage)
+        admitted[group] += crowds.allow(*group, reason="why", now=now, outage=outage)
     take()
     assert admitted + summed == Counter(group for group, _, _ in lines)
-    assert not crowds.due(1e9)
+    assert not crowds.is_summary_due(1e9)
     for group, number in admitted.items():
         first = next(index for index, line in enumerate(lines) if line[0] == group)
-        assert number <= FIRST + sum(later for _, later, _ in lines[first + 1 :]) / 60
+        assert number <= FIRST_LINES + sum(later for _, later, _ in lines[first + 1 :]) / 60
 
 
 def test_what_comes_once_a_minute_is_always_told_and_in_an_outage_ten_times() -> None:
-    for outage, told in ((False, 100), (True, FIRST)):
-        crowds = Crowds()
+    for outage, told in ((False, 100), (True, FIRST_LINES)):
+        crowds = LogSampler()
         admits = [
-            crowds.admits("a", None, reason="", now=60.0 * number, outage=outage) for number in range(100)
+            crowds.allow("a", None, reason="", now=60.0 * number, outage=outage) for number in range(100)
         ]
         assert admits == [number < told for number in range(100)]
 
 
 def test_sums_become_rarer_while_it_goes_on_and_begin_anew_after_a_calm() -> None:
-    crowds = Crowds()
+    crowds = LogSampler()
     times: list[float] = []
     for second in range(7_200):
-        crowds.admits("a", None, reason="", now=float(second), outage=True)
-        if crowds.due(second):
+        crowds.allow("a", None, reason="", now=float(second), outage=True)
+        if crowds.is_summary_due(second):
             times.append(second)
-            assert crowds.take(second)
+            assert crowds.take_summary(second)
     apart = [round(later - earlier) for earlier, later in pairwise([0.0, *times])]
     assert apart[:4] == pytest.approx([70, 121, 241, 481], abs=1)
-    assert set(apart[4:]) == {SUM_MOST_SECONDS + 1}
-    assert crowds.take(7_200.0)
-    crowds.admits("a", None, reason="", now=20_000.0, outage=True)
-    assert not crowds.due(20_000.0 + SUM_FIRST_SECONDS - 1)
-    assert crowds.due(20_000.0 + SUM_FIRST_SECONDS)
+    assert set(apart[4:]) == {SUMMARY_MAX_SECONDS + 1}
+    assert crowds.take_summary(7_200.0)
+    crowds.allow("a", None, reason="", now=20_000.0, outage=True)
+    assert not crowds.is_summary_due(20_000.0 + SUMMARY_FIRST_SECONDS - 1)
+    assert crowds.is_summary_due(20_000.0 + SUMMARY_FIRST_SECONDS)

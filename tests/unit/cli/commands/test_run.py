@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from allocsync.cli.commands.run import GARBAGE_AFTER
+from allocsync.cli.commands.run import GC_THRESHOLD
 from allocsync.cli.root import allocsync
 
 
@@ -28,4 +28,4 @@ def test_the_daemon_runs_with_few_looks_for_garbage(tmp_path: Path, monkeypatch:
         result = CliRunner().invoke(allocsync, arguments, catch_exceptions=False)
     finally:
         gc.set_threshold(*before)
-    assert (found, result.exit_code) == ([GARBAGE_AFTER], 0)
+    assert (found, result.exit_code) == ([GC_THRESHOLD], 0)

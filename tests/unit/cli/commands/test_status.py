@@ -56,15 +56,15 @@ def test_what_is_wrong_is_listed_worst_first_with_reason_since_and_next_look() -
         row("b", Condition.IN_SYNC),
         row("c", Condition.FAILING, next_look_at=None),
     )
-    lines = status.lines(status.read(answer(*rows)), NOW)
+    lines = status.format_status(status.parse_status(answer(*rows)), NOW)
     assert [line.text for line in lines] == [
-        "1 InSync, 1 Pending, 1 Failing   of 3 · generation 7f3a91c2",
+        "1 InSync, 1 Pending, 1 Failing   of 3 · revision 7f3a91c2",
         "  c   Failing",
         "    why c",
-        "    since 12:05:11Z (4 min ago)   next look never",
+        "    since 12:05:11Z (4 min ago)   next read never",
         "  a   Pending",
         "    why a",
-        "    since 12:05:11Z (4 min ago)   next look 12:10:00Z (in 49 s)",
+        "    since 12:05:11Z (4 min ago)   next read 12:10:00Z (in 49 s)",
     ]
     assert [line.tone for line in lines[1:5:3]] == [Tone.BAD, Tone.WAIT]
 
@@ -75,7 +75,9 @@ def test_every_condition_has_its_place_in_the_list() -> None:
 
 def test_what_a_daemon_says_cannot_steer_the_terminal() -> None:
     odd = row("\x1b[2Ja", Condition.FAILING, reason="\x1b]0;x\x07", since="\x1b[31m")
-    assert all(line.text.isprintable() for line in status.lines(status.read(answer(odd)), NOW))
+    assert all(
+        line.text.isprintable() for line in status.format_status(status.parse_status(answer(odd)), NOW)
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,20 +90,20 @@ def test_what_a_daemon_says_cannot_steer_the_terminal() -> None:
     ],
 )
 def test_in_sync_needs_a_generation_and_every_allocation(found: dict[str, Any], *, in_sync: bool) -> None:
-    assert status.read(found).all_in_sync is in_sync
+    assert status.parse_status(found).all_in_sync is in_sync
 
 
 @pytest.mark.parametrize("body", [{}, {"generation": 1}, {**answer(), "allocations": [{"id": "a"}]}, [], "x"])
 async def test_somebody_else_at_the_address_is_called_that(body: object) -> None:
     async with site(lambda: body) as url:
         with pytest.raises(DaemonError, match=f"what answers at {url} .HTTP 200. is not this version"):
-            await status.look(url)
+            await status.fetch_status(url)
 
 
 async def test_a_page_in_html_is_not_a_daemon() -> None:
     async with site(lambda: web.Response(status=404, text="<html>")) as url:
         with pytest.raises(DaemonError, match="HTTP 404"):
-            await status.look(url)
+            await status.fetch_status(url)
 
 
 async def test_a_listener_that_breaks_off_is_no_answer_for_now() -> None:
@@ -111,7 +113,7 @@ async def test_a_listener_that_breaks_off_is_no_answer_for_now() -> None:
     async with await asyncio.start_server(close, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(daemon_client.NoAnswerError, match="broke off its answer"):
-            await status.look(f"http://127.0.0.1:{port}")
+            await status.fetch_status(f"http://127.0.0.1:{port}")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +144,7 @@ def test_a_url_that_is_none_is_refused(url: str) -> None:
 
 @given(st.floats(0, 1e7))
 def test_a_span_keeps_two_digits_at_least(seconds: float) -> None:
-    number, unit = daemon_client.span(seconds).split(" ")
+    number, unit = daemon_client.format_duration(seconds).split(" ")
     length = {"s": 1, "min": 60, "h": 3600, "d": 86400}[unit]
     assert abs(float(number) * length - seconds) <= length / 2
     assert length == 1 or float(number) >= 2
@@ -150,41 +152,41 @@ def test_a_span_keeps_two_digits_at_least(seconds: float) -> None:
 
 def test_a_time_of_another_day_has_its_date() -> None:
     earlier = (NOW - timedelta(days=3)).isoformat()
-    assert daemon_client.ago(earlier, NOW) == "2026-11-20 12:09:11Z (3 d ago)"
+    assert daemon_client.format_time(earlier, NOW) == "2026-11-20 12:09:11Z (3 d ago)"
 
 
 def test_files_that_are_rejected_are_named_as_validate_does_and_nothing_is_called_in_sync() -> None:
     wrong = {"file": "eu.yaml", "line": 18, "column": 5, "path": "allocations.a", "message": "declared twice"}
     rejected = {"since": "2026-11-23T12:05:11.000Z", "count": 4, "problems": [wrong]}
     said = {**answer(row("a", Condition.IN_SYNC)), "rejected": rejected}
-    found = status.read(said)
-    assert [(line.text, line.tone) for line in status.lines(found, NOW)] == [
-        ("1 InSync   of 1 · generation 7f3a91c2", Tone.WAIT),
+    found = status.parse_status(said)
+    assert [(line.text, line.tone) for line in status.format_status(found, NOW)] == [
+        ("1 InSync   of 1 · revision 7f3a91c2", Tone.WAIT),
         (
-            "  the files have been rejected since 12:05:11Z (4 min ago); generation 7f3a91c2 stays in force",
+            "  the files have been rejected since 12:05:11Z (4 min ago); revision 7f3a91c2 stays active",
             Tone.BAD,
         ),
         ("    eu.yaml:18:5: allocations.a: declared twice", Tone.BAD),
         ("    and 3 more; `allocsync validate` lists them all", Tone.BAD),
     ]
     assert not found.all_in_sync, "a wait for files that do not load would end with 0"
-    first = status.lines(status.read({**said, "generation": None}), NOW)
-    assert first[1].text.endswith("; none is in force")
+    first = status.format_status(status.parse_status({**said, "generation": None}), NOW)
+    assert first[1].text.endswith("; no revision is active")
 
 
 def test_canaries_of_what_is_held_are_named_with_what_they_have_shown() -> None:
     canaries = [{"id": "a", "verified": True}, {"id": "b", "verified": False}]
     rows = (row("a", Condition.IN_SYNC), row("b", Condition.IN_SYNC))
     said = {**answer(*rows), "held": {"reason": "it is held", "since": None, "canaries": canaries}}
-    lines = status.lines(status.read(said), NOW)
+    lines = status.format_status(status.parse_status(said), NOW)
     assert [(line.text, line.tone) for line in lines[1:]] == [
         ("  it is held", Tone.BAD),
         ("  canary b   not yet, InSync", Tone.WAIT),
         ("  canary a   verified", Tone.GOOD),
     ]
-    assert not status.read(said).all_in_sync
+    assert not status.parse_status(said).all_in_sync
     older = {**said, "held": {"reason": "it is held", "since": None}}
-    held = status.read(older).held
+    held = status.parse_status(older).held
     assert held is not None
     assert not held.canaries, "a daemon that knows no canaries can be asked, too"
 
@@ -196,10 +198,12 @@ def test_of_many_canaries_the_ones_that_are_not_verified_are_named_first_and_the
         row(each, Condition.REFUSED if each == "23" else Condition.IN_SYNC) for each in ids if each != "24"
     ]
     said = {**answer(*rows), "held": {"reason": "it is held", "since": None, "canaries": canaries}}
-    shown = [line.text for line in status.lines(status.read(said), NOW) if "canar" in line.text]
+    shown = [
+        line.text for line in status.format_status(status.parse_status(said), NOW) if "canar" in line.text
+    ]
     assert shown[0] == "  canary 23   not yet, Refused"
     assert shown[1] == "  canary 00   verified"
     assert len(shown) == 21
     assert shown[-1] == "  and 5 more canaries; `allocsync status --json` names them all"
     canaries[-1]["verified"] = False
-    assert status.lines(status.read(said), NOW)[3].text == "  canary 24   not yet"
+    assert status.format_status(status.parse_status(said), NOW)[3].text == "  canary 24   not yet"
