@@ -1,4 +1,4 @@
-"""Log lines: which events make one, how loud, and what they look like."""
+"""Log lines: which events are logged, at which level, and in which format."""
 
 import io
 import json
@@ -23,13 +23,13 @@ AT = 1_795_435_450.218  # 2026-11-23T12:04:10.218Z
 
 
 class Terminal(io.StringIO):
-    """A stream that claims to be a terminal."""
+    """A stream that says it is a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
-def written(
+def log_text(
     event: Event, *, log_format: str = "json", level: str = "debug", stream: io.StringIO | None = None
 ) -> str:
     stream = stream or io.StringIO()
@@ -38,12 +38,12 @@ def written(
     return stream.getvalue()
 
 
-def line(kind: str, fields: Mapping[str, object]) -> dict[str, object]:
-    found: dict[str, object] = json.loads(written(Event(kind, ID, "r-5k2f", fields)))
+def log_line(kind: str, fields: Mapping[str, object]) -> dict[str, object]:
+    found: dict[str, object] = json.loads(log_text(Event(kind, ID, "r-5k2f", fields)))
     return found
 
 
-def test_a_line_is_the_one_in_the_documentation() -> None:
+def test_an_update_of_unknown_outcome_is_logged_as_documented() -> None:
     stream = io.StringIO()
     logger = configure("json", "info", stream, environ={}, wall=lambda: AT)
     observer = LogObserver(logger, wall=lambda: AT, now=lambda: 0.0)
@@ -75,7 +75,7 @@ def test_a_line_is_the_one_in_the_documentation() -> None:
     ("kind", "fields", "level", "name"),
     [
         ("generation_adopted", {"generation": "7"}, "info", "generation_adopted"),
-        # a look is news only by what it does to the condition
+        # a read is news only through the change of condition that it causes
         ("look_finished", {"answer": "live", "differs": 0}, "debug", "look_finished"),
         ("look_finished", {"answer": "live", "differs": 2}, "debug", "difference_found"),
         ("look_finished", {"answer": "failed"}, "debug", "look_failed"),
@@ -110,13 +110,15 @@ def test_a_line_is_the_one_in_the_documentation() -> None:
         ("stopped", {"open_intents": 8}, "warning", "stopped"),
     ],
 )
-def test_how_loud_an_event_is(kind: str, fields: dict[str, object], level: str, name: str) -> None:
-    found = line(kind, fields)
+def test_each_event_has_its_level_and_name(
+    kind: str, fields: dict[str, object], level: str, name: str
+) -> None:
+    found = log_line(kind, fields)
 
     assert (found["level"], found["event"]) == (level, name)
 
 
-def test_an_outage_costs_one_line_per_allocation_not_one_per_attempt() -> None:
+def test_failed_attempts_are_not_logged_but_the_change_of_condition_is() -> None:
     stream = io.StringIO()
     logger = configure("json", "info", stream, environ={}, wall=lambda: AT)
     observer = LogObserver(logger, wall=lambda: AT, now=lambda: 0.0)
@@ -129,37 +131,37 @@ def test_an_outage_costs_one_line_per_allocation_not_one_per_attempt() -> None:
     assert len(stream.getvalue().splitlines()) == 1
 
 
-def test_lines_below_the_level_are_left_out() -> None:
-    assert written(Event("update_intended"), level="info") == ""
-    assert written(Event("update_intended"), level="debug") != ""
+def test_events_below_the_level_are_not_logged() -> None:
+    assert log_text(Event("update_intended"), level="info") == ""
+    assert log_text(Event("update_intended"), level="debug") != ""
 
 
 def test_auto_is_console_on_a_terminal_and_json_elsewhere() -> None:
-    assert json.loads(written(Event("stopping"), log_format="auto"))["event"] == "stopping"
+    assert json.loads(log_text(Event("stopping"), log_format="auto"))["event"] == "stopping"
     assert re.fullmatch(
         r"2026-11-23T12:04:10\.218Z \[info *\] stopping in_flight=3\n",
-        written(Event("stopping", fields={"in_flight": 3}), log_format="auto", stream=Terminal()),
+        log_text(Event("stopping", fields={"in_flight": 3}), log_format="auto", stream=Terminal()),
     )
 
 
 @pytest.mark.parametrize("reason", ["no\x1b[2Jsuch\nlevel=error", "no\x1b[2J", "\x9b2J", "\u202egnp.exe"])
-def test_what_a_server_says_is_not_obeyed_by_a_terminal(reason: str) -> None:
-    text = written(Event("bulk_unavailable", fields={"reason": reason}), log_format="console")
+def test_control_characters_from_a_server_do_not_reach_the_terminal(reason: str) -> None:
+    text = log_text(Event("bulk_unavailable", fields={"reason": reason}), log_format="console")
 
     assert text.count("\n") == 1
     assert text.rstrip("\n").isprintable()
-    assert line("bulk_unavailable", {"reason": reason})["reason"] == reason
+    assert log_line("bulk_unavailable", {"reason": reason})["reason"] == reason
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
-def test_a_number_that_json_lacks_is_written_as_text(number: float) -> None:
-    found = line("update_finished", {"elapsed_seconds": number, "look_in_seconds": number})
+def test_a_number_that_json_cannot_represent_is_written_as_text(number: float) -> None:
+    found = log_line("update_finished", {"elapsed_seconds": number, "look_in_seconds": number})
 
     assert found["elapsed_seconds"] == str(number)
     assert "look_at" not in found
 
 
-def test_a_stream_that_cannot_be_written_costs_the_line_only() -> None:
+def test_a_stream_that_cannot_be_written_loses_the_line_and_raises_nothing() -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
     closed = io.StringIO()
@@ -175,7 +177,7 @@ def test_a_stream_that_cannot_be_written_costs_the_line_only() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), write_end)
 
 
-def test_console_lines_in_the_journal_carry_their_priority(tmp_path: Path) -> None:
+def test_console_lines_in_the_systemd_journal_begin_with_their_priority(tmp_path: Path) -> None:
     with (tmp_path / "journal").open("w") as stream:
         found = os.fstat(stream.fileno())
         ours = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
@@ -190,11 +192,11 @@ def test_console_lines_in_the_journal_carry_their_priority(tmp_path: Path) -> No
     assert "2026" not in lines[0]
 
 
-def test_what_libraries_log_becomes_a_line_with_its_traceback() -> None:
+def test_log_records_of_libraries_become_lines_with_their_traceback() -> None:
     for log_format in ("json", "console"):
         stream = io.StringIO()
         logger = configure(log_format, "info", stream, environ={}, wall=lambda: AT)
-        library = logging.Logger("asyncio")  # noqa: LOG001 - one that no other test shares
+        library = logging.Logger("asyncio")  # noqa: LOG001 - not shared with other tests
         library.addHandler(LibraryLogHandler(logger))
         library.error("task failed: %s", "t-1", exc_info=ValueError("broken"))
         library.debug("too quiet")
@@ -206,7 +208,7 @@ def test_what_libraries_log_becomes_a_line_with_its_traceback() -> None:
         assert "too quiet" not in text
 
 
-def test_libraries_write_nowhere_else_meanwhile_and_as_before_afterwards(
+def test_log_records_of_libraries_are_redirected_only_while_the_context_lasts(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     stream = io.StringIO()
@@ -219,7 +221,7 @@ def test_libraries_write_nowhere_else_meanwhile_and_as_before_afterwards(
 
 
 @given(st.floats(0, 4_000_000_000))
-def test_times_are_utc_to_the_millisecond(seconds: float) -> None:
+def test_times_are_in_utc_to_the_millisecond(seconds: float) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", rfc3339(seconds))
 
 
@@ -233,13 +235,13 @@ anything = st.recursive(
 
 
 @given(st.sampled_from(KINDS), st.dictionaries(st.sampled_from(["reason", "status", "other"]), anything))
-def test_every_event_is_one_line_of_json_and_one_of_text(kind: str, fields: dict[str, object]) -> None:
+def test_every_event_is_one_line_as_json_and_one_on_the_console(kind: str, fields: dict[str, object]) -> None:
     fields = {"generation": "7f3a91c2", **fields}
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
-    text = written(Event(kind, ID, "r-1", fields))
+    text = log_text(Event(kind, ID, "r-1", fields))
     assert text.count("\n") == 1
     json.loads(text, parse_constant=refuse)
-    assert len(written(Event(kind, ID, "r-1", fields), log_format="console").splitlines()) == 1
+    assert len(log_text(Event(kind, ID, "r-1", fields), log_format="console").splitlines()) == 1
