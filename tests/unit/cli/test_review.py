@@ -1,4 +1,4 @@
-"""What moves after the review, while an apply is under way: it is not sent, and the rest is."""
+"""An apply sends only changes that were reviewed."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from tests.support.scripted_api import KEYS, Run, ScriptedApi, generation
 
 
 @pytest.mark.looptime
-async def test_what_moved_since_the_review_is_not_sent_and_says_so() -> None:
+async def test_an_allocation_that_changed_since_the_review_is_not_sent_and_the_reason_says_so() -> None:
     api, wanted = ScriptedApi(), generation()
     reviewed = ReviewedApi(api, wanted, plan(wanted, {key: Live(api.truth[key]) for key in KEYS}))
     api.truth[KEYS[3]] = {**api.truth[KEYS[3]], "region": "moved"}
@@ -32,7 +32,7 @@ async def test_what_moved_since_the_review_is_not_sent_and_says_so() -> None:
 
 
 @pytest.mark.looptime
-async def test_a_reviewed_update_of_unknown_outcome_is_sent_again_where_nothing_moved() -> None:
+async def test_a_reviewed_update_of_unknown_outcome_is_sent_again_if_nothing_changed() -> None:
     api, wanted = ScriptedApi(), generation()
     reviewed = ReviewedApi(api, wanted, plan(wanted, {key: Live(api.truth[key]) for key in KEYS}))
     api.on_update = lambda key, _: (
@@ -48,7 +48,7 @@ async def test_a_reviewed_update_of_unknown_outcome_is_sent_again_where_nothing_
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"digest": "x"}', json.dumps({"digest": "0" * 64, "changes": [1]})]
 )
-def test_a_file_that_is_no_plan_is_told(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_plan_is_an_error(tmp_path: Path, text: str) -> None:
     file = tmp_path / "plan.json"
     file.write_text(text)
     with pytest.raises(UsageError, match="not a plan"):

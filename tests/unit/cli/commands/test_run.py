@@ -1,4 +1,4 @@
-"""The daemon of many allocations is not to stand still because everything is looked through for garbage."""
+"""The daemon raises the threshold of Python's garbage collector."""
 
 import asyncio
 import gc
@@ -13,7 +13,9 @@ from allocsync.cli.commands.run import GC_THRESHOLD
 from allocsync.cli.root import allocsync
 
 
-def test_the_daemon_runs_with_few_looks_for_garbage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_daemon_runs_with_a_higher_threshold_of_the_garbage_collector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "desired.yaml").write_text("apiVersion: allocsync/v1\nallocations: {}\n")
     found = []
 
