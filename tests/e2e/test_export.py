@@ -1,4 +1,4 @@
-"""`export`, `validate` and `plan` in real processes, on a thousand live states that are not nice."""
+"""`export`, `validate` and `plan` in real processes, on a thousand live states with unusual values."""
 
 import json
 import random
@@ -50,23 +50,23 @@ WORDS = (
 
 
 def states(number: int, seed: int) -> list[Cloud]:
-    """Random live states; the same for the same seed."""
-    chance = random.Random(seed)
+    """Return random live states; the same seed gives the same states."""
+    rng = random.Random(seed)
 
     def text() -> str:
-        return chance.choice(WORDS) + chance.choice(("", "", *WORDS))
+        return rng.choice(WORDS) + rng.choice(("", "", *WORDS))
 
     def url() -> dict[str, str]:
-        return {"status": chance.choice(STATUSES), "url": text()}
+        return {"status": rng.choice(STATUSES), "url": text()}
 
     def cloud() -> Cloud:
-        optional = {name: text() for name in ("region", "version") if chance.random() < 0.7}
-        vanity = {"vanity": url()} if chance.random() < 0.5 else {}
+        optional = {name: text() for name in ("region", "version") if rng.random() < 0.7}
+        vanity = {"vanity": url()} if rng.random() < 0.5 else {}
         return {
-            "id": str(uuid.UUID(int=chance.getrandbits(128))),
+            "id": str(uuid.UUID(int=rng.getrandbits(128))),
             "user": text(),
             "project": text(),
-            "status": {"cloud": chance.choice(STATUSES)},
+            "status": {"cloud": rng.choice(STATUSES)},
             "urls": {"base": url(), "id": url(), **vanity},
             **optional,
         }
@@ -74,7 +74,7 @@ def states(number: int, seed: int) -> list[Cloud]:
     return [cloud() for _ in range(number)]
 
 
-async def test_what_is_exported_is_valid_and_differs_in_nothing(tmp_path: Path) -> None:
+async def test_an_export_is_valid_and_has_no_difference_from_live_state(tmp_path: Path) -> None:
     clouds, out = states(1000, 9), tmp_path / "export.yaml"
     async with ReferenceServer.start(clouds) as server:
         status, text, stderr = await command("export", "--api-url", server.url)

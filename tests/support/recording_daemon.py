@@ -1,4 +1,4 @@
-"""A daemon that does what it is ordered over HTTP and remembers it."""
+"""A stand-in for the daemon behind the HTTP commands: it records what it is told to do."""
 
 from dataclasses import dataclass, field
 
@@ -13,7 +13,7 @@ TOKEN = "t" * 43
 
 @dataclass
 class RecordingDaemon:
-    """`token` is what it knows, `held` the only generation that there is to approve."""
+    """Accepts `token`, and has one revision to approve, `held`; `done` records the commands in order."""
 
     token: str = TOKEN
     held: str = "7f3a91c2"
