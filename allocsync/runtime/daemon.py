@@ -268,7 +268,7 @@ class Daemon:
     async def _tend(self, journal: Journal) -> None:
         """Once an hour, remove old rows from the journal and log its head.
 
-        The logged head lets `history --verify` users see that rows were removed at the end.
+        The logged head proves which rows existed; the hash chain alone cannot show that its end was removed.
         """
         while True:
             head = await journal.tend()

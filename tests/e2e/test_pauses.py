@@ -42,8 +42,8 @@ async def test_the_kill_switch_stops_all_updates_across_a_crash_until_resume(
             running.process.send_signal(signal.SIGKILL)
             await running.process.wait()
         async with daemon(server.url, file, tmp_path / "second", environ=environ) as again:
-            looks = len(server.records)
-            await eventually(lambda: len(server.records) >= looks + 3)
+            reads = len(server.records)
+            await eventually(lambda: len(server.records) >= reads + 3)
             assert posts(server) == sent, "it was read and not updated"
             found = json.loads((await again.get(f"/api/v1/allocations/{FIRST}"))[1])
             assert found["condition"] == "Suspended"

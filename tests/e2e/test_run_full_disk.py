@@ -69,8 +69,8 @@ async def test_on_a_full_disk_no_update_is_sent_until_there_is_room_again(tmp_pa
 
         reason = await wait_until_held(running, FIRST)
         assert reason.startswith("the journal cannot be written (database or disk is full)")
-        (told,) = running.events("journal_unavailable")
-        assert (told["level"], told["problem"]) == ("error", "database or disk is full")
+        (event,) = running.events("journal_unavailable")
+        assert (event["level"], event["problem"]) == ("error", "database or disk is full")
         assert await running.metric("allocsync_journal_writable") == 0
         code, text = await running.get("/readyz")
         assert (code, "database or disk is full" in text) == (503, True)

@@ -86,7 +86,7 @@ async def test_a_late_application_that_overwrites_a_foreign_change_is_logged_and
         await eventually(lambda: running.events("update_outcome_unknown"))
         await server.set_faults({})
         await server.change(KEY, version="theirs")
-        (told,) = await eventually(lambda: running.events("stale_overwrite"), 30)
+        (event,) = await eventually(lambda: running.events("stale_overwrite"), 30)
         await server.wait_for_lists(2)
         assert await server.fault_count("update.timeout_late") == 1
 
@@ -99,7 +99,7 @@ async def test_a_late_application_that_overwrites_a_foreign_change_is_logged_and
         assert first["changed"]["version"] == ["theirs", before], "it took the change back"
         assert (await server.cloud(KEY))["version"] == before, "and nobody repaired it"
 
-        assert (told["level"], told["allocation"]) == ("error", KEY)
+        assert (event["level"], event["allocation"]) == ("error", KEY)
         series = 'allocsync_outcomes_settled_total{outcome="stale_overwrite"}'
         assert await running.metric(series) == 1
         recorded, repeated = await history(environ)

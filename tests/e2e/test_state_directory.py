@@ -26,10 +26,10 @@ async def test_a_second_writer_is_excluded_and_sends_nothing(tmp_path: Path, sec
             status, text, stderr = await command(second, *where, environ=environ)
             assert (status, text) == (1, "")
             assert f"allocsync run (pid {running.process.pid}) uses {state}" in stderr
-            order = (
+            request = (
                 f'curl -X POST -H "Authorization: Bearer $(cat {state}/listen_token)" {running.url}/-/sync'
             )
-            assert order in stderr
+            assert request in stderr
             assert len(stderr.splitlines()) == 1
             assert len(server.records) == asked
             assert (await command("plan", *where, environ=environ))[0] == 0, "reading needs no lock"

@@ -12,7 +12,7 @@ from allocsync.errors import AllocsyncError
 def test_a_file_behind_a_symbolic_link_is_replaced_and_the_link_stays(tmp_path: Path) -> None:
     file, link = tmp_path / "file", tmp_path / "link"
     link.symlink_to(file)
-    for text in ("made\n", "made anew\n"):
+    for text in ("created\n", "replaced\n"):
         write_text(link, text)
         assert (link.is_symlink(), file.read_text()) == (True, text)
 
