@@ -120,7 +120,9 @@ def apply(
     digest: str | None,
     plan_file: Path | None,
 ) -> int:
-    """Bring live state in line once, and say exactly what was and was not applied.
+    """Bring live state in line once, and report exactly.
+
+    The report says of every allocation whether it is in sync, and of every update whether it was applied.
 
     Files that change more than the change limit allows need an approval, as in the daemon; canaries are not
     used here. A plan id (--digest), a plan file (--plan) or the IDs of the allocations are an approval.

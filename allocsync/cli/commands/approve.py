@@ -26,7 +26,7 @@ from allocsync.planning.rendering import Line, Tone, count
 def approve(
     context: click.Context, flags: Flags, digest: str, url: str | None, as_json: bool, owner: str
 ) -> int:
-    """Approve the revision that the daemon holds because it changes too much.
+    """Approve the revision that the change limit holds.
 
     DIGEST is the revision, or its first 8 digits, as `status` and `plan` show it. The approval is for this
     revision alone: if the files have changed since, nothing is approved.

@@ -12,7 +12,10 @@ SHELLS = ("bash", "zsh", "fish")
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the completion script of SHELL; for bash: eval "$(allocsync completion bash)"."""
+    """Print the completion script for a shell.
+
+    For bash: eval "$(allocsync completion bash)"
+    """
     completion_class = get_completion_class(shell)
     if completion_class is None:
         raise UsageError(f"{shell}: this shell has no completion; give one of {', '.join(SHELLS)}.")

@@ -66,7 +66,10 @@ allocations:
 @click.option("--seconds", type=click.FloatRange(min=15), help="End by itself after this many seconds.")
 @click.option("--listen", default="127.0.0.1:0", help="HOST:PORT of the daemon's metrics and status.")
 def demo(directory: Path, seconds: float | None, listen: str) -> int:
-    """Run a reference server with faults, and the daemon with a sample file that you can edit."""
+    """Run the daemon against a reference server with faults.
+
+    The desired state is a sample file that you can edit meanwhile.
+    """
     try:
         parse_listen(listen)
     except ValueError as error:

@@ -43,7 +43,9 @@ _ADVICE: Mapping[str, str] = {
 @setting_options("listen")
 @click.pass_context
 def explain(context: click.Context, flags: Flags, allocation_id: str, url: str | None, as_json: bool) -> int:
-    """Show what the running daemon knows about one allocation: desired, live, why, and what comes next.
+    """Show all that the running daemon knows about one allocation.
+
+    Shows desired and live values, the condition and its reason, and what happens next.
 
     ID may be shortened to 8 or more characters with which only one id begins.
     """

@@ -35,9 +35,10 @@ from allocsync.settings.model import Settings
 @setting_options("api_url", "concurrency_max", "bulk")
 @click.pass_context
 def export(context: click.Context, flags: Flags, ids: tuple[str, ...], out: Path | None) -> None:
-    """Print the live state of each ID, or of everything, as a desired state that declares it.
+    """Print live state as a desired state that declares it.
 
-    Each ID may be shortened to 8 or more characters with which only one id begins.
+    Prints the allocations with these IDs, or all of them. Each ID may be shortened to 8 or more characters
+    with which only one id begins.
     """
     settings = settings_from(context, flags)
     clouds = asyncio.run(_read(settings, [AllocationId(name) for name in dict.fromkeys(ids)]))

@@ -78,7 +78,7 @@ def history(
     as_json: bool,
     verify: bool,
 ) -> int:
-    """Show which updates were sent, when and why, and their outcomes.
+    """Show the updates that were sent, and their outcomes.
 
     Only the updates of allocations whose id is ID or begins with it are shown; there may be several.
     """

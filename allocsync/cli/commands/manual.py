@@ -20,7 +20,10 @@ _EXIT_CODES = (
 @click.command()
 @click.pass_context
 def manual(context: click.Context) -> None:
-    """Print the manual page; to read it: allocsync manual | man -l -."""
+    """Print the manual page.
+
+    To read it: allocsync manual | man -l -
+    """
     click.echo("\n".join(_format_page(context.find_root())))
 
 

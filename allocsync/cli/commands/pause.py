@@ -45,11 +45,11 @@ def pause(
     url: str | None,
     as_json: bool,
 ) -> int:
-    """Stop updates of one allocation or, as a kill switch, of all of them, for a time.
+    """Stop updates of one allocation, or of all, for a time.
 
-    Reads go on, and an update whose outcome is unknown is still read back. A pause survives a restart of the
-    daemon. A later pause of the same allocation replaces it. ID may be shortened to 8 or more characters with
-    which only one id begins.
+    With --all it is a kill switch. Reads go on, and an update whose outcome is unknown is still read back.
+    A pause survives a restart of the daemon. A later pause of the same allocation replaces it. ID may be
+    shortened to 8 or more characters with which only one id begins.
     """
     command = {**parse_target(allocation_id, everything=everything), "seconds": parse_duration(length)}
     settings = settings_from(context, flags)

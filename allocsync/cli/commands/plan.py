@@ -41,10 +41,10 @@ def plan(
     detailed_exitcode: bool,
     out: Path | None,
 ) -> int:
-    """Compare live state with desired state and show what an apply would send.
+    """Show what an apply would send, and send nothing.
 
-    If the daemon would hold the files because they change too much, the plan says so. Each ID may be
-    shortened to 8 or more characters with which only one id begins.
+    Compares live state with desired state. If the daemon would hold the files because they change too much,
+    the plan says so. Each ID may be shortened to 8 or more characters with which only one id begins.
     """
     settings = settings_from(context, flags, existing=("desired",))
     loaded = load(settings.desired, default_mode=settings.mode)

@@ -32,9 +32,10 @@ def resume(
     url: str | None,
     as_json: bool,
 ) -> int:
-    """End a pause early; what differs is read again now and then sent.
+    """End a pause early.
 
-    ID may be shortened to 8 or more characters with which only one id begins.
+    What differs is read again at once and then updated. ID may be shortened to 8 or more characters with
+    which only one id begins.
     """
     command = {**parse_target(allocation_id, everything=everything), "owner": owner}
     settings = settings_from(context, flags)

@@ -39,7 +39,10 @@ GC_THRESHOLD = 50_000
 )
 @click.pass_context
 def run(context: click.Context, flags: Flags) -> None:
-    """Keep every allocation in line until stopped (SIGTERM); SIGHUP reads the files again."""
+    """Run the daemon: keep every allocation in line until stopped.
+
+    SIGTERM and SIGINT stop it; SIGHUP reads the files again.
+    """
 
     def reload_settings() -> Settings:
         return settings_from(context, flags)

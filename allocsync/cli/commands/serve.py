@@ -46,7 +46,7 @@ IN_MEMORY = ":memory:"
 def serve(
     listen: str, seed: Path | None, state: str, log: Path | None, log_all: bool, faults: str | None
 ) -> None:
-    """Run the reference Allocation API, with the faults that you choose."""
+    """Run the reference Allocation API, with optional faults."""
     try:
         address = parse_listen(listen)
     except ValueError as error:

@@ -114,7 +114,9 @@ def status(
     wait: bool,
     timeout_seconds: float | None,
 ) -> int:
-    """Show what the running daemon reports: how many are in sync, and what is not, why and since when.
+    """Show the status of all allocations in the running daemon.
+
+    Shows how many are in sync, and for the others why not, since when, and when they are read again.
 
     With --wait it waits until everything is in sync, or until the --timeout (default 300 seconds) has
     passed. The daemon may still be starting.

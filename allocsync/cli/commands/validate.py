@@ -24,7 +24,9 @@ from allocsync.settings.model import Settings
 @setting_options("mode")
 @click.pass_context
 def validate(context: click.Context, flags: Flags, path: Path | None, as_json: bool) -> int:
-    """Check the settings, and the desired state at PATH (a file or a directory); default ALLOCSYNC_DESIRED.
+    """Check the settings and the desired state, offline.
+
+    PATH is a file or a directory with the desired state; default ALLOCSYNC_DESIRED.
 
     Reads only files and changes nothing. Exits with 1 if the desired state has mistakes, and with 78 if a
     setting is wrong.
