@@ -1,10 +1,10 @@
-"""What every test starts from: a clean environment, no network but loopback, failures that can be repeated.
+"""What holds for every test: a clean environment, no network but loopback, and failures that can be repeated.
 
-The rules: nothing that the user has exported reaches a test; a connection or a look-up that would leave this
-machine fails the test that made it, even when the code under test swallows the error; what Hypothesis finds
-is printed with what repeats it. With ALLOCSYNC_TEST_NO_SKIPS=1, as CI sets it, a skip is a failure.
+The rules: no variable that the user has exported reaches a test. A connection or a name look-up that would
+leave this machine fails the test, even if the code under test suppresses the error. A failure found by
+Hypothesis is printed with the line that repeats it. With ALLOCSYNC_TEST_NO_SKIPS=1 a skip is a failure.
 
-Left out: processes that a test starts are not watched; such tests give them loopback addresses only.
+Left out: the network of processes that a test starts; such tests give them loopback addresses only.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ import hypothesis
 import pytest
 
 NO_SKIPS = "ALLOCSYNC_TEST_NO_SKIPS"
-# What systemd, make and terminals leave in the environment, and programs under test would take for theirs.
+# Variables set by systemd, make and terminals, which programs under test would take as their own.
 FOREIGN = frozenset(
     {
         *("CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "INVOCATION_ID"),
@@ -30,37 +30,37 @@ FOREIGN = frozenset(
 
 
 class Worker(Protocol):
-    """What pytest-xdist, which has no types, knows of a process that runs a part of the tests."""
+    """The part of a worker process of pytest-xdist that is used here; the package has no types."""
 
     config: pytest.Config
     workerinput: dict[str, object]
 
 
 class NetworkGuard:
-    """An audit hook that stops whatever would leave this machine, and remembers it.
+    """An audit hook that stops and records connections and look-ups that would leave this machine.
 
-    Names under `.invalid` never resolve, as RFC 6761 promises, and are not even asked for.
+    Names under `.invalid` never resolve (RFC 6761), so they fail without a look-up.
     """
 
     def __init__(self) -> None:
         self.breaches: list[str] = []
 
     def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
-        """Judge one audit event; Python calls this for all of them, hence the quick way out."""
+        """Check one audit event. Python calls this for every event, so others return early."""
         if not event.startswith("socket."):
             return
         if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
-            self._judge_address(event, arguments[1])
+            self._check_address(event, arguments[1])
         elif event == "socket.getaddrinfo":
-            self._judge_name(arguments[0])
+            self._check_name(arguments[0])
 
-    def _judge_address(self, event: str, address: object) -> None:
+    def _check_address(self, event: str, address: object) -> None:
         if isinstance(address, tuple) and address and isinstance(address[0], str):
             host = address[0].partition("%")[0]
             if host and not _is_loopback(host):
                 self._stop(f"{event} to {address}")
 
-    def _judge_name(self, name: object) -> None:
+    def _check_name(self, name: object) -> None:
         host = name.decode(errors="replace") if isinstance(name, bytes) else name
         if not isinstance(host, str) or not host:
             return
@@ -91,28 +91,28 @@ SKIPS_FAIL = pytest.StashKey[bool]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Clean the environment, set the guard, say how Hypothesis works."""
-    told: dict[str, bool] = getattr(config, "workerinput", {})
-    config.stash[SKIPS_FAIL] = told.get(NO_SKIPS, os.environ.get(NO_SKIPS, "") not in ("", "0"))
+    """Clean the environment, install the network guard and configure Hypothesis."""
+    worker_input: dict[str, bool] = getattr(config, "workerinput", {})
+    config.stash[SKIPS_FAIL] = worker_input.get(NO_SKIPS, os.environ.get(NO_SKIPS, "") not in ("", "0"))
     for name in list(os.environ):
         if name.startswith("ALLOCSYNC_") or name in FOREIGN:
             del os.environ[name]
     config.stash[GUARD] = NetworkGuard()
     sys.addaudithook(config.stash[GUARD])
-    # A deadline measures the machine, not the code; print_blob gives the line that repeats a failure.
+    # A deadline would measure the machine, not the code; print_blob prints the line that repeats a failure.
     hypothesis.settings.register_profile("allocsync", deadline=None, print_blob=True)
     hypothesis.settings.load_profile("allocsync")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Worker) -> None:
-    """Tell it what was exported, which is gone when it starts."""
+    """Pass the setting to a worker, whose environment no longer has the variable."""
     node.workerinput[NO_SKIPS] = node.config.stash[SKIPS_FAIL]
 
 
 @pytest.fixture(autouse=True)
 def _loopback_only(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail the test that tried to leave this machine, whatever became of the error."""
+    """Fail a test that tried to leave this machine, even if it suppressed the error."""
     breaches = request.config.stash[GUARD].breaches
     breaches.clear()
     yield
@@ -120,17 +120,17 @@ def _loopback_only(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_loop_out_of_nowhere() -> None:
-    """Keep Python 3.11 from making an event loop when pytest-asyncio asks which one there was.
+def _no_implicit_event_loop() -> None:
+    """Keep Python 3.11 from creating an event loop when pytest-asyncio asks for the current one.
 
-    Nobody would close that one, and warnings are errors.
+    Nobody would close that loop, and warnings are errors.
     """
     asyncio.set_event_loop(None)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Turn a skip into a failure where that was asked for."""
+    """Turn a skip into a failure if skips are not allowed."""
     report = yield
     if report.skipped and item.config.stash[SKIPS_FAIL] and not hasattr(report, "wasxfail"):
         _fail(report)
@@ -141,7 +141,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Do likewise for a module that skips itself as a whole."""
+    """Turn the skip of a whole module into a failure if skips are not allowed."""
     report = yield
     if report.skipped and collector.config.stash[SKIPS_FAIL]:
         _fail(report)

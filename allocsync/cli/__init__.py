@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line: parses arguments, runs a command, prints its result and sets the exit code."""

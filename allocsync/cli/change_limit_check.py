@@ -1,23 +1,26 @@
-"""Would the daemon hold this generation? Asked by `plan` and `apply`, answered from the journal beside it.
+"""Whether a revision would await approval because of the change limit, for `plan`.
 
-The rule: it is the same comparison with the same baseline as the daemon's own, so a plan without a word of it
-is one that goes through. Where no journal can be read, or what it says makes no sense, nothing is known.
+The rule: the comparison and the baseline are the daemon's own, so the daemon activates a plan that says
+nothing about the limit. If the journal cannot be read or its baseline is invalid, the answer is None: not
+known.
+
+Left out: the comparison (`planning.change_limit`), and how the daemon acts on it (`reconcile.rollout`).
 """
 
 from allocsync.errors import AllocsyncError
 from allocsync.journal import reader
 from allocsync.model.desired_state import Generation
-from allocsync.planning.change_limit import Ruling, review_changes
+from allocsync.planning import change_limit
 from allocsync.reconcile.rollout.change_review import BASELINE, baseline_from
-from allocsync.runtime.wiring import limit_of
+from allocsync.runtime.wiring import build_change_limit
 from allocsync.settings.model import Settings
 
 
-def ruling_of(settings: Settings, generation: Generation) -> Ruling | None:
-    """What the rail says of it; None where what it would be compared with cannot be read."""
+def review_changes(settings: Settings, generation: Generation) -> change_limit.Ruling | None:
+    """Compare the revision with the baseline in the journal; None if the baseline cannot be read."""
     try:
         with reader.opened(settings.state_dir) as connection:
             baseline = baseline_from(reader.memories(connection, BASELINE))
     except (AllocsyncError, OSError, ValueError):
         return None
-    return review_changes(baseline, generation, limit_of(settings))
+    return change_limit.review_changes(baseline, generation, build_change_limit(settings))

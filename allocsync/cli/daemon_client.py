@@ -1,9 +1,9 @@
-"""Ask the running daemon over its listener, for the commands that say what it knows or give it an order.
+"""The HTTP client of the running daemon, for the commands that show its state or control it.
 
-The rule: whatever goes wrong is one error that names the address and what to do next. What answers there may
-be anything, so an answer counts only when it has the shape that allocsync gives it.
+The rule: every failure is one error that names the address and what to do next. Another program may listen
+at the address, so an answer is accepted only if it has the shape that allocsync gives it.
 
-Left out: what is asked for and how it is shown (`status`, `explain`, `approve`).
+Left out: which requests are made and how answers are shown (`cli.commands`), and the server (`web`).
 """
 
 import json
@@ -17,90 +17,86 @@ import aiohttp
 from yarl import URL
 
 from allocsync.addresses import http_url
+from allocsync.cli.output import with_suggestions
 from allocsync.errors import DaemonError, UsageError
-from allocsync.model.escaping import visible
 from allocsync.runtime import listen_token
 from allocsync.settings.model import Settings
 from allocsync.settings.validators import parse_listen
 
-TIMEOUT_SECONDS = 30.0  # a status of 100,000 allocations takes a while on a busy machine
-_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound
+TIMEOUT_SECONDS = 30.0  # the status of 100,000 allocations takes seconds on a busy machine
+_LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - these are compared with, not bound
 Answer: TypeAlias = tuple[int, Mapping[str, Any]]
 
 
 class NoAnswerError(DaemonError):
-    """Nothing answers at the address: the daemon may be starting, or going."""
+    """Nothing answers at the address: the daemon may be starting or stopping."""
 
 
 def daemon_url(given: str | None, settings: Settings) -> str:
-    """Where the daemon is: what was typed, or else where the setting `listen` says that it listens.
+    """Return the daemon's base URL: the `given` one (--url), else the address in the setting `listen`.
 
     Raises:
-        UsageError: what was typed is no URL, or `listen` lets the system choose the port.
+        UsageError: `given` is not an http or https URL, or `listen` lets the system choose the port.
     """
     if given is not None:
         if not _is_url(given):
-            raise UsageError(f"--url {given}: this is not an http or https URL. Try http://127.0.0.1:9847")
+            raise UsageError(f"--url {given}: not an http or https URL. Try http://127.0.0.1:9847")
         return given.rstrip("/")
     host, port = parse_listen(settings.listen)
     if port == 0:
         raise UsageError(
-            f"ALLOCSYNC_LISTEN={settings.listen} lets the system choose the port; give the address that the "
-            "daemon logged as `listening`: --url http://HOST:PORT"
+            f"ALLOCSYNC_LISTEN={settings.listen} lets the system choose the port. Give the address of the "
+            "daemon's log line `listening`: --url http://HOST:PORT"
         )
-    return http_url(_ANY_ADDRESS.get(host, host), port)
+    return http_url(_LOOPBACK_OF.get(host, host), port)
 
 
-def token_of(settings: Settings) -> str:
-    """The token that an order needs.
+def load_token(settings: Settings) -> str:
+    """Return the token that commands to the daemon need.
 
     Raises:
-        DaemonError: this user knows none.
+        DaemonError: the settings hold no token, and this user cannot read the daemon's.
     """
-    token = listen_token.found(settings.state_dir, settings.listen_token)
+    token = listen_token.find(settings.state_dir, settings.listen_token)
     if token is None:
         raise DaemonError(
-            f"orders need the daemon's token, and {settings.state_dir / listen_token.NAME} cannot be read. "
-            "Nothing was changed. Run this as the daemon's user with its ALLOCSYNC_STATE_DIR, or give "
-            "ALLOCSYNC_LISTEN_TOKEN"
+            f"this command needs the daemon's token, and {settings.state_dir / listen_token.NAME} cannot be "
+            "read. Nothing was changed. Run the command as the daemon's user with the daemon's "
+            "ALLOCSYNC_STATE_DIR, or set ALLOCSYNC_LISTEN_TOKEN"
         )
     return token
 
 
-async def order(url: str, path: str, body: Mapping[str, object], *, token: str) -> Mapping[str, Any]:
-    """POST an order to the daemon and give what it answers.
+async def send_command(url: str, path: str, body: Mapping[str, object], *, token: str) -> Mapping[str, Any]:
+    """POST a command to the daemon and return the JSON object that it answers.
 
     Raises:
-        NoAnswerError: nothing listens there, or no whole answer came in time.
-        DaemonError: the daemon refuses, and says why, or the answer is not one of allocsync's.
+        NoAnswerError: nothing listens there, or no complete answer came within TIMEOUT_SECONDS.
+        DaemonError: the daemon refuses the command (with its reason), or the answer is not from allocsync.
     """
-    code, answer = await ask(url, path, order=body, token=token)
+    code, answer = await request(url, path, command=body, token=token)
     if code == HTTPStatus.UNAUTHORIZED:
         raise DaemonError(
-            f"the daemon at {url} does not know this token, and nothing was changed. Is it another daemon, "
-            "or another ALLOCSYNC_STATE_DIR or ALLOCSYNC_LISTEN_TOKEN?"
+            f"the daemon at {url} does not accept this token. Nothing was changed. Check --url, "
+            "ALLOCSYNC_STATE_DIR and ALLOCSYNC_LISTEN_TOKEN: they may be those of another daemon"
         )
     if "error" in answer:
-        said = [
-            visible(str(answer["error"])),
-            *(f"  {visible(str(each))}" for each in answer.get("suggestions", ())),
-        ]
-        raise DaemonError("\n".join(said))
+        raise DaemonError(with_suggestions(str(answer["error"]), answer.get("suggestions", ())))
     if code not in {HTTPStatus.OK, HTTPStatus.ACCEPTED}:
-        raise stranger(url, code)
+        raise unexpected_answer(url, code)
     return answer
 
 
-async def ask(
-    url: str, path: str, *, order: Mapping[str, object] | None = None, token: str | None = None
+async def request(
+    url: str, path: str, *, command: Mapping[str, object] | None = None, token: str | None = None
 ) -> Answer:
-    """GET a page of the daemon, or POST an order. The HTTP status and the JSON object.
+    """GET a page of the daemon, or POST a `command`; returns the HTTP status and the JSON object.
 
-    `path` is percent-encoded.
+    `path` must be percent-encoded.
 
     Raises:
-        NoAnswerError: nothing listens there, or no whole answer came in time.
-        DaemonError: the answer is not one of allocsync's.
+        NoAnswerError: nothing listens there, or no complete answer came within TIMEOUT_SECONDS.
+        DaemonError: the answer is not a JSON object.
     """
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS, connect=5)
@@ -108,9 +104,9 @@ async def ask(
         async with (
             aiohttp.ClientSession(timeout=timeout) as http,
             http.request(
-                "GET" if order is None else "POST",
+                "GET" if command is None else "POST",
                 URL(url + path, encoded=True),
-                json=order,
+                json=command,
                 headers=headers,
                 allow_redirects=False,
             ) as answer,
@@ -118,21 +114,21 @@ async def ask(
             body = await answer.read()
             code = answer.status
     except TimeoutError as error:
-        raise NoAnswerError(f"the daemon at {url} does not answer; is it stopped or very busy?") from error
+        raise NoAnswerError(f"the daemon at {url} does not answer. Is it stopped or very busy?") from error
     except (aiohttp.ClientConnectorError, aiohttp.InvalidURL) as error:
         raise NoAnswerError(
-            f"no daemon answers at {url}. Is `allocsync run` running? If it listens elsewhere, name the "
+            f"no daemon answers at {url}. Is `allocsync run` running? If it listens elsewhere, give its "
             "address with --url or ALLOCSYNC_LISTEN"
         ) from error
     except aiohttp.ClientError as error:
-        raise NoAnswerError(f"the daemon at {url} broke off its answer; is it stopping?") from error
-    return code, _object(url, code, body)
+        raise NoAnswerError(f"the daemon at {url} broke off its answer. Is it stopping?") from error
+    return code, _parse_object(url, code, body)
 
 
-def stranger(url: str, code: int) -> DaemonError:
-    """Make the error that says that somebody else answers there."""
+def unexpected_answer(url: str, code: int) -> DaemonError:
+    """Return the error for an answer that is not from this version of allocsync."""
     return DaemonError(
-        f"what answers at {url} (HTTP {code}) is not this version of allocsync. Name the daemon's address "
+        f"what answers at {url} (HTTP {code}) is not this version of allocsync. Give the daemon's address "
         "with --url or ALLOCSYNC_LISTEN"
     )
 
@@ -141,33 +137,39 @@ def _is_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
         return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port or an IPv6 address that is none
+    except ValueError:  # the port or the IPv6 address is invalid
         return False
 
 
-def _object(url: str, code: int, body: bytes) -> Mapping[str, Any]:
+def _parse_object(url: str, code: int, body: bytes) -> Mapping[str, Any]:
     try:
         value = json.loads(body)
     except ValueError as error:
-        raise stranger(url, code) from error
+        raise unexpected_answer(url, code) from error
     if not isinstance(value, dict):
-        raise stranger(url, code)
+        raise unexpected_answer(url, code)
     return value
 
 
-def ago(time: str | None, now: datetime) -> str:
-    """`12:05:11 (4 min ago)`: a time of the daemon's, as UTC and from now; `never` where there is none."""
+def format_time(time: str | None, now: datetime) -> str:
+    """Format a time in RFC 3339 for people, as UTC and relative to `now`: `12:05:11Z (4 min ago)`.
+
+    None is `never`.
+
+    Raises:
+        ValueError: the text is not a time.
+    """
     if time is None:
         return "never"
     at = datetime.fromisoformat(time).astimezone(UTC)
     seconds = (now - at).total_seconds()
-    distance = f"in {span(-seconds)}" if seconds < 0 else f"{span(seconds)} ago"
+    distance = f"in {format_duration(-seconds)}" if seconds < 0 else f"{format_duration(seconds)} ago"
     form = "%H:%M:%S" if at.date() == now.date() else "%Y-%m-%d %H:%M:%S"
     return f"{at.strftime(form)}Z ({distance})"
 
 
-def span(seconds: float) -> str:
-    """A length of time for people: two digits are enough."""
+def format_duration(seconds: float) -> str:
+    """Format a duration for people, to about two digits: `90 s`, `4 min`, `3 d`."""
     for length, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

@@ -1,7 +1,9 @@
-"""Live state for commands that look once: in one bulk request where that works, otherwise one by one.
+"""Reads live state once, for commands: by the list where that works, otherwise one allocation at a time.
 
-The rule: what a bulk answer lacks is read by itself, because absence is not 410; reads are tried again a few
-times, and nothing is ever sent here.
+The rule: an allocation that the list lacks is read by itself, because only a 410 says that it is gone.
+Reads that fail are retried a few times, and no update is sent here.
+
+Left out: which answers are retried (`api.backoff`), and the daemon's own reads (`reconcile`).
 """
 
 import asyncio
@@ -17,17 +19,20 @@ from allocsync.runtime.wiring import READS
 from allocsync.settings.model import Settings
 
 ATTEMPTS = 3
-FEW = 20  # so few are read one by one, without asking for everything
+ONE_BY_ONE_MAX = 20  # with `bulk: auto`, up to this many allocations are read without the list
 
 
 async def read(
     api: AllocationClient, ids: Collection[AllocationId], settings: Settings
 ) -> tuple[dict[AllocationId, Snapshot], str]:
-    """A snapshot of each of these allocations, and how they were read, for people."""
+    """Read these allocations.
+
+    Returns a snapshot of each, and a text for people that says how they were read and how long it took.
+    """
     clock = SystemClock()
     begun = clock.now()
     snapshots: dict[AllocationId, Snapshot] = {}
-    bulk = settings.bulk == "on" or (settings.bulk == "auto" and len(ids) > FEW)
+    bulk = settings.bulk == "on" or (settings.bulk == "auto" and len(ids) > ONE_BY_ONE_MAX)
     if bulk:
         wanted = set(ids)
         try:
@@ -39,7 +44,7 @@ async def read(
             snapshots, bulk = {}, False
     rest = [key for key in ids if key not in snapshots]
     await _one_by_one(api, rest, snapshots, settings.concurrency_max or READS, clock)
-    how = "one bulk request" if bulk else f"{len(rest):,} requests"
+    how = "one list request" if bulk else f"{len(rest):,} requests"
     if bulk and rest:
         how += f" and {len(rest):,} more"
     return snapshots, f"live read in {clock.now() - begun:.1f} s ({how})"

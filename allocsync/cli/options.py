@@ -1,10 +1,9 @@
-"""Settings as flags: a command names the settings that it uses and is given the flags that were typed.
+"""Settings as command-line flags: a command names the settings that it uses and receives the flags given.
 
-The rule: a flag is text here; what it must be is judged in one place (`settings`), so that a wrong flag and a
-wrong environment variable read the same. A secret is never a flag: others could list it.
+The rule: a flag is text here. `settings` alone validates values, so that a wrong flag and a wrong environment
+variable give the same message. A secret is never a flag, because other users can list command lines.
 
-Left out: options that are no settings; a command declares those itself. `setting_options` above
-`click.pass_context` makes `def command(context, flags)`.
+Left out: options that are not settings; each command declares its own.
 """
 
 import functools
@@ -25,10 +24,13 @@ Flags: TypeAlias = Mapping[str, str]
 
 
 def setting_options(*names: str) -> Callable[[Callable[Concatenate[Flags, P], R]], Callable[P, R]]:
-    """Add `--api-url` and the like; the command's first argument is a mapping of those that were given.
+    """Add a flag for each of these settings (`--api-url`).
+
+    The command receives the flags that were given as its first argument; above `click.pass_context` this
+    makes `def command(context, flags)`.
 
     Raises:
-        ValueError: a name is no setting, or a secret.
+        ValueError: a name is not a setting, or is a secret.
     """
     for name in names:
         if name not in Settings.model_fields or is_secret(name):
@@ -50,10 +52,10 @@ def setting_options(*names: str) -> Callable[[Callable[Concatenate[Flags, P], R]
 
 
 def settings_from(context: click.Context, flags: Flags, *, existing: Collection[str] = ()) -> Settings:
-    """Load the settings for a command; `existing` names path settings that must lead to something now.
+    """Load the settings for a command; `existing` names the settings whose path must exist.
 
     Raises:
-        SettingsError: every mistake, one a line.
+        SettingsError: a setting is wrong; lists every mistake, one a line.
     """
     config_file = context.find_root().obj
     return load_settings(Path(config_file) if config_file else None, flags, os.environ, existing=existing)

@@ -1,6 +1,8 @@
-"""Where commands print. Data goes to standard output; colour and progress only to a terminal.
+"""How commands print: data to standard output, colour and progress to a terminal only.
 
-The rule: colour repeats what the words say and never says it alone; NO_COLOR is honoured.
+The rule: colour repeats what the words say and never carries a meaning of its own; NO_COLOR is honoured.
+
+Left out: errors and exit codes (`cli.root`), and the lines of a plan (`planning.rendering`).
 """
 
 import json
@@ -15,6 +17,7 @@ import click
 
 from allocsync import atomic_file
 from allocsync.errors import AllocsyncError
+from allocsync.model.escaping import visible
 from allocsync.model.public_json import SCHEMA
 from allocsync.planning.rendering import Line, Tone
 
@@ -22,7 +25,7 @@ _COLOURS = {Tone.GOOD: "green", Tone.WAIT: "yellow", Tone.BAD: "red"}
 
 
 def write_lines(lines: Iterable[Line]) -> None:
-    """Print lines, in colour on a terminal."""
+    """Print lines to standard output, in colour if that is a terminal."""
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     for line in lines:
         text = (
@@ -33,21 +36,34 @@ def write_lines(lines: Iterable[Line]) -> None:
         click.echo(text, color=colour)
 
 
+def with_suggestions(error: str, suggestions: Iterable[object]) -> str:
+    """Return the message that a name was not found, and below it the ids that begin like the name, if any."""
+    names = [f"  {visible(str(name))}" for name in suggestions]
+    heading = ["Ids that begin alike:"] if names else []
+    return "\n".join([visible(error), *heading, *names])
+
+
 def write_json(value: Mapping[str, object]) -> None:
-    """Print one JSON object, with the version of its shape as `schema`."""
+    """Print one JSON object to standard output, with the version of its shape as `schema`."""
     click.echo(json.dumps({"schema": SCHEMA, **value}, indent=2))
 
 
 def write_file(file: Path, value: Mapping[str, object]) -> None:
-    """Write one JSON object to a file; see `write_text`."""
+    """Write one JSON object to a file, as `write_text` does.
+
+    Raises:
+        AllocsyncError: the file cannot be written.
+    """
     write_text(file, json.dumps(value, indent=2) + "\n")
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a text to a file, whole or not at all; to a terminal or a pipe as it comes.
+    """Replace a regular file as a whole or not at all; write a terminal, a pipe or a device directly.
+
+    A symbolic link stays, and the file that it leads to is written.
 
     Raises:
-        AllocsyncError: it cannot be written.
+        AllocsyncError: the file cannot be written.
     """
     try:
         if file.exists() and not file.is_file():
@@ -59,17 +75,17 @@ def write_text(file: Path, text: str) -> None:
 
 
 class Progress(Protocol):
-    """A line that shows how far an apply is."""
+    """Updates a progress line."""
 
     def __call__(self, *, done: int, total: int, note: str) -> None:
-        """Show it."""
+        """Show that `done` of `total` items are finished, with a note beside the bar."""
 
 
 @contextmanager
 def progress(title: str) -> Iterator[Progress]:
-    """A progress line on standard error while the context lasts; nothing where that is no terminal."""
+    """Show a progress line on standard error while the context lasts, or nothing if that is no terminal."""
     if not sys.stderr.isatty():
-        yield _silent
+        yield _show_nothing
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -91,5 +107,5 @@ def progress(title: str) -> Iterator[Progress]:
         yield show
 
 
-def _silent(*, done: int, total: int, note: str) -> None:
-    """Show nothing: there is no terminal."""
+def _show_nothing(*, done: int, total: int, note: str) -> None:
+    """Stand in for a progress line where there is no terminal."""

@@ -1,4 +1,4 @@
-"""Who gives an order: said with it, so that whoever finds its effect knows whom to ask."""
+"""Who sends a command to the daemon: recorded with it, so that others know whom to ask about its effect."""
 
 import getpass
 import os
@@ -13,16 +13,16 @@ R = TypeVar("R")
 
 
 def owner_option(command: Callable[P, R]) -> Callable[P, R]:
-    """Add `--owner`."""
+    """Add the option `--owner`."""
     return click.option(
-        "--owner", default=whoever, metavar="NAME", help="Who does this; default: USER@HOST."
+        "--owner", default=current_user, metavar="NAME", help="Who sends this command; default: USER@HOST."
     )(command)
 
 
-def whoever() -> str:
-    """This user on this machine."""
+def current_user() -> str:
+    """Return `USER@HOST` of this process."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user need not have a name
+    except (KeyError, OSError):  # in a container the user may have no name
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"

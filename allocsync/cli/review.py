@@ -1,8 +1,8 @@
-"""Apply exactly what was reviewed: a digest or a plan file, and nothing that has moved since.
+"""Applies exactly the plan that was reviewed, given by its plan id or as a plan file.
 
-The rules: when anything that would be sent is not what the plan said, nothing at all is sent; and what moves
-while the apply is under way is not sent either, each allocation by itself. The digest covers allocation,
-field, live and desired value, so that a plan which was read is the plan that is carried out.
+The rules: if anything that would be sent differs from the reviewed plan, nothing is sent. An allocation
+that changes while the apply runs is not sent either; the others are. The plan id covers allocation, field,
+live value and desired value of every change.
 
 Left out: how a plan is made (`planning.plan`).
 """
@@ -26,10 +26,10 @@ from allocsync.planning.diff import compare
 from allocsync.planning.plan import Plan
 from allocsync.reconcile.ports import Api
 
-LEAST_DIGITS = 12  # of a digest: what `plan` shows
-_DIGEST = re.compile(r"[0-9a-f]{12,64}")
-_SHOWN = 10
-_KEYS = {"id", "field", "live", "desired"}
+MIN_PLAN_ID_DIGITS = 12  # as many as `plan` shows
+_PLAN_ID = re.compile(r"[0-9a-f]{12,64}")
+_MAX_LISTED = 10
+_CHANGE_KEYS = {"id", "field", "live", "desired"}
 
 
 Changes: TypeAlias = frozenset[tuple[str, str, str | None, str]]
@@ -37,61 +37,61 @@ Changes: TypeAlias = frozenset[tuple[str, str, str | None, str]]
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """What somebody has read: a digest or the beginning of one, and the changes where there is a file."""
+    """What a person has reviewed: a plan id or its first digits, and the changes if a plan file was given."""
 
-    digest: str
+    plan_id: str
     changes: Changes | None = None
 
 
-def review_of(plan_id: str | None, file: Path | None) -> Review | None:
-    """What `--plan-id` or `--plan` say, None when neither is given.
+def load_review(plan_id: str | None, file: Path | None) -> Review | None:
+    """Return the review that `--plan-id` or `--plan` gives; None if neither is given.
 
     Raises:
-        UsageError: both are given, or one is none.
+        UsageError: both are given, or the one given is not valid.
     """
     if plan_id is not None and file is not None:
-        raise UsageError("--plan-id and --plan say the same thing: give one of them.")
+        raise UsageError("--plan-id and --plan both name a plan: give one of them.")
     if file is not None:
-        return _read(file)
+        return _load_plan_file(file)
     if plan_id is None:
         return None
-    if not _DIGEST.fullmatch(plan_id):
+    if not _PLAN_ID.fullmatch(plan_id):
         raise UsageError(
-            f"--plan-id {visible(plan_id)}: {LEAST_DIGITS} to 64 hexadecimal digits are needed, "
+            f"--plan-id {visible(plan_id)}: {MIN_PLAN_ID_DIGITS} to 64 hexadecimal digits are needed, "
             "as `allocsync plan` shows them."
         )
     return Review(plan_id)
 
 
-def check(review: Review, plan: Plan) -> None:
-    """See that the plan is the one that was reviewed.
+def check_unchanged(review: Review, plan: Plan) -> None:
+    """Check that the plan is the reviewed one.
 
     Raises:
-        AllocsyncError: it is not; says what is different as far as that is known.
+        AllocsyncError: it is not; lists the differences if the review came from a plan file.
     """
-    if plan.digest.startswith(review.digest):
+    if plan.digest.startswith(review.plan_id):
         return
-    now, then = plan.digest[:LEAST_DIGITS], review.digest[:LEAST_DIGITS]
-    lines = [f"what would be sent now is not what was reviewed: its plan id is {now}, not {then}."]
+    now, then = plan.digest[:MIN_PLAN_ID_DIGITS], review.plan_id[:MIN_PLAN_ID_DIGITS]
+    lines = [f"what would be sent now is not what was reviewed: the plan id is {now}, not {then}."]
     if review.changes is not None:
-        lines += _moved(review.changes, changes_of(rendering.as_json(plan), "this plan"))
-    lines.append("Nothing was sent. Read `allocsync plan` again.")
+        lines += _describe_differences(review.changes, parse_changes(rendering.as_json(plan), "this plan"))
+    lines.append("Nothing was sent. Review the output of `allocsync plan` again.")
     raise AllocsyncError("\n".join(lines))
 
 
-def _moved(then: Changes, now: Changes) -> Iterator[str]:
-    moved = sorted(
-        [(row[0], row[1], "now, too") for row in now - then]
+def _describe_differences(then: Changes, now: Changes) -> Iterator[str]:
+    differences = sorted(
+        [(row[0], row[1], "new") for row in now - then]
         + [(row[0], row[1], "no longer") for row in then - now]
     )
-    for key, name, how in moved[:_SHOWN]:
+    for key, name, how in differences[:_MAX_LISTED]:
         yield f"  {how}: {visible(key)} {name}"
-    if len(moved) > _SHOWN:
-        yield f"  and {len(moved) - _SHOWN:,} more"
+    if len(differences) > _MAX_LISTED:
+        yield f"  and {len(differences) - _MAX_LISTED:,} more"
 
 
-class Reviewed:
-    """An API to which only reviewed updates go, each built on a live state that differs as it did then."""
+class ReviewedApi:
+    """An API client that sends an update only if the allocation's differences are still the reviewed ones."""
 
     def __init__(self, api: Api, generation: Generation, plan: Plan) -> None:
         self._api = api
@@ -102,50 +102,52 @@ class Reviewed:
         self._live: dict[AllocationId, Cloud] = {}
 
     async def snapshot(self, allocation_id: AllocationId) -> Snapshot:
-        """Read as usual, and remember what an update would be built on."""
+        """Read one allocation, and remember its live state for the check in `update`."""
         snapshot = await self._api.snapshot(allocation_id)
         if isinstance(snapshot, Live):
             self._live[allocation_id] = snapshot.cloud
         return snapshot
 
     async def update(self, allocation_id: AllocationId, body: Cloud) -> UpdateAnswer:
-        """Send what was reviewed, once; refuse anything else."""
+        """Send the update if its changes are the reviewed ones, and otherwise nothing."""
         changes = compare(self._desired[allocation_id], self._live[allocation_id])
         reviewed = self._reviewed.get(allocation_id, ())
         if changes != reviewed:
             names = sorted({change.field for change in {*changes} ^ {*reviewed}})
-            return NotSent(f"{', '.join(names)} moved since the plan was reviewed", terminal=True)
+            return NotSent(f"{', '.join(names)} changed since the plan was reviewed", terminal=True)
         return await self._api.update(allocation_id, body)
 
     def list(self) -> AsyncIterator[Cloud]:
-        """Every cloud, as usual."""
+        """Read the list."""
         return self._api.list()
 
 
-def _read(file: Path) -> Review:
+def _load_plan_file(file: Path) -> Review:
     try:
-        found = json.loads(file.read_bytes())
+        document = json.loads(file.read_bytes())
     except OSError as error:
         raise UsageError(f"--plan {file}: {(error.strerror or 'unreadable').lower()}.") from error
     except ValueError as error:
         raise UsageError(
             f"--plan {file}: not a plan: {error}. `allocsync plan --out FILE` writes one."
         ) from error
-    digest = found.get("plan_id") if isinstance(found, dict) else None
-    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+    plan_id = document.get("plan_id") if isinstance(document, dict) else None
+    if not isinstance(plan_id, str) or not _PLAN_ID.fullmatch(plan_id):
         raise UsageError(
-            f"--plan {file}: not a plan: it has no plan id. `allocsync plan --out FILE` writes one."
+            f"--plan {file}: not a plan: it has no `plan_id`. `allocsync plan --out FILE` writes one."
         )
-    return Review(digest, changes_of(found, str(file)))
+    return Review(plan_id, parse_changes(document, str(file)))
 
 
-def changes_of(found: Mapping[str, object], name: str) -> Changes:
-    """The changes of a plan in JSON.
+def parse_changes(document: Mapping[str, object], name: str) -> Changes:
+    """Return the changes of a plan in JSON; `name` is the file, for the message.
 
     Raises:
-        UsageError: it has another shape.
+        UsageError: `changes` does not have the shape that `allocsync plan` writes.
     """
-    rows = found.get("changes")
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and row.keys() >= _KEYS for row in rows):
-        raise UsageError(f"--plan {name}: not a plan: its changes have another shape.")
+    rows = document.get("changes")
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and row.keys() >= _CHANGE_KEYS for row in rows
+    ):
+        raise UsageError(f"--plan {name}: not a plan: `changes` has another shape.")
     return frozenset((row["id"], row["field"], row["live"], row["desired"]) for row in rows)

@@ -1,8 +1,10 @@
-"""The command line: one file a command, each imported only when it is asked for.
+"""The command `allocsync`: finds the subcommand, imports it, and turns errors into messages and exit codes.
 
-The rule: this module imports click and nothing heavier, so that `allocsync --version` answers at once; an
+The rules: this module imports click and nothing heavier, so that `allocsync --version` answers at once. An
 error that a user can act on is printed as `allocsync: …` without a traceback and becomes an exit code. An
-interrupt (Ctrl-C) ends it by the signal itself, so that a shell ends the script around it, too.
+interrupt (Ctrl-C) ends the process by the signal itself, so that a shell ends the surrounding script too.
+
+Left out: the subcommands (`cli.commands`), and exit codes (`errors`).
 """
 
 import errno
@@ -19,7 +21,7 @@ import click
 from allocsync import __version__, errors
 
 E = TypeVar("E", bound=BaseException)
-# Each is a module here, and in it a command of the same name.
+# Each is a module of `cli.commands` with a command of the same name.
 COMMANDS = (
     "run",
     "plan",
@@ -41,12 +43,12 @@ COMMANDS = (
 
 
 class _Commands(click.Group):
-    """A group that imports a command when it is named, not before."""
+    """A group that imports a subcommand only when it is named."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - likewise
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"allocsync.cli.commands.{cmd_name}")
@@ -55,7 +57,7 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that was named; it is imported now, and an interrupt is its own affair."""
+        """Import the subcommand that was named, then let Python raise KeyboardInterrupt in it on Ctrl-C."""
         found = super().resolve_command(ctx, args)
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see `__main__`
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -72,65 +74,65 @@ def allocsync(ctx: click.Context, config_file: str | None) -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line and exit: 0 fine, 1 error, 2 changes (when asked), 64 usage, 78 configuration."""
+    """Run the command line and exit; `errors` lists the exit codes."""
     try:
         result = allocsync.main(standalone_mode=False)
-        _end_by_interrupts()  # all is done and said
+        _restore_default_interrupt()  # nothing is left to clean up
     except (click.exceptions.Abort, KeyboardInterrupt):
-        _interrupted()
+        _exit_interrupted()
     except click.ClickException as error:
         error.show()
         sys.exit(errors.EXIT_USAGE)
     except errors.AllocsyncError as error:
-        sys.exit(_say(error))
+        sys.exit(_print_error(error))
     except OSError as error:
-        sys.exit(_unwritable(error))
+        sys.exit(_exit_code_of_output_error(error))
     except BaseExceptionGroup as group:
         unwritable, rest = group.split(OSError)
         if unwritable is not None and rest is None:
-            sys.exit(_unwritable(next(_flat(unwritable))))
-        # A task group wraps what a user can act on; anything else in it is a bug and shows as one.
+            sys.exit(_exit_code_of_output_error(next(_flatten(unwritable))))
+        # A task group wraps errors that a user can act on; any other error in it is a bug and is not hidden.
         actionable, rest = group.split(errors.AllocsyncError)
         if actionable is None or rest is not None:
             raise
-        sys.exit(max(_say(error) for error in _flat(actionable)))
+        sys.exit(max(_print_error(error) for error in _flatten(actionable)))
     sys.exit(result if isinstance(result, int) else errors.EXIT_FINE)
 
 
-def _end_by_interrupts() -> None:
+def _restore_default_interrupt() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _interrupted() -> NoReturn:
-    _end_by_interrupts()
+def _exit_interrupted() -> NoReturn:
+    _restore_default_interrupt()
     click.echo("allocsync: interrupted", err=True)
     with suppress(OSError):
         sys.stdout.flush()
     signal.raise_signal(signal.SIGINT)
-    sys.exit(errors.EXIT_INTERRUPTED)  # where the signal is blocked
+    sys.exit(errors.EXIT_INTERRUPTED)  # reached only if the signal is blocked
 
 
-def _say(error: errors.AllocsyncError) -> int:
+def _print_error(error: errors.AllocsyncError) -> int:
     for line in str(error).splitlines():
         click.echo(f"allocsync: {line}", err=True)
     return error.exit_code
 
 
-def _unwritable(error: OSError) -> int:
-    """Standard output is gone or full: say so if anybody listens. Anything else is a bug and shows as one."""
+def _exit_code_of_output_error(error: OSError) -> int:
+    """Return the exit code if standard output is closed or full; raise any other error again: it is a bug."""
     if error.errno not in (errno.EPIPE, errno.ENOSPC):
         raise error
-    # What is still buffered would fail again when Python ends.
+    # Text that is still buffered would fail again when Python exits.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if error.errno == errno.ENOSPC:
         click.echo("allocsync: standard output cannot be written: no space left", err=True)
     return errors.EXIT_ERROR
 
 
-def _flat(group: BaseExceptionGroup[E]) -> Iterator[E]:
+def _flatten(group: BaseExceptionGroup[E]) -> Iterator[E]:
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
-            yield from _flat(error)
+            yield from _flatten(error)
         else:
             yield error

@@ -1,9 +1,11 @@
-"""The ids of allocations, and how an id or a prefix that a user gives selects one.
+"""Allocation ids, and which allocation a person means by the first characters of an id.
 
-The rule: every command and every API call selects in the same way: by the whole id, or by a prefix of at
-least PREFIX_MIN characters that exactly one id begins with.
+The rule: every command and every request that names an allocation uses `find`, so that the same name means
+the same allocation everywhere: the whole id, or at least PREFIX_MIN characters with which exactly one id
+begins.
 
-Left out: which ids may be declared (`desired.schema`).
+Left out: which ids can be declared (`desired.schema`), and `allocsync history`, whose ID is a filter and may
+select several allocations.
 """
 
 from collections.abc import Collection, Iterable
@@ -12,39 +14,47 @@ from itertools import islice
 from typing import NewType
 
 AllocationId = NewType("AllocationId", str)
-PREFIX_MIN = 8  # a shorter prefix may be unique now and select another allocation later
+PREFIX_MIN = 8  # a shorter prefix that is unique today may be ambiguous tomorrow
 SUGGESTIONS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class NotFound:
-    """No single allocation is selected. `why` is the message; `suggestions` are ids that begin alike."""
+    """The name selects no allocation, or more than one.
+
+    `why` is a message for people. `suggestions` holds at most SUGGESTIONS ids that begin like the name,
+    sorted.
+    """
 
     why: str
     suggestions: tuple[AllocationId, ...]
 
 
-def find(name: str, ids: Collection[AllocationId]) -> AllocationId | NotFound:
-    """Select an allocation by its id, or by a prefix of at least PREFIX_MIN characters that is unique."""
+def find(name: str, ids: Collection[AllocationId], *, among: str = "declared") -> AllocationId | NotFound:
+    """Find the allocation that a person named by its id or by a prefix of it.
+
+    `ids` should have a fast membership test (a set or a mapping). `among` is the word that says in the
+    message which ids were searched.
+    """
     if (key := AllocationId(name)) in ids:
         return key
-    matching = _with_prefix(name, ids)
-    if len(matching) != 1 or len(name) < PREFIX_MIN:
-        return _not_found(name, matching, ids)
-    return matching[0]
+    matches = _starting_with(name, ids)
+    if len(matches) != 1 or len(name) < PREFIX_MIN:
+        return _not_found(name, matches, ids, among)
+    return matches[0]
 
 
-def _with_prefix(prefix: str, ids: Iterable[AllocationId]) -> list[AllocationId]:
+def _starting_with(prefix: str, ids: Iterable[AllocationId]) -> list[AllocationId]:
     return [key for key in ids if key.startswith(prefix)]
 
 
-def _not_found(name: str, matching: list[AllocationId], ids: Iterable[AllocationId]) -> NotFound:
-    if len(matching) > 1:
-        why = f"{name} matches {len(matching):,} allocations; give more of the id"
-    elif matching:
-        why = f"{name} is too short: give the id, or at least its first {PREFIX_MIN} characters"
+def _not_found(name: str, matches: list[AllocationId], ids: Iterable[AllocationId], among: str) -> NotFound:
+    if len(matches) > 1:
+        why = f"{name} matches {len(matches):,} allocations; give more characters of the id"
+    elif matches:
+        why = f"{name} is too short: give the whole id, or at least its first {PREFIX_MIN} characters"
     else:
-        why = f"{name}: no such allocation is declared"
-        # The typing error may be further back: ids are shown by their first characters.
-        matching = _with_prefix(name[:PREFIX_MIN], ids) or _with_prefix(name[: PREFIX_MIN // 2], ids)
-    return NotFound(why, tuple(islice(sorted(matching), SUGGESTIONS)))
+        why = f"{name}: no such allocation is {among}"
+        # The typing error may be further back: the first characters may still be right.
+        matches = _starting_with(name[:PREFIX_MIN], ids) or _starting_with(name[: PREFIX_MIN // 2], ids)
+    return NotFound(why, tuple(islice(sorted(matches), SUGGESTIONS)))

@@ -1,1 +1,1 @@
-"""The life of the process: what starts it, wires it, locks its state and talks to systemd."""
+"""The process of the daemon: its start and end, its wiring, its state directory and systemd."""

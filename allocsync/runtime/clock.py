@@ -1,6 +1,6 @@
-"""Time and chance as the daemon meets them; everything that decides gets them as arguments.
+"""The clocks and random numbers of the daemon. Code that decides gets both as arguments.
 
-Durations are measured on the event loop's own clock, so that one clock rules waiting and judging; the wall
+The rule: durations are measured on the event loop's monotonic clock, the same that its timers use; the wall
 clock is for people and records only.
 """
 
@@ -10,20 +10,23 @@ import time
 
 
 class SystemClock:
-    """The loop's monotonic clock, the wall clock, and a source of chance of its own."""
+    """The clock of the running event loop, the wall clock, and a random number generator.
+
+    Must be created inside an event loop. The same `seed` gives the same random numbers.
+    """
 
     def __init__(self, seed: int | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._random = random.Random(seed)  # noqa: S311 - jitter, not a secret
 
     def now(self) -> float:
-        """Seconds on a clock that never jumps."""
+        """Return monotonic seconds."""
         return self._loop.time()
 
     def wall(self) -> float:
-        """Seconds since the epoch."""
+        """Return seconds since the epoch (wall clock)."""
         return time.time()
 
     def uniform(self, low: float, high: float) -> float:
-        """A random number in [low, high]."""
+        """Return a random number in [low, high]."""
         return self._random.uniform(low, high)

@@ -1,10 +1,11 @@
-"""The token that whoever wants something of the daemon over HTTP has to show.
+"""The token that commands to the daemon over HTTP need.
 
-The rule: there always is one, so no listener ever takes orders from anybody who merely reaches it. Without
-the setting `listen_token` the daemon makes one up and keeps it in the state directory, for the eyes of its
-own user alone; the commands of that user find it there. The file is there only while it counts.
+The rule: there is always a token, so that reaching the listener is never enough to control the daemon.
+Without the setting `listen_token` the daemon generates one and keeps it in the state directory, in a file
+that only its own user can read; commands of that user find it there. With the setting there is no such
+file.
 
-Left out: what may be asked for with it (`observe.orders`).
+Left out: the commands (`web.control`).
 """
 
 import secrets
@@ -16,32 +17,32 @@ from allocsync import atomic_file
 from allocsync.errors import SettingsError
 
 NAME = "listen_token"
-MADE_BYTES = 32
-_LONGEST = 4096
-_OTHERS = 0o077
+GENERATED_BYTES = 32
+_MAX_LENGTH = 4096
+_GROUP_AND_OTHERS = 0o077
 
 
-def held(directory: Path, configured: SecretStr | None) -> str:
-    """The token in force from now on: the setting's, or the one in the directory, made if need be.
+def load_or_create(directory: Path, configured: SecretStr | None) -> str:
+    """Return the daemon's token: the configured one, else the one in the state directory (created if absent).
 
     Raises:
-        SettingsError: it cannot be written there.
+        SettingsError: the file cannot be written or removed.
     """
     file = directory / NAME
     try:
         if configured is not None:
             file.unlink(missing_ok=True)
             return configured.get_secret_value()
-        return _kept(file) or _made(file)
+        return _read_private(file) or _create(file)
     except OSError as error:
         raise SettingsError(
-            f"{file}: the token for orders over HTTP cannot be kept: "
-            f"{(error.strerror or 'unknown').lower()}. Make room there, or set ALLOCSYNC_LISTEN_TOKEN."
+            f"{file}: the token for commands over HTTP cannot be stored: "
+            f"{(error.strerror or 'unknown').lower()}. Free some space there, or set ALLOCSYNC_LISTEN_TOKEN."
         ) from error
 
 
-def found(directory: Path, configured: SecretStr | None) -> str | None:
-    """The token as far as this user knows it, for commands."""
+def find(directory: Path, configured: SecretStr | None) -> str | None:
+    """Return the token for a command of this user, or None if there is none that this user can read."""
     if configured is not None:
         return configured.get_secret_value()
     try:
@@ -50,10 +51,10 @@ def found(directory: Path, configured: SecretStr | None) -> str | None:
         return None
 
 
-def _kept(file: Path) -> str | None:
-    """The one of an earlier run; not one that others could read, nor a link to elsewhere."""
+def _read_private(file: Path) -> str | None:
+    """Return the stored token; None if there is none, others can read it, or the file is a link."""
     try:
-        if file.is_symlink() or file.stat().st_mode & _OTHERS:
+        if file.is_symlink() or file.stat().st_mode & _GROUP_AND_OTHERS:
             return None
         return _read(file)
     except FileNotFoundError:
@@ -62,12 +63,12 @@ def _kept(file: Path) -> str | None:
 
 def _read(file: Path) -> str | None:
     with file.open("rb") as stream:
-        text = stream.read(_LONGEST).decode("ascii", errors="replace").strip()
-    whole = len(text) >= MADE_BYTES and all("!" <= char <= "~" for char in text)
+        text = stream.read(_MAX_LENGTH).decode("ascii", errors="replace").strip()
+    whole = len(text) >= GENERATED_BYTES and all("!" <= char <= "~" for char in text)
     return text if whole else None
 
 
-def _made(file: Path) -> str:
-    token = secrets.token_urlsafe(MADE_BYTES)
+def _create(file: Path) -> str:
+    token = secrets.token_urlsafe(GENERATED_BYTES)
     atomic_file.write(file, f"{token}\n".encode("ascii"), mode=atomic_file.OWNER)
     return token

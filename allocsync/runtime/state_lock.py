@@ -1,8 +1,8 @@
-"""The state directory: there, private, and held by one writer at a time.
+"""The lock of the state directory: at most one process that sends updates uses it at a time.
 
-The rule: whoever sends updates holds the lock for as long as it may send, so that two of them never undo each
-other's work; the lock goes with the process, however that ends. It keeps out a second writer on this machine
-that uses the same directory, and no other.
+The rule: a process that sends updates holds the lock for as long as it may send, so that two of them do not
+undo each other's work. The lock ends with the process, however that ends. It excludes other processes on
+this machine that use the same directory, and no others.
 """
 
 import fcntl
@@ -19,12 +19,15 @@ _LOCK = "lock"
 
 
 @contextmanager
-def held(directory: Path, *, command: str) -> Iterator[Callable[[str], None]]:
-    """Hold the directory for `command`, whose name others are told; gives what tells them its address, too.
+def acquire(directory: Path, *, command: str) -> Iterator[Callable[[str], None]]:
+    """Create the directory if necessary, and lock it while the context lasts.
+
+    The file of the lock names this process and its `command` for the error message of others. Yields a
+    function that adds the URL of the daemon's listener to it.
 
     Raises:
         SettingsError: the directory cannot be used.
-        AllocsyncError: somebody else holds it; names the process.
+        AllocsyncError: another process holds the lock; the message names it.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -38,15 +41,15 @@ def held(directory: Path, *, command: str) -> Iterator[Callable[[str], None]]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise AllocsyncError(_somebody(lock, directory)) from error
-        _sign(lock, command, "")
-        yield lambda url: _sign(lock, command, url)
+            raise AllocsyncError(_describe_holder(lock, directory)) from error
+        _write_holder(lock, command, "")
+        yield lambda url: _write_holder(lock, command, url)
     finally:
         os.close(lock)
 
 
-def _sign(lock: int, command: str, url: str) -> None:
-    """Say who holds the lock. On a full disk it holds without a name."""
+def _write_holder(lock: int, command: str, url: str) -> None:
+    """Write who holds the lock into its file. On a full disk the lock works without that."""
     try:
         os.ftruncate(lock, 0)
         os.pwrite(lock, json.dumps({"pid": os.getpid(), "command": command, "url": url}).encode(), 0)
@@ -54,17 +57,17 @@ def _sign(lock: int, command: str, url: str) -> None:
         return
 
 
-def _somebody(lock: int, directory: Path) -> str:
+def _describe_holder(lock: int, directory: Path) -> str:
     try:
         holder = json.loads(os.pread(lock, 1000, 0))
         who, url = f"allocsync {holder['command']} (pid {holder['pid']})", holder["url"]
     except (ValueError, KeyError, TypeError):
-        who, url = "another allocsync", ""  # it has the lock and has not written its name yet
+        who, url = "another allocsync", ""  # it has not written its name yet
     token = directory / listen_token.NAME
     shown = f"$(cat {token})" if token.exists() else "$ALLOCSYNC_LISTEN_TOKEN"
-    order = f'curl -X POST -H "Authorization: Bearer {shown}" {url}/-/sync'
-    leave = f"let it look at everything now: {order}" if url else "leave the work to it."
+    request = f'curl -X POST -H "Authorization: Bearer {shown}" {url}/-/sync'
+    leave = f"have it read everything now: {request}" if url else "leave the work to it."
     return (
-        f"{who} works with {directory}, and two writers would undo each other's work. Nothing was sent. "
+        f"{who} uses {directory}, and two writers would undo each other's work. Nothing was sent. "
         f"Stop it first, or {leave}"
     )

@@ -1,6 +1,6 @@
-"""The composition root: the only place that wires the parts together, for the daemon and for commands.
+"""The composition root: the only module that builds and connects the parts, for the daemon and for commands.
 
-Left out: the life of the process (`daemon`), and what a command prints (`cli`).
+Left out: the life of the process (`runtime.daemon`), and what a command prints (`cli`).
 """
 
 import asyncio
@@ -37,31 +37,35 @@ READS = MOST[Slot.READ]
 
 @asynccontextmanager
 async def open_api(settings: Settings) -> AsyncIterator[AllocationClient]:
-    """The client that the settings describe.
+    """Open the API client that the settings describe, while the context lasts.
 
     Raises:
-        NoServerError: `api_url` is auto, and there is no server, or another one than before.
+        NoServerError: `api_url` is auto, and no server is found, or a different one than before.
+        SettingsError: a certificate cannot be used.
     """
     url = settings.api_url
     if url == AUTO:
-        url = await locator_of(settings).find()
-    async with AllocationClient.open(url, credentials=credentials_of(settings)) as client:
+        url = await build_locator(settings).find()
+    async with AllocationClient.open(url, credentials=load_credentials(settings)) as client:
         yield client
 
 
-def locator_of(settings: Settings) -> Locator:
-    """What finds the server with `api_url: auto`; which one it was is server_id_file where there is state."""
-    there = os.path.isdir(settings.state_dir)  # noqa: PTH112 - False where it is closed to us, too
+def build_locator(settings: Settings) -> Locator:
+    """Build the locator that finds the server for `api_url: auto`.
+
+    It remembers the server in the state directory if that exists.
+    """
+    has_state = os.path.isdir(settings.state_dir)  # noqa: PTH112 - also False if this user may not look into its parent
     return Locator(
-        home=Path.home(), server_id_file=settings.state_dir / SERVER_ID_FILE_NAME if there else None
+        home=Path.home(), server_id_file=settings.state_dir / SERVER_ID_FILE_NAME if has_state else None
     )
 
 
-def credentials_of(settings: Settings) -> Credentials:
-    """What the settings say of us; the files are read now.
+def load_credentials(settings: Settings) -> Credentials:
+    """Load the credentials that the settings name; the files are read now.
 
     Raises:
-        SettingsError: one of them cannot be used.
+        SettingsError: a file cannot be used.
     """
     return Credentials(
         token=settings.api_token.get_secret_value() if settings.api_token else None,
@@ -72,8 +76,8 @@ def credentials_of(settings: Settings) -> Credentials:
     )
 
 
-def limit_of(settings: Settings) -> Limit:
-    """How much new files may change at once."""
+def build_change_limit(settings: Settings) -> Limit:
+    """Build the change limit that the settings describe."""
     return Limit(percent=settings.max_changes_percent, canary=settings.canary)
 
 
@@ -86,7 +90,7 @@ def build_loop(
     journal: Journal,
     restored: Restored,
 ) -> Loop:
-    """The loop that the settings describe."""
+    """Build the controller that the settings describe."""
     rules = Rules(
         settle_seconds=settings.settle_seconds,
         writes_per_hour=settings.max_writes_per_hour,
@@ -102,7 +106,7 @@ def build_loop(
         restored=restored,
         observer=observer,
         rules=rules,
-        rail=limit_of(settings),
+        rail=build_change_limit(settings),
         limits={slot: settings.concurrency_max or MOST[slot] for slot in Slot},
         backoff=FullJitter(uniform=clock.uniform).delay_seconds,
         bulk=BulkPolicy(settings.bulk),
@@ -111,10 +115,12 @@ def build_loop(
 
 @asynccontextmanager
 async def open_journal(settings: Settings, clock: SystemClock) -> AsyncIterator[tuple[Journal, Restored]]:
-    """The journal of the state directory, and what an earlier process left in it. Its file has one thread.
+    """Open the journal of the state directory while the context lasts; yields it and its restored content.
+
+    All access to its file is made in one thread of its own.
 
     Raises:
-        AllocsyncError: it cannot be opened.
+        AllocsyncError: the journal cannot be opened.
     """
     running = asyncio.get_running_loop()
     with ThreadPoolExecutor(1, thread_name_prefix="journal") as thread:

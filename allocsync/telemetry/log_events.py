@@ -1,16 +1,17 @@
-"""Which of the loop's events become log lines, under which name and how loud.
+"""Turns the controller's events into log lines: the name and the level of each.
 
-The rule: one line for what a person would want to know once. A look that fails again, or finds again what
-observe mode may not repair, is `debug`; that an allocation's condition became Failing or Drifted is one line
-with the reason. What happens to many at once is told of the first few, and of the others at level debug and
-as a sum, so that an outage of the API costs a page of lines and not one per allocation. An update that was
-accepted is always a line, as it changes the world, and so is an error, as somebody must see it.
+The rules: a line at level info or above is something a person wants to know once. A read that fails again,
+or that again finds a difference in mode observe, is at level debug; the change of condition that it led to
+is one line with the reason. If the same happens to many allocations, the first few are logged and the
+others are counted, so that an outage of the API makes a page of lines and not one for each allocation.
+Accepted updates and errors are always logged.
 
-Left out: how a line is written (`logs`), and when many are too many (`crowds`).
+Left out: how a line is written (`telemetry.log_setup`), and when lines are too many
+(`telemetry.log_sampling`).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 from structlog.typing import FilteringBoundLogger
@@ -18,17 +19,17 @@ from structlog.typing import FilteringBoundLogger
 from allocsync.model.condition import Condition
 from allocsync.reconcile import events
 from allocsync.reconcile.operation import Slot
-from allocsync.telemetry.log_sampling import Crowds
+from allocsync.telemetry.log_sampling import LogSampler
 from allocsync.telemetry.log_setup import rfc3339
 
-_QUIET = {None, Condition.PENDING, Condition.IN_SYNC}
-_UNDER_WAY = {Condition.PENDING, Condition.IN_SYNC, Condition.OUTCOME_UNKNOWN}
-_LOUD = {
+_NORMAL = {None, Condition.PENDING, Condition.IN_SYNC}
+_DURING_AN_UPDATE = {Condition.PENDING, Condition.IN_SYNC, Condition.OUTCOME_UNKNOWN}
+_NEEDS_ATTENTION = {
     *(Condition.MISSING, Condition.IGNORED, Condition.CONFLICT, Condition.FAILING),
     *(Condition.AWAITING_APPROVAL, Condition.BLOCKED),
 }
-_BUSY = {423, 429}  # the API asks for patience; that is no complaint about the update
-_SHORT_REVISION = 8
+_RETRY_LATER = {423, 429}  # the API asks to wait; it does not reject the update itself
+_REVISION_DIGITS = 8
 
 _UPDATES = {
     "accepted": ("info", "update_accepted"),
@@ -36,7 +37,7 @@ _UPDATES = {
     "unknown": ("warning", "update_outcome_unknown"),
     "not_sent": ("debug", "update_not_sent"),
 }
-_OUTCOMES = {
+_SETTLED = {
     "applied": ("info", "update_applied"),
     "applied_partial": ("warning", "update_applied_partial"),
     "not_applied": ("info", "update_not_applied"),
@@ -48,7 +49,10 @@ _OUTCOMES = {
 
 
 class LogObserver:
-    """An observer that writes each event as a line, or leaves it out."""
+    """An Observer that logs events.
+
+    `wall` gives seconds since the epoch, `now` monotonic seconds.
+    """
 
     def __init__(
         self, logger: FilteringBoundLogger, *, wall: Callable[[], float], now: Callable[[], float]
@@ -57,29 +61,29 @@ class LogObserver:
         self._wall = wall
         self._now = now
         self._revision: str | None = None
-        self._crowds = Crowds()
-        self._open: set[Slot] = set()  # operations whose breaker is open
+        self._sampler = LogSampler()
+        self._open_breakers: set[Slot] = set()
 
     def __call__(self, event: events.Event) -> None:
         """Log one event."""
         match event:
             case events.RevisionActivated() | events.RevisionAwaitingApproval():
-                self._revision = event.revision[:_SHORT_REVISION]
+                self._revision = event.revision[:_REVISION_DIGITS]
             case events.BreakerOpened():
-                self._open.add(event.operation)
+                self._open_breakers.add(event.operation)
             case events.BreakerClosed():
-                self._open.discard(event.operation)
-                self._sum_up()
+                self._open_breakers.discard(event.operation)
+                self._log_summary()
             case events.Stopped():
-                self._sum_up()
+                self._log_summary()
         self.tend()
-        level, name = level_and_name(event)
-        if not self._admits(event, level, name):
+        level, name = _level_and_name(event)
+        if not self._is_allowed(event, level, name):
             level = "debug"
         getattr(self._logger, level)(name, **self._fields(event))
 
     def _fields(self, event: events.Event) -> dict[str, object]:
-        found = {key: value for key, value in events.fields_of(event).items() if value not in (None, "")}
+        found = _without_empty(events.fields_of(event))
         if "reconcile" in found or "revision" in found:
             found["revision"] = self._revision
         if isinstance(event, events.UpdateFinished):
@@ -93,12 +97,12 @@ class LogObserver:
         return found
 
     def tend(self) -> None:
-        """Tell what was left out, if it is time; to be called every few seconds."""
-        if self._crowds.due(self._now()):
-            self._sum_up()
+        """Log a summary of suppressed lines if one is due. To be called every few seconds."""
+        if self._sampler.is_summary_due(self._now()):
+            self._log_summary()
 
-    def _admits(self, event: events.Event, level: str, name: str) -> bool:
-        """Whether this is not one of too many lines that say the same."""
+    def _is_allowed(self, event: events.Event, level: str, name: str) -> bool:
+        """Return whether the line may have its level; False if there are too many lines like it."""
         if level not in {"info", "warning"} or name == "update_accepted":
             return True
         after, reason = None, ""
@@ -111,38 +115,41 @@ class LogObserver:
                 pass
             case _:
                 return True
-        return self._crowds.admits(name, after, reason=reason, now=self._now(), outage=bool(self._open))
+        return self._sampler.allow(
+            name, after, reason=reason, now=self._now(), outage=bool(self._open_breakers)
+        )
 
-    def _sum_up(self) -> None:
-        found = self._crowds.take(self._now())
-        if found is not None:
+    def _log_summary(self) -> None:
+        summary = self._sampler.take_summary(self._now())
+        if summary is not None:
             self._logger.warning(
                 "lines_suppressed",
-                lines=sum(left.lines for left in found.left),
-                seconds=round(found.seconds, 3),
-                of=[
-                    {key: value for key, value in asdict(left).items() if value not in (None, "")}
-                    for left in found.left
-                ],
-                note="each is a line at level debug; `allocsync status` has every allocation",
+                lines=sum(group.lines for group in summary.suppressed),
+                seconds=round(summary.seconds, 3),
+                of=[_without_empty(asdict(group)) for group in summary.suppressed],
+                note="each is a line at level debug; `allocsync status` lists every allocation",
             )
 
 
-def level_and_name(event: events.Event) -> tuple[str, str]:  # noqa: C901, PLR0911 - one case an event
-    """The level and the name of an event's line."""
+def _without_empty(fields: Mapping[str, object]) -> dict[str, object]:
+    return {key: value for key, value in fields.items() if value not in (None, "")}
+
+
+def _level_and_name(event: events.Event) -> tuple[str, str]:  # noqa: C901, PLR0911 - one case an event
+    """Return the level and the name of an event's line."""
     match event:
         case events.ReadFinished(answer="live"):
             return "debug", "difference_found" if event.differs else event.name
         case events.ReadFinished():
             return "debug", f"read_{event.answer}"
-        case events.UpdateFinished(outcome="rejected", status=status) if status in _BUSY:
+        case events.UpdateFinished(outcome="rejected", status=status) if status in _RETRY_LATER:
             return "info", "update_rejected"
         case events.UpdateFinished():
             return _UPDATES[event.outcome]
         case events.UpdateSettled():
-            return _OUTCOMES[event.outcome]
+            return _SETTLED[event.outcome]
         case events.ConditionChanged():
-            return _condition(event), event.name
+            return _condition_level(event), event.name
         case events.RevisionAwaitingApproval() | events.BreakerOpened():
             return "warning", event.name
         case events.UpdateIntended() | events.ResyncStarted() | events.ProbeStarted():
@@ -157,8 +164,8 @@ def level_and_name(event: events.Event) -> tuple[str, str]:  # noqa: C901, PLR09
             return "info", event.name
 
 
-def _condition(event: events.ConditionChanged) -> str:
-    """Pending, InSync and OutcomeUnknown come and go with every update, which has lines of its own."""
-    if {event.before, event.after} <= _QUIET or {event.before, event.after} <= _UNDER_WAY:
+def _condition_level(event: events.ConditionChanged) -> str:
+    """Log the conditions that every update passes through at debug: an update has lines of its own."""
+    if {event.before, event.after} <= _NORMAL or {event.before, event.after} <= _DURING_AN_UPDATE:
         return "debug"
-    return "warning" if event.after in _LOUD else "info"
+    return "warning" if event.after in _NEEDS_ATTENTION else "info"

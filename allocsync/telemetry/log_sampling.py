@@ -1,25 +1,30 @@
-"""When the same happens to many allocations at once: the first few are told, the rest is counted. Pure.
+"""Limits log lines that say the same of many allocations: the first are logged, the others counted. Pure.
 
-The rules: what says the same is a group, and a group has ten lines and then one a minute; none while a
-breaker is open, because then there is one cause, which has a line of its own. What is left out is counted,
-and the counts are told after a minute, then after two, up to a quarter of an hour, as long as it goes on.
+The rules: lines with the same event and the same condition are a group. A group may log FIRST_LINES lines,
+and one more for each minute that passes; none is added while a circuit breaker is open, because the
+breaker's own line names the cause. Suppressed lines are counted. The counts are due a minute after the
+first suppressed line, then after two minutes, and so on up to a quarter of an hour, as long as lines are
+suppressed.
 
-Left out: what says the same, and how the counts are told (`log_events`).
+Left out: which lines are sampled, and how the counts are logged (`telemetry.log_events`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-FIRST = 10
-REFILL_SECONDS = 60.0  # until a group has one more line
-SUM_FIRST_SECONDS = 60.0
-SUM_MOST_SECONDS = 900.0
+FIRST_LINES = 10
+REFILL_SECONDS = 60.0  # for each of these a group may log one more line
+SUMMARY_FIRST_SECONDS = 60.0
+SUMMARY_MAX_SECONDS = 900.0
 
 
 @dataclass(slots=True)
-class Left:
-    """How many lines of a group were left out since the last sum, and the reason in the latest."""
+class Suppressed:
+    """How many lines of a group were suppressed since the last summary, and the reason of the latest one.
+
+    `after` is the condition that was reached, if the event is a change of condition.
+    """
 
     event: str
     after: str | None
@@ -29,55 +34,58 @@ class Left:
 
 @dataclass(slots=True)
 class _Group:
-    room: float = FIRST
+    lines_left: float = FIRST_LINES
     at: float = -inf
 
 
 @dataclass(frozen=True, slots=True)
-class Sum:
-    """What was left out in so many seconds."""
+class Summary:
+    """The suppressed lines of each group, and the seconds in which they came."""
 
     seconds: float
-    left: Sequence[Left]
+    suppressed: Sequence[Suppressed]
 
 
 @dataclass(slots=True)
-class Crowds:
-    """The groups that there are; times are the caller's seconds."""
+class LogSampler:
+    """Decides for each line whether it is logged. Times are monotonic seconds, given by the caller."""
 
     _groups: dict[tuple[str, str | None], _Group] = field(default_factory=dict)
-    _left: dict[tuple[str, str | None], Left] = field(default_factory=dict)
-    _since: float = inf  # when the first of these was left out
-    _summed_at: float = -inf
-    _interval_seconds: float = SUM_FIRST_SECONDS
+    _suppressed: dict[tuple[str, str | None], Suppressed] = field(default_factory=dict)
+    _since: float = inf  # when the first line was suppressed since the last summary; inf: none
+    _summary_at: float = -inf
+    _interval_seconds: float = SUMMARY_FIRST_SECONDS
 
-    def admits(self, event: str, after: str | None, *, reason: str, now: float, outage: bool) -> bool:
-        """Whether there is room for one more line of this group; if not, it is counted."""
+    def allow(self, event: str, after: str | None, *, reason: str, now: float, outage: bool) -> bool:
+        """Return whether one more line of this group may be logged; if not, count it.
+
+        `outage` says that a circuit breaker is open.
+        """
         group = self._groups.setdefault((event, after), _Group(at=now))
         if not outage:
-            group.room = min(FIRST, group.room + (now - group.at) / REFILL_SECONDS)
+            group.lines_left = min(FIRST_LINES, group.lines_left + (now - group.at) / REFILL_SECONDS)
         group.at = now
-        if group.room >= 1:
-            group.room -= 1
+        if group.lines_left >= 1:
+            group.lines_left -= 1
             return True
-        if not self._left:
+        if not self._suppressed:
             self._since = now
-            if now - self._summed_at > self._interval_seconds:
-                self._interval_seconds = SUM_FIRST_SECONDS
-        left = self._left.setdefault((event, after), Left(event, after))
-        left.lines += 1
-        left.reason = reason or left.reason
+            if now - self._summary_at > self._interval_seconds:
+                self._interval_seconds = SUMMARY_FIRST_SECONDS
+        suppressed = self._suppressed.setdefault((event, after), Suppressed(event, after))
+        suppressed.lines += 1
+        suppressed.reason = reason or suppressed.reason
         return False
 
-    def due(self, now: float) -> bool:
-        """Whether it is time to tell what was left out."""
+    def is_summary_due(self, now: float) -> bool:
+        """Return whether the counts should be logged now."""
         return now >= self._since + self._interval_seconds
 
-    def take(self, now: float) -> Sum | None:
-        """What was left out since this was called last; None: nothing."""
-        if not self._left:
+    def take_summary(self, now: float) -> Summary | None:
+        """Return the counts since the last call and reset them; None if no line was suppressed."""
+        if not self._suppressed:
             return None
-        found = Sum(now - self._since, tuple(self._left.values()))
-        self._left, self._since, self._summed_at = {}, inf, now
-        self._interval_seconds = min(2 * self._interval_seconds, SUM_MOST_SECONDS)
-        return found
+        summary = Summary(now - self._since, tuple(self._suppressed.values()))
+        self._suppressed, self._since, self._summary_at = {}, inf, now
+        self._interval_seconds = min(2 * self._interval_seconds, SUMMARY_MAX_SECONDS)
+        return summary

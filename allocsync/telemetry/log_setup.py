@@ -1,10 +1,11 @@
-"""Log lines: one event, one line, JSON for machines and plain columns for a terminal.
+"""Sets up the log: one line for each event, as JSON for programs or as columns for a terminal.
 
-The rules: `event` is a fixed word that can be searched for; times are RFC 3339 in UTC; what a server or a
-file said is shown, never obeyed (control characters are escaped or replaced); a log that cannot be written
-costs the line, not the daemon. Nothing here is global: the logger is a value, on the stream that is given.
+The rules: `event` is a fixed word that can be searched for. Times are RFC 3339 in UTC. Text from a server
+or a file cannot control a terminal: control characters are escaped or replaced. If a line cannot be written
+it is lost, and the daemon goes on. Nothing here is global: the logger is a value that writes to the stream
+it was given.
 
-Left out: which events there are and how loud each is (`log_events`).
+Left out: which events are logged, and at which level (`telemetry.log_events`).
 """
 
 import logging
@@ -29,24 +30,25 @@ def configure(
 ) -> FilteringBoundLogger:
     """Build the logger.
 
-    `log_format` is auto, console or json; auto is console on a terminal and json elsewhere. Console lines
-    that go straight to the systemd journal carry their level the way it reads it (`<4>`) and no time.
+    `log_format` is auto, console or json; auto is console on a terminal and json elsewhere. `wall` gives
+    seconds since the epoch. Console lines that go directly to the systemd journal have no time, and begin
+    with their level in the form that it reads (`<4>`).
     """
     if log_format == "auto":
         log_format = "console" if stream.isatty() else "json"
     processors: list[Processor] = [structlog.stdlib.add_log_level]
     if log_format == "json":
-        processors += [_Stamp(wall), _in_order, structlog.processors.JSONRenderer()]
+        processors += [_AddTime(wall), _order_keys, structlog.processors.JSONRenderer()]
     else:
-        journal = _is_journal(stream, environ)
+        is_journal = _is_systemd_journal(stream, environ)
         colours = stream.isatty() and not environ.get("NO_COLOR")
         renderer = structlog.dev.ConsoleRenderer(
             colors=colours, timestamp_key="ts", sort_keys=False, pad_event_to=0
         )
-        processors += [_in_order, _tame, renderer, _prefix] if journal else []
-        processors += [] if journal else [_Stamp(wall), _in_order, _tame, renderer]
+        processors += [_order_keys, _escape_all, renderer, _add_priority] if is_journal else []
+        processors += [] if is_journal else [_AddTime(wall), _order_keys, _escape_all, renderer]
     logger = structlog.wrap_logger(
-        _Lines(stream),
+        _LineWriter(stream),
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(level),
         context_class=dict,
@@ -55,20 +57,20 @@ def configure(
 
 
 def rfc3339(seconds: float) -> str:
-    """A time since the epoch as people and programs read it: UTC, to the millisecond."""
+    """Format seconds since the epoch as RFC 3339 in UTC, to the millisecond."""
     text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
     return text.removesuffix("+00:00") + "Z"
 
 
-class LibraryLines(logging.Handler):
-    """Turns what libraries log (asyncio, aiohttp) into lines of ours."""
+class LibraryLogHandler(logging.Handler):
+    """Writes the log records of libraries (asyncio, aiohttp) as lines of this log."""
 
     def __init__(self, logger: FilteringBoundLogger) -> None:
         super().__init__()
         self._logger = logger
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line; a traceback goes with it."""
+        """Write one record, with its traceback if it has one."""
         fields: dict[str, str] = {"logger": record.name, "message": record.getMessage()}
         if record.exc_info:
             fields["exception"] = logging.Formatter().formatException(record.exc_info)
@@ -76,9 +78,9 @@ class LibraryLines(logging.Handler):
 
 
 @contextmanager
-def library_lines(logger: FilteringBoundLogger) -> Iterator[None]:
-    """Have warnings and worse of asyncio and aiohttp written by `logger`, and nowhere else, meanwhile."""
-    handler = LibraryLines(logger)
+def redirect_library_logs(logger: FilteringBoundLogger) -> Iterator[None]:
+    """While the context lasts, write warnings and errors of asyncio and aiohttp to `logger` only."""
+    handler = LibraryLogHandler(logger)
     libraries = [logging.getLogger(name) for name in ("asyncio", "aiohttp")]
     before = [library.propagate for library in libraries]
     for library in libraries:
@@ -92,8 +94,8 @@ def library_lines(logger: FilteringBoundLogger) -> Iterator[None]:
             library.propagate = propagates
 
 
-class _Lines:
-    """Writes lines to a stream, whatever happens to it."""
+class _LineWriter:
+    """Writes lines to a stream; a line that cannot be written is lost."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -103,13 +105,13 @@ class _Lines:
             self._stream.write(line + "\n")
             self._stream.flush()
         except (OSError, ValueError):
-            return  # the reader is gone or the disk is full
+            return  # the reader has gone, or the disk is full
 
     debug = info = warning = error = critical = msg
 
 
-class _Stamp:
-    """Adds the time."""
+class _AddTime:
+    """A processor that adds the time."""
 
     def __init__(self, wall: Callable[[], float]) -> None:
         self._wall = wall
@@ -119,21 +121,21 @@ class _Stamp:
         return event
 
 
-def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Put what every line has first, and make plain values of the rest."""
+def _order_keys(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Put the keys that every line has first, and turn all values into plain ones."""
     ordered = {key: event[key] for key in _FIRST_KEYS if key in event} | dict(event)
-    return {key: _plain(value) for key, value in ordered.items() if value is not None}
+    return {key: _as_plain(value) for key, value in ordered.items() if value is not None}
 
 
-def _tame(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Leave nothing in a text that a terminal would obey; a traceback keeps its lines."""
+def _escape_all(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Replace control characters in every text; a traceback keeps its line breaks."""
     return {
-        key: _tamed(value, keep="\n" if key == "exception" else "") if isinstance(value, str) else value
+        key: _escape(value, keep="\n" if key == "exception" else "") if isinstance(value, str) else value
         for key, value in event.items()
     }
 
 
-def _tamed(text: str, *, keep: str) -> str:
+def _escape(text: str, *, keep: str) -> str:
     # Not `model.escaping`: the renderer shows texts with spaces by `repr`, which doubles the backslashes.
     return "".join(
         c if c.isprintable() or c in keep else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}"
@@ -141,12 +143,12 @@ def _tamed(text: str, *, keep: str) -> str:
     )
 
 
-def _prefix(_logger: WrappedLogger, method: str, line: object) -> str:
+def _add_priority(_logger: WrappedLogger, method: str, line: object) -> str:
     return f"<{_PRIORITIES.get(method, 6)}>{line}"
 
 
-def _plain(value: object) -> object:
-    """What JSON can carry, of anything that an event may hold."""
+def _as_plain(value: object) -> object:
+    """Turn any value that an event may hold into one that JSON can represent."""
     if isinstance(value, NumberLiteral):
         return value.text
     if value is None or isinstance(value, str | int):
@@ -154,14 +156,14 @@ def _plain(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _as_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
+        return [_as_plain(item) for item in value]
     return str(value)
 
 
-def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether this very stream is the journal: systemd names its device and inode."""
+def _is_systemd_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Return whether the stream is the systemd journal, whose device and inode JOURNAL_STREAM names."""
     try:
         found = os.fstat(stream.fileno())
     except (OSError, ValueError):

@@ -1,10 +1,9 @@
-"""What Prometheus sees: the table's metrics, filled from the loop's events and its status.
+"""The metrics for Prometheus, filled from the controller's events and its status.
 
-The rules: every series is there from the start, so that a rate over it is right and its absence means
-something. Counters and histograms move by events alone; what is a state (`from_status`) is asked for at the
-scrape.
+The rules: every series exists from the start, so that a rate over it is right. Counters and histograms
+change with events only; metrics with `from_status` are read from the status at each scrape.
 
-Left out: names and meanings (`metric_table`), the listener (`web`), and what an alert makes of these.
+Left out: names and meanings (`telemetry.metric_definitions`), and the listener (`web.server`).
 """
 
 import itertools
@@ -33,7 +32,7 @@ from allocsync.telemetry.metric_definitions import CODES, METRICS, NO_CODE, Metr
 
 
 class Metrics:
-    """The metrics on one registry. An instance is an Observer of the loop's events."""
+    """The metrics of one registry; an instance is an Observer of the controller's events."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library gives it no types
@@ -54,25 +53,25 @@ class Metrics:
             if row.kind == "histogram"
         }
         for row in rows:
-            self._initialise(row)
+            self._create_series(row)
         self._gauges["allocsync_build_info"].labels(__version__, platform.python_version()).set(1)
         self._gauges["allocsync_journal_writable"].set(1)
         self._status = _StatusCollector()
         registry.register(self._status)
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)
-        self._reads: dict[str, float] = {}  # by allocation: seconds of a read that an update may follow
+        self._read_seconds: dict[str, float] = {}  # by allocation: duration of the read before an update
 
     def __call__(self, event: events.Event) -> None:  # noqa: C901 - one case an event
-        """Count one event; events that move no metric are ignored."""
+        """Count one event; events that change no metric are ignored."""
         match event:
             case events.ReadFinished():
-                self._read_finished(event)
+                self._on_read_finished(event)
             case events.UpdateFinished():
-                self._update_finished(event)
+                self._on_update_finished(event)
             case events.UpdateSettled(outcome=outcome, waited_seconds=seconds):
                 self._count("outcomes_settled_total", outcome)
-                self._time("outcome_settle_duration_seconds", seconds)
+                self._observe("outcome_settle_duration_seconds", seconds)
                 if outcome == "applied":
                     self._count("duplicate_writes_avoided_total")
             case events.RevisionActivated():
@@ -80,39 +79,39 @@ class Metrics:
             case events.ResyncStarted():
                 self._count("resync_total")
             case events.ResyncFinished(elapsed_seconds=seconds):
-                self._time("resync_duration_seconds", seconds)
-                self._request("list", seconds, 200)
+                self._observe("resync_duration_seconds", seconds)
+                self._count_request("list", seconds, 200)
             case events.ListUnavailable(asked=asked, status=status):
                 self._count("bulk_unavailable_total")
                 if asked:
-                    self._count("api_requests_total", "list", _code(status))
+                    self._count("api_requests_total", "list", _code_label(status))
             case events.BreakerOpened(operation=operation):
                 self._count("breaker_openings_total", operation)
             case events.ProbeStarted(operation=operation):
                 self._count("breaker_probes_total", operation)
 
     def follow(self, status: Callable[[], LoopStatus]) -> None:
-        """Ask `status` at every scrape from now on; until then the states read 0."""
+        """Call `status` at every scrape from now on; before that, metrics with `from_status` are 0."""
         self._status.status = status
 
     def desired_loaded(self, *, at: float, quarantined: int) -> None:
-        """Note a load that succeeded (it need not change anything), at a time in seconds since the epoch."""
+        """Record a load that succeeded, with or without changes; `at` is in seconds since the epoch."""
         self._gauges["allocsync_desired_last_load_successful"].set(1)
         self._gauges["allocsync_desired_last_load_success_timestamp_seconds"].set(at)
         self._gauges["allocsync_desired_quarantined"].set(quarantined)
 
     def desired_rejected(self) -> None:
-        """Note a load that was rejected as a whole."""
+        """Record a load that was rejected as a whole."""
         self._gauges["allocsync_desired_last_load_successful"].set(0)
         self._count("desired_rejected_total")
 
     def journal_works(self, *, works: bool) -> None:
-        """Note that the journal cannot be written any more, or can be again."""
+        """Record that the journal can no longer be written, or can be written again."""
         self._gauges["allocsync_journal_writable"].set(works)
         if not works:
             self._count("journal_failures_total")
 
-    def _initialise(self, row: Metric) -> None:
+    def _create_series(self, row: Metric) -> None:
         made = {**self._counters, **self._gauges, **self._histograms}[row.name]
         for combination in _combinations(row) if row.labels else ():
             made.labels(*combination)
@@ -121,42 +120,42 @@ class Metrics:
         counter = self._counters[f"allocsync_{name}"]
         (counter.labels(*labels) if labels else counter).inc()
 
-    def _time(self, name: str, seconds: float, *labels: str) -> None:
+    def _observe(self, name: str, seconds: float, *labels: str) -> None:
         histogram = self._histograms[f"allocsync_{name}"]
         (histogram.labels(*labels) if labels else histogram).observe(seconds)
 
-    def _request(self, operation: str, elapsed_seconds: float, status: int | None) -> None:
-        self._count("api_requests_total", operation, _code(status))
-        self._time("api_request_duration_seconds", elapsed_seconds, operation)
+    def _count_request(self, operation: str, elapsed_seconds: float, status: int | None) -> None:
+        self._count("api_requests_total", operation, _code_label(status))
+        self._observe("api_request_duration_seconds", elapsed_seconds, operation)
 
-    def _read_finished(self, event: events.ReadFinished) -> None:
-        self._request("snapshot", event.elapsed_seconds, event.status)
+    def _on_read_finished(self, event: events.ReadFinished) -> None:
+        self._count_request("snapshot", event.elapsed_seconds, event.status)
         self._count("reconcile_total")
         if event.answer == "failed":
             self._count("reconcile_errors_total", "read_failed")
         elif event.differs:
-            self._reads[event.allocation] = event.elapsed_seconds
+            self._read_seconds[event.allocation] = event.elapsed_seconds
             return
-        self._time("reconcile_duration_seconds", event.elapsed_seconds)
+        self._observe("reconcile_duration_seconds", event.elapsed_seconds)
 
-    def _update_finished(self, event: events.UpdateFinished) -> None:
+    def _on_update_finished(self, event: events.UpdateFinished) -> None:
         self._count("updates_total", event.outcome)
         if event.outcome != "not_sent":
-            self._request("update", event.elapsed_seconds, event.status)
+            self._count_request("update", event.elapsed_seconds, event.status)
         if event.outcome != "accepted":
             self._count("reconcile_errors_total", f"update_{event.outcome}")
-        seconds = self._reads.pop(event.allocation, 0.0) + event.elapsed_seconds
-        self._time("reconcile_duration_seconds", seconds)
+        seconds = self._read_seconds.pop(event.allocation, 0.0) + event.elapsed_seconds
+        self._observe("reconcile_duration_seconds", seconds)
 
 
 class _StatusCollector(Collector):
-    """Asks the loop at each scrape."""
+    """Reads the status at each scrape."""
 
     def __init__(self) -> None:
         self.status: Callable[[], LoopStatus] | None = None
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        read = _read(self.status()) if self.status else {}
+        read = _values_of(self.status()) if self.status else {}
         for row in METRICS:
             if row.from_status:
                 family = GaugeMetricFamily(row.name, row.help, labels=row.labels)
@@ -166,9 +165,9 @@ class _StatusCollector(Collector):
                 yield family
 
 
-def _read(status: LoopStatus) -> dict[str, dict[tuple[str, ...], float]]:
-    """The values of all `from_status` rows, by name and then by label values."""
-    alone: dict[str, float] = {
+def _values_of(status: LoopStatus) -> dict[str, dict[tuple[str, ...], float]]:
+    """Return the values of all metrics with `from_status`, by name and then by label values."""
+    unlabelled: dict[str, float] = {
         "revision_active_timestamp_seconds": status.active_since or 0.0,
         "revision_awaiting_approval": bool(status.held_reason),
         "revision_awaiting_approval_timestamp_seconds": status.held_since or 0.0,
@@ -192,7 +191,7 @@ def _read(status: LoopStatus) -> dict[str, dict[tuple[str, ...], float]]:
         "breaker_open": status.breakers_open,
     }
     values: dict[str, dict[tuple[str, ...], float]]
-    values = {name: {(): float(value)} for name, value in alone.items()}
+    values = {name: {(): float(value)} for name, value in unlabelled.items()}
     values |= {
         name: {(str(key),): float(value) for key, value in of.items()} for name, of in labelled.items()
     }
@@ -203,8 +202,8 @@ def _combinations(row: Metric) -> Iterator[tuple[str, ...]]:
     return itertools.product(*row.values.values())
 
 
-def _code(status: int | None) -> str:
-    """The status itself if it is a usual one, else its class; a fixed set either way."""
+def _code_label(status: int | None) -> str:
+    """Return the label for an HTTP status: itself if it is in CODES, else its class (5xx); `none` if None."""
     if status is None:
         return NO_CODE
     text = str(status)

@@ -1,9 +1,10 @@
-"""What can be asked of the daemon over HTTP: POST /-/sync, /-/reload, /-/approve, /-/pause and /-/resume.
+"""Commands to the daemon over HTTP: POST /-/sync, /-/reload, /-/approve, /-/pause and /-/resume.
 
-The rules: every order shows the token, whatever address the listener has, and one without it learns nothing
-but that. An order that cannot be carried out changes nothing and says why, as JSON with `error`.
+The rules: every command needs the token, whatever address the listener has; without it the answer says only
+that. A command that cannot be carried out changes nothing and answers JSON with `error`.
 
-Left out: who makes the token (`listen_token`), what is only looked at (`web`), and what an order does.
+Left out: where the token comes from (`runtime.listen_token`), pages that only show state (`web.server`),
+and what a command does (`reconcile`).
 """
 
 import hmac
@@ -23,72 +24,79 @@ from allocsync.web import serializers
 
 Body: TypeAlias = Mapping[str, Any]
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
-MOST_BYTES = 65_536
-_TEXT_LENGTH = 200
+MAX_BODY_BYTES = 65_536
+_MAX_TEXT_LENGTH = 200
 
 
-class Pausing(Protocol):
-    """Sets and lifts pauses; a name of None means all allocations."""
+class PauseCommands(Protocol):
+    """Begins and ends pauses; a name of None means all allocations."""
 
     def begin(self, name: str | None, *, seconds: float, reason: str, owner: str) -> Begun | NotFound:
-        """Send nothing for so long."""
+        """Send no update for so many seconds."""
 
     def lift(self, name: str | None, *, by: str) -> Lifted | NotFound:
-        """End a pause before its time."""
+        """End a pause early."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Orders:
-    """What an order has done. `approve` is given a digest and who it is that approves."""
+class Control:
+    """The functions that carry out the commands.
+
+    `token` returns the current token. `sync` returns how many allocations will be read. `approve` is called
+    with a revision (or its first digits) and the owner of the approval, and returns how many allocations
+    may change.
+    """
 
     token: Callable[[], str]
     sync: Callable[[], int]
     reload: Callable[[], None]
     approve: Callable[[str, str], int]
-    pauses: Pausing
+    pauses: PauseCommands
 
 
 class WrongBodyError(AllocsyncError):
-    """The order's body is not what it must be; `str()` says what."""
+    """The body of the request is not valid; `str()` says why."""
 
 
-def add_orders(app: web.Application, orders: Orders) -> None:
-    """Add the routes."""
+def add_control_routes(app: web.Application, control: Control) -> None:
+    """Add a route for each command."""
 
     def sync(_body: Body) -> web.Response:
-        return _json({"allocations": orders.sync()}, status=202)
+        return _json({"allocations": control.sync()}, status=202)
 
     def reload(_body: Body) -> web.Response:
-        orders.reload()
+        control.reload()
         return _json({"reloading": True}, status=202)
 
     def approve(body: Body) -> web.Response:
-        changes = orders.approve(text_of(body, "revision"), text_of(body, "owner", default=""))
+        changes = control.approve(parse_text(body, "revision"), parse_text(body, "owner", default=""))
         return _json({"changes": changes})
 
     def pause(body: Body) -> web.Response:
-        how = _how_long(body), text_of(body, "reason"), text_of(body, "owner")
-        begun = orders.pauses.begin(_name(body), seconds=how[0], reason=how[1], owner=how[2])
+        how = _parse_seconds(body), parse_text(body, "reason"), parse_text(body, "owner")
+        begun = control.pauses.begin(_parse_name(body), seconds=how[0], reason=how[1], owner=how[2])
         if isinstance(begun, NotFound):
             return _json(serializers.not_found(begun), status=404)
         return _json({"id": begun.key, "ends": begun.pause.ends})
 
     def resume(body: Body) -> web.Response:
-        name = _name(body)
-        lifted = orders.pauses.lift(name, by=text_of(body, "owner", default=""))
+        name = _parse_name(body)
+        lifted = control.pauses.lift(name, by=parse_text(body, "owner", default=""))
         if isinstance(lifted, NotFound):
             return _json(serializers.not_found(lifted), status=404)
         if not lifted.there:
             what = (
-                "there is no pause of everything" if name is None else f"{lifted.key} is not paused by itself"
+                "there is no pause of everything"
+                if name is None
+                else f"{lifted.key} is not paused individually"
             )
-            return _json({"error": what + _still(lifted)}, status=409)
+            return _json({"error": what + _describe_remaining(lifted)}, status=409)
         everything = None if lifted.everything is None else str(lifted.everything)
         return _json({"id": lifted.key, "others": lifted.others, "everything": everything})
 
-    acts = {"sync": sync, "reload": reload, "approve": approve, "pause": pause, "resume": resume}
-    for name, act in acts.items():
-        app.router.add_post(f"/-/{name}", _with_token(orders.token, act))
+    commands = {"sync": sync, "reload": reload, "approve": approve, "pause": pause, "resume": resume}
+    for name, run in commands.items():
+        app.router.add_post(f"/-/{name}", _with_token(control.token, run))
 
 
 def _json(
@@ -97,57 +105,57 @@ def _json(
     return web.json_response({"schema": SCHEMA, **value}, status=status, headers=headers)
 
 
-def text_of(body: Body, name: str, *, default: str | None = None) -> str:
-    """A short text in the body, on one line.
+def parse_text(body: Body, name: str, *, default: str | None = None) -> str:
+    """Return a short text of the body; it may be absent or blank only if there is a `default`.
 
     Raises:
-        WrongBodyError: it is none.
+        WrongBodyError: it is not a text on one line of at most _MAX_TEXT_LENGTH characters.
     """
     text = body.get(name, default)
-    proper = isinstance(text, str) and len(text) <= _TEXT_LENGTH and text.isprintable()
+    proper = isinstance(text, str) and len(text) <= _MAX_TEXT_LENGTH and text.isprintable()
     if not isinstance(text, str) or not proper or (default is None and not text.strip()):
-        raise WrongBodyError(f"{name} must be a text of at most {_TEXT_LENGTH} characters on one line")
+        raise WrongBodyError(f"{name} must be a text of at most {_MAX_TEXT_LENGTH} characters on one line")
     return text
 
 
-def _name(body: Body) -> str | None:
-    """The allocation that the body names, None where it says `"all": true`.
+def _parse_name(body: Body) -> str | None:
+    """Return the `id` of the body, or None if the body has `"all": true` instead.
 
     Raises:
-        WrongBodyError: it says neither, or both.
+        WrongBodyError: the body has neither or both.
     """
     everything = body.get("all", False)
     if not isinstance(everything, bool) or everything == ("id" in body):
         raise WrongBodyError('the body must have either "id" or "all": true')
-    return None if everything else text_of(body, "id")
+    return None if everything else parse_text(body, "id")
 
 
-def _how_long(body: Body) -> float:
+def _parse_seconds(body: Body) -> float:
     seconds = body.get("seconds")
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MOST_SECONDS:
         raise WrongBodyError(f"seconds must be a number above 0 and at most {MOST_SECONDS:.0f}")
     return float(seconds)
 
 
-def _still(lifted: Lifted) -> str:
-    """Which pauses there are all the same."""
+def _describe_remaining(lifted: Lifted) -> str:
+    """Say which other pauses there are."""
     if lifted.everything is not None:
         return f"; everything is {lifted.everything}"
     if lifted.key is None and lifted.others:
-        return f"; {count(lifted.others, 'allocation')} paused by themselves"
+        return f"; {count(lifted.others, 'allocation')} paused individually"
     return ""
 
 
-def _with_token(token: Callable[[], str], act: Callable[[Body], web.Response]) -> Handler:
+def _with_token(token: Callable[[], str], run: Callable[[Body], web.Response]) -> Handler:
     async def handle(request: web.Request) -> web.Response:
-        if not _shows(request.headers.get("Authorization", ""), token()):
+        if not _has_token(request.headers.get("Authorization", ""), token()):
             return _json(
-                {"error": "an order needs the header `Authorization: Bearer TOKEN`, with the listen_token"},
+                {"error": "a command needs the header `Authorization: Bearer TOKEN`, with the listen_token"},
                 status=401,
                 headers={"WWW-Authenticate": 'Bearer realm="allocsync"'},
             )
         try:
-            return act(_object(await request.read()))
+            return run(_parse_object(await request.read()))
         except WrongBodyError as error:
             return _json({"error": str(error)}, status=400)
         except AllocsyncError as error:
@@ -156,17 +164,17 @@ def _with_token(token: Callable[[], str], act: Callable[[Body], web.Response]) -
     return handle
 
 
-def _shows(header: str, token: str) -> bool:
+def _has_token(header: str, token: str) -> bool:
     scheme, _, shown = header.partition(" ")
     same = hmac.compare_digest(shown.strip().encode(errors="replace"), token.encode())
     return scheme.lower() == "bearer" and same
 
 
-def _object(data: bytes) -> Body:
-    """The body; an empty one is an empty object.
+def _parse_object(data: bytes) -> Body:
+    """Parse the body; an empty body is an empty object.
 
     Raises:
-        WrongBodyError: it is no JSON object.
+        WrongBodyError: it is not a JSON object.
     """
     try:
         value = json.loads(data or b"{}")

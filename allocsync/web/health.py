@@ -1,12 +1,12 @@
-"""Is the daemon alive, started, ready? Pure: status and elapsed seconds in, an answer with its reason out.
+"""Whether the daemon is alive, started and ready. Pure: the input is the status and the elapsed seconds.
 
-Three questions, because three askers do different things with the answer. A supervisor kills what is not
-*live*, so only the loop's own progress counts: an outage of the API is not a stall. systemd waits for
-*started* before it starts what comes after, and gives up if that never comes, so ten seconds are enough
-whatever happened. *Ready* is for people and load balancers: it also wants a desired state to work from, and a
-journal that can be written.
+The rules: *live* says only whether the controller makes progress, because a supervisor kills a process that
+is not live; an outage of the API is not a stall. *Started* becomes true once the API has answered or
+failed, or after ten seconds, because systemd starts dependent units then and gives up if that never
+happens. *Ready*, for people and load balancers, also needs an active revision and a journal that can be
+written.
 
-Left out: how progress is watched (`reconcile`), and who asks (`web`, `systemd`).
+Left out: how progress is measured (`reconcile.controller`), and who asks (`web.server`, `runtime.systemd`).
 """
 
 from dataclasses import dataclass
@@ -17,42 +17,46 @@ START_GRACE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """Yes or no, and why."""
+class HealthResult:
+    """The result of one check, and the reason for it, for people."""
 
-    holds: bool
+    ok: bool
     reason: str
 
 
-def live(status: LoopStatus) -> Verdict:
-    """Whether the loop makes progress."""
+def check_live(status: LoopStatus) -> HealthResult:
+    """Check that the controller makes progress."""
     if status.stalled is not None:
-        return Verdict(holds=False, reason=f"stalled: {status.stalled}")
-    return Verdict(holds=True, reason="the loop makes progress")
+        return HealthResult(ok=False, reason=f"stalled: {status.stalled}")
+    return HealthResult(ok=True, reason="the controller makes progress")
 
 
-def started(status: LoopStatus, *, up_seconds: float) -> Verdict:
-    """Whether the start is over: the first answer or failure was seen, or ten seconds have passed.
+def check_started(status: LoopStatus, *, up_seconds: float) -> HealthResult:
+    """Check that the start is over: the API has answered or failed once, or START_GRACE_SECONDS have passed.
 
-    Asked once the listener is bound; settings that do not hold never come this far.
+    `up_seconds` is the time since the process started. The check is made only once the listener is bound,
+    so it never hides settings that are wrong.
     """
     if status.first_answer_seen:
-        return Verdict(holds=True, reason="the first pass has begun and the API was heard of")
+        return HealthResult(ok=True, reason="the API has answered or failed")
     if up_seconds >= START_GRACE_SECONDS:
-        return Verdict(holds=True, reason=f"up for {START_GRACE_SECONDS:g} s, without a first answer")
-    return Verdict(holds=False, reason="starting: waiting for the first answer or failure of the API")
+        return HealthResult(ok=True, reason=f"up for {START_GRACE_SECONDS:g} s, without an answer of the API")
+    return HealthResult(ok=False, reason="starting: waiting for the first answer or failure of the API")
 
 
-def ready(status: LoopStatus, *, up_seconds: float, journal_problem: str | None = None) -> Verdict:
-    """Whether the daemon does its work: started, not stopping, with a desired state in force."""
+def check_ready(status: LoopStatus, *, up_seconds: float, journal_problem: str | None = None) -> HealthResult:
+    """Check that the daemon does its work: it is started, not stopping, and has a revision and a journal.
+
+    `journal_problem` says why the journal cannot be written, or is None.
+    """
     if status.stopping:
-        return Verdict(holds=False, reason="stopping")
+        return HealthResult(ok=False, reason="stopping")
     if status.revision is None:
-        return Verdict(holds=False, reason="no desired state has loaded yet; see `allocsync validate`")
+        return HealthResult(ok=False, reason="no desired state has loaded yet; see `allocsync validate`")
     if journal_problem is not None:
-        return Verdict(
-            holds=False,
-            reason=f"the journal cannot be written: {journal_problem}; nothing is sent without it",
+        return HealthResult(
+            ok=False,
+            reason=f"the journal cannot be written: {journal_problem}; no updates are sent meanwhile",
         )
-    start = started(status, up_seconds=up_seconds)
-    return Verdict(holds=True, reason="ready") if start.holds else start
+    start = check_started(status, up_seconds=up_seconds)
+    return HealthResult(ok=True, reason="ready") if start.ok else start

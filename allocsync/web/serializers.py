@@ -1,7 +1,9 @@
-"""The JSON of the pages under /api/v1: what the loop says of itself, as values that `json` can write.
+"""The JSON of the pages under /api/v1: turns the controller's status into values that `json` can write.
 
-The rule: times are RFC 3339 in UTC or null, and a value that a server sent is text: its own if it is one,
-otherwise JSON; null is an absent one. These shapes are a contract: scripts and the commands read them.
+The rules: times are RFC 3339 in UTC, or null. A live value is a string: itself if it is a string, otherwise
+its JSON; null if it is absent. The shapes are a public interface that scripts and the commands read.
+
+Left out: what the values mean (`reconcile.status`), and the pages (`web.server`).
 """
 
 import math
@@ -20,19 +22,19 @@ from allocsync.reconcile.status.explain import Explanation
 from allocsync.telemetry.log_setup import rfc3339
 
 Object: TypeAlias = Mapping[str, object]
-PROBLEMS_MOST = 20  # of files that are rejected; `allocsync validate` has them all
+MAX_PROBLEMS = 20  # of rejected files; `allocsync validate` lists all
 
 
 @dataclass(frozen=True, slots=True)
-class Rejection:
-    """Files that are rejected as a whole: since when (seconds since the epoch), and all that is wrong now."""
+class RejectedFiles:
+    """Files that are rejected as a whole: since when (seconds since the epoch), and every problem in them."""
 
     since: float
     problems: tuple[Problem, ...]
 
 
 def status_row(row: AllocationStatus) -> Object:
-    """One allocation in the status."""
+    """Serialize one allocation of the status."""
     return {
         "id": row.id,
         "condition": row.condition.value,
@@ -44,14 +46,14 @@ def status_row(row: AllocationStatus) -> Object:
 
 
 def paused(pause: Pause | None) -> Object | None:
-    """The pause that an allocation is in; null where it is in none."""
+    """Serialize the pause that an allocation is in; None if it is in none."""
     if pause is None:
         return None
     return {"until": pause.ends, "owner": pause.owner, "reason": pause.reason}
 
 
 def revisions(status: LoopStatus) -> Object:
-    """The active revision, the one that awaits approval, and the newest that loaded; null for none."""
+    """Serialize the active revision, the one that awaits approval, and the newest that loaded."""
     return {
         "active": status.active_revision,
         "awaiting_approval": status.revision if status.held_reason else None,
@@ -60,7 +62,7 @@ def revisions(status: LoopStatus) -> Object:
 
 
 def awaiting_approval(status: LoopStatus) -> Object | None:
-    """Why the newest revision awaits approval, since when, and its canaries; null where it does not."""
+    """Serialize why and since when the newest revision awaits approval; None if it does not."""
     if not status.held_reason:
         return None
     return {
@@ -70,19 +72,19 @@ def awaiting_approval(status: LoopStatus) -> Object | None:
     }
 
 
-def rejected(rejection: Rejection | None) -> Object | None:
-    """Why the files are rejected, the first problems as `validate` has them; null where they load."""
+def rejected(rejection: RejectedFiles | None) -> Object | None:
+    """Serialize why and since when the files are rejected, with the first problems; None if they load."""
     if rejection is None:
         return None
     return {
         "since": _time(rejection.since),
         "count": len(rejection.problems),
-        "problems": [asdict(problem) for problem in rejection.problems[:PROBLEMS_MOST]],
+        "problems": [asdict(problem) for problem in rejection.problems[:MAX_PROBLEMS]],
     }
 
 
 def explanation(found: Explanation) -> Object:
-    """Everything about one allocation; it begins as its row in the status does."""
+    """Serialize everything about one allocation; the first keys are those of `status_row`."""
     update = found.open_update
     return {
         "schema": SCHEMA,
@@ -110,7 +112,7 @@ def explanation(found: Explanation) -> Object:
 
 
 def not_found(found: NotFound) -> Object:
-    """What a 404 says."""
+    """Serialize the body of a 404."""
     return {"schema": SCHEMA, "error": found.why, "suggestions": list(found.suggestions)}
 
 

@@ -1,10 +1,11 @@
-"""The HTTP listener: /metrics, /livez, /readyz, what is under /api/v1, and the orders.
+"""The HTTP listener: /metrics, /livez, /readyz, the pages under /api/v1, and the commands.
 
-The rules: answers are made of what the loop says of itself at that moment; nothing here waits for the API.
-A status of 100,000 allocations goes out in slices with the loop running in between, so that looking at the
-daemon does not hold it up. Looking changes nothing and needs no token.
+The rules: a page shows the controller's state at that moment and never waits for the Allocation API. The
+status of 100,000 allocations is sent in slices, and the controller runs in between. GET changes nothing and
+needs no token.
 
-Left out: what healthy means (`health`), what is counted (`metrics`), what may be ordered (`orders`).
+Left out: the health checks (`web.health`), the metrics (`telemetry.metrics`), the commands (`web.control`)
+and the JSON (`web.serializers`).
 """
 
 import asyncio
@@ -28,47 +29,48 @@ from allocsync.reconcile.status.controller_status import AllocationStatus, LoopS
 from allocsync.reconcile.status.explain import Explanation
 from allocsync.settings.validators import parse_listen
 from allocsync.web import serializers
-from allocsync.web.control import MOST_BYTES, Orders, add_orders
-from allocsync.web.health import Verdict
+from allocsync.web.control import MAX_BODY_BYTES, Control, add_control_routes
+from allocsync.web.health import HealthResult
 
-SLICE = 200  # allocations per write: about a millisecond of work
+ROWS_PER_WRITE = 200  # allocations; about a millisecond of work
 _SHUTDOWN_SECONDS = 1.0
-_WHY_NOT = {
-    errno.EADDRINUSE: "another process listens there. Stop it, or choose another port",
-    errno.EACCES: "this port needs a privilege. Try one above 1023",
-    errno.EADDRNOTAVAIL: "this machine has no such address. Try 127.0.0.1:9847",
+_BIND_ERRORS = {
+    errno.EADDRINUSE: "another process uses this port. Stop it, or choose another port",
+    errno.EACCES: "this port needs a privilege. Try a port above 1023",
+    errno.EADDRNOTAVAIL: "this machine does not have this address. Try 127.0.0.1:9847",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pages:
-    """What the pages show.
+    """The functions that the pages read from.
 
-    `allocations` is iterated bit by bit while the loop runs: it must bear that allocations come and go.
+    The iterable of `allocations` is consumed in slices while the controller runs, so it must tolerate
+    allocations that are added or removed meanwhile.
     """
 
     registry: CollectorRegistry
     status: Callable[[], LoopStatus]
     allocations: Callable[[], Iterable[AllocationStatus]]
     explain: Callable[[str], Explanation | NotFound]
-    live: Callable[[], Verdict]
-    ready: Callable[[], Verdict]
-    rejection: Callable[[], serializers.Rejection | None]
+    live: Callable[[], HealthResult]
+    ready: Callable[[], HealthResult]
+    rejection: Callable[[], serializers.RejectedFiles | None]
 
 
-def make_app(pages: Pages, orders: Orders) -> web.Application:
-    """Build the application; HEAD comes with every GET."""
-    app = web.Application(client_max_size=MOST_BYTES)
+def make_app(pages: Pages, control: Control) -> web.Application:
+    """Build the application; aiohttp adds a HEAD route for every GET."""
+    app = web.Application(client_max_size=MAX_BODY_BYTES)
 
     async def metrics(request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(pages.registry), headers={"Content-Type": content_type})
 
     async def livez(_request: web.Request) -> web.Response:
-        return _verdict(pages.live())
+        return _health_response(pages.live())
 
     async def readyz(_request: web.Request) -> web.Response:
-        return _verdict(pages.ready())
+        return _health_response(pages.ready())
 
     async def status(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
@@ -90,14 +92,14 @@ def make_app(pages: Pages, orders: Orders) -> web.Application:
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/api/v1/status", status)
     app.router.add_get("/api/v1/allocations/{id:.+}", explain)
-    add_orders(app, orders)
+    add_control_routes(app, control)
     app.on_response_prepare.append(_common_headers)
     return app
 
 
 @asynccontextmanager
 async def serve_web(listen: str, app: web.Application) -> AsyncIterator[tuple[str, int]]:
-    """Serve while the context lasts; gives the address that was bound, which names the port if it was 0.
+    """Serve while the context lasts; yields the host and the port that were bound.
 
     Raises:
         SettingsError: the address cannot be bound.
@@ -109,7 +111,7 @@ async def serve_web(listen: str, app: web.Application) -> AsyncIterator[tuple[st
         try:
             await web.TCPSite(runner, host, port).start()
         except (OSError, UnicodeError) as error:
-            raise SettingsError(f"ALLOCSYNC_LISTEN={listen}: {_why_not(error)}.") from error
+            raise SettingsError(f"ALLOCSYNC_LISTEN={listen}: {_explain_bind_error(error)}.") from error
         address = runner.addresses[0]
         yield str(address[0]), int(address[1])
     finally:
@@ -122,14 +124,14 @@ async def _common_headers(_request: web.Request, response: web.StreamResponse) -
     response.headers["Server"] = "allocsync"
 
 
-def _verdict(verdict: Verdict) -> web.Response:
-    return web.Response(status=200 if verdict.holds else 503, text=verdict.reason + "\n")
+def _health_response(verdict: HealthResult) -> web.Response:
+    return web.Response(status=200 if verdict.ok else 503, text=verdict.reason + "\n")
 
 
-def _why_not(error: OSError | UnicodeError) -> str:
+def _explain_bind_error(error: OSError | UnicodeError) -> str:
     if isinstance(error, socket.gaierror | UnicodeError):
-        return "the host name is not known. Try 127.0.0.1:9847"
-    return _WHY_NOT.get(error.errno or 0, f"cannot listen there ({error.strerror})")
+        return "the host name cannot be resolved. Try 127.0.0.1:9847"
+    return _BIND_ERRORS.get(error.errno or 0, f"cannot listen there ({error.strerror})")
 
 
 async def _status_json(pages: Pages) -> AsyncIterator[bytes]:
@@ -144,8 +146,8 @@ async def _status_json(pages: Pages) -> AsyncIterator[bytes]:
     yield json.dumps(head)[:-1].encode() + b', "allocations": ['
     separator = b""
     allocations = iter(pages.allocations())
-    while rows := list(itertools.islice(allocations, SLICE)):
+    while rows := list(itertools.islice(allocations, ROWS_PER_WRITE)):
         yield separator + b",\n".join(json.dumps(serializers.status_row(row)).encode() for row in rows)
         separator = b",\n"
-        await asyncio.sleep(0)  # a write to a quick reader does not wait
+        await asyncio.sleep(0)  # a write to a fast reader does not yield to other tasks
     yield b"]}\n"

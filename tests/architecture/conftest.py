@@ -1,4 +1,4 @@
-"""A copy of the project for a test to spoil."""
+"""A copy of the source tree that a test may break."""
 
 import os
 import shutil
@@ -20,19 +20,19 @@ class Copy:
     root: Path
 
     def append(self, file: str, text: str) -> None:
-        """Add text at the end of a file, which need not be there."""
+        """Append text to a file; creates it if necessary."""
         with (self.root / file).open("a", encoding="utf-8") as end:
             end.write(text)
 
     def prepend_import(self, file: str, line: str) -> None:
-        """Add an import in front of the file's first one."""
+        """Insert an import before the first one of the file."""
         path = self.root / file
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         first = next(n for n, each in enumerate(lines) if each.startswith(("import ", "from ")))
         path.write_text("".join([*lines[:first], f"{line}\n", *lines[first:]]), encoding="utf-8")
 
     def make(self, *targets: str) -> subprocess.CompletedProcess[str]:
-        """Run the real targets, with the environment that runs this test."""
+        """Run make targets with the Python environment of this test."""
         return subprocess.run(
             ["make", "--no-print-directory", f"VENV={sys.prefix}", *targets],
             cwd=self.root,

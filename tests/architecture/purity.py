@@ -1,13 +1,14 @@
-"""Checks what import contracts cannot say: what pure modules may import, and names that say nothing.
+"""Checks that import contracts cannot express: the imports of pure modules, and names without a meaning.
 
-    python tests/architecture/purity.py [ROOT]      prints `file:line: what is wrong`, exits 1 if anything is
+    python tests/architecture/purity.py [ROOT]      prints `file:line: problem`, exits with 1 if there is any
 
-The rules: `model`, `planning` and the deciders of `reconcile` import from a list of what is allowed and from
-nothing else, and use no name that reaches the world or fetches a module another way. No file and no folder
-has a name that says nothing about its contents.
+The rules: `model`, `planning` and the deciding modules of `reconcile` import only what their list allows,
+and use no name that does I/O or reaches a module in another way. No file or folder has a name that says
+nothing about its contents.
 
-Left out: layers (import-linter), the length and complexity of functions (ruff). This finds accidents and
-short cuts, not somebody who works at hiding one.
+Left out: layers (import-linter), and the length and complexity of functions (ruff). The check finds
+accidents, not
+deliberate circumvention.
 """
 
 import ast
@@ -16,16 +17,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-NAMES_OF_NOTHING = frozenset({"utils", "util", "helpers", "helper", "manager", "common", "misc", "base"})
+MEANINGLESS_NAMES = frozenset({"utils", "util", "helpers", "helper", "manager", "common", "misc", "base"})
 PURE_IMPORTS = frozenset({"dataclasses", "enum", "typing", "collections", "itertools", "json", "hashlib"})
-REACHES_OUT = frozenset(
+FORBIDDEN_NAMES = frozenset(
     {
         *("open", "print", "input", "breakpoint", "help", "exit", "quit"),
         *("__import__", "exec", "eval", "compile", "globals", "locals", "vars"),
         *("getattr", "setattr", "delattr", "__builtins__", "__loader__", "__spec__"),
     }
 )
-REACHES_THROUGH = frozenset(
+FORBIDDEN_ATTRIBUTES = frozenset(
     {
         *("__builtins__", "__globals__", "__loader__", "__spec__"),
         *("__subclasses__", "__getattribute__", "__code__"),
@@ -35,7 +36,7 @@ REACHES_THROUGH = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Modules, by pattern below the root, and all that they may import."""
+    """Modules, as patterns below the root, and everything that they may import."""
 
     files: tuple[str, ...]
     imports: frozenset[str]
@@ -72,7 +73,7 @@ RULES = (
 
 
 def problems(root: Path) -> Iterator[str]:
-    """Yield every breach below the root, one a line, in the order of the files."""
+    """Yield every problem below the root, one a line, in the order of the files."""
     allowed = {file: rule.imports for rule in RULES for pattern in rule.files for file in root.glob(pattern)}
     for file in _python_files(root):
         name = file.relative_to(root)
@@ -88,12 +89,12 @@ def _python_files(root: Path) -> list[Path]:
 
 def _names(name: Path) -> Iterator[str]:
     for part in (*name.parent.parts, name.stem):
-        if part in NAMES_OF_NOTHING:
-            yield f"{name}:1: {part} says nothing about what is inside; name it after that"
+        if part in MEANINGLESS_NAMES:
+            yield f"{name}:1: {part} says nothing about the contents; name it after them"
 
 
 def impurities(text: str, allowed: frozenset[str]) -> Iterator[tuple[int, str]]:
-    """Yield line and reason for each import outside the list and each name that gets round it."""
+    """Yield line and reason for each import that is not allowed and each name that circumvents the list."""
     tree = ast.parse(text)
     modules = frozenset(_names_of_modules(tree))
     for node in ast.walk(tree):
@@ -102,11 +103,11 @@ def impurities(text: str, allowed: frozenset[str]) -> Iterator[tuple[int, str]]:
                 wrong = [alias.name for alias in names if not _is_allowed(alias.name, allowed)]
             case ast.ImportFrom():
                 wrong = list(_wrong_from(node, allowed))
-            case ast.Name(id=name) if name in REACHES_OUT:
-                yield node.lineno, f"{name} reaches the world, or a module past the list"
+            case ast.Name(id=name) if name in FORBIDDEN_NAMES:
+                yield node.lineno, f"{name} does I/O, or reaches a module that is not allowed"
                 continue
-            case ast.Attribute(attr=name) if name in REACHES_THROUGH or _is_borrowed(node, modules):
-                yield node.lineno, f".{name} reaches a module past the list"
+            case ast.Attribute(attr=name) if name in FORBIDDEN_ATTRIBUTES or _is_borrowed(node, modules):
+                yield node.lineno, f".{name} reaches a module that is not allowed"
                 continue
             case _:
                 continue
@@ -115,7 +116,7 @@ def impurities(text: str, allowed: frozenset[str]) -> Iterator[tuple[int, str]]:
 
 
 def _names_of_modules(tree: ast.AST) -> Iterator[str]:
-    """Yield the names by which this file knows modules of the standard library."""
+    """Yield the names under which this file has imported modules."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names)
@@ -125,10 +126,12 @@ def _wrong_from(node: ast.ImportFrom, allowed: frozenset[str]) -> Iterator[str]:
     module = "." * node.level + (node.module or "")
     for alias in node.names:
         whole = f"{module}.{alias.name}"
-        # `from allocsync import planning` names a module; `from dataclasses import sys` steals one.
+        # `from allocsync import planning` names a module; `from dataclasses import sys` borrows one.
         if not (_is_allowed(module, allowed) or _is_allowed(whole, allowed)):
             yield module if module not in ("allocsync", "allocsync.reconcile") else whole
-        elif alias.name == "*" or (not module.startswith("allocsync") and _is_stolen(whole, alias.name)):
+        elif alias.name == "*" or (
+            not module.startswith("allocsync") and _is_foreign_module(whole, alias.name)
+        ):
             yield whole
 
 
@@ -137,18 +140,18 @@ def _is_allowed(module: str, allowed: frozenset[str]) -> bool:
 
 
 def _is_borrowed(node: ast.Attribute, modules: frozenset[str]) -> bool:
-    """Whether this is a module that another one happens to have imported: `dataclasses.sys`."""
+    """Return whether this is a module that another module has imported: `dataclasses.sys`."""
     if not isinstance(node.value, ast.Name) or node.value.id not in modules:
         return False
-    return _is_stolen(f"{node.value.id}.{node.attr}", node.attr)
+    return _is_foreign_module(f"{node.value.id}.{node.attr}", node.attr)
 
 
-def _is_stolen(whole: str, name: str) -> bool:
+def _is_foreign_module(whole: str, name: str) -> bool:
     return whole != "collections.abc" and (name in sys.stdlib_module_names or name.startswith("_"))
 
 
 def main(arguments: list[str]) -> int:
-    """Check the tree that the first argument names, or else the one that this file is in."""
+    """Check the tree that the first argument names, or else the tree of this file."""
     root = Path(arguments[0]) if arguments else Path(__file__).resolve().parents[2]
     found = list(problems(root))
     for problem in found:

@@ -1,10 +1,11 @@
-"""The tables of README.md that the code knows better: commands, settings, metrics, speed and the rest.
+"""Generates the tables of README.md from the code: commands, settings, metrics, speed and others.
 
-    python -m tests.architecture.tables       writes them anew
+    python -m tests.architecture.tables       writes them into README.md
 
-Each stands between `<!-- table: NAME -->` and `<!-- end -->`. The rule: a table is made from what the program
-itself uses, so that a setting without a description, a metric without a help or an exit code without a
-meaning cannot get in. A test compares README.md with what this writes.
+Each table is between `<!-- table: NAME -->` and `<!-- end -->`. The rule: a table is made from the values
+that the program itself uses, so a setting without a description, a metric without a help text or an exit
+code without a
+meaning is an error. A test compares README.md with the result.
 """
 
 import json
@@ -38,12 +39,12 @@ SIMULATED_COLUMNS = (
 )
 
 MEANINGS: Mapping[str, str] = {
-    "EXIT_FINE": "fine",
-    "EXIT_ERROR": "error: what was asked for could not be done, or not all of it",
-    "EXIT_CHANGES": "with `--detailed-exitcode`: fine, and there are changes",
+    "EXIT_FINE": "success",
+    "EXIT_ERROR": "error: the command failed, or only a part of it succeeded",
+    "EXIT_CHANGES": "with `--detailed-exitcode`: success, and there are changes",
     "EXIT_USAGE": "the command line is wrong",
     "EXIT_CONFIGURATION": "the settings are wrong",
-    "EXIT_INTERRUPTED": "interrupted (Ctrl-C), as a shell says it; an `apply` reports and exits with 1",
+    "EXIT_INTERRUPTED": "interrupted (Ctrl-C), as a shell reports it; `apply` reports and exits with 1",
 }
 
 
@@ -54,13 +55,13 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def commands() -> str:
-    """What each command says of itself."""
+    """The commands, with the first line of their help."""
     context = click.Context(allocsync, info_name="allocsync")
     rows = []
     for name in allocsync.list_commands(context):
         command = allocsync.get_command(context, name)
         if command is None or not command.help:
-            raise ValueError(f"the command {name} says nothing of itself")
+            raise ValueError(f"the command {name} has no help text")
         rows.append((f"`{_usage(command, name, context)}`", command.get_short_help_str(limit=200)))
     return _table(("command", "does"), rows)
 
@@ -80,7 +81,7 @@ def exit_codes() -> str:
 
 
 def setting_table() -> str:
-    """The settings: how each is named in the file, in the environment and as a flag."""
+    """The settings, with their names in the file, in the environment and as a flag."""
     rows = []
     for name, field in Settings.model_fields.items():
         if not field.description:
@@ -101,7 +102,7 @@ def metrics() -> str:
 
 
 def speed() -> str:
-    """The figures of the last `make bench`, from the file that it wrote."""
+    """The results of the latest `make bench`."""
     run = json.loads(RESULTS.read_text(encoding="utf-8"))
     rates, ranges, ratios = run["per_second"], run["range_per_second"], run["ratio_to_ceiling"]
     rows = (
@@ -129,7 +130,7 @@ def _range(ends: tuple[int, int]) -> str:
 
 
 def soaks() -> str:
-    """The latest runs of `make soak-processes`, the newest first."""
+    """The latest runs of `make soak-processes`, newest first."""
     runs = _lines(SOAKS)
     rows = (
         (
@@ -158,7 +159,7 @@ def soaks() -> str:
 
 
 def simulated() -> str:
-    """The runs of `make soak`: all of the newest commit, and the sum of those before."""
+    """The runs of `make soak`: each of the newest commit, and the sum of those before."""
     runs = _lines(SIMULATED)
     newest = runs[-1]["commit"] if runs else ""
     rows = [
@@ -173,7 +174,7 @@ def simulated() -> str:
 
 
 def planted() -> str:
-    """What each planted bug took to be found."""
+    """How many schedules it took to find each planted bug."""
     found = _lines(PLANTED)
     rows = ((run["bug"], f"{run['schedules']:,}", run["breaks"] or "not found") for run in found)
     table = _table(("planted bug", "schedules until found", "breaks"), rows)
@@ -185,7 +186,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def faults() -> str:
-    """What the reference server can be made to do, and what becomes of an update in allocsync's eyes."""
+    """The faults of the reference server, and the outcome that allocsync sees."""
     rows = (
         (
             f"`{fault.name}`",
@@ -201,15 +202,15 @@ def faults() -> str:
 _PERHAPS = dict.fromkeys(Effect, "") | {Effect.PERHAPS: "; an update is applied, or not: `applied`"}
 _OUTCOMES: Mapping[type, str] = {
     OutcomeUnknown: "unknown: read back before anything is sent again",
-    Rejected: "rejected: nothing was changed; a backoff, or as long as the server says",
-    Accepted: "accepted: looked at again in a second; what has not shown within a minute is Refused",
+    Rejected: "rejected: nothing was changed; sent again after a backoff, or after Retry-After",
+    Accepted: "accepted: read again after a second; a field that does not show within a minute is Ignored",
 }
 
 
 def _made_of(fault: Fault) -> str:
-    """By the client's own judgement of the answer."""
+    """Return the outcome, as the client classifies the answer."""
     if "update" not in fault.operations:
-        return "nothing was learned: looked at again after a backoff"
+        return "no information: read again after a backoff"
     usable = fault.body is Body.CLOUD
     answer = Response(fault.status, chunks=(b'{"id":"a"}',) if usable else None, problem="unusable")
     gone = NoResponse("reset", sent=True)
@@ -217,10 +218,10 @@ def _made_of(fault: Fault) -> str:
 
 
 def knobs() -> str:
-    """The other knobs, each by an example that works."""
+    """The other options of the fault configuration, each with a valid example."""
     for text, _ in EXAMPLES:
         parse_phases(decode_fault_config(text))
-    return _table(("example", "what it turns"), ((f"`{text}`", says) for text, says in EXAMPLES))
+    return _table(("example", "what it does"), ((f"`{text}`", says) for text, says in EXAMPLES))
 
 
 TABLES: Mapping[str, Callable[[], str]] = {
@@ -242,10 +243,10 @@ TABLES: Mapping[str, Callable[[], str]] = {
 
 
 def with_tables(text: str) -> str:
-    """Give the text with each table in its place.
+    """Return the text with each table in its place.
 
     Raises:
-        ValueError: a place is missing, is there twice, or names no table.
+        ValueError: a place is missing, occurs twice, or names no table.
     """
     places = re.findall(r"<!-- table: (.*?) -->", text)
     if sorted(places) != sorted(TABLES):

@@ -1,4 +1,4 @@
-"""The tests' own ground: no network but loopback, no foreign environment, no skip where none is allowed."""
+"""The environment of the tests: loopback only, no settings of the user, no skip where none is allowed."""
 
 import contextlib
 import os
@@ -11,12 +11,12 @@ import aiohttp
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ELSEWHERE = "192.0.2.1"  # TEST-NET-1: nobody's
+OTHER_MACHINE = "192.0.2.1"  # TEST-NET-1: assigned to nobody
 
 
 @pytest.fixture(name="inner")
 def _inner(tmp_path: Path) -> Path:
-    """A suite of its own under the same conftest.py."""
+    """Return a folder for an inner test run with the same conftest.py."""
     (tmp_path / "conftest.py").write_bytes((ROOT / "tests/conftest.py").read_bytes())
     return tmp_path
 
@@ -35,37 +35,38 @@ def _run(folder: Path, test: str, *options: str, **environment: str) -> str:
     return result.stdout
 
 
-def test_a_connection_that_would_leave_fails_even_if_its_error_is_swallowed(inner: Path) -> None:
-    said = _run(
+def test_a_connection_to_another_machine_fails_the_test_even_if_the_error_is_suppressed(inner: Path) -> None:
+    output = _run(
         inner,
         "import contextlib, socket\n"
         "def test_it():\n"
         "    with contextlib.suppress(OSError), socket.socket() as s:\n"
-        f"        s.connect(('{ELSEWHERE}', 80))\n",
+        f"        s.connect(('{OTHER_MACHINE}', 80))\n",
     )
-    assert "1 passed, 1 error" in said
-    assert ELSEWHERE in said
+    assert "1 passed, 1 error" in output
+    assert OTHER_MACHINE in output
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        f"socket.create_connection(('{ELSEWHERE}', 80))",
-        f"socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', ('{ELSEWHERE}', 80))",
+        f"socket.create_connection(('{OTHER_MACHINE}', 80))",
+        f"socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', ('{OTHER_MACHINE}', 80))",
         "socket.socket(socket.AF_INET6).connect(('2001:db8::1', 80))",
         "socket.getaddrinfo('example.com', 80)",
     ],
 )
-def test_each_way_out_is_stopped(inner: Path, call: str) -> None:
-    said = _run(inner, f"import socket\ndef test_it():\n    {call}\n")
-    assert "tests use loopback only" in said
-    assert "1 failed, 1 error" in said
+def test_every_kind_of_connection_to_another_machine_is_stopped(inner: Path, call: str) -> None:
+    output = _run(inner, f"import socket\ndef test_it():\n    {call}\n")
+    assert "tests use loopback only" in output
+    assert "1 failed, 1 error" in output
 
 
-def test_loopback_is_open() -> None:
+def test_connections_over_loopback_are_allowed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
         pass
-    # The guard would raise PermissionError; a machine without /etc/hosts does not know the name, and may.
+    # The guard would raise PermissionError. A machine without /etc/hosts does not know the name, which is
+    # allowed.
     with contextlib.suppress(socket.gaierror):
         socket.getaddrinfo("localhost", 80)
 
@@ -76,8 +77,8 @@ async def test_a_name_under_invalid_does_not_resolve() -> None:
             await session.get("http://api.invalid/")
 
 
-def test_what_the_user_exported_reaches_no_test(inner: Path) -> None:
-    said = _run(
+def test_exported_variables_of_the_user_do_not_reach_a_test(inner: Path) -> None:
+    output = _run(
         inner,
         "import os\n"
         "def test_it():\n"
@@ -85,7 +86,7 @@ def test_what_the_user_exported_reaches_no_test(inner: Path) -> None:
         ALLOCSYNC_API_URL="http://127.0.0.1:1",
         NOTIFY_SOCKET="/run/systemd/notify",
     )
-    assert "1 passed" in said
+    assert "1 passed" in output
 
 
 SKIPS = {
@@ -97,20 +98,22 @@ SKIPS = {
 
 @pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["one process", "two"])
 @pytest.mark.parametrize("skip", SKIPS.values(), ids=SKIPS.keys())
-def test_a_skip_is_a_failure_where_ci_says_so(inner: Path, skip: str, options: tuple[str, ...]) -> None:
-    said = _run(inner, skip, *options)
-    assert "1 skipped" in said
+def test_a_skip_is_a_failure_if_the_environment_says_so(
+    inner: Path, skip: str, options: tuple[str, ...]
+) -> None:
+    output = _run(inner, skip, *options)
+    assert "1 skipped" in output
     strict = _run(inner, skip, *options, ALLOCSYNC_TEST_NO_SKIPS="1")
     assert "skipped" not in strict.splitlines()[-1]
     assert "1 failed" in strict or "1 error" in strict
     assert "promtool is not here" in strict
 
 
-def test_what_hypothesis_finds_comes_with_what_repeats_it(inner: Path) -> None:
-    said = _run(
+def test_a_failure_found_by_hypothesis_is_printed_with_the_line_that_repeats_it(inner: Path) -> None:
+    output = _run(
         inner,
         "from hypothesis import given, strategies as st\n"
         "@given(st.integers())\n"
         "def test_it(n):\n    assert n < 1000\n",
     )
-    assert "@reproduce_failure(" in said
+    assert "@reproduce_failure(" in output

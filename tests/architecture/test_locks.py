@@ -1,4 +1,4 @@
-"""The locks are whole: every package pinned by hash, no host named, one version of a thing."""
+"""The lock files are complete: every package is pinned by hash, no host is named, and versions agree."""
 
 import re
 import tomllib
@@ -11,10 +11,12 @@ PIN = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)", re.MULTILINE)
 
 
 def _pins(root: Path, lock: str) -> dict[str, str]:
-    return {_plain(name): version for name, version in PIN.findall((root / lock).read_text(encoding="utf-8"))}
+    return {
+        _normalise(name): version for name, version in PIN.findall((root / lock).read_text(encoding="utf-8"))
+    }
 
 
-def _plain(name: str) -> str:
+def _normalise(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -33,17 +35,17 @@ def test_every_pin_has_a_hash(root: Path, lock: str) -> None:
     assert [entry.splitlines()[0] for entry in pinned if "--hash=sha256:" not in entry] == []
 
 
-def test_tests_run_on_the_versions_that_are_shipped(root: Path) -> None:
+def test_tests_use_the_versions_that_are_shipped(root: Path) -> None:
     shipped, tested = (_pins(root, lock) for lock in LOCKS)
     assert shipped.items() <= tested.items()
 
 
 def test_every_dependency_is_locked(root: Path) -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = {
+    expected = {
         LOCKS[0]: project["dependencies"],
         LOCKS[1]: project["dependencies"] + project["optional-dependencies"]["dev"],
     }
-    for lock, dependencies in wanted.items():
-        names = {_plain(re.split(r"[<>=!~ \[]", dependency)[0]) for dependency in dependencies}
+    for lock, dependencies in expected.items():
+        names = {_normalise(re.split(r"[<>=!~ \[]", dependency)[0]) for dependency in dependencies}
         assert names <= _pins(root, lock).keys(), lock

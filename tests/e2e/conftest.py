@@ -1,4 +1,4 @@
-"""Temporary files of the processes under test go with the test."""
+"""Temporary files of the processes under test are removed with the test."""
 
 import tempfile
 
@@ -6,7 +6,7 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def _temporary_files_go_with_the_test(
+def _keep_temporary_files_in_the_test_directory(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("states")))

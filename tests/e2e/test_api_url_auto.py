@@ -1,4 +1,4 @@
-"""`api_url: auto` with real processes: a server that comes late, moves, and is replaced by another one."""
+"""`api_url: auto` with real processes: the server starts late, moves, and is replaced by another one."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.support.processes import command, daemon, declare, eventually
 CLOUDS = sample_clouds(3, 22)
 
 
-async def test_a_server_is_found_found_again_and_not_taken_for_another(tmp_path: Path) -> None:
+async def test_a_server_is_found_and_found_again_but_never_confused_with_another_one(tmp_path: Path) -> None:
     desired, state = tmp_path / "desired.yaml", tmp_path / "server.json"
     announced = tmp_path / PORT_FILES[0]
     declare(desired, CLOUDS, region="mars")

@@ -1,7 +1,8 @@
-"""Somebody who knows nothing but the messages mends five broken configurations.
+"""The error messages alone are enough to correct broken configurations.
 
-The reader below sees what `allocsync validate` prints and nothing else: where a message points, what it says
-to write there, what it suggests. What cannot be mended from that is a message to improve.
+`Reader` knows only what `allocsync validate` prints: the place that a message names, the text that it says
+to write,
+and its suggestions. If a mistake cannot be corrected from its message, the message is not good enough.
 """
 
 import re
@@ -14,15 +15,15 @@ from tests.support.processes import command
 
 DOCUMENT = "apiVersion: allocsync/v1\nallocations:\n"
 CONFIGURATIONS = {
-    "names that are misspelt": {
+    "misspelt names": {
         "a.yaml": DOCUMENT + "  a1:\n    regoin: us-east1\n    status: {clod: RUNNING}\n"
         "    urls:\n      vanty: {url: a, status: RUNING}\n"
     },
-    "a version that is not there and an allocation that is there twice": {
+    "an unknown version and an allocation that is declared twice": {
         "a.yaml": "apiVersion: allocsync/v2\nallocations:\n  a1: {region: x}\n  a1: {region: y}\n"
     },
-    "tabs, and what they hid": {"a.yaml": DOCUMENT + "\ta1:\n\t\tregoin: us-east1\n"},
-    "values that nobody can want": {
+    "tabs, and the mistakes that they hide": {"a.yaml": DOCUMENT + "\ta1:\n\t\tregoin: us-east1\n"},
+    "invalid values": {
         "a.yaml": DOCUMENT + "  a1:\n    region:\n    mode: enforced\n    status:\n      cloud: PENDING\n"
     },
     "two files and the settings": {
@@ -37,36 +38,36 @@ CONFIGURATIONS = {
 
 @dataclass
 class Reader:
-    """Reads messages and does what they say."""
+    """Corrects files and settings as the messages say; `corrected` are the files that it changed."""
 
     desired: Path
     settings: Path
     environ: dict[str, str]
-    mended: set[Path] = field(default_factory=set)
+    corrected: set[Path] = field(default_factory=set)
 
-    def mend(self, message: str) -> bool:
-        """Do what one message says; False where it says nothing that can be done."""
-        if place := re.match(r"(?P<file>/\S+?):(?P<line>\d+)(?::(?P<column>\d+))?: (?P<said>.*)", message):
+    def correct(self, message: str) -> bool:
+        """Do what one message says; returns False if the message says nothing that can be done."""
+        if place := re.match(r"(?P<file>/\S+?):(?P<line>\d+)(?::(?P<column>\d+))?: (?P<advice>.*)", message):
             file, line = Path(place["file"]), int(place["line"]) - 1
-            return self._edit(file, line, int(place["column"] or 1) - 1, place["said"])
-        if wrong := re.search(
+            return self._edit(file, line, int(place["column"] or 1) - 1, place["advice"])
+        if setting := re.search(
             r"(\w+)=.* \((from the environment|from (/\S+):(\d+))\)\. Try (\S+)\.$", message
         ):
-            if wrong[3] is None:
-                self.environ[wrong[1]] = wrong[5]
+            if setting[3] is None:
+                self.environ[setting[1]] = setting[5]
             else:
-                self._replace(Path(wrong[3]), int(wrong[4]) - 1, r": .*", f": {wrong[5]}")
+                self._replace(Path(setting[3]), int(setting[4]) - 1, r": .*", f": {setting[5]}")
             return True
         return False
 
-    def _edit(self, file: Path, line: int, column: int, said: str) -> bool:
-        if found := re.search(r"[Dd]id you mean (\S+)\?", said):
+    def _edit(self, file: Path, line: int, column: int, advice: str) -> bool:
+        if found := re.search(r"[Dd]id you mean (\S+)\?", advice):
             self._replace(file, line, r"[^\s:,{}]+", found[1], column)
-        elif found := re.search(r"; write (\S+)$", said):
+        elif found := re.search(r"; write (\S+)$", advice):
             self._replace(file, line, r"\S+", found[1], column)
-        elif "declared twice" in said or "leave the key out" in said or "cannot be declared" in said:
+        elif "declared twice" in advice or "leave the key out" in advice or "cannot be declared" in advice:
             self._replace(file, line, r".*", "")
-        elif "indent with spaces" in said:
+        elif "indent with spaces" in advice:
             self._replace(file, line, r"\t", "  ")
         else:
             return False
@@ -77,11 +78,11 @@ class Reader:
         old = lines[line]
         lines[line] = old[:column] + re.sub(pattern, text, old[column:], count=0 if pattern == r"\t" else 1)
         file.write_text("\n".join(lines))
-        self.mended.add(file)
+        self.corrected.add(file)
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-async def test_the_messages_alone_are_enough_to_mend_it(tmp_path: Path, name: str) -> None:
+async def test_a_configuration_can_be_corrected_from_its_messages_alone(tmp_path: Path, name: str) -> None:
     given = CONFIGURATIONS[name]
     desired, settings = tmp_path / "desired", tmp_path / "settings.yaml"
     desired.mkdir()
@@ -99,7 +100,7 @@ async def test_the_messages_alone_are_enough_to_mend_it(tmp_path: Path, name: st
             return
         messages = [row.removeprefix("allocsync: ") for row in (stderr + text).splitlines()]
         messages = [row for row in messages if "Nothing was changed" not in row]
-        stuck = [row for row in reversed(messages) if not reader.mend(row)]
+        stuck = [row for row in reversed(messages) if not reader.correct(row)]
         assert stuck == []
         assert messages
     raise AssertionError("four readings were not enough")

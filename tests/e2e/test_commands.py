@@ -1,4 +1,4 @@
-"""The commands that look or act once, as processes: what they print, send and exit with."""
+"""The commands that run once, as processes: what they print, what they send, and how they exit."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ async def test_plan_shows_what_an_apply_would_send_and_sends_nothing(tmp_path: P
         assert f"  {FIRST}   {file}:3" in text
         assert f"{CLOUDS[0]['region']} → mars" in text
         assert "30 of 30 allocations not in sync: 30 to update (30 fields)." in text
-        assert "one bulk request" in text
+        assert "one list request" in text
         status, text, _ = await command("plan", *where, "--json", "--detailed-exitcode", FIRST[:8])
         assert status == 2
         plan = json.loads(text)
@@ -36,7 +36,7 @@ async def test_plan_shows_what_an_apply_would_send_and_sends_nothing(tmp_path: P
         assert {row["op"] for row in server.records} == {"list", "snapshot"}
 
 
-async def test_detailed_exitcode_is_two_only_when_there_is_something_to_update(tmp_path: Path) -> None:
+async def test_detailed_exitcode_is_2_only_if_there_is_something_to_update(tmp_path: Path) -> None:
     file = tmp_path / "desired.yaml"
     async with ReferenceServer.start(CLOUDS) as server:
         where = ("--api-url", server.url, "--desired", str(file), "--detailed-exitcode")
@@ -53,7 +53,7 @@ async def test_detailed_exitcode_is_two_only_when_there_is_something_to_update(t
         assert server.fired["snapshot.timeout"] == 3
 
 
-async def test_apply_brings_all_in_line_through_504s_and_reports_exactly(tmp_path: Path) -> None:
+async def test_apply_brings_all_in_sync_despite_504s_and_reports_exactly(tmp_path: Path) -> None:
     file = tmp_path / "desired.yaml"
     declare(file, CLOUDS, region="mars")
     faults = {"seed": 2, "update": {"timeout_before": 0.2, "timeout_after": 0.3}}
@@ -88,7 +88,7 @@ async def test_apply_says_what_it_could_not_do(tmp_path: Path) -> None:
         assert lines[0] == "3 allocations: 0 in sync (0 updated), 2 unknown, 1 missing."
         assert any(line.startswith("  missing") and FIRST in line and "410" in line for line in lines)
         assert sum(line.startswith("  unknown") and "504" in line for line in lines) == 2
-        assert "settles an unknown one by reading first" in lines[-1]
+        assert "reads it back before it sends anything again" in lines[-1]
         assert len(server.records) == 2
 
 
@@ -108,11 +108,11 @@ async def test_validate_lists_every_mistake_without_a_server(tmp_path: Path) -> 
     declare(file, CLOUDS, region="x")
     status, text, _ = await command("validate", environ={"ALLOCSYNC_DESIRED": str(file)})
     assert status == 0
-    assert "30 allocations in 1 file, nothing wrong." in text
+    assert "30 allocations in 1 file, no mistakes." in text
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environ", "status", "said"),
+    ("arguments", "environ", "status", "message"),
     [
         (["run"], {"ALLOCSYNC_RESYNC_SECONDS": "1min"}, 78, "ALLOCSYNC_RESYNC_SECONDS=1min is not a number"),
         (["run", "--desired", "/nowhere/at/all"], {}, 78, "/nowhere/at/all: no such file or directory"),
@@ -122,18 +122,18 @@ async def test_validate_lists_every_mistake_without_a_server(tmp_path: Path) -> 
         (["apply", "nobody"], {}, 64, "nobody: no such allocation is declared"),
     ],
 )
-async def test_a_mistake_has_its_exit_code_and_no_traceback(
-    tmp_path: Path, arguments: list[str], environ: dict[str, str], status: int, said: str
+async def test_a_mistake_gives_its_exit_code_and_no_traceback(
+    tmp_path: Path, arguments: list[str], environ: dict[str, str], status: int, message: str
 ) -> None:
     file = tmp_path / "desired.yaml"
     declare(file, CLOUDS, region="x")
     found, _, stderr = await command(*arguments, environ={"ALLOCSYNC_DESIRED": str(file), **environ})
     assert found == status
-    assert said in stderr
+    assert message in stderr
     assert "Traceback" not in stderr
 
 
-async def test_an_unusable_desired_state_is_an_error_of_plan_and_apply(tmp_path: Path) -> None:
+async def test_plan_and_apply_fail_if_the_desired_state_does_not_load(tmp_path: Path) -> None:
     file = tmp_path / "desired.yaml"
     file.write_text("apiVersion: allocsync/v2\nallocations: {}\n")
     for name in ("plan", "apply"):
@@ -142,7 +142,7 @@ async def test_an_unusable_desired_state_is_an_error_of_plan_and_apply(tmp_path:
         assert f"allocsync: {file}:1:13: apiVersion: " in stderr
 
 
-async def test_the_version_is_said_without_importing_the_daemon(tmp_path: Path) -> None:
+async def test_the_version_is_printed_without_importing_the_daemon(tmp_path: Path) -> None:
     status, text, _ = await command("--version")
     assert (status, text) == (0, "allocsync, version 0.1.0\n")
     log = tmp_path / "imports"
@@ -153,7 +153,7 @@ async def test_the_version_is_said_without_importing_the_daemon(tmp_path: Path) 
     assert imported.isdisjoint({"aiohttp", "pydantic", "yaml", "rich", "structlog", "asyncio"})
 
 
-async def test_the_demo_ends_by_itself_in_sync_and_keeps_your_file(tmp_path: Path) -> None:
+async def test_the_demo_ends_in_sync_and_does_not_change_an_edited_file(tmp_path: Path) -> None:
     fresh, edited = tmp_path / "fresh", tmp_path / "edited"
     edited.mkdir()
     declare(edited / "allocations.yaml", sample_clouds(24, 7)[:3], region="mars")
@@ -163,7 +163,7 @@ async def test_the_demo_ends_by_itself_in_sync_and_keeps_your_file(tmp_path: Pat
     assert status == 0, text
     assert "24 of 24 in sync" in text
     assert "read back: " in text
-    assert (await command("validate", str(fresh)))[0] == 0  # what it leaves is a file to go on with
+    assert (await command("validate", str(fresh)))[0] == 0  # the file that the demo leaves is valid
     assert status_of_mine == 0, text_of_mine
     assert "3 of 3 in sync" in text_of_mine
     assert (edited / "allocations.yaml").read_text() == mine

@@ -1,4 +1,4 @@
-"""`export`, `validate` and `plan` in real processes, on a thousand live states that are not nice."""
+"""`export`, `validate` and `plan` in real processes, on a thousand live states with unusual values."""
 
 import json
 import random
@@ -50,23 +50,23 @@ WORDS = (
 
 
 def states(number: int, seed: int) -> list[Cloud]:
-    """Random live states; the same for the same seed."""
-    chance = random.Random(seed)
+    """Return random live states; the same seed gives the same states."""
+    rng = random.Random(seed)
 
     def text() -> str:
-        return chance.choice(WORDS) + chance.choice(("", "", *WORDS))
+        return rng.choice(WORDS) + rng.choice(("", "", *WORDS))
 
     def url() -> dict[str, str]:
-        return {"status": chance.choice(STATUSES), "url": text()}
+        return {"status": rng.choice(STATUSES), "url": text()}
 
     def cloud() -> Cloud:
-        optional = {name: text() for name in ("region", "version") if chance.random() < 0.7}
-        vanity = {"vanity": url()} if chance.random() < 0.5 else {}
+        optional = {name: text() for name in ("region", "version") if rng.random() < 0.7}
+        vanity = {"vanity": url()} if rng.random() < 0.5 else {}
         return {
-            "id": str(uuid.UUID(int=chance.getrandbits(128))),
+            "id": str(uuid.UUID(int=rng.getrandbits(128))),
             "user": text(),
             "project": text(),
-            "status": {"cloud": chance.choice(STATUSES)},
+            "status": {"cloud": rng.choice(STATUSES)},
             "urls": {"base": url(), "id": url(), **vanity},
             **optional,
         }
@@ -74,7 +74,7 @@ def states(number: int, seed: int) -> list[Cloud]:
     return [cloud() for _ in range(number)]
 
 
-async def test_what_is_exported_is_valid_and_differs_in_nothing(tmp_path: Path) -> None:
+async def test_an_export_is_valid_and_has_no_difference_from_live_state(tmp_path: Path) -> None:
     clouds, out = states(1000, 9), tmp_path / "export.yaml"
     async with ReferenceServer.start(clouds) as server:
         status, text, stderr = await command("export", "--api-url", server.url)
@@ -92,8 +92,39 @@ async def test_what_is_exported_is_valid_and_differs_in_nothing(tmp_path: Path) 
         assert [str(cloud["id"]) in text for cloud in clouds] == [True] + [False] * (len(clouds) - 1)
         status, text, stderr = await command("export", "--api-url", server.url, first, "nobody")
         assert (status, text) == (1, "")
-        assert "nobody: 410: there is none" in stderr
+        assert "nobody: no such allocation is live" in stderr
         server.set_faults({"list": {"500": 1}})
         status, text, stderr = await command("export", "--api-url", server.url)
         assert (status, text) == (1, "")
+        assert "500 Internal Server Error" in stderr
+
+
+async def test_an_export_takes_a_prefix_of_an_id_that_one_live_allocation_has() -> None:
+    clouds = [
+        *states(2, 9),
+        {**states(1, 10)[0], "id": "one-and-only"},
+        {**states(1, 11)[0], "id": "one-and-more"},
+    ]
+    first = str(clouds[0]["id"])
+    async with ReferenceServer.start(clouds, log_all=True) as server:
+        where = ("export", "--api-url", server.url)
+        status, whole, _ = await command(*where, first)
+        assert status == 0
+        assert [record["op"] for record in server.records] == ["snapshot"], "a whole id needs no list"
+        assert await command(*where, first[:8], first) == (0, whole, "")
+        for name, why in {
+            first[:7]: f"{first[:7]} is too short: give the whole id, or at least its first 8 characters",
+            "one-and-": "one-and- matches 2 allocations; give more characters of the id",
+        }.items():
+            status, text, stderr = await command(*where, name, first)
+            assert (status, text) == (1, "")
+            assert f"allocsync: {why}" in stderr
+            assert stderr.endswith("allocsync: Nothing was exported.\n")
+        status, text, stderr = await command(*where, first[:8], "--bulk", "off")
+        assert (status, text) == (1, "")
+        assert f"{first[:8]}: 410: there is no such allocation. A prefix of an id needs the list" in stderr
+        server.set_faults({"list": {"500": 1}})
+        status, text, stderr = await command(*where, first[:8])
+        assert (status, text) == (1, "")
+        assert f"{first[:8]}: 410" in stderr
         assert "500 Internal Server Error" in stderr

@@ -1,4 +1,4 @@
-"""Commands that are interrupted, that nobody reads, or that cannot begin: told, without a traceback."""
+"""Commands that are interrupted, whose output nobody reads, or that cannot start, end without a traceback."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ CLOUDS = sample_clouds(3, 22)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_an_apply_that_is_interrupted_says_what_it_has_and_has_not_done(
+async def test_an_interrupted_apply_reports_what_it_has_and_has_not_done(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     desired = tmp_path / "desired.yaml"
@@ -33,12 +33,12 @@ async def test_an_apply_that_is_interrupted_says_what_it_has_and_has_not_done(
         process.send_signal(number)
         stdout, stderr = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 1
-    assert "interrupted: nothing more is sent" in stderr.decode()
+    assert "interrupted: no more updates are sent" in stderr.decode()
     assert "3 allocations: 0 in sync (0 updated), 3 unknown." in stdout.decode()
-    assert "settles an unknown one by reading first" in stdout.decode()
+    assert "reads it back before it sends anything again" in stdout.decode()
 
 
-async def test_a_plan_that_is_interrupted_says_so(tmp_path: Path) -> None:
+async def test_an_interrupted_plan_says_so_and_ends_by_the_signal(tmp_path: Path) -> None:
     desired = tmp_path / "desired.yaml"
     declare(desired, CLOUDS, region="mars")
     async with ReferenceServer.start(
@@ -46,18 +46,18 @@ async def test_a_plan_that_is_interrupted_says_so(tmp_path: Path) -> None:
     ) as server:
         process = await start(
             *("plan", "--bulk", "off", "--api-url", server.url, "--desired", str(desired)),
-            within=("env", "--default-signal=INT"),  # which whoever runs tests with `&` has ignored
+            within=("env", "--default-signal=INT"),  # ignored if the tests were started with `&`
             stderr=PIPE,
         )
         await eventually(lambda: server.fired["snapshot.latency_seconds"] == 3)
         process.send_signal(signal.SIGINT)
         _, stderr = await asyncio.wait_for(process.communicate(), 20)
-    assert process.returncode == -signal.SIGINT  # for a shell 130, and it ends the script around it
+    assert process.returncode == -signal.SIGINT  # a shell shows 130, and ends the surrounding script
     assert stderr.decode().split("\n")[-2] == "allocsync: interrupted"
 
 
-async def begun(*arguments: str, options: Sequence[str] = ()) -> Process:
-    """Start allocsync with Python's options and SIGINT as a terminal leaves it."""
+async def start_interruptible(*arguments: str, options: Sequence[str] = ()) -> Process:
+    """Start allocsync with these options of Python and the default action of SIGINT."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, *options, "-m", "allocsync", *arguments),
         env=CLEAN,
@@ -69,7 +69,7 @@ async def begun(*arguments: str, options: Sequence[str] = ()) -> Process:
 
 @pytest.mark.parametrize("module", ["typing", "click.types", "allocsync.errors", "pydantic", "aiohttp"])
 async def test_an_interrupt_while_it_is_being_imported_ends_it_without_a_word(module: str) -> None:
-    process = await begun("run", options=("-X", "importtime"))
+    process = await start_interruptible("run", options=("-X", "importtime"))
     assert process.stderr is not None
     async with asyncio.timeout(20):
         while (line := await process.stderr.readline()).split()[-1:] != [module.encode()]:
@@ -81,24 +81,24 @@ async def test_an_interrupt_while_it_is_being_imported_ends_it_without_a_word(mo
     assert [line for line in rest.splitlines() if not line.startswith(b"import time:")] == []
 
 
-async def test_an_interrupt_as_early_as_can_be_is_never_a_traceback_of_ours() -> None:
+async def test_an_early_interrupt_never_shows_a_traceback_of_allocsync() -> None:
     in_silence = 0
     for number in range(45):
-        process = await begun(("--version", "--help", "validate")[number % 3])
-        await asyncio.sleep(0.004 * number)  # where it hits is the point
+        process = await start_interruptible(("--version", "--help", "validate")[number % 3])
+        await asyncio.sleep(0.004 * number)  # interrupts it at a different point each time
         with suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGINT)  # send_signal may reap it, and its status would be lost
+            os.kill(process.pid, signal.SIGINT)  # send_signal may reap the process and lose its status
         _, stderr = await asyncio.wait_for(process.communicate(), 20)
-        said = stderr.decode()
-        assert "allocsync/" not in said
-        if "Traceback" in said:
-            continue  # Python itself was being started: nothing of ours had run
-        assert process.returncode in {-signal.SIGINT, 0, 78}  # the latter: it had ended before
-        in_silence += process.returncode == -signal.SIGINT and not said
+        message = stderr.decode()
+        assert "allocsync/" not in message
+        if "Traceback" in message:
+            continue  # Python itself was still starting; no code of allocsync had run
+        assert process.returncode in {-signal.SIGINT, 0, 78}  # 0 and 78: it had ended before
+        in_silence += process.returncode == -signal.SIGINT and not message
     assert in_silence > 5
 
 
-async def test_what_runs_with_interrupts_ignored_goes_on_ignoring_them(tmp_path: Path) -> None:
+async def test_a_command_started_with_interrupts_ignored_keeps_ignoring_them(tmp_path: Path) -> None:
     desired = tmp_path / "desired.yaml"
     declare(desired, CLOUDS, region="mars")
     ignoring = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
@@ -112,7 +112,7 @@ async def test_what_runs_with_interrupts_ignored_goes_on_ignoring_them(tmp_path:
         assert await asyncio.wait_for(process.wait(), 20) == 0
 
 
-async def test_output_that_cannot_be_written_is_no_traceback() -> None:
+async def test_output_that_cannot_be_written_gives_no_traceback() -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     process = await start("schema", "desired", stdout=full, stderr=PIPE)
     os.close(full)
@@ -121,7 +121,7 @@ async def test_output_that_cannot_be_written_is_no_traceback() -> None:
     assert stderr.decode() == "allocsync: standard output cannot be written: no space left\n"
 
 
-async def test_a_demo_whose_reader_goes_ends_without_a_traceback(tmp_path: Path) -> None:
+async def test_a_demo_whose_reader_disconnects_ends_without_a_traceback(tmp_path: Path) -> None:
     process = await start(
         *("demo", "--directory", str(tmp_path / "demo"), "--seconds", "15"), stdout=PIPE, stderr=PIPE
     )
@@ -136,14 +136,14 @@ async def test_a_demo_whose_reader_goes_ends_without_a_traceback(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--listen", "foo"], "--listen foo: not HOST:PORT"),
         (["--directory", "/proc/x"], "--directory /proc/x"),
     ],
 )
-async def test_a_demo_that_cannot_begin_is_one_line(arguments: list[str], said: str) -> None:
+async def test_a_demo_that_cannot_start_prints_one_line(arguments: list[str], message: str) -> None:
     status, text, stderr = await command("demo", *arguments)
     assert (status, text) == (64, "")
-    assert stderr.startswith(f"allocsync: {said}")
+    assert stderr.startswith(f"allocsync: {message}")
     assert len(stderr.splitlines()) == 1

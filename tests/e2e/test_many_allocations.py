@@ -1,6 +1,6 @@
 """Five thousand allocations against a server that answers 30 % of all updates with 504, half of them applied.
 
-Two real processes, the real files, and the server's own log as the judge.
+Two real processes and real files, checked against the log of the server.
 """
 
 import json
@@ -42,19 +42,19 @@ def running(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
 
 
 def get(url: str) -> Any:  # noqa: ANN401 - JSON of any shape
-    """One JSON answer."""
+    """Return the JSON of a page."""
     with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 - a URL of this test's own
         return json.load(answer)
 
 
 def first_line(process: subprocess.Popen[str]) -> str:
-    """What a process says first."""
+    """Return the first line that a process prints."""
     assert process.stdout is not None
     return process.stdout.readline()
 
 
 def declare(directory: Path, clouds: list[Cloud]) -> dict[str, dict[str, str]]:
-    """Write the desired state in so many files, a third of it drifted; returns the declared leaves by id."""
+    """Write a desired state in several files, a third of it different; returns the declared fields by id."""
     directory.mkdir()
     declared: dict[str, dict[str, str]] = {}
     for index, cloud in enumerate(clouds):
@@ -70,11 +70,11 @@ def declare(directory: Path, clouds: list[Cloud]) -> dict[str, dict[str, str]]:
 
 
 def undeclared(cloud: Mapping[str, Any]) -> dict[str, Any]:
-    """What allocsync must leave as it was."""
+    """Return the fields that allocsync must not change."""
     return {name: value for name, value in cloud.items() if name not in ("region", "updated")}
 
 
-def test_five_thousand_come_in_sync_and_nothing_is_sent_twice_for_nothing(tmp_path: Path) -> None:
+def test_five_thousand_allocations_become_in_sync_without_a_needless_update(tmp_path: Path) -> None:
     clouds = sample_clouds(NUMBER, 3)
     seed = tmp_path / "seed.json"
     seed.write_bytes(json_codec.dumps({"iterable": clouds}))
@@ -116,25 +116,25 @@ def test_five_thousand_come_in_sync_and_nothing_is_sent_twice_for_nothing(tmp_pa
 
 
 def find_event(log: Path, event: str) -> Any:  # noqa: ANN401 - JSON of any shape
-    """The first line of a log that tells this event, or None."""
+    """Return the first log line with this event, or None."""
     lines = (json.loads(line) for line in log.read_text().splitlines(keepends=True) if line.endswith("\n"))
     return next((line for line in lines if line["event"] == event), None)
 
 
-def wait_for(look: Callable[[], Any], seconds: float = 20.0) -> Any:  # noqa: ANN401 - whatever is waited for
-    """What `look` finds, as soon as it finds anything."""
+def wait_for(probe: Callable[[], Any], seconds: float = 20.0) -> Any:  # noqa: ANN401 - whatever is waited for
+    """Call `probe` until its result is true, and return the result."""
     end = time.monotonic() + seconds
-    while not (found := look()):
+    while not (found := probe()):
         assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)  # between two looks; the deadline above ends it
+        time.sleep(0.05)  # until the deadline above
     return found
 
 
 def wait_for_all_in_sync(url: str) -> Any:  # noqa: ANN401 - JSON of any shape
-    """The first status in which everything is in sync, or the last before the deadline."""
+    """Return the first status with everything in sync, or the last one before the deadline."""
     end = time.monotonic() + DEADLINE_SECONDS
     while True:
         status = get(url)
         if status["conditions"]["InSync"] == NUMBER or time.monotonic() > end:
             return status
-        time.sleep(0.5)  # between two questions; the deadline above ends it
+        time.sleep(0.5)  # until the deadline above

@@ -1,4 +1,4 @@
-"""`plan` and `apply` where not all is well: ids that do not fit, 410, a held allocation, no server."""
+"""`plan` and `apply` in difficult cases: ids that do not match, 410, a held allocation, no server."""
 
 import json
 import socket
@@ -13,14 +13,16 @@ GONE, *REST = (str(cloud["id"]) for cloud in CLOUDS)
 
 
 def declare_with_a_mistake(file: Path) -> None:
-    """Everything of mars, and one allocation that is wrong."""
+    """Declare region mars for all, and one allocation with a mistake."""
     declare(file, CLOUDS, region="mars")
     file.write_text(file.read_text() + "  zzz: {regoin: x}\n")
 
 
-async def test_an_id_that_fits_none_or_several_is_bad_usage_and_asks_nothing(tmp_path: Path) -> None:
+async def test_an_id_that_matches_no_allocation_or_several_is_bad_usage_and_sends_no_request(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "desired.yaml"
-    declare(file, [{**CLOUDS[0], "id": key} for key in ("ab1", "ab2")], region="x")
+    declare(file, [{**CLOUDS[0], "id": key} for key in ("ab1", "ab2", "a-long-id")], region="x")
     async with ReferenceServer.start(CLOUDS, log_all=True) as server:
         where = ("--api-url", server.url, "--desired", str(file))
         for name in ("plan", "apply"):
@@ -29,11 +31,16 @@ async def test_an_id_that_fits_none_or_several_is_bad_usage_and_asks_nothing(tmp
             assert "ac: no such allocation is declared" in stderr
             status, text, stderr = await command(name, *where, "ab")
             assert (status, text) == (64, "")
-            assert "ab fits 2 declared allocations" in stderr
+            assert "ab matches 2 allocations; give more characters of the id" in stderr
+            assert "allocsync:   ab1\nallocsync:   ab2\n" in stderr
+            status, text, stderr = await command(name, *where, "a-long", "no-one")
+            assert (status, text) == (64, "")
+            assert "a-long is too short: give the whole id, or at least its first 8 characters" in stderr
+            assert "no-one: no such allocation is declared" in stderr
         assert server.records == []
 
 
-async def test_plan_counts_what_is_missing_and_held_and_the_digest_is_of_what_is_sent(tmp_path: Path) -> None:
+async def test_the_plan_id_depends_only_on_what_would_be_sent(tmp_path: Path) -> None:
     file = tmp_path / "desired.yaml"
     declare(file, CLOUDS, region="mars")
     async with ReferenceServer.start(CLOUDS, log_all=True) as server:
@@ -44,7 +51,7 @@ async def test_plan_counts_what_is_missing_and_held_and_the_digest_is_of_what_is
         assert status == 2
         assert before["counts"] == {"in_sync": 0, "update": 3, "missing": 1, "held": 0, "failing": 0}
         assert {row["id"] for row in before["changes"]} == set(REST)
-        assert (await command("plan", *where, GONE))[0] == 0  # missing is nothing to update
+        assert (await command("plan", *where, GONE))[0] == 0  # a missing allocation needs no update
         declare_with_a_mistake(file)
         status, text, _ = await command("plan", *where)
         after = json.loads(text)
@@ -57,10 +64,12 @@ async def test_plan_counts_what_is_missing_and_held_and_the_digest_is_of_what_is
         assert "update" not in {row["op"] for row in server.records}
 
 
-async def test_plan_in_json_says_why_of_each_that_would_not_be_sent_as_the_text_does(tmp_path: Path) -> None:
+async def test_a_plan_in_json_gives_the_same_reasons_as_the_text_for_allocations_without_an_update(
+    tmp_path: Path,
+) -> None:
     file, reviewed = tmp_path / "desired.yaml", tmp_path / "plan.json"
     bare, gone, watched, sent = (str(cloud["id"]) for cloud in CLOUDS)
-    assert "vanity" not in str(CLOUDS[0]["urls"])  # so that a url of it alone makes no body
+    assert "vanity" not in str(CLOUDS[0]["urls"])  # so no body can be built from its url alone
     declared = {
         bare: "urls: {vanity: {url: a.b}}",
         gone: "region: mars",
@@ -98,7 +107,7 @@ async def test_plan_in_json_says_why_of_each_that_would_not_be_sent_as_the_text_
     assert json.loads(reviewed.read_text())["not_sent"] == json.loads(as_json)["not_sent"]
 
 
-async def test_plan_without_a_server_is_an_error_that_names_it(tmp_path: Path) -> None:
+async def test_a_plan_without_a_server_is_an_error_that_names_the_address(tmp_path: Path) -> None:
     file = tmp_path / "desired.yaml"
     declare(file, CLOUDS, region="mars")
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -110,7 +119,7 @@ async def test_plan_without_a_server_is_an_error_that_names_it(tmp_path: Path) -
     assert "Traceback" not in stderr
 
 
-async def test_apply_touches_only_what_is_named(tmp_path: Path) -> None:
+async def test_apply_updates_only_the_named_allocations(tmp_path: Path) -> None:
     file = tmp_path / "desired.yaml"
     declare(file, CLOUDS, region="mars")
     async with ReferenceServer.start(CLOUDS) as server:
@@ -122,7 +131,7 @@ async def test_apply_touches_only_what_is_named(tmp_path: Path) -> None:
         assert [row["id"] for row in server.records] == [REST[0]]
 
 
-async def test_an_apply_in_json_names_what_is_unknown_missing_and_held(tmp_path: Path) -> None:
+async def test_an_apply_in_json_lists_unknown_missing_and_held_allocations(tmp_path: Path) -> None:
     file = tmp_path / "desired.yaml"
     declare_with_a_mistake(file)
     async with ReferenceServer.start(CLOUDS, faults={"update": {"timeout_after": 1}}) as server:
@@ -137,5 +146,5 @@ async def test_an_apply_in_json_names_what_is_unknown_missing_and_held(tmp_path:
             "zzz": "Blocked",
             **dict.fromkeys(REST, "OutcomeUnknown"),
         }
-        # They were applied, but nobody has read that yet, so nothing may claim it.
+        # The updates were applied, but no read has shown that yet, so the report must not say so.
         assert (report["updates_sent"], report["updated"], report["confirmed_after_unknown"]) == (3, [], [])

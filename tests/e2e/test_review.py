@@ -1,4 +1,4 @@
-"""What was reviewed is applied, and nothing else: digests and plan files, judged by the server's log."""
+"""Only what was reviewed is applied, by plan id or by plan file, checked against the server's log."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ def posts(server: ReferenceServer) -> list[str]:
     return [record["id"] for record in server.records if record["op"] == "update"]
 
 
-async def test_a_plan_file_is_applied_once_and_is_then_not_what_would_be_sent(tmp_path: Path) -> None:
+async def test_a_plan_file_can_be_applied_once(tmp_path: Path) -> None:
     desired, plan = tmp_path / "desired.yaml", tmp_path / "plan.json"
     declare(desired, CLOUDS, region="mars")
     async with ReferenceServer.start(CLOUDS, log_all=True) as server:
@@ -35,30 +35,30 @@ async def test_a_plan_file_is_applied_once_and_is_then_not_what_would_be_sent(tm
         assert len(posts(server)) == len(IDS)
 
 
-@pytest.mark.parametrize("how", ["plan id", "plan"])
-async def test_when_anything_moved_nothing_is_sent(tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize("review", ["plan id", "plan"])
+async def test_if_anything_has_changed_since_the_review_nothing_is_sent(tmp_path: Path, review: str) -> None:
     desired, plan = tmp_path / "desired.yaml", tmp_path / "plan.json"
     declare(desired, CLOUDS, region="mars")
     async with ReferenceServer.start(CLOUDS, log_all=True) as server:
         where = ("--api-url", server.url, "--desired", str(desired))
         await command("plan", *where, "--out", str(plan))
-        digest = json.loads(plan.read_text())["plan_id"]
-        reviewed = ("--plan", str(plan)) if how == "plan" else ("--plan-id", digest[:12])
+        plan_id = json.loads(plan.read_text())["plan_id"]
+        reviewed = ("--plan", str(plan)) if review == "plan" else ("--plan-id", plan_id[:12])
         server.set_field(IDS[2], "region", "venus")
         status, _, stderr = await command("apply", *where, *reviewed)
         assert status == 1
         assert "is not what was reviewed" in stderr
         assert "Nothing was sent" in stderr
-        assert (f"{IDS[2]} region" in stderr) == (how == "plan")
+        assert (f"{IDS[2]} region" in stderr) == (review == "plan")
         assert posts(server) == []
-        assert len(server.records) > 1, "it did look"
+        assert len(server.records) > 1, "live state was read"
         server.set_field(IDS[2], "region", str(CLOUDS[2]["region"]))
         assert (await command("apply", *where, *reviewed))[0] == 0
         assert sorted(posts(server)) == sorted(IDS)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--plan-id", "12"], "12 to 64 hexadecimal digits"),
         (["--plan-id", "0" * 12, "--plan", "x"], "give one of them"),
@@ -66,8 +66,8 @@ async def test_when_anything_moved_nothing_is_sent(tmp_path: Path, how: str) -> 
         (["--plan", "DESIRED"], "not a plan"),
     ],
 )
-async def test_a_review_that_is_none_is_bad_usage_and_nothing_is_asked(
-    tmp_path: Path, arguments: list[str], said: str
+async def test_an_invalid_review_is_bad_usage_and_sends_no_request(
+    tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     desired = tmp_path / "desired.yaml"
     declare(desired, CLOUDS, region="mars")
@@ -75,4 +75,4 @@ async def test_a_review_that_is_none_is_bad_usage_and_nothing_is_asked(
         words = [str(desired) if word == "DESIRED" else word for word in arguments]
         status, _, stderr = await command("apply", "--api-url", server.url, "--desired", str(desired), *words)
         assert (status, server.records) == (64, [])
-        assert said in stderr
+        assert message in stderr

@@ -1,4 +1,4 @@
-"""The daemon as a process, from outside: edits, broken files, signals, outages, systemd."""
+"""The daemon as a process: edits, broken files, signals, outages and systemd."""
 
 import asyncio
 import signal
@@ -18,7 +18,7 @@ def regions(server: ReferenceServer) -> set[object]:
     return {cloud["region"] for cloud in server.clouds.values()}
 
 
-async def test_an_edit_is_on_the_wire_within_a_second(tmp_path: Path) -> None:
+async def test_an_edit_is_sent_within_a_second(tmp_path: Path) -> None:
     file = tmp_path / "desired.yaml"
     declare(file, CLOUDS, region="a")
     async with (
@@ -35,7 +35,7 @@ async def test_an_edit_is_on_the_wire_within_a_second(tmp_path: Path) -> None:
         await running.in_sync(len(CLOUDS))
 
 
-async def test_a_mounted_config_map_is_followed_through_its_swap(tmp_path: Path) -> None:
+async def test_an_edit_of_a_mounted_config_map_takes_effect(tmp_path: Path) -> None:
     mount = tmp_path / "mount"
     mount.mkdir()
 
@@ -60,7 +60,7 @@ async def test_a_mounted_config_map_is_followed_through_its_swap(tmp_path: Path)
         assert min(record["received_at"] for record in server.records[sent:]) - saved < 1.0
 
 
-async def test_a_broken_file_changes_nothing_and_is_said_until_it_is_mended(tmp_path: Path) -> None:
+async def test_a_file_that_does_not_load_changes_nothing_until_it_is_corrected(tmp_path: Path) -> None:
     file = tmp_path / "desired.yaml"
     declare(file, CLOUDS, region="a")
     async with (
@@ -74,14 +74,14 @@ async def test_a_broken_file_changes_nothing_and_is_said_until_it_is_mended(tmp_
         assert f"{file}:" in rejected["problem"]
         assert await running.metric("allocsync_desired_last_load_successful") == 0
         server.set_field(str(CLOUDS[0]["id"]), "region", "drift")
-        await eventually(lambda: regions(server) == {"a"})  # the last good one stays in force
+        await eventually(lambda: regions(server) == {"a"})  # the last valid revision stays active
         assert len(server.records) == sent + 1
         declare(file, CLOUDS, region="c")
         await eventually(lambda: regions(server) == {"c"})
         assert await running.metric("allocsync_desired_last_load_successful") == 1
 
 
-async def test_hup_reads_the_files_again(tmp_path: Path) -> None:
+async def test_sighup_reads_the_files_again(tmp_path: Path) -> None:
     file = tmp_path / "desired.yaml"
     declare(file, CLOUDS, region="a")
     async with (
@@ -96,7 +96,7 @@ async def test_hup_reads_the_files_again(tmp_path: Path) -> None:
         assert running.process.returncode is None
 
 
-async def test_term_in_mid_update_ends_in_time_and_names_what_is_open(tmp_path: Path) -> None:
+async def test_sigterm_during_an_update_ends_the_daemon_in_time_and_logs_open_intents(tmp_path: Path) -> None:
     file = tmp_path / "desired.yaml"
     declare(file, CLOUDS, region="a")
     faults = {"update": {"latency_seconds": 3}}
@@ -111,11 +111,13 @@ async def test_term_in_mid_update_ends_in_time_and_names_what_is_open(tmp_path: 
         assert await asyncio.wait_for(running.process.wait(), 25) == 0
         assert time.monotonic() - begun < 20
         (stopped,) = running.events("stopped")
-        assert stopped["open_intents"] == 0  # all were answered within the drain
+        assert stopped["open_intents"] == 0  # all were answered before the daemon stopped
         assert regions(server) == {"a"}
 
 
-async def test_the_server_is_killed_comes_back_and_all_is_in_sync_again(tmp_path: Path) -> None:
+async def test_all_allocations_are_in_sync_again_after_the_server_was_killed_and_restarted(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "desired.yaml"
     declare(file, CLOUDS, region="a")
     state = ("--seed", str(seed(tmp_path / "seed.json", CLOUDS)), "--state", str(tmp_path / "state.json"))
@@ -140,7 +142,9 @@ async def test_the_server_is_killed_comes_back_and_all_is_in_sync_again(tmp_path
         await server.wait()
 
 
-async def test_a_server_that_answers_only_504_is_not_flooded_and_the_daemon_is_alive(tmp_path: Path) -> None:
+async def test_a_server_that_answers_only_504_is_not_overloaded_and_the_daemon_stays_live(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "desired.yaml"
     declare(file, CLOUDS, region="a")
     faults = {"update": {"timeout_before": 1}}
@@ -162,7 +166,7 @@ async def test_a_server_that_answers_only_504_is_not_flooded_and_the_daemon_is_a
         await running.in_sync(len(CLOUDS), 40)
 
 
-async def test_systemd_is_told_ready_status_watchdog_and_stopping(tmp_path: Path) -> None:
+async def test_systemd_receives_ready_status_watchdog_and_stopping(tmp_path: Path) -> None:
     file = tmp_path / "desired.yaml"
     declare(file, CLOUDS, region="a")
     address = str(tmp_path / "notify")
@@ -187,7 +191,7 @@ async def test_systemd_is_told_ready_status_watchdog_and_stopping(tmp_path: Path
         asyncio.get_running_loop().remove_reader(notify)
 
 
-async def test_pages_answer_and_know_nothing_else(tmp_path: Path) -> None:
+async def test_each_page_answers_and_other_paths_are_404(tmp_path: Path) -> None:
     file = tmp_path / "desired.yaml"
     declare(file, CLOUDS, region="a")
     async with (
@@ -201,7 +205,7 @@ async def test_pages_answer_and_know_nothing_else(tmp_path: Path) -> None:
         assert await running.metric("allocsync_open_intents") == 0
 
 
-async def test_a_port_in_use_ends_the_start_with_78_and_a_hint(tmp_path: Path) -> None:
+async def test_a_port_in_use_ends_the_start_with_exit_code_78_and_a_hint(tmp_path: Path) -> None:
     file = tmp_path / "desired.yaml"
     declare(file, CLOUDS, region="a")
     with socket.create_server(("127.0.0.1", 0)) as taken:

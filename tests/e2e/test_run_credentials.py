@@ -8,7 +8,7 @@ from aiohttp import web
 from tests.support.processes import daemon, declare, eventually
 
 
-async def test_a_renewed_secret_is_used_and_a_changed_setting_is_told(tmp_path: Path) -> None:
+async def test_a_renewed_secret_is_used_and_a_changed_setting_is_logged(tmp_path: Path) -> None:
     seen: list[str | None] = []
 
     async def answer(request: web.Request) -> web.Response:

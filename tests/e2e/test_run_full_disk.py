@@ -1,4 +1,4 @@
-"""The daemon as a process on a real file system that fills up; judged by the server's log and the journal."""
+"""The daemon as a process on a file system that becomes full, checked against the log and the journal."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ MORE = ("--resync-seconds", "1")
 async def on_a_small_disk(
     tmp_path: Path,
 ) -> AsyncIterator[tuple[Serving, Daemon, SmallDisk, dict[str, str]]]:
-    """A server and a daemon that has all in sync; its disk, and the environment that names that."""
+    """Start a server and a daemon on a small disk, with all in sync; yields its environment, too."""
     file = tmp_path / "desired.yaml"
     declare(file, CLOUDS, region="mars")
     disk = await small_disk(tmp_path / "state")
@@ -34,8 +34,8 @@ async def on_a_small_disk(
         yield server, running, disk, environ
 
 
-async def held(running: Daemon, *keys: str) -> str:
-    """Wait until these are Held, and nothing else; give the reason."""
+async def wait_until_held(running: Daemon, *keys: str) -> str:
+    """Wait until exactly these allocations are Blocked, and return the reason."""
     async with asyncio.timeout(30):
         while True:
             rows = json.loads((await running.get("/api/v1/status"))[1])["allocations"]
@@ -46,36 +46,36 @@ async def held(running: Daemon, *keys: str) -> str:
 
 
 async def history(within: tuple[str, ...], environ: dict[str, str]) -> list[dict[str, Any]]:
-    """The updates of the journal."""
+    """Return the updates in the journal."""
     code, text, stderr = await command("history", "--json", environ=environ, within=within)
     assert (code, stderr) == (0, "")
     return [json.loads(line) for line in text.splitlines()]
 
 
-async def verified(within: tuple[str, ...], environ: dict[str, str]) -> list[dict[str, Any]]:
-    """The updates of the journal, whose chain is checked first."""
+async def verify_history(within: tuple[str, ...], environ: dict[str, str]) -> list[dict[str, Any]]:
+    """Check the hash chain of the journal, and return its updates."""
     code, text, stderr = await command("history", "--verify", environ=environ, within=within)
     assert (code, stderr) == (0, "")
-    assert "the chain is whole" in text
+    assert "the hash chain is intact" in text
     return await history(within, environ)
 
 
-async def test_on_a_full_disk_nothing_is_sent_the_reason_is_told_and_it_goes_on(tmp_path: Path) -> None:
+async def test_on_a_full_disk_no_update_is_sent_until_there_is_room_again(tmp_path: Path) -> None:
     async with on_a_small_disk(tmp_path) as (server, running, disk, environ):
         sent = len(server.updates())
         assert sent == len(CLOUDS)
         ballast = disk.fill(running.process.pid)
         await server.change(FIRST, region="drift")
 
-        reason = await held(running, FIRST)
+        reason = await wait_until_held(running, FIRST)
         assert reason.startswith("the journal cannot be written (database or disk is full)")
-        (told,) = running.events("journal_unavailable")
-        assert (told["level"], told["problem"]) == ("error", "database or disk is full")
+        (event,) = running.events("journal_unavailable")
+        assert (event["level"], event["problem"]) == ("error", "database or disk is full")
         assert await running.metric("allocsync_journal_writable") == 0
         code, text = await running.get("/readyz")
         assert (code, "database or disk is full" in text) == (503, True)
         assert (await running.get("/livez"))[0] == 200
-        await server.listed_again(2)
+        await server.wait_for_lists(2)
         assert len(server.updates()) == sent
         assert (await server.cloud(FIRST))["region"] == "drift"
 
@@ -86,21 +86,21 @@ async def test_on_a_full_disk_nothing_is_sent_the_reason_is_told_and_it_goes_on(
         assert (await running.get("/readyz"))[0] == 200
         repair = server.updates()[sent:]
         assert [(row["id"], row["changed"]["region"]) for row in repair] == [(FIRST, ["drift", "mars"])]
-        rows = await verified(disk.follow(running.process.pid), environ)
+        rows = await verify_history(disk.follow(running.process.pid), environ)
         assert [row["outcome"] for row in rows] == ["applied"] * (sent + 1)
         assert rows[-1]["id"] == FIRST
 
 
-async def test_an_outcome_that_a_full_disk_keeps_back_is_written_before_anything_is_sent_again(
+async def test_an_outcome_that_a_full_disk_delays_is_written_before_the_next_update(
     tmp_path: Path,
 ) -> None:
     async with on_a_small_disk(tmp_path) as (server, running, disk, environ):
         sent = len(server.updates())
         await server.change(FIRST, region="drift")
         await server.set_faults({"update": {"latency_seconds": 3}})
-        await server.strikes("update.latency_seconds")
+        await server.wait_for_fault("update.latency_seconds")
         ballast = disk.fill(running.process.pid)
-        assert len(server.updates()) == sent, "it is under way"
+        assert len(server.updates()) == sent, "the update is in flight"
         await server.set_faults({})
         await eventually(lambda: len(server.updates()) == sent + 1)
         assert server.updates()[-1]["answer"] == 200
@@ -110,13 +110,13 @@ async def test_an_outcome_that_a_full_disk_keeps_back_is_written_before_anything
         assert (left["id"], left["outcome"]) == (FIRST, "unknown"), "its outcome waits"
 
         await server.change(SECOND, region="drift")
-        await held(running, SECOND)
-        await server.listed_again(2)
+        await wait_until_held(running, SECOND)
+        await server.wait_for_lists(2)
         assert len(server.updates()) == sent + 1
 
         ballast.unlink()
         await running.in_sync(len(CLOUDS))
-        *_, first, second = await verified(within, environ)
+        *_, first, second = await verify_history(within, environ)
         assert [(row["id"], row["outcome"]) for row in (first, second)] == [
             (FIRST, "applied"),
             (SECOND, "applied"),

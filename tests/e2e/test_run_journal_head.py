@@ -1,4 +1,4 @@
-"""The head of the journal's chain in the log, from a real process whose hours pass when a test says so."""
+"""The head of the hash chain in the log, of a real process whose clock the test advances."""
 
 import signal
 from pathlib import Path
@@ -15,24 +15,24 @@ CLOUDS = sample_clouds(3, 41)
 
 
 def hashes(state: Path) -> dict[int, str]:
-    """The hash of each row of the journal."""
+    """Return the hash of each row of the journal, by sequence."""
     with reader.opened(state) as connection:
         return {row.sequence: row.hash.hex() for row in rows_of(connection)}
 
 
-async def logged(running: Daemon, name: str, number: int) -> dict[str, Any]:
-    """Wait until it has logged so many of these events, and give that one."""
+async def wait_for_event(running: Daemon, name: str, number: int) -> dict[str, Any]:
+    """Wait until the daemon has logged so many of these events, and return the last of them."""
     return (await eventually(lambda: running.events(name)[number - 1 :]))[0]
 
 
-async def half_an_hour(running: Daemon, server: Serving) -> None:
-    """It passes, and is noticed: everything is read again."""
+async def advance_half_an_hour(running: Daemon, server: Serving) -> None:
+    """Advance the clock by half an hour, and wait until everything is read again."""
     before = len(server.records("list"))
     running.process.send_signal(signal.SIGUSR1)
-    await server.listed_again(1, before)
+    await server.wait_for_lists(1, before)
 
 
-async def test_the_head_is_logged_at_the_start_and_every_hour_and_is_the_hash_of_that_row(
+async def test_the_head_is_logged_at_the_start_and_every_hour(
     tmp_path: Path,
 ) -> None:
     file, state = tmp_path / "desired.yaml", tmp_path / "state"
@@ -52,13 +52,13 @@ async def test_the_head_is_logged_at_the_start_and_every_hour_and_is_the_hash_of
         assert [row["sequence"] for row in heads()] == [0], "at the start, when there was nothing"
         for hours in range(1, 3):
             declare(file, CLOUDS, region=f"planet {hours}")
-            await logged(running, "revision_activated", hours + 1)
+            await wait_for_event(running, "revision_activated", hours + 1)
             await running.in_sync(len(CLOUDS))
             rows = hashes(state)
-            await half_an_hour(running, server)
+            await advance_half_an_hour(running, server)
             assert len(heads()) == hours, "not yet"
-            await half_an_hour(running, server)
-            head = await logged(running, "journal_head", hours + 1)
+            await advance_half_an_hour(running, server)
+            head = await wait_for_event(running, "journal_head", hours + 1)
             assert head["sequence"] >= max(rows) > hours * len(CLOUDS), "all that was written by then"
             assert head["hash"] == hashes(state)[head["sequence"]]
             assert head["level"] == "info"

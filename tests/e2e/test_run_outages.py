@@ -1,4 +1,4 @@
-"""The daemon as a process while its server dies in mid-update, or answers nothing but 504."""
+"""The daemon as a process while its server is killed during updates, or answers only 504."""
 
 import signal
 import socket
@@ -13,7 +13,9 @@ CLOUDS = sample_clouds(8, 24)
 SETTLE_SECONDS = 5.0
 
 
-async def test_a_server_killed_in_mid_update_is_read_before_anything_is_sent_again(tmp_path: Path) -> None:
+async def test_after_a_server_is_killed_during_an_update_a_read_comes_before_the_next_update(
+    tmp_path: Path,
+) -> None:
     file, log = tmp_path / "desired.yaml", tmp_path / "server.jsonl"
     declare(file, CLOUDS, region="a")
     state = ("--seed", str(seed(tmp_path / "seed.json", CLOUDS)), "--state", str(tmp_path / "state.json"))
@@ -38,7 +40,7 @@ async def test_a_server_killed_in_mid_update_is_read_before_anything_is_sent_aga
             records = server_log_oracle.read_log(log)[before:]
             for cloud in CLOUDS:
                 own = [row["op"] for row in records if row.get("id") == cloud["id"]]
-                assert own.count("update") == 1  # the killed one had not landed
+                assert own.count("update") == 1  # the update of the killed process was not applied
                 assert "snapshot" in own[: own.index("update")]
             assert len(running.events("update_not_applied")) == len(CLOUDS)
     finally:
@@ -47,7 +49,7 @@ async def test_a_server_killed_in_mid_update_is_read_before_anything_is_sent_aga
         await server.wait()
 
 
-async def test_a_server_that_cannot_even_be_read_is_sent_nothing(tmp_path: Path) -> None:
+async def test_no_update_is_sent_to_a_server_that_cannot_be_read(tmp_path: Path) -> None:
     file = tmp_path / "desired.yaml"
     declare(file, CLOUDS, region="a")
     faults = {"update": {"timeout_before": 1}, "snapshot": {"timeout": 1}, "list": {"timeout": 1}}
@@ -65,7 +67,9 @@ async def test_a_server_that_cannot_even_be_read_is_sent_nothing(tmp_path: Path)
         assert sum(row["op"] == "update" for row in server.records) == len(CLOUDS)
 
 
-async def test_updates_that_land_before_their_504_are_read_back_and_never_repeated(tmp_path: Path) -> None:
+async def test_updates_that_were_applied_before_their_504_are_read_back_and_never_repeated(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "desired.yaml"
     declare(file, CLOUDS, region="a")
     faults = {"update": {"timeout_after": 1, "timeout_seconds": 0.5}}
@@ -85,7 +89,7 @@ async def test_updates_that_land_before_their_504_are_read_back_and_never_repeat
         assert avoided == len(CLOUDS)
 
 
-async def test_a_restart_in_mid_update_reads_before_it_sends(tmp_path: Path) -> None:
+async def test_after_a_restart_during_an_update_a_read_comes_before_the_next_update(tmp_path: Path) -> None:
     file = tmp_path / "desired.yaml"
     declare(file, CLOUDS, region="a")
     faults = {"update": {"timeout_after": 1, "timeout_seconds": 30}}

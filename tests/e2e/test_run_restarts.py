@@ -1,4 +1,4 @@
-"""The daemon killed and started again on the same state: what was open is read back, and not sent again."""
+"""The daemon is killed and started again: open updates are read back before they are sent again."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ TIMEOUT = 504
 SETTLE_SECONDS = 5
 
 
-async def test_what_a_killed_daemon_left_open_is_read_back_and_sent_once(tmp_path: Path) -> None:
+async def test_open_updates_of_a_killed_daemon_are_read_back_and_sent_once(tmp_path: Path) -> None:
     file, state = tmp_path / "desired.yaml", tmp_path / "state"
     declare(file, CLOUDS, region="mars")
     environ = {"ALLOCSYNC_STATE_DIR": str(state), "ALLOCSYNC_SETTLE_SECONDS": str(SETTLE_SECONDS)}
@@ -48,11 +48,11 @@ async def test_what_a_killed_daemon_left_open_is_read_back_and_sent_once(tmp_pat
         assert len(server.records) == len(CLOUDS), "an update that had been applied was sent again"
     code, text, _ = await command("history", "--verify", environ=environ)
     assert code == 0
-    assert "the chain is whole" in text
-    assert "cut off" in text
+    assert "the hash chain is intact" in text
+    assert "Rows removed at the end do not show here" in text
 
 
-async def test_a_damaged_journal_is_kept_and_told_and_nothing_is_sent_at_first(tmp_path: Path) -> None:
+async def test_a_damaged_journal_is_set_aside_and_no_update_is_sent_at_first(tmp_path: Path) -> None:
     file, state = tmp_path / "desired.yaml", tmp_path / "state"
     declare(file, CLOUDS, region="mars")
     state.mkdir()
@@ -82,10 +82,10 @@ async def test_history_without_a_journal_says_so(tmp_path: Path) -> None:
     assert "there is no journal yet" in stderr
     code, _, stderr = await command("history", "--since", "yesterday")
     assert code == 64
-    assert "is no time" in stderr
+    assert "is not a time" in stderr
 
 
-async def test_damage_that_shows_while_it_runs_ends_the_daemon_and_the_next_one_goes_on(
+async def test_damage_that_shows_at_run_time_ends_the_daemon_and_a_restart_recovers(
     tmp_path: Path,
 ) -> None:
     file, state = tmp_path / "desired.yaml", tmp_path / "state"

@@ -1,4 +1,4 @@
-"""The daemon as a process: stopped in the middle of things, told of an edit by a signal, asked how it is."""
+"""The daemon as a process: stopped during requests, reloaded by a signal, and its status page."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ CLOUDS = sample_clouds(8, 23)
 DRAIN_SECONDS, POLL_SECONDS = 20.0, 10.0
 
 
-async def test_updates_that_outlast_the_drain_are_told_as_open_intents(tmp_path: Path) -> None:
+async def test_updates_without_an_answer_at_the_stop_are_logged_as_open_intents(tmp_path: Path) -> None:
     file = tmp_path / "desired.yaml"
     declare(file, CLOUDS, region="a")
     faults = {"update": {"latency_seconds": 60}}
@@ -27,14 +27,14 @@ async def test_updates_that_outlast_the_drain_are_told_as_open_intents(tmp_path:
         begun = time.monotonic()
         await eventually(lambda: running.events("stopping"))
         assert (await running.get("/readyz"))[0] == 503
-        assert (await running.get("/livez"))[0] == 200  # draining is no stall: nobody should kill it
+        assert (await running.get("/livez"))[0] == 200  # a daemon that is stopping is not stalled
         running.process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(running.process.wait(), DRAIN_SECONDS + 4) == 0
-        assert time.monotonic() - begun >= DRAIN_SECONDS - 1  # the answers were waited for
+        assert time.monotonic() - begun >= DRAIN_SECONDS - 1  # it waited for the answers
         (stopped,) = running.events("stopped")
         assert (stopped["level"], stopped["open_intents"]) == ("warning", len(CLOUDS))
         assert len(running.events("stopping")) == 1
-        assert len(running.events("update_intended")) == len(CLOUDS)  # and nothing new was begun
+        assert len(running.events("update_intended")) == len(CLOUDS)  # and started no new update
 
 
 async def test_an_idle_daemon_stops_at_once(tmp_path: Path) -> None:
@@ -53,8 +53,8 @@ async def test_an_idle_daemon_stops_at_once(tmp_path: Path) -> None:
         assert running.events("stopped")[0]["open_intents"] == 0
 
 
-async def test_hup_finds_an_edit_that_no_watch_can_see(tmp_path: Path) -> None:
-    # file -> middle/link -> end/old: the watch looks at the first and the last directory, not at the middle.
+async def test_sighup_finds_an_edit_that_the_watcher_cannot_see(tmp_path: Path) -> None:
+    # file -> middle/link -> end/old: the watcher watches the first and last directory, not the middle one.
     for name in ("end", "middle", "mount"):
         (tmp_path / name).mkdir()
     declare(tmp_path / "end" / "old.yaml", CLOUDS, region="old")
@@ -74,12 +74,12 @@ async def test_hup_finds_an_edit_that_no_watch_can_see(tmp_path: Path) -> None:
         link.with_name("next").replace(link)
         running.process.send_signal(signal.SIGHUP)
         await eventually(lambda: len(running.events("revision_activated")) > len(adopted))
-        # The poll beneath the watch would have found it, but only ten seconds after the first look.
+        # The polling of the watcher would also find it, but only ten seconds later.
         assert time.monotonic() - seen < POLL_SECONDS / 2
         await eventually(lambda: {cloud["region"] for cloud in server.clouds.values()} == {"new"})
 
 
-async def test_the_status_page_has_every_allocation_with_its_reason(tmp_path: Path) -> None:
+async def test_the_status_page_lists_every_allocation_with_its_reason(tmp_path: Path) -> None:
     file = tmp_path / "desired.yaml"
     declare(file, CLOUDS, region="a")
     async with ReferenceServer.start(CLOUDS) as server:

@@ -1,4 +1,4 @@
-"""One writer at a time: a second run, an apply beside a daemon, and what a crash leaves behind."""
+"""One writer at a time: a second `run`, an `apply` beside a daemon, and the lock after a crash."""
 
 import signal
 from pathlib import Path
@@ -13,7 +13,7 @@ CLOUDS = sample_clouds(3, 22)
 
 
 @pytest.mark.parametrize("second", ["run", "apply"])
-async def test_a_second_writer_is_kept_out_and_sends_nothing(tmp_path: Path, second: str) -> None:
+async def test_a_second_writer_is_excluded_and_sends_nothing(tmp_path: Path, second: str) -> None:
     desired, state = tmp_path / "desired.yaml", tmp_path / "deep" / "state"
     declare(desired, CLOUDS, region="mars")
     environ = {"ALLOCSYNC_STATE_DIR": str(state)}
@@ -25,16 +25,16 @@ async def test_a_second_writer_is_kept_out_and_sends_nothing(tmp_path: Path, sec
             where = ("--api-url", server.url, "--desired", str(tmp_path / "other.yaml"))
             status, text, stderr = await command(second, *where, environ=environ)
             assert (status, text) == (1, "")
-            assert f"allocsync run (pid {running.process.pid}) works with {state}" in stderr
-            order = (
+            assert f"allocsync run (pid {running.process.pid}) uses {state}" in stderr
+            request = (
                 f'curl -X POST -H "Authorization: Bearer $(cat {state}/listen_token)" {running.url}/-/sync'
             )
-            assert order in stderr
+            assert request in stderr
             assert len(stderr.splitlines()) == 1
             assert len(server.records) == asked
             assert (await command("plan", *where, environ=environ))[0] == 0, "reading needs no lock"
             server.set_field(str(CLOUDS[0]["id"]), "region", "drift")
-            assert (await running.order("/-/sync", token=(state / "listen_token").read_text().strip()))[
+            assert (await running.post("/-/sync", token=(state / "listen_token").read_text().strip()))[
                 0
             ] == 202
             await eventually(lambda: server.clouds[str(CLOUDS[0]["id"])]["region"] == "mars")
@@ -50,7 +50,7 @@ def names(directory: Path) -> set[str]:
     return {entry.name for entry in directory.iterdir()}
 
 
-async def test_a_state_directory_that_cannot_be_is_a_setting_that_is_wrong(tmp_path: Path) -> None:
+async def test_a_state_directory_that_cannot_be_used_is_a_settings_error(tmp_path: Path) -> None:
     desired, file = tmp_path / "desired.yaml", tmp_path / "file"
     declare(desired, CLOUDS, region="mars")
     file.write_text("")

@@ -1,4 +1,4 @@
-"""The real programs that check what is shipped: skipped where missing, with the command that brings them."""
+"""The programs that check the shipped files; if one is missing, its tests are skipped."""
 
 import shutil
 import subprocess
@@ -11,21 +11,21 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = Path(__file__).with_name("parts.txt")
 
-RealPart: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
+RunProgram: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def packages() -> dict[str, str]:
-    """The Debian package of each program, from the list that .ci/run installs from."""
+    """Return the Debian package of each program, from the list that .ci/run installs from."""
     lines = PARTS.read_text(encoding="utf-8").splitlines()
     pairs = (line.split() for line in lines if line and not line.startswith("#"))
-    return {program: package for program, package in pairs}  # noqa: C416 - dict() of lists is no dict[str, str]
+    return {program: package for program, package in pairs}  # noqa: C416 - mypy does not accept dict() of lists
 
 
 def require(program: str) -> None:
-    """Skip the test where the program is missing, with the command that brings it."""
-    package = packages()[program]  # looked up first: CI installs what is listed and nothing else
+    """Skip the test if the program is missing; the message names the command that installs it."""
+    package = packages()[program]  # fails for a program that is not in the list: .ci/run would not install it
     if shutil.which(program) is None:
-        pytest.skip(f"{program} is not here; to have it: apt-get install {package}")
+        pytest.skip(f"{program} is not installed: apt-get install {package}")
 
 
 @pytest.fixture(name="root")
@@ -33,14 +33,14 @@ def _root() -> Path:
     return ROOT
 
 
-@pytest.fixture(name="real_part")
-def _real_part() -> RealPart:
-    """Run a program with arguments and give what it said, or skip the test where it is missing."""
+@pytest.fixture(name="run_program")
+def _run_program() -> RunProgram:
+    """Return a function that runs a program with arguments, or skips the test if the program is missing."""
 
-    def real_part(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    def run_program(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         require(program)
         return subprocess.run(
             [program, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
         )
 
-    return real_part
+    return run_program

@@ -1,11 +1,11 @@
-"""The script that CI runs."""
+"""The script `.ci/run`."""
 
 import pytest
 
-from tests.packaging.conftest import RealPart
+from tests.packaging.conftest import RunProgram
 
 
 @pytest.mark.real
-def test_shellcheck_has_nothing_to_say(real_part: RealPart) -> None:
-    result = real_part("shellcheck", "--enable=all", "--exclude=SC2312", ".ci/run")
+def test_shellcheck_reports_no_problem(run_program: RunProgram) -> None:
+    result = run_program("shellcheck", "--enable=all", "--exclude=SC2312", ".ci/run")
     assert (result.returncode, result.stdout) == (0, "")

@@ -1,4 +1,4 @@
-"""The sidecar's manifests, built by kubectl and judged by Kubernetes' own schemas."""
+"""The manifests of the sidecar, built by kubectl and validated against the schemas of Kubernetes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,20 +11,20 @@ import yaml
 import allocsync
 from allocsync.settings.model import Settings
 from allocsync.settings.validators import parse_listen
-from tests.packaging.conftest import RealPart
+from tests.packaging.conftest import RunProgram
 
 pytestmark = pytest.mark.real
 
 FOLDER = Path("deploy/kubernetes")
-# The first version whose native sidecars are on by default, and the one that is the reference here.
+# The first version with native sidecars by default, and the one that the manifests were written for.
 VERSIONS = ("1.29", "1.34")
 
-Manifest = dict[str, Any]  # what YAML holds
+Manifest = dict[str, Any]  # parsed YAML
 
 
 @pytest.fixture(name="built")
-def _built(real_part: RealPart) -> list[Manifest]:
-    result = real_part("kubectl", "kustomize", FOLDER)
+def _built(run_program: RunProgram) -> list[Manifest]:
+    result = run_program("kubectl", "kustomize", FOLDER)
     assert result.returncode == 0, result.stderr
     return list(yaml.safe_load_all(result.stdout))
 
@@ -45,24 +45,24 @@ def _containers(pod: Manifest) -> Iterator[Manifest]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_manifest_has_the_shape_that_kubernetes_asks_for(built: list[Manifest], version: str) -> None:
+def test_every_manifest_is_valid_for_kubernetes(built: list[Manifest], version: str) -> None:
     assert {each["kind"] for each in built} == {"ConfigMap", "Deployment"}
     for each in built:
         kubernetes_validate.validate(each, version, strict=True)
 
 
-def test_the_schemas_know_a_misspelt_key(built: list[Manifest]) -> None:
+def test_the_schemas_reject_a_misspelt_key(built: list[Manifest]) -> None:
     deployment = next(each for each in built if each["kind"] == "Deployment")
     deployment["spec"]["template"]["spec"]["initContainers"][0]["restartPolcy"] = "Always"
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(deployment, "1.34", strict=True)
 
 
-def test_it_is_a_native_sidecar(sidecar: Manifest) -> None:
+def test_allocsync_is_a_native_sidecar(sidecar: Manifest) -> None:
     assert sidecar["restartPolicy"] == "Always"
 
 
-def test_only_a_stalled_loop_restarts_it_and_nothing_takes_the_pod_out_of_service(sidecar: Manifest) -> None:
+def test_only_a_stall_restarts_the_sidecar_and_no_probe_makes_the_pod_unready(sidecar: Manifest) -> None:
     assert sidecar["startupProbe"]["httpGet"]["path"] == "/livez"
     assert sidecar["livenessProbe"]["httpGet"]["path"] == "/livez"
     assert "readinessProbe" not in sidecar
@@ -77,13 +77,13 @@ def test_the_desired_state_is_mounted_as_a_directory(pod: Manifest, sidecar: Man
     assert mounts["allocations"] == environment["ALLOCSYNC_DESIRED"]
 
 
-def test_an_edit_of_the_desired_state_starts_no_new_pod(built: list[Manifest], pod: Manifest) -> None:
+def test_an_edit_of_the_desired_state_does_not_start_new_pods(built: list[Manifest], pod: Manifest) -> None:
     names = [each["metadata"]["name"] for each in built if each["kind"] == "ConfigMap"]
     assert names == ["allocsync-allocations"]
     assert {"name": names[0]} in [volume.get("configMap") for volume in pod["volumes"]]
 
 
-def test_every_container_is_as_restricted_as_pod_security_asks(pod: Manifest) -> None:
+def test_every_container_meets_the_restricted_pod_security_standard(pod: Manifest) -> None:
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert pod["automountServiceAccountToken"] is False
@@ -94,14 +94,14 @@ def test_every_container_is_as_restricted_as_pod_security_asks(pod: Manifest) ->
         assert context["readOnlyRootFilesystem"] is True
 
 
-def test_the_image_is_the_version_of_this_tree(sidecar: Manifest) -> None:
+def test_the_image_has_the_version_of_this_tree(sidecar: Manifest) -> None:
     assert sidecar["image"] == f"allocsync:{allocsync.__version__}"
 
 
-def test_its_environment_are_settings_that_hold(sidecar: Manifest) -> None:
+def test_the_environment_of_the_sidecar_is_valid_settings(sidecar: Manifest) -> None:
     given = {each["name"]: each["value"] for each in sidecar["env"]}
     settings = {name.removeprefix("ALLOCSYNC_").lower(): value for name, value in given.items()}
     assert set(settings) <= set(Settings.model_fields)
     host, port = parse_listen(Settings.model_validate(settings).listen)
-    assert host == "0.0.0.0"  # probes come to the pod's address, not to its loopback
+    assert host == "0.0.0.0"  # probes use the pod's address, not its loopback
     assert [each["containerPort"] for each in sidecar["ports"]] == [port]

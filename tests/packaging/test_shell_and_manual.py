@@ -1,4 +1,4 @@
-"""What a shell and a manual reader make of what allocsync prints for them."""
+"""The completion script in a real shell, and the manual page in groff."""
 
 import subprocess
 import sys
@@ -8,19 +8,19 @@ import pytest
 from click.testing import CliRunner
 
 from allocsync.cli.root import COMMANDS, allocsync
-from tests.packaging.conftest import RealPart
+from tests.packaging.conftest import RunProgram
 
 pytestmark = pytest.mark.real
 
 
-def printed(*arguments: str) -> str:
+def output_of(*arguments: str) -> str:
     result = CliRunner().invoke(allocsync, arguments, prog_name="allocsync")
     assert result.exit_code == 0
     return result.output
 
 
 @pytest.mark.parametrize(
-    ("typed", "offered"),
+    ("typed", "completions"),
     [
         (["pl"], {"plan"}),
         ([""], set(COMMANDS)),
@@ -28,36 +28,36 @@ def printed(*arguments: str) -> str:
         (["completion", ""], {"bash", "zsh", "fish"}),
     ],
 )
-def test_bash_completes_what_was_typed(
-    real_part: RealPart, tmp_path: Path, typed: list[str], offered: set[str]
+def test_bash_completes_commands_options_and_arguments(
+    run_program: RunProgram, tmp_path: Path, typed: list[str], completions: set[str]
 ) -> None:
     script = tmp_path / "completion.bash"
     words = " ".join(f"'{word}'" for word in ["allocsync", *typed])
     path = Path(sys.executable).parent
     script.write_text(
-        f"PATH={path}:$PATH\n{printed('completion', 'bash')}\n"
+        f"PATH={path}:$PATH\n{output_of('completion', 'bash')}\n"
         f"COMP_WORDS=({words}); COMP_CWORD={len(typed)}\n_allocsync_completion allocsync\n"
         'printf "%s\\n" "${COMPREPLY[@]}"\n'
     )
-    result = real_part("bash", script)
+    result = run_program("bash", script)
     assert (result.returncode, result.stderr) == (0, "")
-    assert set(result.stdout.split()) == offered
+    assert set(result.stdout.split()) == completions
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_other_shells_get_a_script_of_theirs(shell: str) -> None:
-    assert "_ALLOCSYNC_COMPLETE" in printed("completion", shell)
+def test_zsh_and_fish_get_a_completion_script(shell: str) -> None:
+    assert "_ALLOCSYNC_COMPLETE" in output_of("completion", shell)
 
 
-def test_the_manual_is_flawless_roff_and_has_every_command(real_part: RealPart, tmp_path: Path) -> None:
+def test_the_manual_is_valid_roff_and_lists_every_command(run_program: RunProgram, tmp_path: Path) -> None:
     page = tmp_path / "allocsync.1"
-    page.write_text(printed("manual"))
-    result = real_part("groff", "-man", "-ww", "-z", page)
+    page.write_text(output_of("manual"))
+    result = run_program("groff", "-man", "-ww", "-z", page)
     assert (result.returncode, result.stderr) == (0, "")
-    shown = real_part("groff", "-man", "-Tascii", "-P-cbou", page).stdout
-    assert all(f"\n   {name} " in shown or f"\n   {name}\n" in shown for name in COMMANDS)
-    assert "allocsync - keep the allocations" in " ".join(shown.split())
-    assert "--detailed-exitcode" in shown
+    text = run_program("groff", "-man", "-Tascii", "-P-cbou", page).stdout
+    assert all(f"\n   {name} " in text or f"\n   {name}\n" in text for name in COMMANDS)
+    assert "allocsync - keep the allocations" in " ".join(text.split())
+    assert "--detailed-exitcode" in text
 
 
 def test_the_command_is_installed_under_its_name() -> None:

@@ -1,7 +1,8 @@
-"""allocsync as it is, on an event loop whose clock can be moved on: at each SIGUSR1 half an hour has passed.
+"""allocsync on an event loop whose clock a test can advance: each SIGUSR1 adds half an hour.
 
-What waits for a time that has come by then is due at once; nothing else is different, and allocsync does not
-know of it. Not a test: tests start it in place of `python -m allocsync`.
+Timers that are due by then fire at once. Nothing else differs, and allocsync does not notice. Tests start
+this module
+in place of `python -m allocsync`.
 """
 
 import asyncio
@@ -14,30 +15,30 @@ HALF_AN_HOUR_SECONDS = 1800.0
 PROGRAM = (sys.executable, "-m", "tests.support.fast_clock_daemon")
 
 
-class Loop(asyncio.SelectorEventLoop):
-    """Its clock is that of the machine, and what was added to it."""
+class FastClockLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock is that of the machine plus `added_seconds`."""
 
     added_seconds = 0.0
 
     def time(self) -> float:
-        """Seconds."""
+        """Return monotonic seconds."""
         return super().time() + self.added_seconds
 
 
-class Policy(asyncio.DefaultEventLoopPolicy):
-    """Makes such loops."""
+class FastClockPolicy(asyncio.DefaultEventLoopPolicy):
+    """A policy that creates these event loops."""
 
-    def new_event_loop(self) -> Loop:
-        """One more, which the signal moves on."""
-        loop = Loop()
+    def new_event_loop(self) -> FastClockLoop:
+        """Create an event loop whose clock SIGUSR1 advances."""
+        loop = FastClockLoop()
 
-        def pass_time(*_: object) -> None:
+        def advance(*_: object) -> None:
             loop.added_seconds += HALF_AN_HOUR_SECONDS
 
-        signal.signal(signal.SIGUSR1, pass_time)
+        signal.signal(signal.SIGUSR1, advance)
         return loop
 
 
 if __name__ == "__main__":
-    asyncio.set_event_loop_policy(Policy())
+    asyncio.set_event_loop_policy(FastClockPolicy())
     main()

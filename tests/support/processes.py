@@ -1,4 +1,4 @@
-"""Real processes for end-to-end tests: started on ephemeral loopback ports, ended whatever happens."""
+"""Real processes for end-to-end tests: started on ephemeral loopback ports, and ended in any case."""
 
 import asyncio
 import json
@@ -23,10 +23,10 @@ PROGRAM = (sys.executable, "-m", "allocsync")
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("ALLOCSYNC_")}
 
 
-async def eventually(look: Callable[[], T], seconds: float = 20.0) -> T:
-    """What `look` finds, as soon as it finds anything."""
+async def eventually(probe: Callable[[], T], seconds: float = 20.0) -> T:
+    """Call `probe` until its result is true, and return the result; fails after `seconds`."""
     async with asyncio.timeout(seconds):
-        while not (found := look()):
+        while not (found := probe()):
             await asyncio.sleep(0.02)
         return found
 
@@ -34,7 +34,7 @@ async def eventually(look: Callable[[], T], seconds: float = 20.0) -> T:
 async def command(
     *arguments: str, environ: Mapping[str, str] | None = None, within: Sequence[str] = ()
 ) -> tuple[int, str, str]:
-    """Run allocsync to its end: exit code, standard output, standard error."""
+    """Run allocsync to its end; returns the exit code, standard output and standard error."""
     process = await start(*arguments, environ=environ, within=within, stdout=PIPE, stderr=PIPE)
     try:
         stdout, stderr = await asyncio.wait_for(process.communicate(), 60)
@@ -51,14 +51,14 @@ async def start(
     environ: Mapping[str, str] | None = None,
     within: Sequence[str] = (),
     program: Sequence[str] = PROGRAM,
-    stdout: Any = None,  # noqa: ANN401 - what subprocesses take
-    stderr: Any = None,  # noqa: ANN401 - likewise
+    stdout: Any = None,  # noqa: ANN401 - whatever subprocesses accept
+    stderr: Any = None,  # noqa: ANN401 - as stdout
 ) -> Process:
-    """Start allocsync, with a state directory of its own unless it is given one.
+    """Start allocsync, with a state directory of its own unless the environment names one.
 
-    `within` is a command line that runs another one; `program` may take the place of allocsync.
-
-    Most tests edit all of a few allocations at once, so nothing is held unless a test sets that to ''.
+    `within` is a command line that runs another one; `program` replaces allocsync. There is no change
+    limit, because most tests edit all allocations at once; a test sets ALLOCSYNC_MAX_CHANGES_PERCENT to ''
+    for the default.
     """
     own = {
         "ALLOCSYNC_STATE_DIR": str(Path(tempfile.mkdtemp()) / "state"),
@@ -72,26 +72,26 @@ async def start(
 
 @dataclass
 class Daemon:
-    """A running daemon: its process, its address, what it has logged."""
+    """A running daemon: its process, its log file and its URL."""
 
     process: Process
     log: Path
     url: str = ""
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """The log lines with this event."""
+        """Return the log lines with this event."""
         lines = self.log.read_text().splitlines(keepends=True)
-        # Only those that may be such a line are decoded: a bench looks often, and its log is long.
+        # Only lines that contain the name are decoded: benchmarks call this often, and their logs are long.
         rows = [json.loads(line) for line in lines if line.endswith("\n") and f'"{name}"' in line]
         return [row for row in rows if row["event"] == name]
 
     async def get(self, path: str) -> tuple[int, str]:
-        """Status and text of one of its pages."""
+        """Read one of its pages; returns the HTTP status and the text."""
         async with aiohttp.ClientSession() as http, http.get(self.url + path) as answer:
             return answer.status, await answer.text()
 
-    async def order(self, path: str, token: str | None = None) -> tuple[int, str]:
-        """Status and text of what it answers to an order."""
+    async def post(self, path: str, token: str | None = None) -> tuple[int, str]:
+        """Send it a command; returns the HTTP status and the text of the answer."""
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         async with (
             aiohttp.ClientSession(headers=headers) as http,
@@ -100,13 +100,13 @@ class Daemon:
             return answer.status, await answer.text()
 
     async def in_sync(self, number: int, seconds: float = 30.0) -> None:
-        """Wait until it says that so many are in sync."""
+        """Wait until it reports so many allocations InSync."""
         async with asyncio.timeout(seconds):
             while json.loads((await self.get("/api/v1/status"))[1])["conditions"]["InSync"] != number:
                 await asyncio.sleep(0.05)
 
     async def metric(self, name: str) -> float:
-        """The value of one series of /metrics."""
+        """Return the value of one series of /metrics."""
         text = (await self.get("/metrics"))[1]
         line = next(line for line in text.splitlines() if line.startswith(name + " "))
         return float(line.rpartition(" ")[2])
@@ -122,7 +122,7 @@ async def daemon(
     within: Sequence[str] = (),
     program: Sequence[str] = PROGRAM,
 ) -> AsyncIterator[Daemon]:
-    """`allocsync run` until the context ends."""
+    """Run the daemon until the context ends."""
     settings = ("--api-url", api_url, "--desired", str(desired), "--listen", "127.0.0.1:0")
     with log.open("w") as stderr:
         process = await start(
@@ -148,7 +148,7 @@ async def daemon(
 
 
 def declare(path: Path, clouds: list[Cloud], **leaves: str) -> None:
-    """Write a file that declares these leaves for all of the clouds."""
+    """Replace the file by one that declares these fields for all of the clouds."""
     rows = "".join(
         f"  {cloud['id']}:\n" + "".join(f"    {name}: {value}\n" for name, value in leaves.items())
         for cloud in clouds
@@ -159,6 +159,6 @@ def declare(path: Path, clouds: list[Cloud], **leaves: str) -> None:
 
 
 def seed(path: Path, clouds: list[Cloud]) -> Path:
-    """Write a seed for `allocsync serve`."""
+    """Write a seed file for `allocsync serve`."""
     path.write_bytes(json_codec.dumps({"iterable": clouds}))
     return path

@@ -1,4 +1,4 @@
-"""A daemon that does what it is ordered over HTTP and remembers it."""
+"""A stand-in for the daemon behind the HTTP commands: it records what it is told to do."""
 
 from dataclasses import dataclass, field
 
@@ -6,22 +6,22 @@ from allocsync.errors import NotAwaitingApprovalError
 from allocsync.model.ids import AllocationId, NotFound
 from allocsync.reconcile.gates.pause import Pause
 from allocsync.reconcile.pause_control import Begun, Lifted
-from allocsync.web.control import Orders
+from allocsync.web.control import Control
 
 TOKEN = "t" * 43
 
 
 @dataclass
-class Ordered:
-    """`token` is what it knows, `held` the only generation that there is to approve."""
+class RecordingDaemon:
+    """Accepts `token`, and has one revision to approve, `held`; `done` records the commands in order."""
 
     token: str = TOKEN
     held: str = "7f3a91c2"
     done: list[str] = field(default_factory=list)
     pauses: dict[str | None, Pause] = field(default_factory=dict)
 
-    def orders(self) -> Orders:
-        return Orders(
+    def control(self) -> Control:
+        return Control(
             token=lambda: self.token,
             sync=self._sync,
             reload=lambda: self.done.append("reload"),
@@ -33,10 +33,10 @@ class Ordered:
         self.done.append("sync")
         return 3
 
-    def _approve(self, digest: str, owner: str) -> int:
-        if digest != self.held:
-            raise NotAwaitingApprovalError("no generation is held: there is nothing to approve")
-        self.done.append(f"approve {digest} by {owner}")
+    def _approve(self, revision: str, owner: str) -> int:
+        if revision != self.held:
+            raise NotAwaitingApprovalError("no revision awaits approval: there is nothing to approve")
+        self.done.append(f"approve {revision} by {owner}")
         return 7
 
     def begin(self, name: str | None, *, seconds: float, reason: str, owner: str) -> Begun | NotFound:

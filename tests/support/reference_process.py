@@ -1,4 +1,4 @@
-"""A reference server as a process of its own, judged by the log that it writes; and another client of it."""
+"""The reference server as a process of its own, and another client that writes to it."""
 
 import asyncio
 import json
@@ -20,49 +20,49 @@ from tests.support.processes import seed, start
 
 @dataclass
 class Serving:
-    """A running `allocsync serve`."""
+    """A running `allocsync serve`, with its URL and its log of requests."""
 
     process: Process
     url: str
     log: Path
-    foreign: set[str] = field(default_factory=set)  # the bodies that the other client has sent
+    foreign: set[str] = field(default_factory=set)  # SHA-256 of the bodies that the other client has sent
 
     def records(self, op: str) -> list[server_log_oracle.Record]:
-        """What was asked for so far."""
+        """Return the log records of one kind so far."""
         lines = self.log.read_text().splitlines(keepends=True)
-        rows = [json.loads(line) for line in lines if line.endswith("\n")]  # the last one may be half written
+        rows = [json.loads(line) for line in lines if line.endswith("\n")]  # the last line may be incomplete
         return [row for row in rows if row["op"] == op]
 
     def updates(self) -> list[server_log_oracle.Record]:
-        """The updates that the daemon has sent and whose fate is known, in the order of their arrival."""
+        """Return the updates of the daemon that the server has finished, in the order of their arrival."""
         rows = [row for row in self.records("update") if row["body_sha256"] not in self.foreign]
         return sorted(rows, key=lambda row: int(row["n"]))
 
-    async def set_faults(self, knobs: Mapping[str, Any]) -> None:
-        """Put these in force in place of all others."""
-        async with aiohttp.ClientSession() as http, http.put(self.url + "/-/faults", json=knobs) as answer:
+    async def set_faults(self, faults: Mapping[str, Any]) -> None:
+        """Replace all faults by these."""
+        async with aiohttp.ClientSession() as http, http.put(self.url + "/-/faults", json=faults) as answer:
             assert answer.status == 200, await answer.text()
 
-    async def fired(self, name: str) -> int:
-        """How often a fault has struck."""
+    async def fault_count(self, name: str) -> int:
+        """Return how often a fault has occurred."""
         async with aiohttp.ClientSession() as http, http.get(self.url + "/-/faults") as answer:
             return int((await answer.json())["fired"].get(name, 0))
 
-    async def strikes(self, name: str, seconds: float = 20.0) -> None:
-        """Wait until a fault has struck."""
+    async def wait_for_fault(self, name: str, seconds: float = 20.0) -> None:
+        """Wait until a fault has occurred."""
         async with asyncio.timeout(seconds):
-            while not await self.fired(name):
+            while not await self.fault_count(name):
                 await asyncio.sleep(0.02)
 
     async def cloud(self, key: object) -> Cloud:
-        """The truth."""
+        """Return one cloud as the server has it."""
         async with aiohttp.ClientSession() as http, http.get(f"{self.url}/allocation/{key}") as answer:
             found = json_codec.loads(await answer.read())
         assert isinstance(found, dict)
         return found
 
     async def change(self, key: object, **fields: str) -> None:
-        """Another client changes fields of one allocation, as the API has it: reads it, and sends it all."""
+        """Change fields of one allocation as another client does: read it, and send it as a whole."""
         body = json_codec.dumps({**await self.cloud(key), **fields})
         self.foreign.add(sha256(body).hexdigest())
         async with (
@@ -71,8 +71,8 @@ class Serving:
         ):
             assert answer.status == 200, await answer.text()
 
-    async def listed_again(self, times: int, since: int | None = None) -> None:
-        """Wait until everything was read so many times more, than now or than that often."""
+    async def wait_for_lists(self, times: int, since: int | None = None) -> None:
+        """Wait until the list was read `times` times more than now, or than `since` times in all."""
         before = len(self.records("list")) if since is None else since
         async with asyncio.timeout(30):
             while len(self.records("list")) < before + times:
@@ -81,7 +81,7 @@ class Serving:
 
 @asynccontextmanager
 async def serving(directory: Path, clouds: list[Cloud], faults: Mapping[str, Any]) -> AsyncIterator[Serving]:
-    """`allocsync serve` until the context ends, with all requests in its log."""
+    """Run the reference server until the context ends, with every request in its log."""
     log = directory / "server.jsonl"
     options = ("--listen", "127.0.0.1:0", "--seed", str(seed(directory / "seed.json", clouds)))
     process = await start(

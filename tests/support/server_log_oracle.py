@@ -1,11 +1,17 @@
-"""Judges a run by the reference server's own log (everything asked for), never by what the daemon says.
+"""Judges a run by the log of the reference server (with every request), never by what the daemon reports.
 
-The words are those of the README's promises. T is the truth: the seed, changed by each record that was
-applied, at the time when it was. A needless re-post is a POST whose declared leaves all equalled T when it
-arrived; it was avoidable if they did already when the latest successful read of that allocation was answered,
-or if none preceded it. A duplicate is two executed POSTs with the same declared leaves and no other T in
-between; it was avoidable if the second came without the read that the first one's answer calls for. What an
-update declares is in its body: the files may have said something else before.
+The terms are those of the promises in the README. The truth of an allocation is the seed, changed by each
+update that was applied, at the time when it was applied.
+
+- A needless update is one whose declared fields all had these values in the truth when it arrived. It was
+avoidable if
+  they already had them when the latest successful read of the allocation was answered, or if there was no
+  such read.
+- A duplicate is a pair of applied updates with the same declared fields and no other truth between them. It
+was
+  avoidable if the second one was sent without the read that the answer to the first one requires.
+
+What an update declares is taken from its body, because the files may have been different before.
 """
 
 import json
@@ -20,13 +26,17 @@ from typing import Any
 from allocsync.model.cloud import leaf
 
 Record = Mapping[str, Any]
-GRACE_SECONDS = 60.0
-TOLERANCE_SECONDS = 0.005  # two clocks are read, one on each side of a socket
+PROPAGATION_SECONDS = 60.0  # an accepted update may take so long to show
+TOLERANCE_SECONDS = 0.005  # the client and the server read their clocks at different times
 
 
 @dataclass
 class Finding:
-    """What the log says."""
+    """The counts and the violations found in a log.
+
+    `at_once` are requests for one allocation that overlap; `blind` are updates sent after another one
+    without a read.
+    """
 
     posts: int = 0
     reads: int = 0
@@ -35,12 +45,12 @@ class Finding:
     duplicates: int = 0
     avoidable_duplicates: list[str] = field(default_factory=list)
     at_once: list[str] = field(default_factory=list)
-    blind: list[str] = field(default_factory=list)  # sent after an unknown outcome without a read at all
+    blind: list[str] = field(default_factory=list)
     faults: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
 def read_log(path: Path) -> list[Record]:
-    """The records of a log file."""
+    """Return the records of a log file."""
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -51,9 +61,9 @@ def judge(
     *,
     settle_seconds: float,
 ) -> Finding:
-    """Judge a log; `seed` is the truth at the start, `declared` the leaves by allocation.
+    """Judge a log; `seed` is the truth at the start, `declared` the declared fields by allocation.
 
-    Their values count for updates whose body is not in the log.
+    The values in `declared` are used for updates whose body is not in the log.
     """
     finding = Finding()
     by_id: dict[str, list[Record]] = defaultdict(list)
@@ -69,7 +79,7 @@ def judge(
 
 
 class Truth:
-    """The leaves of one allocation at any time."""
+    """The values of the fields of one allocation at any time."""
 
     def __init__(self, seed: Mapping[str, Any], rows: list[Record]) -> None:
         self._seed = seed
@@ -78,11 +88,11 @@ class Truth:
         )
 
     def equals(self, leaves: Mapping[str, str], at: float) -> bool:
-        """Whether all these leaves were the truth at this time."""
+        """Return whether all these fields had these values at this time."""
         return all(self._leaf(name, at) == value for name, value in leaves.items())
 
     def equal_from(self, leaves: Mapping[str, str]) -> float | None:
-        """Since when these leaves have been the truth for good: -inf for always, None for not at all."""
+        """Return since when these values have held to the end; -inf: always, None: not at the end."""
         since = -inf if self.equals(leaves, -inf) else None
         for at in (row["applied_at"] for row in self._applied):
             if not self.equals(leaves, at):
@@ -92,7 +102,7 @@ class Truth:
         return since
 
     def moments(self, begin: float, end: float) -> list[float]:
-        """When the truth was touched, from just before to the end."""
+        """Return `begin`, and the times up to `end` at which an update was applied."""
         return [begin, *(row["applied_at"] for row in self._applied if begin <= row["applied_at"] <= end)]
 
     def _leaf(self, name: str, at: float) -> object:
@@ -125,7 +135,7 @@ def _judge_one(
         _judge_pair(finding, (first, second), good, truth, leaves=leaves, settle_seconds=settle_seconds)
 
 
-def _carried(post: Record, leaves: Mapping[str, str]) -> Mapping[str, Any]:
+def _declared_by(post: Record, leaves: Mapping[str, str]) -> Mapping[str, Any]:
     body = post.get("body")
     return leaves if body is None else {name: leaf(body, name) for name in leaves}
 
@@ -133,7 +143,7 @@ def _carried(post: Record, leaves: Mapping[str, str]) -> Mapping[str, Any]:
 def _judge_post(
     finding: Finding, post: Record, reads: list[Record], truth: Truth, leaves: Mapping[str, str]
 ) -> None:
-    leaves = _carried(post, leaves)
+    leaves = _declared_by(post, leaves)
     if not truth.equals(leaves, post["received_at"]):
         return
     finding.needless += 1
@@ -161,7 +171,7 @@ def _judge_pair(
     ]
     if not between:
         finding.blind.append(name)
-    leaves, later = _carried(first, leaves), _carried(second, leaves)
+    leaves, later = _declared_by(first, leaves), _declared_by(second, leaves)
     if first["applied_at"] is None or second["applied_at"] is None or leaves != later:
         return
     begin, end = sorted((first["applied_at"], second["applied_at"]))
@@ -169,9 +179,9 @@ def _judge_pair(
         return
     finding.duplicates += 1
     if first["answer"] in (200, 202):
-        within = second["received_at"] < first["answered_at"] + GRACE_SECONDS
+        is_soon = second["received_at"] < first["answered_at"] + PROPAGATION_SECONDS
         excused = any(not truth.equals(leaves, row["answered_at"]) for row in between)
-        avoidable = within and not excused
+        avoidable = is_soon and not excused
     else:
         settled_at = first["answered_at"] + settle_seconds - TOLERANCE_SECONDS
         avoidable = not any(row["received_at"] >= settled_at for row in between)

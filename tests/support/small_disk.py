@@ -1,6 +1,8 @@
-"""A file system of a megabyte for the state of a real daemon, which can be filled up: a tmpfs of its own.
+"""A file system of one megabyte for the state of a real daemon, which a test can fill up.
 
-It is mounted where only the daemon and who follows it into its mount namespace see it, and it goes with them.
+It is a tmpfs in a mount namespace of its own: only the daemon and programs that enter the namespace see it,
+and it is
+removed with them.
 """
 
 import asyncio
@@ -13,31 +15,31 @@ import pytest
 
 from tests.packaging.conftest import require
 
-PART = 4096
+BLOCK_BYTES = 4096
 MOUNT = 'mkdir -p "$0" && mount -t tmpfs -o size=1m,mode=700 tmpfs "$0" && exec "$@"'
 PROGRAMS = ("mount", "nsenter", "unshare")
-WAYS = (("unshare", "--mount"), ("unshare", "--mount", "--map-root-user"))
+UNSHARE_COMMANDS = (("unshare", "--mount"), ("unshare", "--mount", "--map-root-user"))
 
 
 @dataclass(frozen=True, slots=True)
 class SmallDisk:
-    """`within` is what a daemon is started with, so that `directory` is such a file system for it."""
+    """A daemon that is started with the command line `within` sees the small file system at `directory`."""
 
     directory: Path
     within: tuple[str, ...]
 
     def follow(self, pid: int) -> tuple[str, ...]:
-        """Give what other programs are started with, so that they see what this process sees."""
-        user = ("--user", "--preserve-credentials") if WAYS[1][-1] in self.within else ()
+        """Return the command line with which another program sees the file system of this process."""
+        user = ("--user", "--preserve-credentials") if UNSHARE_COMMANDS[1][-1] in self.within else ()
         return ("nsenter", "--target", str(pid), "--mount", *user)
 
     def fill(self, pid: int) -> Path:
-        """Fill it up to the last byte; give the file that does, which is there to be deleted."""
+        """Fill the file system to the last byte; returns the file to delete to make room again."""
         ballast = Path(f"/proc/{pid}/root{self.directory}/ballast")
         with ballast.open("wb", buffering=0) as file:
             try:
                 while True:
-                    file.write(bytes(PART))
+                    file.write(bytes(BLOCK_BYTES))
             except OSError as error:
                 if "No space left" not in str(error):
                     raise
@@ -45,18 +47,18 @@ class SmallDisk:
 
 
 async def small_disk(directory: Path) -> SmallDisk:
-    """A file system to be, at this directory; where none can be mounted the test is skipped."""
+    """Return a small disk at this directory; skips the test if this machine cannot mount one."""
     for program in PROGRAMS:
         require(program)
-    said = []
-    for way in WAYS if os.geteuid() == 0 else WAYS[1:]:
-        within = (*way, "sh", "-c", MOUNT, str(directory))
+    errors = []
+    for unshare in UNSHARE_COMMANDS if os.geteuid() == 0 else UNSHARE_COMMANDS[1:]:
+        within = (*unshare, "sh", "-c", MOUNT, str(directory))
         process = await asyncio.create_subprocess_exec(*within, "true", stderr=PIPE)
         _, stderr = await process.communicate()
         if process.returncode == 0:
             return SmallDisk(directory, within)
-        said.append(f"{' '.join(way)}: {stderr.decode().strip()}")
+        errors.append(f"{' '.join(unshare)}: {stderr.decode().strip()}")
     pytest.skip(
-        f"no file system can be mounted here ({'; '.join(said)}); to have it: run the tests as root, or "
+        f"no file system can be mounted here ({'; '.join(errors)}); to have it: run the tests as root, or "
         "sysctl kernel.unprivileged_userns_clone=1"
     )

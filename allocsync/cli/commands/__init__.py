@@ -1,1 +1,1 @@
-"""One file a command; each holds a click command of the same name."""
+"""The commands: one module for each, with a click command of the same name."""

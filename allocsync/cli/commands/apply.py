@@ -1,4 +1,10 @@
-"""`allocsync apply`: one pass over everything, until all is settled or the deadline, and an exact report."""
+"""`allocsync apply`: updates what differs until everything is settled, and reports the result.
+
+The rule: the report says what is known. An update whose outcome is unknown is neither called applied nor
+called failed, and an interrupted apply reports as a finished one does.
+
+Left out: the check against a reviewed plan (`cli.review`), and every decision about updates (`reconcile`).
+"""
 
 import asyncio
 import re
@@ -30,23 +36,29 @@ from allocsync.settings.model import Settings
 from allocsync.web import serializers
 
 REFRESH_SECONDS = 0.1
-_DONE = {"applied", "applied_partial", "late_applied"}  # what a read says of an update that did something
-FEW = 20  # so few are read one by one, without asking for everything
+# Outcomes of update_settled that say that the update changed something.
+_APPLIED_OUTCOMES = {"applied", "applied_partial", "late_applied"}
 
 
 @dataclass(slots=True)
 class Tally:
-    """What was done, told by the loop's events."""
+    """Counts what the apply has done, from the controller's events; an instance is an Observer.
 
-    confirmed: set[AllocationId] = field(default_factory=set)  # after an unknown outcome
+    `confirmed` are the allocations whose update a read has confirmed after an unknown outcome, `updates` the
+    updates that were sent, `unknown` those of them with an unknown outcome at first.
+    """
+
+    confirmed: set[AllocationId] = field(default_factory=set)
     updates: int = 0
     unknown: int = 0
-    _intended: dict[AllocationId, int] = field(default_factory=dict)  # the sequence of the newest update
-    _accepted: dict[int, AllocationId] = field(default_factory=dict)  # and these were not found out to be not
+    # By allocation: the journal sequence of its newest update.
+    _intended: dict[AllocationId, int] = field(default_factory=dict)
+    # By sequence: updates that were accepted and that no read has shown to be not applied.
+    _accepted: dict[int, AllocationId] = field(default_factory=dict)
 
     @property
     def updated(self) -> set[AllocationId]:
-        """Those that an update has changed, for all that is known."""
+        """Allocations that an update has changed, as far as is known."""
         return self.confirmed | {*self._accepted.values()}
 
     def __call__(self, event: events.Event) -> None:
@@ -62,13 +74,13 @@ class Tally:
             case events.UpdateSettled(sequence=sequence, outcome="not_applied"):
                 self._accepted.pop(sequence, None)
             case events.UpdateSettled(allocation=allocation, sequence=sequence, outcome=outcome):
-                if outcome in _DONE and sequence not in self._accepted:
+                if outcome in _APPLIED_OUTCOMES and sequence not in self._accepted:
                     self.confirmed.add(allocation)
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What is to be applied: whether somebody has approved it, and whether it is all that is declared."""
+class ApplyRequest:
+    """What to apply; `approved` passes the change limit, `whole` says that it is all that is declared."""
 
     generation: Generation
     approved: bool
@@ -85,7 +97,7 @@ class Wish:
     metavar="SECONDS",
     default=300.0,
     show_default=True,
-    help="Seconds after which the report says what is not settled.",
+    help="Stop after so many seconds and report what is not settled.",
 )
 @click.option("--plan-id", help="Apply only if what would be sent has this plan id, as `plan` shows it.")
 @click.option(
@@ -108,28 +120,32 @@ def apply(
     plan_id: str | None,
     plan_file: Path | None,
 ) -> int:
-    """Bring live state in line once, and say exactly what was and was not applied.
+    """Bring live state in line once, and report exactly.
 
-    Files that change more than the change limit allows await approval, as in the daemon; no canary goes first
-    here. A plan id or a plan file is an approval, and so is naming the allocations.
+    The report says of every allocation whether it is in sync, and of every update whether it was applied.
+
+    Files that change more than the change limit allows await approval, as in the daemon; canaries are not
+    used here. A plan id (--plan-id), a plan file (--plan) or the IDs of the allocations are an approval.
+    Each ID may be shortened to 8 or more characters with which only one id begins.
     """
-    reviewed = review.review_of(plan_id, plan_file)
+    reviewed = review.load_review(plan_id, plan_file)
     settings = settings_from(context, flags, existing=("desired",)).model_copy(update={"canary": 0})
     loaded = load(settings.desired, default_mode=settings.mode)
     generation = select(loaded.generation, ids)
-    if len(generation.allocations) <= FEW and settings.bulk == "auto":
+    if len(generation.allocations) <= live_state.ONE_BY_ONE_MAX and settings.bulk == "auto":
         settings = settings.model_copy(update={"bulk": "off"})
     tally = Tally()
-    with state_lock.held(settings.state_dir, command="apply"):
-        wish = Wish(generation, approved=bool(reviewed or ids), whole=not ids)
-        rows, held = asyncio.run(_apply(settings, wish, tally, deadline_seconds, reviewed))
+    with state_lock.acquire(settings.state_dir, command="apply"):
+        request = ApplyRequest(generation, approved=bool(reviewed or ids), whole=not ids)
+        rows, held_reason = asyncio.run(_apply(settings, request, tally, deadline_seconds, reviewed))
     if as_json:
-        output.write_json({**_as_json(rows, tally), "awaiting_approval": held or None})
+        output.write_json({**_as_json(rows, tally), "awaiting_approval": held_reason or None})
     else:
         output.write_lines(_report(rows, tally))
-    if held:
+    if held_reason:
         raise errors.AllocsyncError(
-            f"{held}.\nTo apply it from here: read `allocsync plan`, then `allocsync apply --plan-id ID`."
+            f"{held_reason}.\nTo apply it from here: review `allocsync plan`, then run "
+            "`allocsync apply --plan-id ID` with its plan id."
         )
     in_sync = all(row.condition is Condition.IN_SYNC for row in rows)
     return errors.EXIT_FINE if in_sync else errors.EXIT_ERROR
@@ -137,68 +153,73 @@ def apply(
 
 async def _apply(
     settings: Settings,
-    wish: Wish,
+    request: ApplyRequest,
     tally: Tally,
     deadline_seconds: float,
     reviewed: review.Review | None,
 ) -> tuple[list[AllocationStatus], str]:
-    clock, generation = SystemClock(), wish.generation
+    clock, generation = SystemClock(), request.generation
     async with open_journal(settings, clock) as (journal, restored), open_api(settings) as client:
         if restored.gap:
-            click.echo(f"{visible(restored.gap)}; nothing is sent for a while", err=True)
+            click.echo(f"{visible(restored.gap)}; no updates are sent for a while", err=True)
         api: Api = client
         if reviewed is not None:
             snapshots, _ = await live_state.read(client, list(generation.allocations), settings)
             plan = planning.plan(generation, snapshots)
-            review.check(reviewed, plan)
-            api = review.Reviewed(client, generation, plan)
+            review.check_unchanged(reviewed, plan)
+            api = review.ReviewedApi(client, generation, plan)
         loop = build_loop(settings, api=api, clock=clock, observer=tally, journal=journal, restored=restored)
-        journal.on_change = lambda problem: _journal_changed(loop, problem)
-        return await _run(loop, wish, tally, deadline_seconds)
+        journal.on_change = lambda problem: _report_journal(loop, problem)
+        return await _run(loop, request, tally, deadline_seconds)
 
 
-def _journal_changed(loop: Loop, problem: str | None) -> None:
-    """Say that nothing can be sent, or go on."""
+def _report_journal(loop: Loop, problem: str | None) -> None:
+    """Say that the journal cannot be written; resume updates when it can be written again."""
     if problem is None:
         loop.journal_works()
     else:
-        click.echo(f"the journal cannot be written: {visible(problem)}; nothing is sent without it", err=True)
+        click.echo(
+            f"the journal cannot be written: {visible(problem)}; no updates are sent meanwhile", err=True
+        )
 
 
 async def _run(
-    loop: Loop, wish: Wish, tally: Tally, deadline_seconds: float
+    loop: Loop, request: ApplyRequest, tally: Tally, deadline_seconds: float
 ) -> tuple[list[AllocationStatus], str]:
     async with asyncio.TaskGroup() as group:
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, _interrupted, loop)
-        loop.adopt(wish.generation, approved=wish.approved, whole=wish.whole)
+            asyncio.get_running_loop().add_signal_handler(number, _interrupt, loop)
+        loop.adopt(request.generation, approved=request.approved, whole=request.whole)
         running = group.create_task(loop.run())
         try:
             async with asyncio.timeout(deadline_seconds):
-                await _watch(loop, tally)
+                await _show_progress(loop, tally)
         except TimeoutError:
-            pass  # the report says what is not settled
+            pass  # the report lists what is not settled
         loop.stop()
         await running
         loop.conclude()
         return list(loop.allocations()), loop.status().held_reason
 
 
-def _interrupted(loop: Loop) -> None:
-    """Send nothing more; what is under way is waited for, and the report says the rest."""
-    flying = sum(loop.status().in_flight.values())
-    click.echo(f"interrupted: nothing more is sent; {count(flying, 'request')} under way", err=True)
+def _interrupt(loop: Loop) -> None:
+    """Stop sending; requests in flight are waited for, and the report follows."""
+    in_flight = sum(loop.status().in_flight.values())
+    click.echo(
+        f"interrupted: no more updates are sent; waiting for {count(in_flight, 'request')} in flight",
+        err=True,
+    )
     loop.stop()
 
 
-async def _watch(loop: Loop, tally: Tally) -> None:
+async def _show_progress(loop: Loop, tally: Tally) -> None:
     with output.progress("updating") as show:
         while not loop.settled() and not (status := loop.status()).stopping:
             total = sum(status.conditions.values())
             done = total - status.conditions[Condition.PENDING] - status.conditions[Condition.OUTCOME_UNKNOWN]
             share = 100 * tally.unknown / tally.updates if tally.updates else 0.0
-            flying = sum(status.in_flight.values())
-            show(done=done, total=total, note=f"in flight {flying}   unknown outcomes {share:.1f} %")
+            in_flight = sum(status.in_flight.values())
+            show(done=done, total=total, note=f"in flight {in_flight}   unknown outcomes {share:.1f} %")
             await asyncio.sleep(REFRESH_SECONDS)
 
 
@@ -233,17 +254,19 @@ def _report(rows: list[AllocationStatus], tally: Tally) -> list[Line]:
     summary = f"{count(len(rows), 'allocation')}: {len(in_sync):,} in sync ({changed:,} updated"
     if tally.confirmed:
         summary += f", {len(tally.confirmed):,} confirmed by reading after an unknown outcome"
-    rest = "".join(f", {len(found):,} {_word(condition)}" for condition, found in by_condition.items())
+    rest = "".join(
+        f", {len(found):,} {_condition_text(condition)}" for condition, found in by_condition.items()
+    )
     lines = [Line(f"{summary}){rest}.", Tone.BAD if by_condition else Tone.GOOD)]
     for condition, found in by_condition.items():
         lines.extend(
-            Line(f"  {_word(condition):<10}  {visible(row.id)}  {visible(row.reason)}", Tone.BAD)
+            Line(f"  {_condition_text(condition):<10}  {visible(row.id)}  {visible(row.reason)}", Tone.BAD)
             for row in found
         )
     if unknown := by_condition.get(Condition.OUTCOME_UNKNOWN):
-        lines.append(Line(f"`allocsync apply {unknown[0].id}` settles an unknown outcome by reading first."))
+        lines.append(Line(f"`allocsync apply {unknown[0].id}` reads it back before it sends anything again."))
     return lines
 
 
-def _word(condition: Condition) -> str:
+def _condition_text(condition: Condition) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", condition.value).lower()

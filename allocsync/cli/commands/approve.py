@@ -1,4 +1,8 @@
-"""`allocsync approve REVISION`: approve the revision that the change limit stops."""
+"""`allocsync approve REVISION`: activates the revision that awaits approval, once.
+
+Left out: what the change limit is (`planning.change_limit`), and what the daemon does with an approval
+(`reconcile.rollout`).
+"""
 
 import asyncio
 
@@ -22,16 +26,16 @@ from allocsync.planning.rendering import Line, Tone, count
 def approve(
     context: click.Context, flags: Flags, revision: str, url: str | None, as_json: bool, owner: str
 ) -> int:
-    """Approve the revision that the change limit stops.
+    """Approve the revision that awaits approval.
 
-    REVISION is its first 8 digits or more, as `status` and `plan` show them. Only that revision is approved:
-    when the files have changed since, nothing is.
+    REVISION is its first 8 digits or more, as `status` and `plan` show them. The approval is for this
+    revision alone: if the files have changed since, nothing is approved.
     """
     settings = settings_from(context, flags)
     address = daemon_client.daemon_url(url, settings)
-    order = {"revision": revision, "owner": owner}
+    command = {"revision": revision, "owner": owner}
     answer = asyncio.run(
-        daemon_client.order(address, "/-/approve", order, token=daemon_client.token_of(settings))
+        daemon_client.send_command(address, "/-/approve", command, token=daemon_client.load_token(settings))
     )
     if as_json:
         output.write_json(answer)
@@ -39,7 +43,7 @@ def approve(
     try:
         changes = int(answer["changes"])
     except (KeyError, TypeError, ValueError) as error:
-        raise daemon_client.stranger(address, 200) from error
-    said = f"revision {visible(revision)} is approved: {count(changes, 'allocation')} may change now"
-    output.write_lines([Line(said, Tone.GOOD)])
+        raise daemon_client.unexpected_answer(address, 200) from error
+    text = f"revision {visible(revision)} is approved: {count(changes, 'allocation')} may change now"
+    output.write_lines([Line(text, Tone.GOOD)])
     return errors.EXIT_FINE

@@ -1,7 +1,10 @@
-"""`allocsync demo`: the main job in one minute, on a reference server that misbehaves.
+"""`allocsync demo`: the daemon at work for one minute, against a reference server with faults.
 
-A real server on a real socket, the real daemon against it, and a file that is yours to edit. The story below
-is told from the loop's own events; the verdict at the end is taken from the server's truth and its log.
+It starts the reference server on a real socket, the real daemon against it, and writes a file for you to
+edit. The lines that it prints come from the daemon's events; the result at the end comes from the server's
+state and log.
+
+Left out: the server and its faults (`reference_server`), and the daemon (`runtime.daemon`).
 """
 
 import asyncio
@@ -32,7 +35,7 @@ from allocsync.settings.model import Settings
 from allocsync.settings.validators import parse_listen
 
 ALLOCATIONS, DRIFTED, SEED = 24, 9, 7
-CALM_SECONDS = 10.0  # a demo that ends by itself stops the faults this long before
+FAULT_FREE_SECONDS = 10.0  # with --seconds, the faults stop this long before the end
 FAULTS: Mapping[str, object] = {
     "seed": SEED,
     "update": {
@@ -62,12 +65,15 @@ allocations:
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("demo"),
     show_default=True,
-    help="Where allocations.yaml is kept for you to edit.",
+    help="Directory of the file allocations.yaml, which you can edit.",
 )
 @click.option("--seconds", type=click.FloatRange(min=15), help="End by itself after this many seconds.")
 @click.option("--listen", default="127.0.0.1:0", help="HOST:PORT of the daemon's metrics and status.")
 def demo(directory: Path, seconds: float | None, listen: str) -> int:
-    """Run a reference server with faults and the daemon on a sample that is yours to edit."""
+    """Run the daemon against a reference server with faults.
+
+    The desired state is a sample file that you can edit meanwhile.
+    """
     try:
         parse_listen(listen)
     except ValueError as error:
@@ -87,7 +93,7 @@ def demo(directory: Path, seconds: float | None, listen: str) -> int:
 
 
 def sample_text(clouds: list[Cloud]) -> str:
-    """A file that declares all of them, some of them otherwise than they are."""
+    """Return a desired state that declares all of these clouds, some with other values than they have."""
     return HEADER + "".join(_declaration(index, cloud) for index, cloud in enumerate(clouds))
 
 
@@ -102,10 +108,10 @@ def _declaration(index: int, cloud: Cloud) -> str:
 
 
 async def _demo(clouds: list[Cloud], desired: Path, seconds: float | None, listen: str) -> int:
-    story = _Story()
+    printer = _EventPrinter()
     state = desired.parent / ".state"
     for left in state.glob(f"{JOURNAL}*"):
-        left.unlink()  # it tells of a server that is gone: each demo has a new one
+        left.unlink()  # the journal of an earlier demo is about a server that no longer exists
     async with ReferenceServer.start(clouds, faults=FAULTS) as server:
         settings = Settings(
             api_url=server.url,
@@ -115,27 +121,27 @@ async def _demo(clouds: list[Cloud], desired: Path, seconds: float | None, liste
             settle_seconds=5,
             resync_seconds=2,
         )
-        daemon = Daemon(settings, environ=os.environ, observers=[story], stream=sys.stdout)
-        print_head(server.url, len(clouds), desired)
+        daemon = Daemon(settings, environ=os.environ, observers=[printer], stream=sys.stdout)
+        print_header(server.url, len(clouds), desired)
         async with asyncio.TaskGroup() as group:
             running = group.create_task(daemon.run())
             await daemon.bound.wait()
-            story.say(
+            printer.print_line(
                 Line(f"status          {_address(daemon)}/api/v1/status   metrics {_address(daemon)}/metrics")
             )
             if seconds is not None:
-                await asyncio.wait([running], timeout=seconds - CALM_SECONDS)
+                await asyncio.wait([running], timeout=seconds - FAULT_FREE_SECONDS)
                 server.set_faults({})
-                story.say(Line(f"{_now()}  the faults stop", Tone.DIM))
-                await asyncio.wait([running], timeout=CALM_SECONDS)
+                printer.print_line(Line(f"{_now()}  the faults stop", Tone.DIM))
+                await asyncio.wait([running], timeout=FAULT_FREE_SECONDS)
                 daemon.stop()
             await running
-        in_sync = _verdict(story, server, desired, daemon)
+        in_sync = _report_result(printer, server, desired, daemon)
     return errors.EXIT_FINE if in_sync or seconds is None else errors.EXIT_ERROR
 
 
-def print_head(url: str, number: int, desired: Path) -> None:
-    """Say what runs where."""
+def print_header(url: str, number: int, desired: Path) -> None:
+    """Print where the server and the file are."""
     lines = (
         Line(f"reference API   {url}   {number} allocations, 504s: 15 % before, 15 % after, 5 % late"),
         Line(f"desired state   {desired}   (edit it: changes arrive within a second)"),
@@ -151,86 +157,93 @@ def _now() -> str:
     return datetime.now().astimezone().strftime("%H:%M:%S")
 
 
-def _verdict(story: "_Story", server: ReferenceServer, desired: Path, daemon: Daemon) -> bool:
-    """What the server's truth and log say, in one line."""
+def _report_result(printer: "_EventPrinter", server: ReferenceServer, desired: Path, daemon: Daemon) -> bool:
+    """Print one line about the server's state and log; returns whether everything is in sync and settled."""
     try:
         wanted = load(desired, default_mode=Mode.ENFORCE).generation.allocations
     except errors.DesiredError as error:
-        story.say(Line(f"the last file does not load: {error}", Tone.BAD))
+        printer.print_line(Line(f"the files do not load: {error}", Tone.BAD))
         return False
     right = sum(not compare(want, server.clouds.get(key, {})) for key, want in wanted.items())
     status = daemon.loop.status() if daemon.loop else None
     settled = status is not None and not status.open_intents
     posts = [record for record in server.records if record.get("op", "update") == "update"]
     unknown = sum(record["answer"] == 504 for record in posts)  # noqa: PLR2004 - the status
-    twice = sum(not record["changed"] for record in posts if record["applied_at"] is not None)
+    needless = sum(not record["changed"] for record in posts if record["applied_at"] is not None)
     tone = Tone.GOOD if right == len(wanted) and settled else Tone.BAD
-    story.say(
+    printer.print_line(
         Line(
-            f"{_now()}  the server says: {right} of {len(wanted)} in sync; {len(posts)} updates, "
-            f"{unknown} of them answered 504, {twice} sent for nothing",
+            f"{_now()}  server state: {right} of {len(wanted)} in sync; {len(posts)} updates, "
+            f"{unknown} of them answered 504, {needless} sent without need",
             tone,
         )
     )
     return right == len(wanted) and settled
 
 
-class _Story:
-    """Tells a person what happens, from the loop's events."""
+class _EventPrinter:
+    """Prints the daemon's events for a person; an instance is an Observer."""
 
     def __init__(self) -> None:
-        self._settling: set[str] = set()
         self._updates = 0
 
-    def say(self, line: Line) -> None:
-        """Print one line at once."""
+    def print_line(self, line: Line) -> None:
+        """Print one line and flush it."""
         output.write_lines([line])
         sys.stdout.flush()
 
     def __call__(self, event: events.Event) -> None:
-        """Print one event, if it is worth a line."""
+        """Print one event; events of no interest to a person are ignored."""
         match event:
             case events.RevisionActivated(revision=revision, changed=changed):
                 text = f"revision {revision[:8]}: {changed} allocations are new or changed"
-                self._line("desired state", text, Tone.PLAIN)
+                self._print_event("desired state", text, Tone.PLAIN)
             case events.RevisionAwaitingApproval(reason=reason):
-                self._line("awaits approval", reason, Tone.BAD)
+                self._print_event("awaits approval", reason, Tone.BAD)
             case events.ResyncFinished(allocations=total, differ=differ) if differ:
-                self._line("list read", f"{total} allocations: {differ} differ", Tone.WAIT)
+                self._print_event("list read", f"{total} allocations: {differ} differ", Tone.WAIT)
             case events.UpdateFinished():
-                self._finished(event)
+                self._on_update_finished(event)
             case events.UpdateSettled():
-                self._settled(event)
+                self._on_update_settled(event)
             case events.AllInSync(allocations=total):
-                self._line("in sync", f"all {total}, after {self._updates} updates", Tone.GOOD)
+                self._print_event("in sync", f"all {total}, after {self._updates} updates", Tone.GOOD)
             case events.ConditionChanged(after=after, reason=reason) if after in _STUCK:
-                # What is not in sync and will not be soon says why; everything else has lines of its own.
-                self._line(event.allocation[:8], f"{after.lower()}: {visible(reason)}", Tone.BAD)
+                # Only a condition that needs attention: other changes have lines of their own.
+                self._print_event(_short_id(event), f"{after.lower()}: {visible(reason)}", Tone.BAD)
             case events.Stopping(in_flight=number):
-                self._line("stopping", f"{number} requests under way", Tone.DIM)
+                self._print_event("stopping", f"{number} requests in flight", Tone.DIM)
 
-    def _line(self, what: str, text: str, tone: Tone) -> None:
-        self.say(Line(f"{_now()}  {what:<16}  {text}", tone))
+    def _print_event(self, what: str, text: str, tone: Tone) -> None:
+        self.print_line(Line(f"{_now()}  {what:<16}  {text}", tone))
 
-    def _finished(self, event: events.UpdateFinished) -> None:
+    def _on_update_finished(self, event: events.UpdateFinished) -> None:
         self._updates += 1
-        what = ", ".join(f"{each.field} {visible(each.live)} → {each.desired}" for each in event.changes)
-        reason, who = visible(event.reason), event.allocation[:8]
+        what = ", ".join(
+            f"{change.field} {visible(change.live)} → {change.desired}" for change in event.changes
+        )
+        reason = visible(event.reason)
         match event.outcome:
             case "accepted":
-                self._line(who, f"{what}   accepted", Tone.GOOD)
+                self._print_event(_short_id(event), f"{what}   accepted", Tone.GOOD)
             case "unknown":
-                wait = f"nothing is sent before a read-back in {event.next_read_in_seconds:.0f} s"
-                self._line(who, f"{what}   {event.status or reason}: outcome unknown; {wait}", Tone.BAD)
+                wait = f"read back in {event.next_read_in_seconds:.0f} s before anything is sent again"
+                text = f"{what}   {event.status or reason}: outcome unknown; {wait}"
+                self._print_event(_short_id(event), text, Tone.BAD)
             case outcome:
-                self._line(who, f"{what}   {outcome.replace('_', ' ')}: {reason}", Tone.WAIT)
+                text = f"{what}   {outcome.replace('_', ' ')}: {reason}"
+                self._print_event(_short_id(event), text, Tone.WAIT)
 
-    def _settled(self, event: events.UpdateSettled) -> None:
-        said = {
-            "applied": "read back: it was applied after all",
+    def _on_update_settled(self, event: events.UpdateSettled) -> None:
+        text = {
+            "applied": "read back: it was applied",
             "not_applied": "read back: not applied; it is sent again",
             "superseded": "read back: not applied, and something else changed it",
-            "late_applied": "an update that had been given up was applied after all",
-            "stale_overwrite": "a late update put back what somebody else had changed",
+            "late_applied": "an update that was judged not applied was applied late",
+            "stale_overwrite": "a late update overwrote what somebody else had changed",
         }.get(event.outcome, f"read back: {event.outcome.replace('_', ' ')}")
-        self._line(event.allocation[:8], said, Tone.GOOD if event.outcome == "applied" else Tone.WAIT)
+        self._print_event(_short_id(event), text, Tone.GOOD if event.outcome == "applied" else Tone.WAIT)
+
+
+def _short_id(event: events.UpdateFinished | events.UpdateSettled | events.ConditionChanged) -> str:
+    return event.allocation[:8]

@@ -1,7 +1,9 @@
-"""`allocsync explain ID`: everything the running daemon knows of one allocation, and what to do about it.
+"""`allocsync explain ID`: what the running daemon knows about one allocation, and what to do about it.
 
-The rule: it shows what the daemon's latest usable look saw, and when that was; nothing is asked of the
-Allocation API, so that explaining during an outage works and adds nothing to it.
+The rule: it shows what the daemon's latest successful read showed, and when that was. It sends no request
+to the Allocation API, so that it works during an outage and adds no load.
+
+Left out: what the daemon knows (`reconcile.status.explain`), and its JSON (`web.serializers`).
 """
 
 import asyncio
@@ -24,14 +26,14 @@ from allocsync.planning.rendering import Line, Tone
 PATH = "/api/v1/allocations/"
 _ADVICE: Mapping[str, str] = {
     Condition.OUTCOME_UNKNOWN: "nothing: it is read back, and sent again only if it was not applied",
-    Condition.MISSING: "remove it from the files if it is gone for good; it is looked for from time to time",
-    Condition.IGNORED: "take it out of the file if the API owns it, or ask its operator why it is ignored",
-    Condition.CONFLICT: "find out who else sets the field; let only one of you declare it",
-    Condition.AWAITING_APPROVAL: "read `allocsync plan`, then `allocsync approve`, or take the edit back",
-    Condition.BLOCKED: "see why; `allocsync validate` shows every mistake in the files and its place",
+    Condition.MISSING: "remove it from the files if it is gone for good; it is read again from time to time",
+    Condition.IGNORED: "remove the field from the files, or ask the API's operator why it ignores it",
+    Condition.CONFLICT: "find out who else sets the field, and let only one side set it",
+    Condition.AWAITING_APPROVAL: "review `allocsync plan`, then run `allocsync approve`, or undo the edit",
+    Condition.BLOCKED: "see why; if the files have mistakes, `allocsync validate` lists each with its place",
     Condition.SUSPENDED: "set another mode in the files to have it managed again",
-    Condition.DRIFTED: "set its mode to enforce to have it corrected, or declare what is live",
-    Condition.FAILING: "see the last error; it is tried again by itself, and at once after an edit",
+    Condition.DRIFTED: "set its mode to enforce to have it corrected, or declare the live values",
+    Condition.FAILING: "see the last error; it is retried automatically, and at once after an edit",
 }
 
 
@@ -42,114 +44,110 @@ _ADVICE: Mapping[str, str] = {
 @setting_options("listen")
 @click.pass_context
 def explain(context: click.Context, flags: Flags, allocation_id: str, url: str | None, as_json: bool) -> int:
-    """Say what the running daemon knows of one allocation: desired, live, why, and what comes next.
+    """Show all that the running daemon knows about one allocation.
 
-    ID may be shortened to 8 characters or more, if only one allocation begins with them.
+    Shows desired and live values, the condition and its reason, and what happens next.
+
+    ID may be shortened to 8 or more characters with which only one id begins.
     """
     address = daemon_client.daemon_url(url, settings_from(context, flags))
-    code, answer = asyncio.run(daemon_client.ask(address, PATH + quote(allocation_id, safe="")))
+    code, answer = asyncio.run(daemon_client.request(address, PATH + quote(allocation_id, safe="")))
     if code == HTTPStatus.NOT_FOUND and "error" in answer:
-        raise errors.DaemonError(_not_found(answer))
+        raise errors.DaemonError(output.with_suggestions(str(answer["error"]), answer.get("suggestions", ())))
     if code != HTTPStatus.OK:
-        raise daemon_client.stranger(address, code)
+        raise daemon_client.unexpected_answer(address, code)
     if as_json:
         output.write_json(answer)
         return errors.EXIT_FINE
     try:
-        shown = list(lines(answer, datetime.now(UTC)))
+        lines = list(format_explanation(answer, datetime.now(UTC)))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise daemon_client.stranger(address, code) from error
-    output.write_lines(shown)
+        raise daemon_client.unexpected_answer(address, code) from error
+    output.write_lines(lines)
     return errors.EXIT_FINE
 
 
-def _not_found(answer: Mapping[str, Any]) -> str:
-    said = [visible(str(answer["error"]))]
-    suggestions = [f"  {visible(str(name))}" for name in answer.get("suggestions", ())]
-    if suggestions:
-        said.append("these begin alike:")
-    return "\n".join([*said, *suggestions])
-
-
-def lines(answer: Mapping[str, Any], now: datetime) -> Iterator[Line]:
-    """Show what the daemon said to people.
+def format_explanation(answer: Mapping[str, Any], now: datetime) -> Iterator[Line]:
+    """Format the daemon's answer for people.
 
     Raises:
-        KeyError, TypeError, ValueError, AttributeError: the answer lacks something.
+        KeyError, TypeError, ValueError, AttributeError: the answer does not have the shape that the daemon
+        gives it.
     """
     condition = str(answer["condition"])
     tone = TONES.get(condition, Tone.BAD)
-    since = daemon_client.ago(answer["since"], now)
+    since = daemon_client.format_time(answer["since"], now)
     yield Line(f"{visible(answer['id'])}   {visible(condition)} since {since}", tone)
     yield from _declared(answer, tone)
     yield from _fields(answer)
     if answer["open_update"] is not None:
         yield from _open_update(answer["open_update"], now)
     if answer["last_error"]:
-        yield _row("last error", answer["last_error"], Tone.BAD)
+        yield _line("last error", answer["last_error"], Tone.BAD)
     if answer["read_failures"] or answer["write_failures"]:
-        yield _row(
+        yield _line(
             "failures", f"{answer['read_failures']} reads, {answer['write_failures']} updates in a row"
         )
-    yield _row("last read", daemon_client.ago(answer["observed_at"], now))
+    yield _line("last read", daemon_client.format_time(answer["observed_at"], now))
     if answer["no_update_before"] is not None:
-        yield _row("no update", f"before {daemon_client.ago(answer['no_update_before'], now)}")
-    yield _row("next read", daemon_client.ago(answer["next_read_at"], now))
+        yield _line("no update", f"before {daemon_client.format_time(answer['no_update_before'], now)}")
+    yield _line("next read", daemon_client.format_time(answer["next_read_at"], now))
     if condition in _ADVICE:
-        yield _row("do", _ADVICE[condition])
+        yield _line("do", _ADVICE[condition])
 
 
 def _declared(answer: Mapping[str, Any], tone: Tone) -> Iterator[Line]:
-    """Why it has its condition, and what stands in the files."""
+    """Format the reason of the condition, a pause, and the entry in the files."""
     if answer["reason"]:
-        yield _row("why", answer["reason"], tone)
+        yield _line("why", answer["reason"], tone)
     if (pause := answer["paused"]) is not None:
-        yield _row("paused", f"until {pause['until']} by {pause['owner']}: {pause['reason']}", Tone.WAIT)
+        yield _line("paused", f"until {pause['until']} by {pause['owner']}: {pause['reason']}", Tone.WAIT)
     if answer["mode"] is not None:
-        yield _row("declared", f"{answer['source']}   mode {answer['mode']}")
+        yield _line("declared", f"{answer['source']}   mode {answer['mode']}")
     for problem in answer["problems"]:
-        yield _row("problem", problem, Tone.BAD)
+        yield _line("problem", problem, Tone.BAD)
     if answer.get("canary"):
-        yield _row(
-            "canary", "it goes first: the rest of the revision that awaits approval waits for it", Tone.WAIT
+        yield _line(
+            "canary", "it is updated first; the rest of the revision waits until it is in sync", Tone.WAIT
         )
 
 
 def _fields(answer: Mapping[str, Any]) -> Iterator[Line]:
-    """Each declared field with what was live at the latest look; what is equal is dim."""
+    """Format each declared field with its live value at the latest read; equal fields are dim."""
     desired, differences = answer["desired"], answer["differences"]
     live = None if differences is None else {row["field"]: row["live"] for row in differences}
     width = max(map(len, desired), default=0)
     if answer["missing"]:
-        yield _row("live", "there is none: the API answers 410")
+        yield _line("live", "none: the API answers 410")
     elif desired and live is None:
-        yield _row("live", "not compared yet with what is declared now")
+        yield _line("live", "not yet compared with the current declaration")
     for field, wanted in desired.items():
         name = visible(field).ljust(width)
         if live is None:
-            yield _row("field", f"{name}   declared {visible(wanted)}")
+            yield _line("field", f"{name}   declared {visible(wanted)}")
         elif field in live:
-            yield _row(
+            yield _line(
                 "differs", f"{name}   live {visible(live[field])} → declared {visible(wanted)}", Tone.WAIT
             )
         else:
-            yield _row("equal", f"{name}   {visible(wanted)}", Tone.DIM)
+            yield _line("equal", f"{name}   {visible(wanted)}", Tone.DIM)
 
 
 def _open_update(update: Mapping[str, Any], now: datetime) -> Iterator[Line]:
     what = ", ".join(f"{row['field']} → {visible(row['desired'])}" for row in update["changes"])
     if update["unknown_since"] is None:
-        yield _row("update", f"{what}   under way", Tone.WAIT)
+        yield _line("update", f"{what}   in flight", Tone.WAIT)
         return
-    yield _row(
+    yield _line(
         "update",
-        f"{what}   outcome unknown since {daemon_client.ago(update['unknown_since'], now)}",
+        f"{what}   outcome unknown since {daemon_client.format_time(update['unknown_since'], now)}",
         Tone.WAIT,
     )
-    yield _row(
-        "", f"a read from {daemon_client.ago(update['settles_at'], now)} on may say that it was not applied"
+    yield _line(
+        "",
+        f"reads from {daemon_client.format_time(update['settles_at'], now)} on can show it was not applied",
     )
 
 
-def _row(name: str, text: str, tone: Tone = Tone.PLAIN) -> Line:
+def _line(name: str, text: str, tone: Tone = Tone.PLAIN) -> Line:
     return Line(f"  {name:<12}{visible(text)}".rstrip(), tone)

@@ -1,6 +1,8 @@
-"""`allocsync history`: what was changed when, before and after, and how it ended; is the record whole?
+"""`allocsync history`: shows the updates in the journal, and checks that the journal is complete.
 
-The rule: it reads the journal's file and nothing else, also beside a daemon that writes it.
+The rule: it reads the journal's file and nothing else; a daemon may be writing it meanwhile.
+
+Left out: reading the journal (`journal.reader`), and the check (`journal.hash_chain`).
 """
 
 import json
@@ -22,45 +24,48 @@ from allocsync.model.public_json import SCHEMA
 from allocsync.planning.rendering import Line, Tone, count
 from allocsync.telemetry.log_setup import rfc3339
 
-_AGO = re.compile(r"([0-9]{1,6})(s|m|h|d)")
+_TIME_AGO = re.compile(r"([0-9]{1,6})(s|m|h|d)")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _TONES = {"applied": Tone.GOOD, "rejected": Tone.BAD, "stale_overwrite": Tone.BAD, reader.OPEN: Tone.WAIT}
 
 
-class Moment(click.ParamType[float]):
-    """A point in time: RFC 3339, or how long ago."""
+class TimeParameter(click.ParamType[float]):
+    """A command-line value that is a time: RFC 3339, or how long ago (30m)."""
 
     name = "time"
 
     def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds since the epoch."""
+        """Return seconds since the epoch; a time without a zone is UTC."""
         if isinstance(value, float | int):
             return float(value)
-        if ago := _AGO.fullmatch(value):
+        if ago := _TIME_AGO.fullmatch(value):
             return time.time() - int(ago[1]) * _UNIT_SECONDS[ago[2]]
         try:
             at = datetime.fromisoformat(value)
             return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
         except (ValueError, OverflowError):
-            self.fail(f"{value!r} is no time. Try 2026-01-31T12:00:00Z, 30m, 6h or 2d (ago).", param, ctx)
+            self.fail(f"{value!r} is not a time. Try 2026-01-31T12:00:00Z, 30m, 6h or 2d (ago).", param, ctx)
 
 
 @click.command()
 @click.argument("id", required=False)
 @click.option(
-    "--since", type=Moment(), metavar="TIME", help="Only from then on: RFC 3339, or 30m, 6h, 2d ago."
+    "--since",
+    type=TimeParameter(),
+    metavar="TIME",
+    help="Only updates since then: RFC 3339, or 30m, 6h, 2d ago.",
 )
-@click.option("--until", type=Moment(), metavar="TIME", help="Only up to then.")
+@click.option("--until", type=TimeParameter(), metavar="TIME", help="Only updates until then.")
 @click.option(
     "--outcome",
     "outcomes",
     multiple=True,
     type=click.Choice([*OUTCOMES, reader.OPEN]),
-    help="Only updates that ended so; can be given more than once.",
+    help="Only updates with this outcome; can be given more than once.",
 )
-@click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the newest N.")
+@click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the newest N updates.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-@click.option("--verify", is_flag=True, help="Check that nothing was changed, taken out or put in.")
+@click.option("--verify", is_flag=True, help="Check that no row was changed, removed or inserted.")
 @setting_options("state_dir")
 @click.pass_context
 def history(
@@ -74,7 +79,10 @@ def history(
     as_json: bool,
     verify: bool,
 ) -> int:
-    """Show what was sent, when and why, and how it ended. ID can be the beginning of one."""
+    """Show the updates that were sent, and their outcomes.
+
+    Only the updates of allocations whose id is ID or begins with it are shown; there may be several.
+    """
     settings = settings_from(context, flags)
     query = reader.Query(allocation=id, since=since, until=until, outcomes=frozenset(outcomes), last=last)
     with reader.opened(settings.state_dir) as journal:
@@ -83,17 +91,17 @@ def history(
         else:
             found = list(reader.updates(journal, query))
     if verify:
-        return _verified(checked, gaps, as_json=as_json)
+        return _report_verification(checked, gaps, as_json=as_json)
     if as_json:
-        for each in found:
-            click.echo(json.dumps(_as_json(each)))
+        for update in found:
+            click.echo(json.dumps(_update_as_json(update)))
     else:
-        output.write_lines(_lines(found) if found else [Line("no update fits.", Tone.DIM)])
+        output.write_lines(_format_updates(found) if found else [Line("no update matches.", Tone.DIM)])
     return errors.EXIT_FINE
 
 
-def _verified(checked: Checked, gaps: list[tuple[float, str]], *, as_json: bool) -> int:
-    """Say what checking the chain found, and what it cannot find."""
+def _report_verification(checked: Checked, gaps: list[tuple[float, str]], *, as_json: bool) -> int:
+    """Print what the check of the hash chain found, and what it cannot find."""
     head = checked.head
     if as_json:
         output.write_json(
@@ -109,36 +117,38 @@ def _verified(checked: Checked, gaps: list[tuple[float, str]], *, as_json: bool)
     lines = [Line(problem, Tone.BAD) for problem in checked.problems]
     lines += [Line(f"{rfc3339(at)}  a gap: {visible(reason)}", Tone.WAIT) for at, reason in gaps]
     if not checked.problems:
-        lines.append(Line(f"{count(checked.rows, 'row')}: the chain is whole.", Tone.GOOD))
+        lines.append(Line(f"{count(checked.rows, 'row')}: the hash chain is intact.", Tone.GOOD))
     lines += [
         Line(f"It ends with row {head.sequence:,}, {head.hash.hex()}."),
-        Line("A tail that was cut off cannot be seen here: compare with the last `journal_head` in the log."),
+        Line("Rows removed at the end do not show here: compare with the last `journal_head` in the log."),
     ]
     output.write_lines(lines)
     return errors.EXIT_ERROR if checked.problems else errors.EXIT_FINE
 
 
-def _lines(found: Iterable[reader.RecordedUpdate]) -> Iterator[Line]:
-    for each in found:
-        why = visible(each.endings[-1].reason) if each.endings else "its outcome is not known yet"
-        head = f"{rfc3339(each.at)}  {visible(each.allocation)}  {each.outcome.replace('_', ' ')}: {why}"
-        yield Line(head, _TONES.get(each.outcome, Tone.PLAIN))
-        for change in each.changes:
+def _format_updates(found: Iterable[reader.RecordedUpdate]) -> Iterator[Line]:
+    for update in found:
+        why = visible(update.endings[-1].reason) if update.endings else "its outcome is not known yet"
+        head = (
+            f"{rfc3339(update.at)}  {visible(update.allocation)}  {update.outcome.replace('_', ' ')}: {why}"
+        )
+        yield Line(head, _TONES.get(update.outcome, Tone.PLAIN))
+        for change in update.changes:
             yield Line(f"    {change.field}: {visible(change.live)} → {visible(change.desired)}")
 
 
-def _as_json(each: reader.RecordedUpdate) -> dict[str, object]:
+def _update_as_json(update: reader.RecordedUpdate) -> dict[str, object]:
     return {
         "schema": SCHEMA,
-        "id": each.allocation,
-        "at": rfc3339(each.at),
-        "revision": each.generation,
-        "reason": each.reason,
-        "outcome": each.outcome,
-        "before": {change.field: as_text(change.live) for change in each.changes},
-        "after": {change.field: change.desired for change in each.changes},
+        "id": update.allocation,
+        "at": rfc3339(update.at),
+        "revision": update.generation,
+        "reason": update.reason,
+        "outcome": update.outcome,
+        "before": {change.field: as_text(change.live) for change in update.changes},
+        "after": {change.field: change.desired for change in update.changes},
         "endings": [
             {"at": rfc3339(ending.at), "outcome": ending.outcome, "reason": ending.reason}
-            for ending in each.endings
+            for ending in update.endings
         ],
     }

@@ -1,4 +1,4 @@
-"""`allocsync manual`: the man page, made of what --help says, so that the two cannot disagree."""
+"""`allocsync manual`: prints the man page, generated from the help texts so that the two cannot differ."""
 
 from collections.abc import Iterator
 
@@ -7,46 +7,60 @@ import click
 from allocsync import __version__, errors
 from allocsync.settings.loader import CONFIG_VARIABLE
 
-_EXITS = (
-    (errors.EXIT_FINE, "Fine."),
-    (errors.EXIT_ERROR, "What was asked for could not be done, or not all of it."),
-    (errors.EXIT_CHANGES, "With --detailed-exitcode: fine, and there are changes."),
+_EXIT_CODES = (
+    (errors.EXIT_FINE, "Success."),
+    (errors.EXIT_ERROR, "The command failed, or only a part of it succeeded."),
+    (errors.EXIT_CHANGES, "With --detailed-exitcode: success, and there are changes."),
     (errors.EXIT_USAGE, "The command line is wrong."),
     (errors.EXIT_CONFIGURATION, "The settings are wrong."),
-    (errors.EXIT_INTERRUPTED, "Interrupted (Ctrl-C), as a shell says it."),
+    (errors.EXIT_INTERRUPTED, "Interrupted (Ctrl-C), as a shell reports it."),
 )
 
 
 @click.command()
 @click.pass_context
 def manual(context: click.Context) -> None:
-    """Print the manual page; to read it: allocsync manual | man -l -."""
-    click.echo("\n".join(_page(context.find_root())))
+    """Print the manual page.
+
+    To read it: allocsync manual | man -l -
+    """
+    click.echo("\n".join(_format_page(context.find_root())))
 
 
-def _page(root: click.Context) -> Iterator[str]:
+def _format_page(root: click.Context) -> Iterator[str]:
     yield f'.TH ALLOCSYNC 1 "" "allocsync {__version__}" "User Commands"'
-    yield from (".SH NAME", _text(f"allocsync - {_lower(root.command.get_short_help_str(200))}"))
+    yield from (".SH NAME", _escape_roff(f"allocsync - {_lower_first(root.command.get_short_help_str(200))}"))
     yield from (
         ".SH SYNOPSIS",
         r"\fBallocsync\fR [\fB\-\-config\fR \fIFILE\fR] \fICOMMAND\fR [\fIARGUMENTS\fR]",
     )
     yield ".SH OPTIONS"
-    yield from _options(root)
+    yield from _format_options(root)
     yield ".SH COMMANDS"
-    for name, context in _commands(root):
+    for name, context in _subcommands(root):
         pieces = " ".join(context.command.collect_usage_pieces(context))
-        yield from (f".SS {_text(name)} {_text(pieces)}", _text(context.command.help or ""))
-        yield from _options(context)
+        yield from (
+            f".SS {_escape_roff(name)} {_escape_roff(pieces)}",
+            _escape_roff(context.command.help or ""),
+        )
+        yield from _format_options(context)
     yield ".SH EXIT STATUS"
-    for code, meaning in _EXITS:
-        yield from (".TP", f".B {code}", _text(meaning))
+    for code, meaning in _EXIT_CODES:
+        yield from (".TP", f".B {code}", _escape_roff(meaning))
     yield ".SH ENVIRONMENT"
-    yield from (".TP", f".B {CONFIG_VARIABLE}", _text("The settings file, where --config is not given."))
-    yield from (".TP", ".B ALLOCSYNC_*", _text("Settings; each option that is one names its variable."))
+    yield from (
+        ".TP",
+        f".B {CONFIG_VARIABLE}",
+        _escape_roff("The settings file, if --config is not given."),
+    )
+    yield from (
+        ".TP",
+        ".B ALLOCSYNC_*",
+        _escape_roff("Settings; the help of each option names its variable."),
+    )
 
 
-def _commands(root: click.Context) -> Iterator[tuple[str, click.Context]]:
+def _subcommands(root: click.Context) -> Iterator[tuple[str, click.Context]]:
     group = root.command
     if isinstance(group, click.Group):
         for name in sorted(group.list_commands(root)):
@@ -55,18 +69,18 @@ def _commands(root: click.Context) -> Iterator[tuple[str, click.Context]]:
                 yield name, click.Context(command, info_name=name, parent=root)
 
 
-def _options(context: click.Context) -> Iterator[str]:
+def _format_options(context: click.Context) -> Iterator[str]:
     for parameter in context.command.get_params(context):
         record = parameter.get_help_record(context)
         if record is not None and record[1]:
-            yield from (".TP", rf"\fB{_text(record[0])}\fR", _text(record[1]))
+            yield from (".TP", rf"\fB{_escape_roff(record[0])}\fR", _escape_roff(record[1]))
 
 
-def _lower(text: str) -> str:
+def _lower_first(text: str) -> str:
     return (text[:1].lower() + text[1:]).rstrip(".")
 
 
-def _text(text: str) -> str:
-    """Text as roff takes it to the letter."""
+def _escape_roff(text: str) -> str:
+    """Escape text so that roff prints it literally."""
     flat = " ".join(text.split()).replace("\\", r"\e").replace("-", r"\-").replace("'", r"\(aq")
     return rf"\&{flat}" if flat.startswith(".") else flat

@@ -1,4 +1,8 @@
-"""`allocsync pause ID|--all --for 2h --reason TEXT`: nothing is sent until then; --all is the kill switch."""
+"""`allocsync pause ID|--all --for 2h --reason TEXT`: stops updates for a time; --all is the kill switch.
+
+Left out: what a pause forbids (`reconcile.gates.pause`), and how the daemon keeps it
+(`reconcile.pause_control`).
+"""
 
 import asyncio
 import re
@@ -14,17 +18,17 @@ from allocsync.model.escaping import visible
 from allocsync.planning.rendering import Line, Tone
 from allocsync.reconcile.pause_control import MOST_SECONDS
 
-_UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
-_LENGTH = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(s|min|m|h|d)")
+_UNIT_SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(s|min|m|h|d)")
 
 
 @click.command()
 @click.argument("allocation_id", metavar="[ID]", required=False)
-@click.option("--all", "everything", is_flag=True, help="All allocations, those that come later too.")
+@click.option("--all", "everything", is_flag=True, help="All allocations, also those declared later.")
 @click.option(
-    "--for", "length", metavar="TIME", required=True, help="How long: 90s, 30min, 2h, 1.5d; 30d at most."
+    "--for", "length", metavar="TIME", required=True, help="Duration: 90s, 30min, 2h, 1.5d; at most 30d."
 )
-@click.option("--reason", metavar="TEXT", required=True, help="Why; shown wherever the pause shows.")
+@click.option("--reason", metavar="TEXT", required=True, help="Why; shown wherever the pause is shown.")
 @owner_option
 @click.option("--url", metavar="URL", help="Address of the daemon; default: where ALLOCSYNC_LISTEN says.")
 @click.option("--json", "as_json", is_flag=True, help="Print the daemon's answer as JSON.")
@@ -41,56 +45,57 @@ def pause(
     url: str | None,
     as_json: bool,
 ) -> int:
-    """Have nothing sent for one allocation or, as a kill switch, for all of them, until a certain time.
+    """Stop updates of one allocation, or of all, for a time.
 
-    Looks go on, and an update whose outcome is unknown is still read back. A pause outlives a restart of the
-    daemon, and a later one of the same takes its place.
+    With --all it is a kill switch. Reads go on, and an update whose outcome is unknown is still read back.
+    A pause survives a restart of the daemon. A later pause of the same allocation replaces it. ID may be
+    shortened to 8 or more characters with which only one id begins.
     """
-    order = {**named(allocation_id, everything=everything), "seconds": seconds_of(length)}
+    command = {**parse_target(allocation_id, everything=everything), "seconds": parse_duration(length)}
     settings = settings_from(context, flags)
     address = daemon_client.daemon_url(url, settings)
     answer = asyncio.run(
-        daemon_client.order(
+        daemon_client.send_command(
             address,
             "/-/pause",
-            {**order, "reason": reason, "owner": owner},
-            token=daemon_client.token_of(settings),
+            {**command, "reason": reason, "owner": owner},
+            token=daemon_client.load_token(settings),
         )
     )
     if as_json:
         output.write_json(answer)
         return errors.EXIT_FINE
     try:
-        ends = daemon_client.ago(str(answer["ends"]), datetime.now(UTC))
+        ends = daemon_client.format_time(str(answer["ends"]), datetime.now(UTC))
         what = "everything" if answer["id"] is None else visible(str(answer["id"]))
     except (KeyError, ValueError) as error:
-        raise daemon_client.stranger(address, 200) from error
+        raise daemon_client.unexpected_answer(address, 200) from error
     output.write_lines([Line(f"{what} is paused until {ends}", Tone.WAIT)])
     return errors.EXIT_FINE
 
 
-def named(allocation_id: str | None, *, everything: bool) -> dict[str, object]:
-    """What the command line is about, as an order has it.
+def parse_target(allocation_id: str | None, *, everything: bool) -> dict[str, object]:
+    """Return what the command is about, as part of the body of a request: `id` or `all`.
 
     Raises:
-        UsageError: it names nothing, or both.
+        UsageError: neither an allocation nor --all is given, or both are.
     """
     if everything == (allocation_id is not None):
         raise errors.UsageError("give the ID of an allocation, or --all for all of them.")
     return {"all": True} if everything else {"id": allocation_id}
 
 
-def seconds_of(length: str) -> float:
-    """Read 90s, 30min, 2h or 1.5d.
+def parse_duration(length: str) -> float:
+    """Parse a duration like 90s, 30min, 2h or 1.5d; returns seconds.
 
     Raises:
-        UsageError: it is none, or longer than a pause may be.
+        UsageError: the text is not a duration, or is longer than a pause may last.
     """
-    found = _LENGTH.fullmatch(length)
-    seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    found = _DURATION.fullmatch(length)
+    seconds = float(found[1]) * _UNIT_SECONDS[found[2]] if found else 0.0
     if not 0 < seconds <= MOST_SECONDS:
         raise errors.UsageError(
-            f"--for {visible(length)}: this is not a time of 30 days at most. Try 90s, 30min, 2h or 1.5d; "
-            "what is to stay longer is better said in the files, as `mode: suspend`."
+            f"--for {visible(length)}: not a duration of at most 30 days. Try 90s, 30min, 2h or 1.5d. "
+            "To stop updates for longer, declare `mode: suspend` in the files."
         )
     return seconds

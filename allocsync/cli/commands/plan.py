@@ -1,4 +1,7 @@
-"""`allocsync plan`: what would be sent, and nothing is."""
+"""`allocsync plan`: shows what `apply` would send, and sends nothing.
+
+Left out: how a plan is made (`planning.plan`) and formatted (`planning.rendering`).
+"""
 
 import asyncio
 from pathlib import Path
@@ -20,11 +23,11 @@ from allocsync.settings.model import Settings
 @click.command()
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-@click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there is something to update.")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 if there is something to update.")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the plan to a file, too, for `apply --plan`.",
+    help="Also write the plan to FILE, for `apply --plan`.",
 )
 @setting_options(
     "api_url", "desired", "mode", "max_changes_percent", "canary", "concurrency_max", "bulk", "state_dir"
@@ -38,42 +41,44 @@ def plan(
     detailed_exitcode: bool,
     out: Path | None,
 ) -> int:
-    """Compare what is live with what is desired and show what an apply would send.
+    """Show what an apply would send, and send nothing.
 
-    Where the daemon would hold the files because they change too much, the plan says so.
+    Compares live state with desired state. If the files change so much that the daemon would wait for
+    approval, the plan says so. Each ID may be shortened to 8 or more characters with which only one id
+    begins.
     """
     settings = settings_from(context, flags, existing=("desired",))
     loaded = load(settings.desired, default_mode=settings.mode)
-    made, how = asyncio.run(_plan(settings, loaded, ids))
-    as_values = {**rendering.as_json(made), "not_sent": _not_sent(made)}
+    current_plan, read_summary = asyncio.run(_plan(settings, loaded, ids))
+    document = {**rendering.as_json(current_plan), "not_sent": _not_sent(current_plan)}
     if out is not None:
-        output.write_file(out, as_values)
-    ruling = None if ids else change_limit_check.ruling_of(settings, loaded.generation)
-    held = ruling.reason if ruling else ""
+        output.write_file(out, document)
+    change_review = None if ids else change_limit_check.review_changes(settings, loaded.generation)
+    held_reason = change_review.reason if change_review else ""
     if as_json:
-        output.write_json({**as_values, "awaiting_approval": held or None})
+        output.write_json({**document, "awaiting_approval": held_reason or None})
     else:
-        output.write_lines(rendering.text(made, read_how=how, files=loaded.generation.files))
-        if made.updates:
-            words = ["allocsync apply --plan-id", made.digest[: review.LEAST_DIGITS], *ids]
+        output.write_lines(rendering.text(current_plan, read_how=read_summary, files=loaded.generation.files))
+        if current_plan.updates:
+            words = ["allocsync apply --plan-id", current_plan.digest[: review.MIN_PLAN_ID_DIGITS], *ids]
             output.write_lines([rendering.Line(f"Apply exactly this with: {' '.join(words)}")])
-        if held:
-            output.write_lines([rendering.Line(f"The daemon would wait: {held}.", rendering.Tone.BAD)])
-    counts = made.counts
+        if held_reason:
+            output.write_lines([rendering.Line(f"The daemon would wait: {held_reason}.", rendering.Tone.BAD)])
+    counts = current_plan.counts
     if counts[planning.Verdict.FAILING] or loaded.problems:
         return errors.EXIT_ERROR
-    return errors.EXIT_CHANGES if detailed_exitcode and made.updates else errors.EXIT_FINE
+    return errors.EXIT_CHANGES if detailed_exitcode and current_plan.updates else errors.EXIT_FINE
 
 
 async def _plan(settings: Settings, loaded: Loaded, ids: tuple[str, ...]) -> tuple[planning.Plan, str]:
     generation = select(loaded.generation, ids)
     async with open_api(settings) as api:
-        snapshots, how = await live_state.read(api, list(generation.allocations), settings)
-    return planning.plan(generation, snapshots), how
+        snapshots, read_summary = await live_state.read(api, list(generation.allocations), settings)
+    return planning.plan(generation, snapshots), read_summary
 
 
-def _not_sent(made: planning.Plan) -> list[dict[str, object]]:
-    """For programs: each allocation that is not in sync and for which nothing would be sent, and why."""
+def _not_sent(current_plan: planning.Plan) -> list[dict[str, object]]:
+    """Return, for programs, each allocation that is not in sync and would get no update, with the reason."""
     return [
         {
             "id": step.id,
@@ -85,6 +90,6 @@ def _not_sent(made: planning.Plan) -> list[dict[str, object]]:
                 for change in step.changes
             ],
         }
-        for step in made.steps
+        for step in current_plan.steps
         if step.verdict not in {planning.Verdict.IN_SYNC, planning.Verdict.UPDATE}
     ]

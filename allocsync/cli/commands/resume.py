@@ -1,4 +1,4 @@
-"""`allocsync resume ID|--all`: end a pause before its time."""
+"""`allocsync resume ID|--all`: ends a pause early."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ import click
 
 from allocsync import errors
 from allocsync.cli import daemon_client, output
-from allocsync.cli.commands.pause import named
+from allocsync.cli.commands.pause import parse_target
 from allocsync.cli.options import Flags, setting_options, settings_from
 from allocsync.cli.owner import owner_option
 from allocsync.model.escaping import visible
@@ -15,7 +15,9 @@ from allocsync.planning.rendering import Line, Tone, count
 
 @click.command()
 @click.argument("allocation_id", metavar="[ID]", required=False)
-@click.option("--all", "everything", is_flag=True, help="Lift the pause of all; those of single ones stay.")
+@click.option(
+    "--all", "everything", is_flag=True, help="End the pause of all; pauses of single allocations stay."
+)
 @owner_option
 @click.option("--url", metavar="URL", help="Address of the daemon; default: where ALLOCSYNC_LISTEN says.")
 @click.option("--json", "as_json", is_flag=True, help="Print the daemon's answer as JSON.")
@@ -30,12 +32,16 @@ def resume(
     url: str | None,
     as_json: bool,
 ) -> int:
-    """End a pause before its time; what differs is looked at now and then sent."""
-    order = {**named(allocation_id, everything=everything), "owner": owner}
+    """End a pause early.
+
+    What differs is read again at once and then updated. ID may be shortened to 8 or more characters with
+    which only one id begins.
+    """
+    command = {**parse_target(allocation_id, everything=everything), "owner": owner}
     settings = settings_from(context, flags)
     address = daemon_client.daemon_url(url, settings)
     answer = asyncio.run(
-        daemon_client.order(address, "/-/resume", order, token=daemon_client.token_of(settings))
+        daemon_client.send_command(address, "/-/resume", command, token=daemon_client.load_token(settings))
     )
     if as_json:
         output.write_json(answer)
@@ -43,20 +49,20 @@ def resume(
     try:
         key, others, rest = answer["id"], int(answer["others"]), answer["everything"]
     except (KeyError, TypeError, ValueError) as error:
-        raise daemon_client.stranger(address, 200) from error
-    what = "everything goes on" if key is None else f"{visible(str(key))} goes on"
+        raise daemon_client.unexpected_answer(address, 200) from error
+    what = "updates are resumed" if key is None else f"updates of {visible(str(key))} are resumed"
     lines = [Line(what, Tone.GOOD)]
     if rest is not None:
         lines = [
             Line(
-                f"{visible(str(key))} is not paused by itself any more; everything is {visible(rest)}",
+                f"the pause of {visible(str(key))} has ended, but everything is {visible(rest)}",
                 Tone.WAIT,
             )
         ]
     elif key is None and others:
         lines.append(
             Line(
-                f"{count(others, 'allocation')} paused by themselves; `allocsync resume ID` lifts that",
+                f"{count(others, 'allocation')} still paused individually; see `allocsync resume ID`",
                 Tone.WAIT,
             )
         )

@@ -1,4 +1,7 @@
-"""`allocsync run`: the daemon, until it is told to stop."""
+"""`allocsync run`: runs the daemon until it is told to stop.
+
+Left out: the daemon itself (`runtime.daemon`).
+"""
 
 import asyncio
 import gc
@@ -11,9 +14,9 @@ from allocsync.cli.options import Flags, setting_options, settings_from
 from allocsync.runtime.daemon import Daemon
 from allocsync.settings.model import Settings
 
-# So many objects more, until garbage is looked for. With the usual 700 the daemon of a hundred thousand
-# allocations stands still for most of a second every few seconds, and next to no garbage is found.
-GARBAGE_AFTER = 50_000
+# The first threshold of Python's garbage collector. With the default of 700, a daemon with 100,000
+# allocations pauses for most of a second every few seconds, and the collector finds almost nothing.
+GC_THRESHOLD = 50_000
 
 
 @click.command()
@@ -36,14 +39,17 @@ GARBAGE_AFTER = 50_000
 )
 @click.pass_context
 def run(context: click.Context, flags: Flags) -> None:
-    """Keep every allocation in line until stopped (SIGTERM); SIGHUP reads the files again."""
+    """Run the daemon: keep every allocation in line until stopped.
 
-    def read() -> Settings:
+    SIGTERM and SIGINT stop it; SIGHUP reads the files again.
+    """
+
+    def reload_settings() -> Settings:
         return settings_from(context, flags)
 
-    gc.set_threshold(GARBAGE_AFTER)
-    asyncio.run(_run(settings_from(context, flags, existing=("desired",)), read))
+    gc.set_threshold(GC_THRESHOLD)
+    asyncio.run(_run(settings_from(context, flags, existing=("desired",)), reload_settings))
 
 
-async def _run(settings: Settings, reread: Callable[[], Settings]) -> None:
-    await Daemon(settings, environ=os.environ, reread=reread).run()
+async def _run(settings: Settings, reload_settings: Callable[[], Settings]) -> None:
+    await Daemon(settings, environ=os.environ, reload_settings=reload_settings).run()

@@ -1,4 +1,4 @@
-"""`allocsync schema`: what the files may hold, as JSON Schema for editors and CI."""
+"""`allocsync schema`: prints the JSON Schemas of the files, for editors and CI."""
 
 import click
 
@@ -8,9 +8,10 @@ from allocsync.cli import output
 @click.command()
 @click.argument("what", type=click.Choice(["desired", "settings"]))
 def schema(what: str) -> None:
-    """Print the JSON Schema (draft-07) of the desired state or of the settings file.
+    """Print the JSON Schema of the desired state or the settings.
 
-    A file names its schema in its first line: # yaml-language-server: $schema=allocations.schema.json
+    It is a schema of draft-07. A file names its schema in its first line: # yaml-language-server:
+    $schema=allocations.schema.json
     """
     if what == "desired":
         from allocsync.desired.json_schema import desired_schema

@@ -1,7 +1,9 @@
-"""`allocsync serve`: the reference Allocation API as a process of its own.
+"""`allocsync serve`: runs the reference Allocation API as a process of its own.
 
-The first line on standard output says where it listens; what cannot work ends it before that, with one line
-on standard error. SIGTERM and SIGINT end it with exit code 0. Each flag is also ALLOCSYNC_SERVE_<FLAG>.
+The rules: the first line on standard output says where it listens. If it cannot start, it prints an error on
+standard error instead. SIGTERM and SIGINT end it with exit code 0. Each flag is also ALLOCSYNC_SERVE_<FLAG>.
+
+Left out: the server and its faults (`reference_server`).
 """
 
 import asyncio
@@ -23,7 +25,9 @@ IN_MEMORY = ":memory:"
 
 
 @click.command(context_settings={"auto_envvar_prefix": "ALLOCSYNC_SERVE"})
-@click.option("--listen", default="127.0.0.1:0", show_default=True, help="HOST:PORT; port 0: any.")
+@click.option(
+    "--listen", default="127.0.0.1:0", show_default=True, help="HOST:PORT; port 0 lets the system choose."
+)
 @click.option(
     "--seed",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -34,15 +38,15 @@ IN_MEMORY = ":memory:"
     default=IN_MEMORY,
     show_default=True,
     metavar="FILE|:memory:",
-    help="Where the clouds survive; once it exists, the seed is not used.",
+    help="Where the clouds are kept; if the file exists, the seed is not used.",
 )
 @click.option("--log", type=click.Path(dir_okay=False, path_type=Path), help="One JSON line per POST.")
-@click.option("--log-all", is_flag=True, help="Log reads, the other writer and faults too.")
-@click.option("--faults", metavar="FILE|JSON", help="Faults to begin with; PUT /-/faults changes them.")
+@click.option("--log-all", is_flag=True, help="Also log reads, the other writer and faults.")
+@click.option("--faults", metavar="FILE|JSON", help="Faults at the start; PUT /-/faults changes them.")
 def serve(
     listen: str, seed: Path | None, state: str, log: Path | None, log_all: bool, faults: str | None
 ) -> None:
-    """Run the reference Allocation API, with faults where you want them."""
+    """Run the reference Allocation API, with optional faults."""
     try:
         address = parse_listen(listen)
     except ValueError as error:
@@ -51,7 +55,7 @@ def serve(
     seed_is_used = file is None or not file.exists()
     clouds = read_seed(seed) if seed and seed_is_used else sample_clouds(SAMPLE, SAMPLE_SEED)
     try:
-        fault_config = None if faults is None else decode_fault_config(_text(faults))
+        fault_config = None if faults is None else decode_fault_config(_read_faults_text(faults))
         starting = ReferenceServer.start(
             clouds,
             faults=fault_config,
@@ -61,12 +65,12 @@ def serve(
             keep_records=False,
             listen=address,
         )
-        asyncio.run(_serve(starting, passed_over=seed))
+        asyncio.run(_serve(starting, ignored_seed=seed))
     except FaultConfigError as error:
         raise errors.UsageError(f"--faults: {error}") from error
 
 
-def _text(faults: str) -> str:
+def _read_faults_text(faults: str) -> str:
     if faults.lstrip().startswith("{"):
         return faults
     try:
@@ -78,13 +82,15 @@ def _text(faults: str) -> str:
         raise errors.UsageError(f"--faults {faults}: {why}.") from error
 
 
-async def _serve(starting: AbstractAsyncContextManager[ReferenceServer], *, passed_over: Path | None) -> None:
+async def _serve(
+    starting: AbstractAsyncContextManager[ReferenceServer], *, ignored_seed: Path | None
+) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with starting as server:
-        if server.resumed and passed_over is not None:
-            click.echo(f"the state file is there already: the seed {passed_over} is not used", err=True)
+        if server.resumed and ignored_seed is not None:
+            click.echo(f"the state file exists already: the seed {ignored_seed} is not used", err=True)
         for warning in schema_warnings(server.clouds.values()):
             click.echo(warning, err=True)
         click.echo(f"reference API  {server.url}  {len(server.clouds)} allocations")

@@ -1,4 +1,9 @@
-"""`allocsync validate`: judge the settings and the desired state offline, every mistake at once."""
+"""`allocsync validate`: checks the settings and the files of the desired state without the API.
+
+The rule: it lists every mistake, also if both the settings and the files have some.
+
+Left out: the checks (`desired.loader`, `settings.loader`).
+"""
 
 from pathlib import Path
 
@@ -19,37 +24,39 @@ from allocsync.settings.model import Settings
 @setting_options("mode")
 @click.pass_context
 def validate(context: click.Context, flags: Flags, path: Path | None, as_json: bool) -> int:
-    """Check the settings, and the desired state at PATH (a file or a directory); default ALLOCSYNC_DESIRED.
+    """Check the settings and the desired state, offline.
 
-    Reads only files and changes nothing. Exits with 1 when anything is wrong in the desired state, and with
-    78 when a setting is.
+    PATH is a file or a directory with the desired state; default ALLOCSYNC_DESIRED.
+
+    Reads only files and changes nothing. Exits with 1 if the desired state has mistakes, and with 78 if a
+    setting is wrong.
     """
-    found, wrong = Settings(), None
+    settings, settings_error = Settings(), None
     try:
-        found = settings_from(context, flags)
+        settings = settings_from(context, flags)
     except errors.SettingsError as error:
-        wrong = error  # told at the end: whoever mends the one wants to know of the other
-    if path is not None or wrong is None:
-        where = found.desired if path is None else path
-        examined = examine(files.read(where), default_mode=found.mode)
+        settings_error = error  # raised at the end, so that mistakes in the files are listed too
+    if path is not None or settings_error is None:
+        desired = settings.desired if path is None else path
+        examined = examine(files.read(desired), default_mode=settings.mode)
         if as_json:
             output.write_json(_as_json(examined))
         else:
-            for line in _lines(where, examined):
+            for line in _format_result(desired, examined):
                 click.echo(line)
-        if wrong is None:
+        if settings_error is None:
             return errors.EXIT_ERROR if examined.problems else errors.EXIT_FINE
-    raise wrong
+    raise settings_error
 
 
-def _lines(path: Path, examined: Examined) -> list[str]:
+def _format_result(path: Path, examined: Examined) -> list[str]:
     if examined.loaded and not examined.problems:
         generation = examined.loaded.generation
         declared = f"{count(len(generation.allocations), 'allocation')} in {count(generation.files, 'file')}"
-        return [f"{path}: {declared}, nothing wrong. Revision {generation.digest[:8]}."]
-    wrong = len({problem.file for problem in examined.problems})
-    total = count(max(examined.files, wrong), "file")
-    summary = f"{count(len(examined.problems), 'error')} in {wrong:,} of {total}. Nothing was changed."
+        return [f"{path}: {declared}, no mistakes. Revision {generation.digest[:8]}."]
+    wrong_files = len({problem.file for problem in examined.problems})
+    total = count(max(examined.files, wrong_files), "file")
+    summary = f"{count(len(examined.problems), 'error')} in {wrong_files:,} of {total}. Nothing was changed."
     return [*map(str, examined.problems), summary]
 
 

@@ -142,7 +142,7 @@ async def test_with_a_state_file_the_seed_is_ignored_with_a_message(tmp_path: Pa
         _, stderr = await asyncio.wait_for(process.communicate(), 10)
     assert process.returncode == 0
     assert stderr.decode().splitlines() == [
-        f"the state file is there already: the seed {tmp_path / 'other'} is not used"
+        f"the state file exists already: the seed {tmp_path / 'other'} is not used"
     ]
 
 

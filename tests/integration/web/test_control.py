@@ -1,4 +1,4 @@
-"""Orders over real sockets: nobody without the token changes anything, on whatever address."""
+"""Commands over real sockets: without the token nothing changes, whatever address the listener has."""
 
 from collections.abc import AsyncIterator
 
@@ -6,25 +6,27 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from allocsync.web.control import MOST_BYTES, add_orders
+from allocsync.web.control import MAX_BODY_BYTES, add_control_routes
 from allocsync.web.server import serve_web
-from tests.support.recording_daemon import TOKEN, Ordered
+from tests.support.recording_daemon import TOKEN, RecordingDaemon
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 PATHS = ("/-/sync", "/-/reload", "/-/approve", "/-/pause", "/-/resume")
 PAUSE = {"all": True, "seconds": 7200, "reason": "maintenance", "owner": "me"}
-EVERY = {**PAUSE, "revision": "7f3a91c2"}  # enough for each of them
+BODY_FOR_ALL = {**PAUSE, "revision": "7f3a91c2"}  # a valid body of each command
 
 
 @pytest.fixture(name="daemon")
-def _daemon() -> Ordered:
-    return Ordered()
+def _daemon() -> RecordingDaemon:
+    return RecordingDaemon()
 
 
 @pytest.fixture(name="client", params=["127.0.0.1:0", "0.0.0.0:0"])
-async def _client(daemon: Ordered, request: pytest.FixtureRequest) -> AsyncIterator[aiohttp.ClientSession]:
-    app = web.Application(client_max_size=MOST_BYTES)
-    add_orders(app, daemon.orders())
+async def _client(
+    daemon: RecordingDaemon, request: pytest.FixtureRequest
+) -> AsyncIterator[aiohttp.ClientSession]:
+    app = web.Application(client_max_size=MAX_BODY_BYTES)
+    add_control_routes(app, daemon.control())
     async with (
         serve_web(request.param, app) as (_, port),
         aiohttp.ClientSession(f"http://127.0.0.1:{port}", timeout=aiohttp.ClientTimeout(30)) as session,
@@ -48,31 +50,31 @@ async def _client(daemon: Ordered, request: pytest.FixtureRequest) -> AsyncItera
         f"Bearer {TOKEN} {TOKEN}",
     ],
 )
-async def test_an_order_without_the_token_is_refused_and_does_nothing(
-    daemon: Ordered, client: aiohttp.ClientSession, path: str, header: str | None
+async def test_a_command_without_the_token_is_rejected_and_changes_nothing(
+    daemon: RecordingDaemon, client: aiohttp.ClientSession, path: str, header: str | None
 ) -> None:
     headers = {} if header is None else {"Authorization": header}
     if path == "/-/resume":
         await client.post("/-/pause", json=PAUSE, headers=BEARER)
         daemon.done.clear()
-    async with client.post(path, json=EVERY, headers=headers) as answer:
+    async with client.post(path, json=BODY_FOR_ALL, headers=headers) as answer:
         assert answer.status == 401
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
         assert "listen_token" in (await answer.json())["error"]
     assert not daemon.done
-    async with client.post(path, json=EVERY, headers=BEARER) as answer:
-        assert answer.status in {200, 202}, "with it, it is carried out"
+    async with client.post(path, json=BODY_FOR_ALL, headers=BEARER) as answer:
+        assert answer.status in {200, 202}, "with the token the command is carried out"
     assert len(daemon.done) == 1
 
 
-async def test_an_order_does_what_it_says_once(daemon: Ordered, client: aiohttp.ClientSession) -> None:
+async def test_a_command_is_carried_out_once(daemon: RecordingDaemon, client: aiohttp.ClientSession) -> None:
     async with client.post("/-/sync", headers=BEARER) as answer:
-        assert (answer.status, await answer.json()) == (202, {"allocations": 3})
+        assert (answer.status, await answer.json()) == (202, {"schema": 1, "allocations": 3})
     async with client.post("/-/reload", headers={"authorization": f"bearer {TOKEN}"}) as answer:
-        assert (answer.status, await answer.json()) == (202, {"reloading": True})
-    order = {"revision": daemon.held, "owner": "me"}
-    async with client.post("/-/approve", json=order, headers=BEARER) as answer:
-        assert (answer.status, await answer.json()) == (200, {"changes": 7})
+        assert (answer.status, await answer.json()) == (202, {"schema": 1, "reloading": True})
+    body = {"revision": daemon.held, "owner": "me"}
+    async with client.post("/-/approve", json=body, headers=BEARER) as answer:
+        assert (answer.status, await answer.json()) == (200, {"schema": 1, "changes": 7})
     assert daemon.done == ["sync", "reload", f"approve {daemon.held} by me"]
     for path in PATHS:
         async with client.get(path, headers=BEARER) as answer:
@@ -80,7 +82,9 @@ async def test_an_order_does_what_it_says_once(daemon: Ordered, client: aiohttp.
     assert len(daemon.done) == 3
 
 
-async def test_what_cannot_be_carried_out_says_why(daemon: Ordered, client: aiohttp.ClientSession) -> None:
+async def test_a_command_that_cannot_be_carried_out_answers_why(
+    daemon: RecordingDaemon, client: aiohttp.ClientSession
+) -> None:
     async with client.post("/-/approve", json={"revision": "00000000"}, headers=BEARER) as answer:
         assert answer.status == 409
         assert (await answer.json())["error"].startswith("no revision awaits approval")
@@ -94,8 +98,8 @@ async def test_what_cannot_be_carried_out_says_why(daemon: Ordered, client: aioh
         *(b'{"revision": "7f3a91c2", "owner": {}}', b'{"revision": "' + b"a" * 201 + b'"}', b"[" * 60_000),
     ],
 )
-async def test_a_body_that_is_none_is_a_400_that_says_what_it_must_be(
-    daemon: Ordered, client: aiohttp.ClientSession, body: bytes
+async def test_an_invalid_body_answers_400_and_says_what_it_must_be(
+    daemon: RecordingDaemon, client: aiohttp.ClientSession, body: bytes
 ) -> None:
     async with client.post("/-/approve", data=body, headers=BEARER) as answer:
         assert answer.status == 400
@@ -103,13 +107,17 @@ async def test_a_body_that_is_none_is_a_400_that_says_what_it_must_be(
     assert not daemon.done
 
 
-async def test_a_body_without_end_is_cut_short(daemon: Ordered, client: aiohttp.ClientSession) -> None:
-    async with client.post("/-/approve", data=b" " * (MOST_BYTES + 1), headers=BEARER) as answer:
+async def test_a_body_that_is_too_long_answers_413(
+    daemon: RecordingDaemon, client: aiohttp.ClientSession
+) -> None:
+    async with client.post("/-/approve", data=b" " * (MAX_BODY_BYTES + 1), headers=BEARER) as answer:
         assert answer.status == 413
     assert not daemon.done
 
 
-async def test_a_renewed_token_counts_from_then_on(daemon: Ordered, client: aiohttp.ClientSession) -> None:
+async def test_a_renewed_token_replaces_the_old_one_at_once(
+    daemon: RecordingDaemon, client: aiohttp.ClientSession
+) -> None:
     daemon.token = "n" * 43
     async with client.post("/-/sync", headers=BEARER) as answer:
         assert answer.status == 401
@@ -117,20 +125,22 @@ async def test_a_renewed_token_counts_from_then_on(daemon: Ordered, client: aioh
         assert answer.status == 202
 
 
-async def test_a_pause_is_set_and_lifted_for_one_and_for_all(
-    daemon: Ordered, client: aiohttp.ClientSession
+async def test_pauses_of_one_allocation_and_of_all_begin_and_end_separately(
+    daemon: RecordingDaemon, client: aiohttp.ClientSession
 ) -> None:
     async with client.post("/-/pause", json=PAUSE, headers=BEARER) as answer:
-        assert (answer.status, await answer.json()) == (200, {"id": None, "ends": "later"})
+        assert (answer.status, await answer.json()) == (200, {"schema": 1, "id": None, "ends": "later"})
     one = {"id": "7b0c", "seconds": 0.5, "reason": "why", "owner": "who"}
     async with client.post("/-/pause", json=one, headers=BEARER) as answer:
-        assert (answer.status, await answer.json()) == (200, {"id": "7b0c", "ends": "later"})
+        assert (answer.status, await answer.json()) == (200, {"schema": 1, "id": "7b0c", "ends": "later"})
     async with client.post("/-/resume", json={"id": "7b0c"}, headers=BEARER) as answer:
-        said = "paused until later by me: maintenance"
-        assert (await answer.json()) == {"id": "7b0c", "others": 0, "everything": said}
+        everything = "paused until later by me: maintenance"
+        assert (await answer.json()) == {"schema": 1, "id": "7b0c", "others": 0, "everything": everything}
     async with client.post("/-/resume", json={"id": "7b0c"}, headers=BEARER) as answer:
         assert answer.status == 409
-        assert (await answer.json())["error"] == f"7b0c is not paused by itself; everything is {said}"
+        assert (await answer.json())[
+            "error"
+        ] == f"7b0c is not paused individually; everything is {everything}"
     async with client.post("/-/resume", json={"all": True, "owner": "you"}, headers=BEARER) as answer:
         assert (answer.status, (await answer.json())["id"]) == (200, None)
     assert daemon.done[:2] == ["pause None 7200 maintenance me", "pause 7b0c 0.5 why who"]
@@ -138,11 +148,11 @@ async def test_a_pause_is_set_and_lifted_for_one_and_for_all(
 
 
 @pytest.mark.parametrize("path", ["/-/pause", "/-/resume"])
-async def test_nobody_of_that_name_is_a_404(
-    daemon: Ordered, client: aiohttp.ClientSession, path: str
+async def test_an_unknown_allocation_answers_404(
+    daemon: RecordingDaemon, client: aiohttp.ClientSession, path: str
 ) -> None:
-    order = {"id": "nobody", "seconds": 60, "reason": "why", "owner": "who"}
-    async with client.post(path, json=order, headers=BEARER) as answer:
+    body = {"id": "nobody", "seconds": 60, "reason": "why", "owner": "who"}
+    async with client.post(path, json=body, headers=BEARER) as answer:
         assert answer.status == 404
         assert (await answer.json())["error"].startswith("nobody: no such")
     assert not daemon.done
@@ -158,8 +168,8 @@ async def test_nobody_of_that_name_is_a_404(
         {"id": "7b0c"},
     ],
 )
-async def test_a_pause_without_an_end_a_reason_or_an_owner_is_none(
-    daemon: Ordered, client: aiohttp.ClientSession, wrong: dict[str, object]
+async def test_a_pause_needs_a_duration_a_reason_and_an_owner(
+    daemon: RecordingDaemon, client: aiohttp.ClientSession, wrong: dict[str, object]
 ) -> None:
     async with client.post("/-/pause", json={**PAUSE, **wrong}, headers=BEARER) as answer:
         assert answer.status == 400

@@ -1,4 +1,4 @@
-"""The page about one allocation, asked over real sockets."""
+"""The page about one allocation, read over real sockets."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -16,27 +16,27 @@ from allocsync.model.desired_state import Mode
 from allocsync.model.ids import AllocationId, NotFound
 from allocsync.reconcile.status.controller_status import AllocationStatus, LoopStatus
 from allocsync.reconcile.status.explain import Explanation, OpenUpdate
-from allocsync.web.health import Verdict
+from allocsync.web.health import HealthResult
 from allocsync.web.server import Pages, make_app, serve_web
-from tests.support.recording_daemon import Ordered
+from tests.support.recording_daemon import RecordingDaemon
 
 SINCE = 1_795_435_450.218  # 2026-11-23T12:04:10.218Z
-WELL = Verdict(holds=True, reason="well")
+HEALTHY = HealthResult(ok=True, reason="well")
 
 
-def nothing() -> LoopStatus:
+def no_status() -> LoopStatus:
     raise AssertionError("the page about one allocation needs no status")
 
 
 @dataclass
 class Daemon:
-    """What the page is made of, and what was asked for."""
+    """Gives the page a fixed explanation, and records which names were looked up."""
 
     explained: Explanation | NotFound = field(default_factory=lambda: NotFound("nothing here", ()))
-    asked: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
 
     def explain(self, name: str) -> Explanation | NotFound:
-        self.asked.append(name)
+        self.names.append(name)
         return self.explained
 
 
@@ -49,23 +49,21 @@ def _daemon() -> Daemon:
 async def _client(daemon: Daemon) -> AsyncIterator[aiohttp.ClientSession]:
     pages = Pages(
         registry=CollectorRegistry(),
-        status=nothing,
+        status=no_status,
         allocations=tuple,
         explain=daemon.explain,
-        live=lambda: WELL,
-        ready=lambda: WELL,
+        live=lambda: HEALTHY,
+        ready=lambda: HEALTHY,
         rejection=lambda: None,
     )
     async with (
-        serve_web("127.0.0.1:0", make_app(pages, Ordered().orders())) as (host, port),
+        serve_web("127.0.0.1:0", make_app(pages, RecordingDaemon().control())) as (host, port),
         aiohttp.ClientSession(f"http://{host}:{port}", timeout=aiohttp.ClientTimeout(30)) as session,
     ):
         yield session
 
 
-async def test_an_explanation_is_what_the_contract_says(
-    daemon: Daemon, client: aiohttp.ClientSession
-) -> None:
+async def test_an_explanation_has_the_documented_shape(daemon: Daemon, client: aiohttp.ClientSession) -> None:
     changes = (Change("region", NumberLiteral("1.10"), "b"), Change("version", None, "2"))
     daemon.explained = Explanation(
         status=AllocationStatus(
@@ -84,7 +82,7 @@ async def test_an_explanation_is_what_the_contract_says(
         no_update_before=None,
         open_update=OpenUpdate(changes=changes, unknown_since=SINCE, settles_at=SINCE + 10),
     )
-    shown = [
+    expected_changes = [
         {"field": "region", "live": '{"number": "1.10"}', "desired": "b"},
         {"field": "version", "live": None, "desired": "2"},
     ]
@@ -102,7 +100,7 @@ async def test_an_explanation_is_what_the_contract_says(
             "mode": "enforce",
             "problems": [],
             "desired": {"region": "b", "version": "2"},
-            "differences": shown,
+            "differences": expected_changes,
             "canary": False,
             "observed_at": "2026-11-23T12:04:09.218Z",
             "missing": False,
@@ -111,31 +109,31 @@ async def test_an_explanation_is_what_the_contract_says(
             "write_failures": 2,
             "no_update_before": None,
             "open_update": {
-                "changes": shown,
+                "changes": expected_changes,
                 "unknown_since": "2026-11-23T12:04:10.218Z",
                 "settles_at": "2026-11-23T12:04:20.218Z",
             },
         }
 
 
-async def test_an_allocation_that_nobody_knows_is_404_with_the_reason_and_what_begins_alike(
+async def test_an_unknown_allocation_answers_404_with_the_reason_and_suggestions(
     daemon: Daemon, client: aiohttp.ClientSession
 ) -> None:
-    daemon.explained = NotFound("x fits 2 allocations", (AllocationId("x1"), AllocationId("x2")))
+    daemon.explained = NotFound("x matches 2 allocations", (AllocationId("x1"), AllocationId("x2")))
     async with client.get("/api/v1/allocations/x") as answer:
         assert answer.status == 404
         assert answer.headers["Cache-Control"] == "no-store"
         assert await answer.json() == {
             "schema": 1,
-            "error": "x fits 2 allocations",
+            "error": "x matches 2 allocations",
             "suggestions": ["x1", "x2"],
         }
 
 
 @pytest.mark.parametrize("name", ["a/b", "a%2Fb", "é", "a?b#c", "..", "a+b", "%", "a&b=c;d"])
-async def test_an_id_of_any_characters_arrives_whole(
+async def test_an_id_with_any_characters_is_passed_on_unchanged(
     daemon: Daemon, client: aiohttp.ClientSession, name: str
 ) -> None:
     url = URL(f"/api/v1/allocations/{quote(name, safe='').replace('.', '%2E')}", encoded=True)
     async with client.get(url):
-        assert daemon.asked == [name]
+        assert daemon.names == [name]

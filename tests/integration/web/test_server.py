@@ -1,4 +1,4 @@
-"""The listener, asked over real sockets."""
+"""The pages of the listener, read over real sockets."""
 
 import asyncio
 import contextlib
@@ -20,14 +20,14 @@ from allocsync.reconcile import events
 from allocsync.reconcile.gates.pause import Pause
 from allocsync.reconcile.status.controller_status import AllocationStatus, LoopStatus
 from allocsync.telemetry.metrics import Metrics
-from allocsync.web.health import Verdict
-from allocsync.web.serializers import PROBLEMS_MOST, Rejection
-from allocsync.web.server import SLICE, Pages, make_app, serve_web
+from allocsync.web.health import HealthResult
+from allocsync.web.serializers import MAX_PROBLEMS, RejectedFiles
+from allocsync.web.server import ROWS_PER_WRITE, Pages, make_app, serve_web
 from tests.support.made_events import made
-from tests.support.recording_daemon import Ordered
+from tests.support.recording_daemon import RecordingDaemon
 
 SINCE = 1_795_435_450.218  # 2026-11-23T12:04:10.218Z
-WELL = Verdict(holds=True, reason="well")
+HEALTHY = HealthResult(ok=True, reason="well")
 
 
 @dataclass
@@ -35,11 +35,11 @@ class Daemon:
     """What the pages are made of, for a test to change."""
 
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
-    live: Verdict = WELL
-    ready: Verdict = WELL
+    live: HealthResult = HEALTHY
+    ready: HealthResult = HEALTHY
     revision: str | None = "7f3a91c2"
     rows: list[AllocationStatus] = field(default_factory=list)
-    rejection: Rejection | None = None
+    rejection: RejectedFiles | None = None
 
     def status(self) -> LoopStatus:
         counts = {condition: sum(row.condition is condition for row in self.rows) for condition in Condition}
@@ -85,7 +85,7 @@ def _daemon() -> Daemon:
 @pytest.fixture(name="client")
 async def _client(daemon: Daemon) -> AsyncIterator[aiohttp.ClientSession]:
     async with (
-        serve_web("127.0.0.1:0", make_app(daemon.pages(), Ordered().orders())) as (host, port),
+        serve_web("127.0.0.1:0", make_app(daemon.pages(), RecordingDaemon().control())) as (host, port),
         aiohttp.ClientSession(f"http://{host}:{port}", timeout=aiohttp.ClientTimeout(30)) as session,
     ):
         yield session
@@ -95,7 +95,7 @@ def row(number: int, condition: Condition = Condition.IN_SYNC, at: float | None 
     return AllocationStatus(AllocationId(f"{number:08x}"), condition, "because", SINCE, at)
 
 
-async def test_metrics_are_the_text_format_unless_openmetrics_is_asked_for(
+async def test_metrics_are_in_the_text_format_unless_openmetrics_is_requested(
     daemon: Daemon, client: aiohttp.ClientSession
 ) -> None:
     metrics = Metrics(daemon.registry)
@@ -108,27 +108,27 @@ async def test_metrics_are_the_text_format_unless_openmetrics_is_asked_for(
         samples = {s.name: s.value for family in parse(await answer.text()) for s in family.samples}
     assert samples["allocsync_duplicate_writes_avoided_total"] == 1
 
-    asked = {"Accept": "application/openmetrics-text; version=1.0.0,text/plain;q=0.5"}
-    async with client.get("/metrics", headers=asked) as answer:
+    headers = {"Accept": "application/openmetrics-text; version=1.0.0,text/plain;q=0.5"}
+    async with client.get("/metrics", headers=headers) as answer:
         assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
         names = {f.name for f in parse_openmetrics(await answer.text())}  # type: ignore[no-untyped-call]  # theirs
     assert "allocsync_duplicate_writes_avoided" in names
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
-async def test_health_is_a_code_and_a_reason(
+async def test_a_health_page_answers_a_status_and_a_reason(
     daemon: Daemon, client: aiohttp.ClientSession, path: str
 ) -> None:
     async with client.get(path) as answer:
         assert answer.status == 200
 
     name = path.strip("/").removesuffix("z")
-    setattr(daemon, name, Verdict(holds=False, reason=f"not {name}, and why"))
+    setattr(daemon, name, HealthResult(ok=False, reason=f"not {name}, and why"))
     async with client.get(path) as answer:
         assert (answer.status, await answer.text()) == (503, f"not {name}, and why\n")
 
 
-async def test_status_is_what_the_contract_says(daemon: Daemon, client: aiohttp.ClientSession) -> None:
+async def test_the_status_has_the_documented_shape(daemon: Daemon, client: aiohttp.ClientSession) -> None:
     ends = "2026-11-23T13:00:00Z"
     pause = Pause(until=1.0, ends_at=1.0, ends=ends, reason="a migration", owner="ops")
     daemon.rows = [row(1), replace(row(2, Condition.FAILING, SINCE + 10), paused=pause)]
@@ -163,14 +163,14 @@ async def test_status_is_what_the_contract_says(daemon: Daemon, client: aiohttp.
     ]
 
 
-async def test_status_names_what_is_wrong_with_files_that_are_rejected_and_since_when(
+async def test_the_status_says_since_when_files_are_rejected_and_lists_the_first_problems(
     daemon: Daemon, client: aiohttp.ClientSession
 ) -> None:
     async with client.get("/api/v1/status") as answer:
         assert (await answer.json())["rejected"] is None
 
     wrong = [Problem("eu.yaml", line, 5, "allocations.a1.regoin", "unknown field") for line in range(1, 31)]
-    daemon.rejection = Rejection(SINCE, tuple(wrong))
+    daemon.rejection = RejectedFiles(SINCE, tuple(wrong))
     async with client.get("/api/v1/status") as answer:
         found = (await answer.json())["rejected"]
 
@@ -182,11 +182,11 @@ async def test_status_names_what_is_wrong_with_files_that_are_rejected_and_since
         "path": "allocations.a1.regoin",
         "message": "unknown field",
     }
-    assert len(found["problems"]) == PROBLEMS_MOST
+    assert len(found["problems"]) == MAX_PROBLEMS
 
 
 @pytest.mark.parametrize("at", [float("inf"), float("-inf"), float("nan")])
-async def test_a_next_read_that_is_no_time_is_null(
+async def test_a_time_of_the_next_read_that_is_not_finite_is_null(
     daemon: Daemon, client: aiohttp.ClientSession, at: float
 ) -> None:
     daemon.rows = [row(1, at=at)]
@@ -195,8 +195,10 @@ async def test_a_next_read_that_is_no_time_is_null(
         assert (await answer.json())["allocations"][0]["next_read_at"] is None
 
 
-@pytest.mark.parametrize("count", [0, 1, SLICE - 1, SLICE, SLICE + 1, 3 * SLICE])
-async def test_status_is_whole_at_every_size(
+@pytest.mark.parametrize(
+    "count", [0, 1, ROWS_PER_WRITE - 1, ROWS_PER_WRITE, ROWS_PER_WRITE + 1, 3 * ROWS_PER_WRITE]
+)
+async def test_the_status_is_complete_at_every_size(
     daemon: Daemon, client: aiohttp.ClientSession, count: int
 ) -> None:
     daemon.revision = None
@@ -209,30 +211,30 @@ async def test_status_is_whole_at_every_size(
     assert [int(each["id"], 16) for each in found["allocations"]] == list(range(count))
 
 
-async def test_a_status_of_a_hundred_thousand_lets_the_loop_run(
+async def test_other_tasks_run_while_a_status_of_100_000_allocations_is_sent(
     daemon: Daemon, client: aiohttp.ClientSession
 ) -> None:
     daemon.rows = [row(number) for number in range(100_000)]
     turns = 0
 
-    async def turn() -> None:
+    async def count_turns() -> None:
         nonlocal turns
         while True:
             await asyncio.sleep(0)
             turns += 1
 
-    turning = asyncio.create_task(turn())
+    counting = asyncio.create_task(count_turns())
     async with client.get("/api/v1/status") as answer:
         body = await answer.read()
-    turning.cancel()
+    counting.cancel()
     with contextlib.suppress(asyncio.CancelledError):
-        await turning
+        await counting
 
     assert body.count(b'"id"') == 100_000
-    assert turns >= 100_000 / SLICE
+    assert turns >= 100_000 / ROWS_PER_WRITE
 
 
-async def test_head_has_the_headers_and_no_body(daemon: Daemon, client: aiohttp.ClientSession) -> None:
+async def test_head_answers_the_headers_without_a_body(daemon: Daemon, client: aiohttp.ClientSession) -> None:
     daemon.rows = [row(1)]
 
     for path in ("/metrics", "/livez", "/readyz", "/api/v1/status"):
@@ -243,7 +245,7 @@ async def test_head_has_the_headers_and_no_body(daemon: Daemon, client: aiohttp.
             assert answer.headers["Server"] == "allocsync"
 
 
-async def test_there_is_nothing_else_and_nothing_to_write(client: aiohttp.ClientSession) -> None:
+async def test_other_paths_answer_404_and_other_methods_405(client: aiohttp.ClientSession) -> None:
     for path in ("/", "/status", "/metrics/", "/api/v1", "/-/"):
         async with client.get(path) as answer:
             assert answer.status == 404
@@ -253,7 +255,9 @@ async def test_there_is_nothing_else_and_nothing_to_write(client: aiohttp.Client
             assert answer.headers["Allow"] == "GET,HEAD"
 
 
-async def test_a_reader_that_goes_away_disturbs_nobody(daemon: Daemon, client: aiohttp.ClientSession) -> None:
+async def test_a_client_that_disconnects_does_not_disturb_others(
+    daemon: Daemon, client: aiohttp.ClientSession
+) -> None:
     daemon.rows = [row(number) for number in range(20_000)]
 
     answer = await client.get("/api/v1/status")
@@ -264,15 +268,15 @@ async def test_a_reader_that_goes_away_disturbs_nobody(daemon: Daemon, client: a
         assert answer.status == 200
 
 
-async def test_a_port_in_use_is_an_error_in_the_settings(daemon: Daemon) -> None:
+async def test_a_port_in_use_is_a_settings_error(daemon: Daemon) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(SettingsError) as caught:
-            async with serve_web(listen, make_app(daemon.pages(), Ordered().orders())):
+            async with serve_web(listen, make_app(daemon.pages(), RecordingDaemon().control())):
                 raise AssertionError("bound")
 
     assert str(caught.value) == (
-        f"ALLOCSYNC_LISTEN={listen}: another process listens there. Stop it, or choose another port."
+        f"ALLOCSYNC_LISTEN={listen}: another process uses this port. Stop it, or choose another port."
     )
     assert caught.value.exit_code == 78
 
@@ -280,20 +284,25 @@ async def test_a_port_in_use_is_an_error_in_the_settings(daemon: Daemon) -> None
 @pytest.mark.parametrize(
     ("listen", "said"),
     [
-        ("192.0.2.1:0", "this machine has no such address"),
-        ("no.such.host.invalid:1", "host name is not known"),
-        ("a..b:1", "host name is not known"),
+        ("192.0.2.1:0", "this machine does not have this address"),
+        ("no.such.host.invalid:1", "host name cannot be resolved"),
+        ("a..b:1", "host name cannot be resolved"),
     ],
 )
-async def test_an_address_that_cannot_be_bound_says_why(daemon: Daemon, listen: str, said: str) -> None:
+async def test_an_address_that_cannot_be_bound_is_an_error_with_the_cause(
+    daemon: Daemon, listen: str, said: str
+) -> None:
     with pytest.raises(SettingsError, match=f"ALLOCSYNC_LISTEN={listen}: .*{said}"):
-        async with serve_web(listen, make_app(daemon.pages(), Ordered().orders())):
+        async with serve_web(listen, make_app(daemon.pages(), RecordingDaemon().control())):
             raise AssertionError("bound")
 
 
-async def test_the_listener_closes_at_once_when_a_reader_hangs(daemon: Daemon) -> None:
+async def test_the_listener_closes_within_seconds_even_if_a_client_hangs(daemon: Daemon) -> None:
     daemon.rows = [row(number) for number in range(100_000)]
-    async with serve_web("127.0.0.1:0", make_app(daemon.pages(), Ordered().orders())) as (host, port):
+    async with serve_web("127.0.0.1:0", make_app(daemon.pages(), RecordingDaemon().control())) as (
+        host,
+        port,
+    ):
         reader, writer = await asyncio.open_connection(host, port)
         writer.write(b"GET /api/v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
         assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"  # and then reads no more

@@ -1,4 +1,4 @@
-"""Log lines: which events make one, how loud, and what they look like."""
+"""Log lines: which events are logged, at which level, and in which format."""
 
 import io
 import json
@@ -21,7 +21,7 @@ from allocsync.reconcile import events
 from allocsync.reconcile.events import Event
 from allocsync.reconcile.operation import Slot
 from allocsync.telemetry.log_events import LogObserver
-from allocsync.telemetry.log_setup import LibraryLines, configure, library_lines, rfc3339
+from allocsync.telemetry.log_setup import LibraryLogHandler, configure, redirect_library_logs, rfc3339
 from tests.support.made_events import made
 
 ID = AllocationId("0d5b7c90")
@@ -29,13 +29,13 @@ AT = 1_795_435_450.218  # 2026-11-23T12:04:10.218Z
 
 
 class Terminal(io.StringIO):
-    """A stream that claims to be a terminal."""
+    """A stream that says it is a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
-def written(
+def log_text(
     event: Event, *, log_format: str = "json", level: str = "debug", stream: io.StringIO | None = None
 ) -> str:
     stream = stream or io.StringIO()
@@ -44,12 +44,12 @@ def written(
     return stream.getvalue()
 
 
-def line(event: Event) -> dict[str, object]:
-    found: dict[str, object] = json.loads(written(event))
+def log_line(event: Event) -> dict[str, object]:
+    found: dict[str, object] = json.loads(log_text(event))
     return found
 
 
-def test_a_line_is_the_one_in_the_documentation() -> None:
+def test_an_update_of_unknown_outcome_is_logged_as_documented() -> None:
     stream = io.StringIO()
     logger = configure("json", "info", stream, environ={}, wall=lambda: AT)
     observer = LogObserver(logger, wall=lambda: AT, now=lambda: 0.0)
@@ -85,7 +85,7 @@ def test_a_line_is_the_one_in_the_documentation() -> None:
     ("event", "level", "name"),
     [
         (made(events.RevisionActivated), "info", "revision_activated"),
-        # a read is news only by what it does to the condition
+        # a read is news only through the change of condition that it causes
         (made(events.ReadFinished, answer="live", differs=0), "debug", "read_finished"),
         (made(events.ReadFinished, answer="live", differs=2), "debug", "difference_found"),
         (made(events.ReadFinished, answer="failed"), "debug", "read_failed"),
@@ -136,13 +136,13 @@ def test_a_line_is_the_one_in_the_documentation() -> None:
         (made(events.Stopped, open_intents=8), "warning", "stopped"),
     ],
 )
-def test_how_loud_an_event_is(event: Event, level: str, name: str) -> None:
-    found = line(event)
+def test_each_event_has_its_level_and_name(event: Event, level: str, name: str) -> None:
+    found = log_line(event)
 
     assert (found["level"], found["event"]) == (level, name)
 
 
-def test_an_outage_costs_one_line_per_allocation_not_one_per_attempt() -> None:
+def test_failed_attempts_are_not_logged_but_the_change_of_condition_is() -> None:
     stream = io.StringIO()
     logger = configure("json", "info", stream, environ={}, wall=lambda: AT)
     observer = LogObserver(logger, wall=lambda: AT, now=lambda: 0.0)
@@ -155,38 +155,38 @@ def test_an_outage_costs_one_line_per_allocation_not_one_per_attempt() -> None:
     assert len(stream.getvalue().splitlines()) == 1
 
 
-def test_lines_below_the_level_are_left_out() -> None:
-    assert written(made(events.UpdateIntended), level="info") == ""
-    assert written(made(events.UpdateIntended), level="debug") != ""
+def test_events_below_the_level_are_not_logged() -> None:
+    assert log_text(made(events.UpdateIntended), level="info") == ""
+    assert log_text(made(events.UpdateIntended), level="debug") != ""
 
 
 def test_auto_is_console_on_a_terminal_and_json_elsewhere() -> None:
-    assert json.loads(written(made(events.Stopping), log_format="auto"))["event"] == "stopping"
+    assert json.loads(log_text(made(events.Stopping), log_format="auto"))["event"] == "stopping"
     assert re.fullmatch(
         r"2026-11-23T12:04:10\.218Z \[info *\] stopping in_flight=3\n",
-        written(made(events.Stopping, in_flight=3), log_format="auto", stream=Terminal()),
+        log_text(made(events.Stopping, in_flight=3), log_format="auto", stream=Terminal()),
     )
 
 
 @pytest.mark.parametrize("reason", ["no\x1b[2Jsuch\nlevel=error", "no\x1b[2J", "\x9b2J", "\u202egnp.exe"])
-def test_what_a_server_says_is_not_obeyed_by_a_terminal(reason: str) -> None:
+def test_control_characters_from_a_server_do_not_reach_the_terminal(reason: str) -> None:
     event = made(events.ListUnavailable, reason=reason)
-    text = written(event, log_format="console")
+    text = log_text(event, log_format="console")
 
     assert text.count("\n") == 1
     assert text.rstrip("\n").isprintable()
-    assert line(event)["reason"] == reason
+    assert log_line(event)["reason"] == reason
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
-def test_a_number_that_json_lacks_is_written_as_text(number: float) -> None:
-    found = line(made(events.UpdateFinished, elapsed_seconds=number, next_read_in_seconds=number))
+def test_a_number_that_json_cannot_represent_is_written_as_text(number: float) -> None:
+    found = log_line(made(events.UpdateFinished, elapsed_seconds=number, next_read_in_seconds=number))
 
     assert found["elapsed_seconds"] == str(number)
     assert "next_read_at" not in found
 
 
-def test_a_stream_that_cannot_be_written_costs_the_line_only() -> None:
+def test_a_stream_that_cannot_be_written_loses_the_line_and_raises_nothing() -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
     closed = io.StringIO()
@@ -202,7 +202,7 @@ def test_a_stream_that_cannot_be_written_costs_the_line_only() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), write_end)
 
 
-def test_console_lines_in_the_journal_carry_their_priority(tmp_path: Path) -> None:
+def test_console_lines_in_the_systemd_journal_begin_with_their_priority(tmp_path: Path) -> None:
     with (tmp_path / "journal").open("w") as stream:
         found = os.fstat(stream.fileno())
         ours = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
@@ -217,12 +217,12 @@ def test_console_lines_in_the_journal_carry_their_priority(tmp_path: Path) -> No
     assert "2026" not in lines[0]
 
 
-def test_what_libraries_log_becomes_a_line_with_its_traceback() -> None:
+def test_log_records_of_libraries_become_lines_with_their_traceback() -> None:
     for log_format in ("json", "console"):
         stream = io.StringIO()
         logger = configure(log_format, "info", stream, environ={}, wall=lambda: AT)
-        library = logging.Logger("asyncio")  # noqa: LOG001 - one that no other test shares
-        library.addHandler(LibraryLines(logger))
+        library = logging.Logger("asyncio")  # noqa: LOG001 - not shared with other tests
+        library.addHandler(LibraryLogHandler(logger))
         library.error("task failed: %s", "t-1", exc_info=ValueError("broken"))
         library.debug("too quiet")
 
@@ -233,11 +233,11 @@ def test_what_libraries_log_becomes_a_line_with_its_traceback() -> None:
         assert "too quiet" not in text
 
 
-def test_libraries_write_nowhere_else_meanwhile_and_as_before_afterwards(
+def test_log_records_of_libraries_are_redirected_only_while_the_context_lasts(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     stream = io.StringIO()
-    with library_lines(configure("json", "info", stream, environ={}, wall=lambda: AT)):
+    with redirect_library_logs(configure("json", "info", stream, environ={}, wall=lambda: AT)):
         logging.getLogger("aiohttp.server").error("inside")
     logging.getLogger("aiohttp.server").error("outside")
     (line,) = stream.getvalue().splitlines()
@@ -246,7 +246,7 @@ def test_libraries_write_nowhere_else_meanwhile_and_as_before_afterwards(
 
 
 @given(st.floats(0, 4_000_000_000))
-def test_times_are_utc_to_the_millisecond(seconds: float) -> None:
+def test_times_are_in_utc_to_the_millisecond(seconds: float) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", rfc3339(seconds))
 
 
@@ -259,7 +259,7 @@ live = st.recursive(
 
 
 @given(st.sampled_from(events.KINDS), st.text(), st.text(), st.lists(live, max_size=2))
-def test_every_event_is_one_line_of_json_and_one_of_text(
+def test_every_event_is_one_line_as_json_and_one_on_the_console(
     kind: type[Event], text: str, field: str, values: list[Any]
 ) -> None:
     def refuse(constant: str) -> None:
@@ -270,10 +270,10 @@ def test_every_event_is_one_line_of_json_and_one_of_text(
     if kind is events.UpdateFinished:
         given_fields["changes"] = tuple(Change(field, value, text) for value in values)
     event = made(kind, **given_fields)
-    found = written(event)
-    assert found.count("\n") == 1
-    json.loads(found, parse_constant=refuse)
-    assert len(written(event, log_format="console").splitlines()) == 1
+    logged = log_text(event)
+    assert logged.count("\n") == 1
+    json.loads(logged, parse_constant=refuse)
+    assert len(log_text(event, log_format="console").splitlines()) == 1
 
 
 def test_the_fields_of_each_event_keep_their_names() -> None:

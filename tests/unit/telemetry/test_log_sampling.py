@@ -1,4 +1,4 @@
-"""What the log says when many allocations meet the same: an outage is a page, and nothing gets lost."""
+"""When the same happens to many allocations, the log has a page of lines and counts the others."""
 
 import asyncio
 import io
@@ -20,20 +20,25 @@ from allocsync.model.cloud import Cloud
 from allocsync.model.condition import Condition
 from allocsync.reconcile import events
 from allocsync.telemetry.log_events import LogObserver
-from allocsync.telemetry.log_sampling import FIRST, SUM_FIRST_SECONDS, SUM_MOST_SECONDS, Crowds
+from allocsync.telemetry.log_sampling import (
+    FIRST_LINES,
+    SUMMARY_FIRST_SECONDS,
+    SUMMARY_MAX_SECONDS,
+    LogSampler,
+)
 from allocsync.telemetry.log_setup import configure
 from tests.support.failing_api import DEAD, TIMEOUT, named, now, real_run
 from tests.support.made_events import made
 from tests.support.scripted_api import ScriptedApi, generation
 
 NUMBER = 2_000
-DIES, LIVES = 120.0, 720.0
-MOST_LINES = 50
+OUTAGE_FROM, OUTAGE_UNTIL = 120.0, 720.0
+MAX_LINES = 50
 
 
 @dataclass
 class Log:
-    """A log at level debug, and what it says from info on."""
+    """A log at level debug; `loud` gives its lines from level info on."""
 
     stream: io.StringIO = field(default_factory=io.StringIO)
 
@@ -48,7 +53,7 @@ class Log:
     def loud(self, *events: str) -> list[dict[str, Any]]:
         return [row for row in self.rows(*events) if row["level"] != "debug"]
 
-    def summed(self) -> Counter[tuple[str, str | None]]:
+    def suppressed(self) -> Counter[tuple[str, str | None]]:
         counts: Counter[tuple[str, str | None]] = Counter()
         for row in self.rows("lines_suppressed"):
             assert row["lines"] == sum(each["lines"] for each in row["of"])
@@ -56,35 +61,35 @@ class Log:
         return counts
 
 
-class Dying(ScriptedApi):
-    """An API that is dead for ten minutes, in one of several ways; what is in it drifts when it dies."""
+class OutageApi(ScriptedApi):
+    """An API with an outage of ten minutes, of one of several kinds; its allocations drift when it begins."""
 
     def __init__(self, how: str) -> None:
         super().__init__(keys=named(NUMBER))
         self.how = how
         self.seconds = 0.05
         self.fired = 0
-        self.on_snapshot = self._look
+        self.on_snapshot = self._snapshot
         self.on_update = self._post
-        self.post_seconds = lambda _key: 30.0 if self._dead("updates hang") else self.seconds
+        self.post_seconds = lambda _key: 30.0 if self._fails("updates hang") else self.seconds
 
-    def _dead(self, *hows: str) -> bool:
-        return self.how in hows and DIES <= now() < LIVES
+    def _fails(self, *hows: str) -> bool:
+        return self.how in hows and OUTAGE_FROM <= now() < OUTAGE_UNTIL
 
-    def _look(self, _key: str) -> Snapshot | None:
-        if not self._dead("502", "refused"):
+    def _snapshot(self, _key: str) -> Snapshot | None:
+        if not self._fails("502", "refused"):
             return None
         self.fired += 1
         return DEAD if self.how == "502" else Failed("no connection", None, unreachable=True)
 
     def _post(self, _key: str, _body: Cloud) -> UpdateAnswer | None:
-        if not self._dead("updates 504", "updates hang", "updates 401", "502"):
+        if not self._fails("updates 504", "updates hang", "updates 401", "502"):
             return None
         self.fired += 1
         return Rejected(401, "401 Unauthorized", terminal=False) if self.how == "updates 401" else TIMEOUT
 
     async def list(self) -> AsyncIterator[Cloud]:
-        if self._dead("502", "refused"):
+        if self._fails("502", "refused"):
             raise BulkUnavailable("502 Bad Gateway", supported=True)
         async for row in super().list():
             yield row
@@ -92,20 +97,22 @@ class Dying(ScriptedApi):
 
 @pytest.mark.looptime
 @pytest.mark.parametrize("how", ["502", "refused", "updates 504", "updates hang", "updates 401"])
-async def test_an_outage_of_two_thousand_is_a_page_of_lines_that_begins_and_ends_with_it(how: str) -> None:
-    log, api = Log(), Dying(how)
+async def test_an_outage_of_2000_allocations_is_a_page_of_lines_between_breaker_opened_and_breaker_closed(
+    how: str,
+) -> None:
+    log, api = Log(), OutageApi(how)
     async with real_run(api, observer=log.observer()) as run:
         run.loop.adopt(generation("live", named(NUMBER)))
-        await asyncio.sleep(DIES)
+        await asyncio.sleep(OUTAGE_FROM)
         for key in named(NUMBER):
             api.truth[key] = {**api.truth[key], "region": "drift"}
-        await asyncio.sleep(LIVES - DIES)
+        await asyncio.sleep(OUTAGE_UNTIL - OUTAGE_FROM)
         (opened,) = run.events(events.BreakerOpened)
         assert api.fired >= 10
-        told = log.loud()
-        assert [row["event"] for row in told[:2]] == ["revision_activated", "all_in_sync"]
+        logged = log.loud()
+        assert [row["event"] for row in logged[:2]] == ["revision_activated", "all_in_sync"]
         assert len(log.loud("breaker_opened")) == 1
-        assert len(told) <= MOST_LINES
+        assert len(logged) <= MAX_LINES
         await asyncio.sleep(120)
         assert run.count(Condition.IN_SYNC) == NUMBER
     assert opened.operation == ("write" if how.startswith("updates") else "read")
@@ -114,10 +121,10 @@ async def test_an_outage_of_two_thousand_is_a_page_of_lines_that_begins_and_ends
     assert loud.index("breaker_opened") < loud.index("breaker_closed") < loud.index("all_in_sync", 3)
     if how.startswith("updates"):
         name = "update_rejected" if how == "updates 401" else "update_outcome_unknown"
-        first = [row for row in rows if row["event"] == name][:FIRST]
-        assert {row["level"] for row in first} == {"warning"}, "the first failures are told one by one"
-    # What was not told is in the sums, to the last one.
-    summed = log.summed()
+        first = [row for row in rows if row["event"] == name][:FIRST_LINES]
+        assert {row["level"] for row in first} == {"warning"}, "the first failures are logged one by one"
+    # Every line that was not logged is counted.
+    summed = log.suppressed()
     quiet = Counter((row["event"], row.get("after")) for row in rows if row["level"] == "debug")
     assert {group: quiet[group] for group in summed} == dict(summed)
     if how == "updates 504":
@@ -126,12 +133,12 @@ async def test_an_outage_of_two_thousand_is_a_page_of_lines_that_begins_and_ends
         assert failed == len(log.rows("update_outcome_unknown")) == api.fired
 
 
-def _outcomes(told: list[events.Event]) -> list[str]:
-    return [event.outcome for event in told if isinstance(event, events.UpdateFinished)]
+def _outcomes(seen: list[events.Event]) -> list[str]:
+    return [event.outcome for event in seen if isinstance(event, events.UpdateFinished)]
 
 
 @pytest.mark.looptime
-async def test_where_most_but_not_all_fails_it_is_bounded_without_a_breaker() -> None:
+async def test_if_most_requests_fail_the_log_is_bounded_without_an_open_breaker() -> None:
     log, api, chance, seconds = Log(), ScriptedApi(keys=named(NUMBER), bulk=False), random.Random(5), 400.0
     api.on_snapshot = lambda _key: DEAD if chance.random() < 0.9 else None
     async with real_run(api, observer=log.observer()) as run:
@@ -139,14 +146,14 @@ async def test_where_most_but_not_all_fails_it_is_bounded_without_a_breaker() ->
         await asyncio.sleep(seconds)
         assert not run.events(events.BreakerOpened)
     every = [row for row in log.rows("condition_changed") if row["after"] == "Failing"]
-    told = [row for row in every if row["level"] == "warning"]
-    assert len(every) > 10 * FIRST
-    assert FIRST <= len(told) <= FIRST + seconds / 60 + 1
-    assert log.summed()["condition_changed", "Failing"] == len(every) - len(told)
+    logged = [row for row in every if row["level"] == "warning"]
+    assert len(every) > 10 * FIRST_LINES
+    assert FIRST_LINES <= len(logged) <= FIRST_LINES + seconds / 60 + 1
+    assert log.suppressed()["condition_changed", "Failing"] == len(every) - len(logged)
     assert [row["event"] for row in log.rows()[-2:]] == ["lines_suppressed", "stopped"]
 
 
-def test_what_is_left_out_is_told_without_any_further_event_and_before_the_end() -> None:
+def test_a_summary_is_logged_when_it_is_due_and_before_the_daemon_stops() -> None:
     stream, at = io.StringIO(), 0.0
     logger = configure("json", "info", stream, environ={}, wall=lambda: 0.0)
     observer = LogObserver(logger, wall=lambda: 0.0, now=lambda: at)
@@ -155,10 +162,10 @@ def test_what_is_left_out_is_told_without_any_further_event_and_before_the_end()
         for _ in range(number):
             observer(made(events.ConditionChanged, after=Condition.FAILING, reason="\x1b[2J503"))
 
-    failing(FIRST + 3)
+    failing(FIRST_LINES + 3)
     observer.tend()
-    assert len(stream.getvalue().splitlines()) == FIRST
-    at = SUM_FIRST_SECONDS
+    assert len(stream.getvalue().splitlines()) == FIRST_LINES
+    at = SUMMARY_FIRST_SECONDS
     observer.tend()
     found = json.loads(stream.getvalue().splitlines()[-1])
     assert (found["event"], found["level"], found["lines"]) == ("lines_suppressed", "warning", 3)
@@ -171,7 +178,7 @@ def test_what_is_left_out_is_told_without_any_further_event_and_before_the_end()
     assert names[-2:] == ["lines_suppressed", "stopped"]
 
 
-def test_orders_accepted_updates_and_errors_are_lines_however_many_there_are() -> None:
+def test_commands_accepted_updates_and_errors_are_always_logged() -> None:
     log = io.StringIO()
     logger = configure("json", "info", log, environ={}, wall=lambda: 0.0)
     observer = LogObserver(logger, wall=lambda: 0.0, now=lambda: 0.0)
@@ -186,49 +193,51 @@ groups = st.sampled_from([("a", None), ("b", None), ("b", "c")])
 
 
 @given(st.lists(st.tuples(groups, st.floats(0, 100), st.booleans()), max_size=200))
-def test_what_is_not_admitted_is_in_the_sums(lines: list[tuple[tuple[str, str | None], float, bool]]) -> None:
-    crowds, now, admitted = Crowds(), 0.0, Counter[tuple[str, str | None]]()
+def test_every_line_is_either_logged_or_counted(
+    lines: list[tuple[tuple[str, str | None], float, bool]],
+) -> None:
+    sampler, now, allowed = LogSampler(), 0.0, Counter[tuple[str, str | None]]()
     summed = Counter[tuple[str, str | None]]()
 
     def take() -> None:
-        found = crowds.take(now)
-        for left in found.left if found else ():
-            summed[left.event, left.after] += left.lines
+        found = sampler.take_summary(now)
+        for group in found.suppressed if found else ():
+            summed[group.event, group.after] += group.lines
 
     for group, later, outage in lines:
         now += later
-        if crowds.due(now):
+        if sampler.is_summary_due(now):
             take()
-        admitted[group] += crowds.admits(*group, reason="why", now=now, outage=outage)
+        allowed[group] += sampler.allow(*group, reason="why", now=now, outage=outage)
     take()
-    assert admitted + summed == Counter(group for group, _, _ in lines)
-    assert not crowds.due(1e9)
-    for group, number in admitted.items():
+    assert allowed + summed == Counter(group for group, _, _ in lines)
+    assert not sampler.is_summary_due(1e9)
+    for group, number in allowed.items():
         first = next(index for index, line in enumerate(lines) if line[0] == group)
-        assert number <= FIRST + sum(later for _, later, _ in lines[first + 1 :]) / 60
+        assert number <= FIRST_LINES + sum(later for _, later, _ in lines[first + 1 :]) / 60
 
 
-def test_what_comes_once_a_minute_is_always_told_and_in_an_outage_ten_times() -> None:
-    for outage, told in ((False, 100), (True, FIRST)):
-        crowds = Crowds()
-        admits = [
-            crowds.admits("a", None, reason="", now=60.0 * number, outage=outage) for number in range(100)
+def test_one_line_a_minute_is_always_logged_and_only_ten_during_an_outage() -> None:
+    for outage, allowed in ((False, 100), (True, FIRST_LINES)):
+        sampler = LogSampler()
+        results = [
+            sampler.allow("a", None, reason="", now=60.0 * number, outage=outage) for number in range(100)
         ]
-        assert admits == [number < told for number in range(100)]
+        assert results == [number < allowed for number in range(100)]
 
 
-def test_sums_become_rarer_while_it_goes_on_and_begin_anew_after_a_calm() -> None:
-    crowds = Crowds()
+def test_summaries_become_less_frequent_and_start_again_after_a_quiet_time() -> None:
+    sampler = LogSampler()
     times: list[float] = []
     for second in range(7_200):
-        crowds.admits("a", None, reason="", now=float(second), outage=True)
-        if crowds.due(second):
+        sampler.allow("a", None, reason="", now=float(second), outage=True)
+        if sampler.is_summary_due(second):
             times.append(second)
-            assert crowds.take(second)
+            assert sampler.take_summary(second)
     apart = [round(later - earlier) for earlier, later in pairwise([0.0, *times])]
     assert apart[:4] == pytest.approx([70, 121, 241, 481], abs=1)
-    assert set(apart[4:]) == {SUM_MOST_SECONDS + 1}
-    assert crowds.take(7_200.0)
-    crowds.admits("a", None, reason="", now=20_000.0, outage=True)
-    assert not crowds.due(20_000.0 + SUM_FIRST_SECONDS - 1)
-    assert crowds.due(20_000.0 + SUM_FIRST_SECONDS)
+    assert set(apart[4:]) == {SUMMARY_MAX_SECONDS + 1}
+    assert sampler.take_summary(7_200.0)
+    sampler.allow("a", None, reason="", now=20_000.0, outage=True)
+    assert not sampler.is_summary_due(20_000.0 + SUMMARY_FIRST_SECONDS - 1)
+    assert sampler.is_summary_due(20_000.0 + SUMMARY_FIRST_SECONDS)

@@ -1,4 +1,4 @@
-"""Metrics: the table's own rules, every series from the start, and what each event moves."""
+"""Metrics: the rules of the table, all series from the start, and what each event changes."""
 
 import dataclasses
 import os
@@ -58,8 +58,8 @@ def read(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
     return registry.get_sample_value(f"allocsync_{name}", labels)
 
 
-def moved(before: Mapping[str, float], registry: CollectorRegistry) -> dict[str, float]:
-    """What changed, by series, without buckets."""
+def changed(before: Mapping[str, float], registry: CollectorRegistry) -> dict[str, float]:
+    """The series that changed, without buckets, and by how much."""
     return {key: value - before[key] for key, value in series(registry).items() if value != before[key]}
 
 
@@ -73,8 +73,8 @@ def series(registry: CollectorRegistry) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
-def test_the_table_keeps_the_rules_of_prometheus(metric: object) -> None:
-    # promlint's validations, and what its guidelines say that it does not check.
+def test_every_metric_follows_the_naming_rules_of_prometheus(metric: object) -> None:
+    # The rules of promlint, and those of Prometheus's guidelines that it does not check.
     row = next(row for row in METRICS if row is metric)
 
     assert re.fullmatch(r"allocsync(_[a-z]+)+", row.name)
@@ -91,11 +91,11 @@ def test_the_table_keeps_the_rules_of_prometheus(metric: object) -> None:
     assert "total" not in {value.lower() for values in row.values.values() for value in values}
 
 
-def test_no_metric_is_there_twice() -> None:
+def test_every_metric_has_a_name_of_its_own() -> None:
     assert len({row.name for row in METRICS}) == len(METRICS)
 
 
-def test_every_series_is_there_from_the_start(registry: CollectorRegistry, metrics: Metrics) -> None:
+def test_every_series_exists_from_the_start(registry: CollectorRegistry, metrics: Metrics) -> None:
     before = set(series(registry))
     assert len(before) > 100
 
@@ -111,7 +111,7 @@ def test_every_series_is_there_from_the_start(registry: CollectorRegistry, metri
     assert set(series(registry)) == before
 
 
-def test_both_formats_are_read_by_their_parsers(registry: CollectorRegistry, metrics: Metrics) -> None:
+def test_both_formats_can_be_parsed(registry: CollectorRegistry, metrics: Metrics) -> None:
     metrics.follow(lambda: STATUS)
 
     text = {family.name for family in parse(generate_latest(registry).decode())}
@@ -129,7 +129,7 @@ def test_both_formats_are_read_by_their_parsers(registry: CollectorRegistry, met
 
 
 @pytest.mark.real
-def test_promtool_finds_nothing(registry: CollectorRegistry, metrics: Metrics) -> None:
+def test_promtool_reports_no_problem(registry: CollectorRegistry, metrics: Metrics) -> None:
     if shutil.which("promtool") is None:
         pytest.skip("apt-get install prometheus")
     metrics.follow(lambda: STATUS)
@@ -146,14 +146,14 @@ def test_promtool_finds_nothing(registry: CollectorRegistry, metrics: Metrics) -
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
-def test_a_look_in_sync_is_one_reconcile_and_one_request(
+def test_a_read_that_finds_no_difference_is_one_reconcile_and_one_request(
     registry: CollectorRegistry, metrics: Metrics
 ) -> None:
     before = series(registry)
 
     metrics(made(events.ReadFinished, status=200, elapsed_seconds=0.25))
 
-    assert moved(before, registry) == {
+    assert changed(before, registry) == {
         "allocsync_reconcile_total": 1,
         "allocsync_reconcile_duration_seconds_count": 1,
         "allocsync_reconcile_duration_seconds_sum": 0.25,
@@ -163,7 +163,9 @@ def test_a_look_in_sync_is_one_reconcile_and_one_request(
     }
 
 
-def test_a_pass_that_updates_is_timed_as_a_whole(registry: CollectorRegistry, metrics: Metrics) -> None:
+def test_the_duration_of_a_reconcile_includes_its_update(
+    registry: CollectorRegistry, metrics: Metrics
+) -> None:
     metrics(made(events.ReadFinished, status=200, elapsed_seconds=0.25, differs=2))
     assert read(registry, "reconcile_duration_seconds_count") == 0
 
@@ -175,7 +177,9 @@ def test_a_pass_that_updates_is_timed_as_a_whole(registry: CollectorRegistry, me
     assert read(registry, "updates_total", outcome="accepted") == 1
 
 
-def test_a_look_that_fails_is_an_error_of_its_code(registry: CollectorRegistry, metrics: Metrics) -> None:
+def test_a_read_that_fails_is_counted_as_an_error_and_by_its_status(
+    registry: CollectorRegistry, metrics: Metrics
+) -> None:
     for status in (503, None, 418, 599):
         metrics(made(events.ReadFinished, answer="failed", status=status, elapsed_seconds=1.0))
 
@@ -188,7 +192,7 @@ def test_a_look_that_fails_is_an_error_of_its_code(registry: CollectorRegistry, 
     ("outcome", "status", "code"),
     [("rejected", 422, "422"), ("unknown", 504, "504"), ("unknown", None, "none")],
 )
-def test_an_update_that_is_not_accepted_is_an_error(
+def test_an_update_that_is_not_accepted_is_counted_as_an_error(
     registry: CollectorRegistry, metrics: Metrics, outcome: str, status: int | None, code: str
 ) -> None:
     metrics(made(events.UpdateFinished, outcome=outcome, status=status, elapsed_seconds=2.0))
@@ -198,7 +202,9 @@ def test_an_update_that_is_not_accepted_is_an_error(
     assert read(registry, "api_requests_total", operation="update", code=code) == 1
 
 
-def test_an_update_that_was_not_sent_is_no_request(registry: CollectorRegistry, metrics: Metrics) -> None:
+def test_an_update_that_was_not_sent_is_not_counted_as_a_request(
+    registry: CollectorRegistry, metrics: Metrics
+) -> None:
     metrics(made(events.UpdateFinished, outcome="not_sent"))
 
     assert read(registry, "updates_total", outcome="not_sent") == 1
@@ -211,7 +217,7 @@ def test_an_update_that_was_not_sent_is_no_request(registry: CollectorRegistry, 
     ("outcome", "avoided"),
     [("applied", 1), ("applied_partial", 0), ("not_applied", 0), ("late_applied", 0), ("void", 0)],
 )
-def test_an_unknown_that_proves_applied_is_a_duplicate_avoided(
+def test_an_update_of_unknown_outcome_that_was_applied_counts_as_a_duplicate_avoided(
     registry: CollectorRegistry, metrics: Metrics, outcome: str, avoided: int
 ) -> None:
     metrics(made(events.UpdateSettled, outcome=outcome, waited_seconds=10.0))
@@ -221,7 +227,7 @@ def test_an_unknown_that_proves_applied_is_a_duplicate_avoided(
     assert read(registry, "duplicate_writes_avoided_total") == avoided
 
 
-def test_looks_at_everything_are_counted_and_timed(registry: CollectorRegistry, metrics: Metrics) -> None:
+def test_list_reads_are_counted_and_timed(registry: CollectorRegistry, metrics: Metrics) -> None:
     metrics(made(events.ResyncStarted))
     metrics(made(events.ResyncFinished, elapsed_seconds=3.0))
     metrics(made(events.ResyncStarted))
@@ -235,7 +241,9 @@ def test_looks_at_everything_are_counted_and_timed(registry: CollectorRegistry, 
     assert [read(registry, "api_requests_total", operation="list", code=code) for code in codes] == [1, 1, 1]
 
 
-def test_loads_of_the_desired_state(registry: CollectorRegistry, metrics: Metrics) -> None:
+def test_loads_of_the_desired_state_are_counted_and_timestamped(
+    registry: CollectorRegistry, metrics: Metrics
+) -> None:
     metrics.desired_loaded(at=1_700_000_000.0, quarantined=2)
     metrics(made(events.RevisionActivated, revision="7f3a91c2"))
     assert read(registry, "desired_last_load_successful") == 1
@@ -249,9 +257,9 @@ def test_loads_of_the_desired_state(registry: CollectorRegistry, metrics: Metric
     assert read(registry, "revisions_activated_total") == 1
 
 
-def test_states_are_asked_for_at_the_scrape(registry: CollectorRegistry, metrics: Metrics) -> None:
-    told = [STATUS, dataclasses.replace(STATUS, active_revision="9", open_intents=0, stalled=None)]
-    metrics.follow(lambda: told.pop(0) if len(told) > 1 else told[0])
+def test_states_are_read_at_each_scrape(registry: CollectorRegistry, metrics: Metrics) -> None:
+    statuses = [STATUS, dataclasses.replace(STATUS, active_revision="9", open_intents=0, stalled=None)]
+    metrics.follow(lambda: statuses.pop(0) if len(statuses) > 1 else statuses[0])
 
     first = series(registry)
 
@@ -283,7 +291,7 @@ def test_states_are_asked_for_at_the_scrape(registry: CollectorRegistry, metrics
     answer=st.sampled_from(["live", "missing", "failed"]),
     differs=st.integers(min_value=0),
 )
-def test_no_event_breaks_it_nor_makes_a_series_without_bound(
+def test_no_event_fails_or_creates_a_new_series(
     kind: type[events.Event], status: int | None, seconds: float, answer: str, differs: int
 ) -> None:
     registry = CollectorRegistry()

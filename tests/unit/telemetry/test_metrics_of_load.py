@@ -1,4 +1,4 @@
-"""What the metrics say of the load on the API, beyond the states that are asked for at the scrape."""
+"""The metrics of the circuit breaker."""
 
 from prometheus_client import CollectorRegistry
 
@@ -8,7 +8,7 @@ from allocsync.telemetry.metrics import Metrics
 from tests.support.made_events import made
 
 
-def test_openings_and_probes_are_counted_by_lane() -> None:
+def test_openings_and_probes_are_counted_for_reads_and_writes() -> None:
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     metrics(made(events.BreakerOpened, operation=Slot.WRITE))
@@ -23,4 +23,4 @@ def test_openings_and_probes_are_counted_by_lane() -> None:
 
     assert found("breaker_openings_total") == [0, 1]
     assert found("breaker_probes_total") == [2, 0]
-    assert found("breaker_open") == [0, 0]  # a state: nobody was asked
+    assert found("breaker_open") == [0, 0]  # a state, read from the status; there is none here

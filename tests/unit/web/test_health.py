@@ -1,4 +1,4 @@
-"""Live, started, ready."""
+"""The health checks: live, started and ready."""
 
 import dataclasses
 
@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allocsync.reconcile.status.controller_status import LoopStatus
-from allocsync.web.health import START_GRACE_SECONDS, live, ready, started
+from allocsync.web.health import START_GRACE_SECONDS, check_live, check_ready, check_started
 
-WELL = LoopStatus(
+HEALTHY = LoopStatus(
     revision="7f3a91c2",
     active_revision="7f3a91c2",
     active_since=1.0,
@@ -29,51 +29,51 @@ WELL = LoopStatus(
 )
 
 
-def test_a_loop_that_moves_is_live_whatever_the_api_does() -> None:
-    assert live(dataclasses.replace(WELL, first_answer_seen=False, revision=None, open_intents=9)).holds
+def test_a_controller_that_makes_progress_is_live_whatever_the_api_does() -> None:
+    assert check_live(dataclasses.replace(HEALTHY, first_answer_seen=False, revision=None, open_intents=9)).ok
 
 
-def test_a_stall_is_not_live_and_says_what_stalls() -> None:
-    verdict = live(dataclasses.replace(WELL, stalled="a request has outlived its deadline by 31 s"))
+def test_a_stalled_controller_is_not_live_and_the_reason_names_the_cause() -> None:
+    result = check_live(dataclasses.replace(HEALTHY, stalled="a request has outlived its deadline by 31 s"))
 
-    assert not verdict.holds
-    assert verdict.reason == "stalled: a request has outlived its deadline by 31 s"
+    assert not result.ok
+    assert result.reason == "stalled: a request has outlived its deadline by 31 s"
 
 
 @pytest.mark.parametrize(
     ("seen", "up_seconds", "expected"),
     [(True, 0.0, True), (False, 0.0, False), (False, 9.9, False), (False, 10.0, True)],
 )
-def test_the_start_is_over_with_the_first_answer_or_after_ten_seconds(
+def test_the_start_is_over_after_the_first_answer_or_ten_seconds(
     *, seen: bool, up_seconds: float, expected: bool
 ) -> None:
-    status = dataclasses.replace(WELL, first_answer_seen=seen)
+    status = dataclasses.replace(HEALTHY, first_answer_seen=seen)
 
-    assert started(status, up_seconds=up_seconds).holds is expected
-    assert ready(status, up_seconds=up_seconds).holds is expected
-
-
-def test_without_desired_state_the_start_ends_but_ready_never_holds() -> None:
-    status = dataclasses.replace(WELL, revision=None, first_answer_seen=False)
-
-    assert started(status, up_seconds=START_GRACE_SECONDS).holds
-    verdict = ready(status, up_seconds=3600)
-    assert not verdict.holds
-    assert "no desired state has loaded" in verdict.reason
+    assert check_started(status, up_seconds=up_seconds).ok is expected
+    assert check_ready(status, up_seconds=up_seconds).ok is expected
 
 
-def test_a_daemon_that_stops_is_not_ready() -> None:
-    verdict = ready(dataclasses.replace(WELL, stopping=True), up_seconds=3600)
+def test_without_a_desired_state_the_daemon_is_started_but_never_ready() -> None:
+    status = dataclasses.replace(HEALTHY, revision=None, first_answer_seen=False)
 
-    assert (verdict.holds, verdict.reason) == (False, "stopping")
+    assert check_started(status, up_seconds=START_GRACE_SECONDS).ok
+    result = check_ready(status, up_seconds=3600)
+    assert not result.ok
+    assert "no desired state has loaded" in result.reason
 
 
-def test_a_daemon_that_cannot_write_its_journal_is_not_ready_and_says_why() -> None:
-    verdict = ready(WELL, up_seconds=3600, journal_problem="database or disk is full")
+def test_a_daemon_that_is_stopping_is_not_ready() -> None:
+    result = check_ready(dataclasses.replace(HEALTHY, stopping=True), up_seconds=3600)
 
-    assert not verdict.holds
-    assert "the journal cannot be written: database or disk is full" in verdict.reason
-    assert live(WELL).holds
+    assert (result.ok, result.reason) == (False, "stopping")
+
+
+def test_a_daemon_that_cannot_write_its_journal_is_live_but_not_ready() -> None:
+    result = check_ready(HEALTHY, up_seconds=3600, journal_problem="database or disk is full")
+
+    assert not result.ok
+    assert "the journal cannot be written: database or disk is full" in result.reason
+    assert check_live(HEALTHY).ok
 
 
 @given(
@@ -97,9 +97,13 @@ def test_a_daemon_that_cannot_write_its_journal_is_not_ready_and_says_why() -> N
     ),
     st.floats(0, 100),
 )
-def test_ready_implies_started_and_every_verdict_has_a_reason(status: LoopStatus, up_seconds: float) -> None:
-    verdicts = [live(status), started(status, up_seconds=up_seconds), ready(status, up_seconds=up_seconds)]
+def test_ready_implies_started_and_every_result_has_a_reason(status: LoopStatus, up_seconds: float) -> None:
+    results = [
+        check_live(status),
+        check_started(status, up_seconds=up_seconds),
+        check_ready(status, up_seconds=up_seconds),
+    ]
 
-    assert all(verdict.reason for verdict in verdicts)
-    assert verdicts[1].holds or not verdicts[2].holds
-    assert verdicts[0].holds is (status.stalled is None)
+    assert all(result.reason for result in results)
+    assert results[1].ok or not results[2].ok
+    assert results[0].ok is (status.stalled is None)

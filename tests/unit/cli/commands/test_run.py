@@ -1,4 +1,4 @@
-"""The daemon of many allocations is not to stand still because everything is looked through for garbage."""
+"""The daemon raises the threshold of Python's garbage collector."""
 
 import asyncio
 import gc
@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from allocsync.cli.commands.run import GARBAGE_AFTER
+from allocsync.cli.commands.run import GC_THRESHOLD
 from allocsync.cli.root import allocsync
 
 
-def test_the_daemon_runs_with_few_looks_for_garbage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_daemon_runs_with_a_higher_threshold_of_the_garbage_collector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "desired.yaml").write_text("apiVersion: allocsync/v1\nallocations: {}\n")
     found = []
 
@@ -28,4 +30,4 @@ def test_the_daemon_runs_with_few_looks_for_garbage(tmp_path: Path, monkeypatch:
         result = CliRunner().invoke(allocsync, arguments, catch_exceptions=False)
     finally:
         gc.set_threshold(*before)
-    assert (found, result.exit_code) == ([GARBAGE_AFTER], 0)
+    assert (found, result.exit_code) == ([GC_THRESHOLD], 0)

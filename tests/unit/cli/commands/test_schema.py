@@ -1,4 +1,4 @@
-"""`allocsync schema` prints what the repository holds, and the samples name it."""
+"""`allocsync schema` prints the schemas in `config/`, and the sample files name them."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ CONFIG = Path(__file__).parents[4] / "config"
 
 
 @pytest.mark.parametrize(("what", "sample"), [("desired", "allocations"), ("settings", "allocsync")])
-def test_the_file_in_config_is_current_and_the_sample_names_it(what: str, sample: str) -> None:
+def test_the_schema_in_config_is_current_and_its_sample_names_it(what: str, sample: str) -> None:
     file = CONFIG / f"{sample}.schema.json"
     result = CliRunner().invoke(allocsync, ["schema", what])
 
@@ -21,7 +21,7 @@ def test_the_file_in_config_is_current_and_the_sample_names_it(what: str, sample
     assert first == f"# yaml-language-server: $schema={file.name}"
 
 
-def test_another_schema_is_a_usage_error() -> None:
+def test_an_unknown_schema_is_a_usage_error() -> None:
     result = CliRunner().invoke(allocsync, ["schema", "desire"])
 
     assert result.exit_code == 2

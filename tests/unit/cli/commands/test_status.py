@@ -1,4 +1,4 @@
-"""`allocsync status` without a daemon: what it reads, prints and waits for; and how the daemon is asked."""
+"""`allocsync status` without a daemon: parsing, formatting and waiting; and the daemon client."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -33,8 +33,8 @@ def answer(*rows: dict[str, Any], active: str | None = "7f3a91c2aaaa") -> dict[s
 
 
 @asynccontextmanager
-async def site(body: Callable[[], Any]) -> AsyncIterator[str]:
-    """Something that answers every GET."""
+async def server_with(body: Callable[[], Any]) -> AsyncIterator[str]:
+    """Run a server that answers every GET with this body."""
 
     async def handle(_request: web.Request) -> web.Response:
         found = body()
@@ -51,13 +51,13 @@ async def site(body: Callable[[], Any]) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-def test_what_is_wrong_is_listed_worst_first_with_reason_since_and_next_look() -> None:
+def test_allocations_out_of_sync_are_listed_worst_first_with_reason_since_and_next_read() -> None:
     rows = (
         row("a", Condition.PENDING),
         row("b", Condition.IN_SYNC),
         row("c", Condition.FAILING, next_read_at=None),
     )
-    lines = status.lines(status.read(answer(*rows)), NOW)
+    lines = status.format_status(status.parse_status(answer(*rows)), NOW)
     assert [line.text for line in lines] == [
         "1 InSync, 1 Pending, 1 Failing   of 3 · revision 7f3a91c2 active",
         "  c   Failing",
@@ -70,13 +70,15 @@ def test_what_is_wrong_is_listed_worst_first_with_reason_since_and_next_look() -
     assert [line.tone for line in lines[1:5:3]] == [Tone.BAD, Tone.WAIT]
 
 
-def test_every_condition_has_its_place_in_the_list() -> None:
+def test_every_condition_has_a_place_in_the_order() -> None:
     assert set(status.TONES) == set(Condition)
 
 
-def test_what_a_daemon_says_cannot_steer_the_terminal() -> None:
+def test_control_characters_from_a_daemon_do_not_reach_the_terminal() -> None:
     odd = row("\x1b[2Ja", Condition.FAILING, reason="\x1b]0;x\x07", since="\x1b[31m")
-    assert all(line.text.isprintable() for line in status.lines(status.read(answer(odd)), NOW))
+    assert all(
+        line.text.isprintable() for line in status.format_status(status.parse_status(answer(odd)), NOW)
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,31 +90,33 @@ def test_what_a_daemon_says_cannot_steer_the_terminal() -> None:
         (answer(row("a", Condition.IN_SYNC), row("b", Condition.SUSPENDED)), False),
     ],
 )
-def test_in_sync_needs_a_revision_and_every_allocation(found: dict[str, Any], *, in_sync: bool) -> None:
-    assert status.read(found).all_in_sync is in_sync
+def test_all_in_sync_needs_a_revision_and_every_allocation_in_sync(
+    found: dict[str, Any], *, in_sync: bool
+) -> None:
+    assert status.parse_status(found).all_in_sync is in_sync
 
 
 @pytest.mark.parametrize("body", [{}, {"revision": 1}, {**answer(), "allocations": [{"id": "a"}]}, [], "x"])
-async def test_somebody_else_at_the_address_is_called_that(body: object) -> None:
-    async with site(lambda: body) as url:
+async def test_an_answer_that_is_not_from_allocsync_is_an_error_that_says_so(body: object) -> None:
+    async with server_with(lambda: body) as url:
         with pytest.raises(DaemonError, match=f"what answers at {url} .HTTP 200. is not this version"):
-            await status.look(url)
+            await status.fetch_status(url)
 
 
-async def test_a_page_in_html_is_not_a_daemon() -> None:
-    async with site(lambda: web.Response(status=404, text="<html>")) as url:
+async def test_a_page_in_html_is_an_error_with_its_status() -> None:
+    async with server_with(lambda: web.Response(status=404, text="<html>")) as url:
         with pytest.raises(DaemonError, match="HTTP 404"):
-            await status.look(url)
+            await status.fetch_status(url)
 
 
-async def test_a_listener_that_breaks_off_is_no_answer_for_now() -> None:
+async def test_a_connection_that_is_closed_without_an_answer_counts_as_no_answer() -> None:
     async def close(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
     async with await asyncio.start_server(close, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(daemon_client.NoAnswerError, match="broke off its answer"):
-            await status.look(f"http://127.0.0.1:{port}")
+            await status.fetch_status(f"http://127.0.0.1:{port}")
 
 
 @pytest.mark.parametrize(
@@ -125,41 +129,41 @@ async def test_a_listener_that_breaks_off_is_no_answer_for_now() -> None:
         ("some.host:80", "http://some.host:80"),
     ],
 )
-def test_the_daemon_is_where_listen_says(listen: str, url: str) -> None:
+def test_the_url_of_the_daemon_follows_from_listen_unless_it_is_given(listen: str, url: str) -> None:
     assert daemon_client.daemon_url(None, Settings(listen=listen)) == url
     assert daemon_client.daemon_url("https://there:1/x/", Settings(listen=listen)) == "https://there:1/x"
 
 
-def test_a_port_that_the_system_chose_must_be_named() -> None:
+def test_a_port_chosen_by_the_system_must_be_given_as_url() -> None:
     with pytest.raises(UsageError, match=r"ALLOCSYNC_LISTEN=127.0.0.1:0 lets the system choose"):
         daemon_client.daemon_url(None, Settings(listen="127.0.0.1:0"))
 
 
 @pytest.mark.parametrize("url", ["localhost:9847", "ftp://a", "http://", "http://[", "http://a:99999", ""])
-def test_a_url_that_is_none_is_refused(url: str) -> None:
+def test_an_invalid_url_is_a_usage_error(url: str) -> None:
     with pytest.raises(UsageError, match="not an http or https URL"):
         daemon_client.daemon_url(url, Settings())
 
 
 @given(st.floats(0, 1e7))
-def test_a_span_keeps_two_digits_at_least(seconds: float) -> None:
-    number, unit = daemon_client.span(seconds).split(" ")
+def test_a_formatted_duration_is_exact_to_half_a_unit(seconds: float) -> None:
+    number, unit = daemon_client.format_duration(seconds).split(" ")
     length = {"s": 1, "min": 60, "h": 3600, "d": 86400}[unit]
     assert abs(float(number) * length - seconds) <= length / 2
     assert length == 1 or float(number) >= 2
 
 
-def test_a_time_of_another_day_has_its_date() -> None:
+def test_a_time_on_another_day_is_formatted_with_its_date() -> None:
     earlier = (NOW - timedelta(days=3)).isoformat()
-    assert daemon_client.ago(earlier, NOW) == "2026-11-20 12:09:11Z (3 d ago)"
+    assert daemon_client.format_time(earlier, NOW) == "2026-11-20 12:09:11Z (3 d ago)"
 
 
-def test_files_that_are_rejected_are_named_as_validate_does_and_nothing_is_called_in_sync() -> None:
+def test_rejected_files_are_listed_as_validate_does_and_prevent_all_in_sync() -> None:
     wrong = {"file": "eu.yaml", "line": 18, "column": 5, "path": "allocations.a", "message": "declared twice"}
     rejected = {"since": "2026-11-23T12:05:11.000Z", "count": 4, "problems": [wrong]}
-    said = {**answer(row("a", Condition.IN_SYNC)), "rejected": rejected}
-    found = status.read(said)
-    assert [(line.text, line.tone) for line in status.lines(found, NOW)] == [
+    status_json = {**answer(row("a", Condition.IN_SYNC)), "rejected": rejected}
+    found = status.parse_status(status_json)
+    assert [(line.text, line.tone) for line in status.format_status(found, NOW)] == [
         ("1 InSync   of 1 · revision 7f3a91c2 active", Tone.WAIT),
         (
             "  the files have been rejected since 12:05:11Z (4 min ago); revision 7f3a91c2 stays active",
@@ -168,45 +172,47 @@ def test_files_that_are_rejected_are_named_as_validate_does_and_nothing_is_calle
         ("    eu.yaml:18:5: allocations.a: declared twice", Tone.BAD),
         ("    and 3 more; `allocsync validate` lists them all", Tone.BAD),
     ]
-    assert not found.all_in_sync, "a wait for files that do not load would end with 0"
-    first = status.lines(status.read({**said, "revision": answer(active=None)["revision"]}), NOW)
+    assert not found.all_in_sync, "a wait for files that do not load must not succeed"
+    first = status.format_status(
+        status.parse_status({**status_json, "revision": answer(active=None)["revision"]}), NOW
+    )
     assert first[1].text.endswith("; no revision is active")
 
 
-def test_canaries_of_what_is_held_are_named_with_what_they_have_shown() -> None:
+def test_canaries_are_listed_with_their_progress() -> None:
     canaries = [{"id": "a", "verified": True}, {"id": "b", "verified": False}]
     rows = (row("a", Condition.IN_SYNC), row("b", Condition.IN_SYNC))
-    said = {
-        **answer(*rows),
-        "awaiting_approval": {"reason": "it is held", "since": None, "canaries": canaries},
-    }
-    lines = status.lines(status.read(said), NOW)
+    awaiting = {"reason": "it is held", "since": None, "canaries": canaries}
+    status_json = {**answer(*rows), "awaiting_approval": awaiting}
+    lines = status.format_status(status.parse_status(status_json), NOW)
     assert [(line.text, line.tone) for line in lines[1:]] == [
         ("  it is held", Tone.BAD),
         ("  canary b   not yet, InSync", Tone.WAIT),
         ("  canary a   verified", Tone.GOOD),
     ]
-    assert not status.read(said).all_in_sync
-    older = {**said, "awaiting_approval": {"reason": "it is held", "since": None}}
-    awaiting = status.read(older).awaiting_approval
-    assert awaiting is not None
-    assert not awaiting.canaries, "a daemon that knows no canaries can be asked, too"
+    assert not status.parse_status(status_json).all_in_sync
+    older = {**status_json, "awaiting_approval": {"reason": "it is held", "since": None}}
+    parsed = status.parse_status(older).awaiting_approval
+    assert parsed is not None
+    assert not parsed.canaries, "an answer without canaries is accepted"
 
 
-def test_of_many_canaries_the_ones_that_are_not_verified_are_named_first_and_the_rest_is_counted() -> None:
+def test_canaries_that_are_not_verified_are_listed_first_and_at_most_twenty() -> None:
     ids = [f"{number:02}" for number in range(25)]
     canaries = [{"id": each, "verified": each != "23"} for each in ids]
     rows = [
         row(each, Condition.IGNORED if each == "23" else Condition.IN_SYNC) for each in ids if each != "24"
     ]
-    said = {
-        **answer(*rows),
-        "awaiting_approval": {"reason": "it is held", "since": None, "canaries": canaries},
-    }
-    shown = [line.text for line in status.lines(status.read(said), NOW) if "canar" in line.text]
+    awaiting = {"reason": "it is held", "since": None, "canaries": canaries}
+    status_json = {**answer(*rows), "awaiting_approval": awaiting}
+    shown = [
+        line.text
+        for line in status.format_status(status.parse_status(status_json), NOW)
+        if "canar" in line.text
+    ]
     assert shown[0] == "  canary 23   not yet, Ignored"
     assert shown[1] == "  canary 00   verified"
     assert len(shown) == 21
     assert shown[-1] == "  and 5 more canaries; `allocsync status --json` names them all"
     canaries[-1]["verified"] = False
-    assert status.lines(status.read(said), NOW)[3].text == "  canary 24   not yet"
+    assert status.format_status(status.parse_status(status_json), NOW)[3].text == "  canary 24   not yet"

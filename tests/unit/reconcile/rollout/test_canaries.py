@@ -65,7 +65,7 @@ async def test_a_refused_canary_holds_the_rest_for_hours_and_the_reason_says_so(
         await asyncio.sleep(5 * HOUR)
         assert run.count(Condition.IGNORED) == 1, "the fault fired"
         assert sorted(key for _, key in api.posts) == [*FIRST]
-        assert "each of these in sync (2 so far, 1 Refused); " in run.loop.status().held_reason
+        assert "each of these in sync (2 so far, 1 Ignored); " in run.loop.status().held_reason
         assert run.loop.status().canaries == {FIRST[0]: True, FIRST[1]: False, FIRST[2]: True}
         rows = {row.id: row for row in run.loop.allocations()}
         assert rows[KEYS[3]].reason == run.loop.status().held_reason
@@ -89,7 +89,7 @@ async def test_a_canary_of_unknown_outcome_is_waited_for_until_a_read_shows_it()
         await asyncio.sleep(9)
         assert run.count(Condition.OUTCOME_UNKNOWN) == 1, "the fault fired"
         assert written(api) == {*FIRST}
-        assert "(2 so far, 1 Unknown)" in run.loop.status().held_reason
+        assert "(2 so far, 1 OutcomeUnknown)" in run.loop.status().held_reason
         await asyncio.sleep(30)
         assert len(api.posts) == 20, "it had landed and was not sent again"
 
@@ -125,7 +125,7 @@ async def test_an_edit_in_between_has_canaries_of_its_own_and_taking_it_back_has
     async with Run(api, rail=RAIL) as run:
         await begun(run, edited(20))
         await asyncio.sleep(90)
-        assert "0 so far, 3 Refused" in run.loop.status().held_reason
+        assert "0 so far, 3 Ignored" in run.loop.status().held_reason
         other = edited(20, "other")
         unlike = {**edited(20).allocations, **{key: edited(0).allocations[key] for key in FIRST}}
         run.loop.adopt(replace(other, digest="unlike--", allocations=unlike))

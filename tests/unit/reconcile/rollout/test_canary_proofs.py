@@ -97,7 +97,7 @@ async def test_a_canary_that_a_bulk_answer_calls_different_is_in_doubt_until_it_
     async with Run(api, rail=RAIL, bulk=BulkPolicy.ON, limits=limits, rules=rules) as run:
         await begun(run, edited(20))
         await asyncio.sleep(30)
-        assert "2 so far, 1 Unknown" in run.loop.status().held_reason
+        assert "2 so far, 1 OutcomeUnknown" in run.loop.status().held_reason
         api.post_seconds = lambda _key: 100
         api.truth[KEYS[30]] = {**api.truth[KEYS[30]], "region": "drift"}
         await asyncio.sleep(40)

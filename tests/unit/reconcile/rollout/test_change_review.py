@@ -153,7 +153,7 @@ async def test_taking_the_edit_back_opens_it_and_an_approval_lets_it_through_onc
         await asyncio.sleep(5)
         assert run.count(Condition.IN_SYNC) == len(KEYS)
         assert run.loop.status().held_since is None
-        with pytest.raises(NotAwaitingApprovalError, match="no generation is held"):
+        with pytest.raises(NotAwaitingApprovalError, match="no revision awaits approval"):
             run.loop.adoption.approve(edited(20).digest)
         run.loop.adopt(edited(20))
         for wrong in ("", "0020", edited(30).digest):

@@ -132,10 +132,14 @@ def test_an_id_or_a_beginning_that_only_one_has_is_enough(name: str, key: str) -
 @pytest.mark.parametrize(
     ("name", "why", "suggestions"),
     [
-        ("7b0c4c5e", "7b0c4c5e matches 2 allocations; give more of the id", ["7b0c4c5e-1", "7b0c4c5e-2"]),
+        (
+            "7b0c4c5e",
+            "7b0c4c5e matches 2 allocations; give more characters of the id",
+            ["7b0c4c5e-1", "7b0c4c5e-2"],
+        ),
         (
             "abcdefg",
-            "abcdefg is too short: give the id, or at least its first 8 characters",
+            "abcdefg is too short: give the whole id, or at least its first 8 characters",
             ["abcdefghi" * 3],
         ),
         ("7b0c4c5e-3", "7b0c4c5e-3: no such allocation is declared", ["7b0c4c5e-1", "7b0c4c5e-2"]),

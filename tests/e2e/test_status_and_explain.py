@@ -1,4 +1,4 @@
-"""The commands that ask a running daemon, as processes beside a real one."""
+"""`status` and `explain` as processes, beside a real daemon."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ CLOUDS = sample_clouds(3, 22)
 FIRST = str(CLOUDS[0]["id"])
 
 
-async def test_status_says_what_the_daemon_says_and_waits_for_all_to_be_in_sync(tmp_path: Path) -> None:
+async def test_status_shows_the_daemons_status_and_waits_until_all_are_in_sync(tmp_path: Path) -> None:
     file = tmp_path / "desired.yaml"
     declare(file, CLOUDS, region="mars")
     async with (
@@ -46,7 +46,7 @@ async def test_status_says_what_the_daemon_says_and_waits_for_all_to_be_in_sync(
         assert f"  {FIRST}   Suspended" in text
 
 
-async def test_status_shows_files_that_are_rejected_as_validate_does_until_they_are_mended(
+async def test_status_lists_the_problems_of_rejected_files_as_validate_does_until_they_are_corrected(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "desired.yaml"
@@ -78,7 +78,9 @@ async def test_status_shows_files_that_are_rejected_as_validate_does_until_they_
         file.write_text(file.read_text() + "\t")
         await eventually(lambda: len(running.events("desired_rejected")) > 1)
         _, text, _ = await command("status", "--url", running.url, "--json")
-        assert json.loads(text)["rejected"]["since"] == since, "it is broken for as long as before"
+        assert json.loads(text)["rejected"]["since"] == since, (
+            "the files have been rejected since the first edit"
+        )
         declare(file, CLOUDS, region="mars")
         async with asyncio.timeout(20):
             while json.loads((await running.get("/api/v1/status"))[1])["rejected"]:
@@ -87,7 +89,7 @@ async def test_status_shows_files_that_are_rejected_as_validate_does_until_they_
         assert (code, len(text.splitlines())) == (0, 1)
 
 
-async def test_a_daemon_that_is_not_there_is_an_error_for_people() -> None:
+async def test_a_daemon_that_does_not_answer_is_an_error_without_a_traceback() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
     for more in ([], ["--wait", "--timeout", "0.1"]):
@@ -97,10 +99,12 @@ async def test_a_daemon_that_is_not_there_is_an_error_for_people() -> None:
         assert "Traceback" not in stderr
     code, _, stderr = await command("status", "--url", url, "--timeout", "1")
     assert code == 64
-    assert "--timeout is how long to --wait" in stderr
+    assert "--timeout needs --wait" in stderr
 
 
-async def test_explain_shows_desired_live_error_and_the_open_update_of_one_allocation(tmp_path: Path) -> None:
+async def test_explain_shows_desired_and_live_values_the_last_error_and_the_open_update(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "desired.yaml"
     declare(file, CLOUDS, region="mars", version=str(CLOUDS[0]["version"]))
     faults = {"update": {"timeout_before": 1}}
@@ -114,7 +118,7 @@ async def test_explain_shows_desired_live_error_and_the_open_update_of_one_alloc
         code, text, stderr = await command("explain", FIRST[:8], "--url", running.url)
         assert (code, stderr) == (0, "")
         lines = text.splitlines()
-        assert lines[0].startswith(f"{FIRST}   Unknown since ")
+        assert lines[0].startswith(f"{FIRST}   OutcomeUnknown since ")
         rest = "\n".join(lines[1:])
         assert f"declared    {file}:3   mode enforce" in rest
         assert f"live {CLOUDS[0]['region']} → declared mars" in rest

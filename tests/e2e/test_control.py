@@ -1,4 +1,4 @@
-"""Orders to a real daemon: the token, `approve`, /-/reload; judged by the server's log."""
+"""Commands to a real daemon: the token, `approve` and /-/reload, checked against the log of the server."""
 
 import json
 import signal
@@ -11,14 +11,14 @@ from allocsync.reference_server.sample import sample_clouds
 from tests.support.processes import command, daemon, declare, eventually
 
 CLOUDS = sample_clouds(12, 21)
-RAIL = {"ALLOCSYNC_MAX_CHANGES_PERCENT": ""}  # the default: 30
-GIVEN = "a-token-that-was-given"
+CHANGE_LIMIT = {"ALLOCSYNC_MAX_CHANGES_PERCENT": ""}  # the default: 30
+CONFIGURED_TOKEN = "a-configured-token"
 
 
-async def test_approve_lets_the_held_generation_through_and_no_other(tmp_path: Path) -> None:
+async def test_approve_activates_the_revision_that_awaits_approval_and_no_other(tmp_path: Path) -> None:
     file, state = tmp_path / "desired.yaml", tmp_path / "state"
     declare(file, CLOUDS, region="a")
-    environ = {**RAIL, "ALLOCSYNC_STATE_DIR": str(state)}
+    environ = {**CHANGE_LIMIT, "ALLOCSYNC_STATE_DIR": str(state)}
     async with (
         ReferenceServer.start(CLOUDS) as server,
         daemon(server.url, file, tmp_path / "log", environ=environ) as running,
@@ -38,11 +38,11 @@ async def test_approve_lets_the_held_generation_through_and_no_other(tmp_path: P
         assert f"the revision that awaits approval is {second}, not {first['revision']}" in stderr
         code, _, stderr = await command("approve", second, *where)
         assert code == 1
-        assert "orders need the daemon's token" in stderr
+        assert "this command needs the daemon's token" in stderr
         other = {"ALLOCSYNC_LISTEN_TOKEN": "somebody-elses-token"}
         code, _, stderr = await command("approve", second, *where, environ=other)
         assert code == 1
-        assert "does not know this token, and nothing was changed" in stderr
+        assert "does not accept this token. Nothing was changed" in stderr
         assert "Traceback" not in stderr
         assert len(server.records) == sent
         code, text, stderr = await command("approve", second, *where, "--owner", "mark", environ=environ)
@@ -55,51 +55,53 @@ async def test_approve_lets_the_held_generation_through_and_no_other(tmp_path: P
         assert (approved["by"], approved["changes"]) == ("mark", 12)
 
 
-async def test_the_token_is_made_kept_over_a_restart_and_gone_when_one_is_given(tmp_path: Path) -> None:
+async def test_the_generated_token_survives_a_restart_and_is_removed_when_one_is_configured(
+    tmp_path: Path,
+) -> None:
     file, state, secrets = tmp_path / "desired.yaml", tmp_path / "state", tmp_path / "secrets"
     declare(file, CLOUDS[:1], region="a")
     secrets.mkdir()
     environ = {"ALLOCSYNC_STATE_DIR": str(state), "CREDENTIALS_DIRECTORY": str(secrets)}
-    made = state / "listen_token"
+    token_file = state / "listen_token"
     async with ReferenceServer.start(CLOUDS) as server:
         async with daemon(server.url, file, tmp_path / "first", environ=environ) as running:
-            token = made.read_text().strip()
-            assert made.stat().st_mode & 0o777 == 0o600
-            assert (await running.order("/-/sync"))[0] == 401
-            assert (await running.order("/-/sync", token=token))[0] == 202
-            assert (await running.order("/-/reload", token=token))[0] == 202
+            token = token_file.read_text().strip()
+            assert token_file.stat().st_mode & 0o777 == 0o600
+            assert (await running.post("/-/sync"))[0] == 401
+            assert (await running.post("/-/sync", token=token))[0] == 202
+            assert (await running.post("/-/reload", token=token))[0] == 202
             await eventually(lambda: running.events("reloading"))
             assert token not in (tmp_path / "first").read_text()
         async with daemon(server.url, file, tmp_path / "second", environ=environ) as running:
-            assert (await running.order("/-/sync", token=token))[0] == 202
-            (secrets / "allocsync_listen_token").write_text(GIVEN + "\n")
+            assert (await running.post("/-/sync", token=token))[0] == 202
+            (secrets / "allocsync_listen_token").write_text(CONFIGURED_TOKEN + "\n")
             running.process.send_signal(signal.SIGHUP)
             await eventually(lambda: running.events("listen_token_renewed"))
-            assert (await running.order("/-/sync", token=token))[0] == 401
-            assert (await running.order("/-/sync", token=GIVEN))[0] == 202
-            assert not made.exists()
+            assert (await running.post("/-/sync", token=token))[0] == 401
+            assert (await running.post("/-/sync", token=CONFIGURED_TOKEN))[0] == 202
+            assert not token_file.exists()
 
 
-async def test_reload_reads_the_files_again_as_hup_does(tmp_path: Path) -> None:
+async def test_reload_reads_the_files_again_as_sighup_does(tmp_path: Path) -> None:
     file, state = tmp_path / "desired.yaml", tmp_path / "state"
     declare(file, CLOUDS, region="a")
-    environ = {"ALLOCSYNC_STATE_DIR": str(state), "ALLOCSYNC_LISTEN_TOKEN": GIVEN}
+    environ = {"ALLOCSYNC_STATE_DIR": str(state), "ALLOCSYNC_LISTEN_TOKEN": CONFIGURED_TOKEN}
     async with (
         ReferenceServer.start(CLOUDS) as server,
         daemon(server.url, file, tmp_path / "log", environ=environ) as running,
     ):
         await running.in_sync(len(CLOUDS))
         declare(file, CLOUDS, region="b")
-        assert await running.order("/-/reload", token=GIVEN) == (202, '{"reloading": true}')
+        assert await running.post("/-/reload", token=CONFIGURED_TOKEN) == (202, '{"reloading": true}')
         await eventually(lambda: {cloud["region"] for cloud in server.clouds.values()} == {"b"})
         assert len(running.events("reloading")) == 1
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:0", "127.0.0.1:0"])
-async def test_no_listener_takes_orders_without_a_token(tmp_path: Path, listen: str) -> None:
+async def test_every_listener_rejects_commands_without_a_token(tmp_path: Path, listen: str) -> None:
     file, state = tmp_path / "desired.yaml", tmp_path / "state"
     declare(file, CLOUDS, region="a")
-    environ = {**RAIL, "ALLOCSYNC_STATE_DIR": str(state)}
+    environ = {**CHANGE_LIMIT, "ALLOCSYNC_STATE_DIR": str(state)}
     async with (
         ReferenceServer.start(CLOUDS) as server,
         daemon(server.url, file, tmp_path / "log", "--listen", listen, environ=environ) as running,
@@ -107,13 +109,13 @@ async def test_no_listener_takes_orders_without_a_token(tmp_path: Path, listen: 
         running.url = running.url.replace("0.0.0.0", "127.0.0.1")
         await running.in_sync(len(CLOUDS))
         for path in ("/-/sync", "/-/reload", "/-/approve"):
-            code, text = await running.order(path)
+            code, text = await running.post(path)
             assert code == 401
             assert "listen_token" in json.loads(text)["error"]
         assert not running.events("reloading")
 
 
-async def test_a_token_that_can_be_guessed_or_not_be_kept_ends_the_start(tmp_path: Path) -> None:
+async def test_a_token_that_is_too_short_or_cannot_be_stored_ends_the_start(tmp_path: Path) -> None:
     file, state = tmp_path / "desired.yaml", tmp_path / "state"
     declare(file, CLOUDS, region="a")
     where = ("--desired", str(file), "--listen", "127.0.0.1:0", "--state-dir", str(state))
@@ -124,5 +126,5 @@ async def test_a_token_that_can_be_guessed_or_not_be_kept_ends_the_start(tmp_pat
     (state / "listen_token").mkdir(parents=True)
     code, _, stderr = await command("run", *where)
     assert code == 78
-    assert f"{state}/listen_token: the token for orders over HTTP cannot be kept" in stderr
+    assert f"{state}/listen_token: the token for commands over HTTP cannot be stored" in stderr
     assert "Traceback" not in stderr

@@ -1,4 +1,4 @@
-"""The daemon as a process, and updates that land after they were given up; judged by the server's log."""
+"""The daemon as a process, and updates that are applied late, checked against the server's log."""
 
 import json
 from datetime import UTC, datetime
@@ -12,13 +12,13 @@ from tests.support.reference_process import serving
 CLOUDS = sample_clouds(1, 24)
 KEY = str(CLOUDS[0]["id"])
 SETTLE_SECONDS = 5.0
-LATE_SECONDS = 8.0  # the verdict comes at 5
-WISH_SECONDS = 4  # so that the next look, at 9 or later, comes after the landing
+LATE_SECONDS = 8.0  # the update is judged not applied after 5
+RETRY_AFTER_SECONDS = 4  # so that the next read, after 9 s or more, comes after the late application
 LOST = {"update": {"timeout_late": 1, "late_seconds": LATE_SECONDS}}
 
 
 async def history(environ: dict[str, str]) -> list[dict[str, Any]]:
-    """The updates of the journal with the outcomes that were learned of each."""
+    """Return the updates in the journal with all outcomes of each."""
     code, text, stderr = await command("history", "--json", environ=environ)
     assert code == 0, stderr
     return [json.loads(line) for line in text.splitlines()]
@@ -28,11 +28,11 @@ def outcomes(row: dict[str, Any]) -> list[str]:
     return [ending["outcome"] for ending in row["endings"]]
 
 
-def stamp(row: dict[str, Any]) -> float:
+def timestamp(row: dict[str, Any]) -> float:
     return datetime.fromisoformat(row["ts"]).astimezone(UTC).timestamp()
 
 
-async def test_an_update_that_lands_after_it_was_given_up_is_told_as_late_and_not_sent_again(
+async def test_a_late_application_is_logged_as_late_applied_and_the_update_is_not_sent_again(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "desired.yaml"
@@ -43,17 +43,17 @@ async def test_an_update_that_lands_after_it_was_given_up_is_told_as_late_and_no
         daemon(server.url, file, tmp_path / "log", environ=environ) as running,
     ):
         await eventually(lambda: running.events("update_outcome_unknown"))
-        await server.set_faults({"update": {"423": 1, "retry_after": WISH_SECONDS}})
+        await server.set_faults({"update": {"423": 1, "retry_after": RETRY_AFTER_SECONDS}})
         (late,) = await eventually(lambda: running.events("update_late_applied"), 30)
         await running.in_sync(1)
-        assert await server.fired("update.timeout_late") == 1
+        assert await server.fault_count("update.timeout_late") == 1
 
         first, again = server.updates()
         assert (first["answer"], again["answer"]) == (504, 423)
         assert first["applied_at"] >= first["answered_at"] + LATE_SECONDS
         assert again["applied_at"] is None
         assert again["received_at"] >= first["answered_at"] + SETTLE_SECONDS
-        assert again["answered_at"] < first["applied_at"] < stamp(late)
+        assert again["answered_at"] < first["applied_at"] < timestamp(late)
         assert (await server.cloud(KEY))["region"] == "mars"
 
         assert (late["level"], late["allocation"], late["fields"]) == ("warning", KEY, ["region"])
@@ -68,7 +68,7 @@ async def test_an_update_that_lands_after_it_was_given_up_is_told_as_late_and_no
         assert not running.events("stale_overwrite")
 
 
-async def test_a_landing_that_takes_somebody_elses_change_back_is_told_and_not_repaired(
+async def test_a_late_application_that_overwrites_a_foreign_change_is_logged_and_not_repaired(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "desired.yaml"
@@ -86,9 +86,9 @@ async def test_a_landing_that_takes_somebody_elses_change_back_is_told_and_not_r
         await eventually(lambda: running.events("update_outcome_unknown"))
         await server.set_faults({})
         await server.change(KEY, version="theirs")
-        (told,) = await eventually(lambda: running.events("stale_overwrite"), 30)
-        await server.listed_again(2)
-        assert await server.fired("update.timeout_late") == 1
+        (event,) = await eventually(lambda: running.events("stale_overwrite"), 30)
+        await server.wait_for_lists(2)
+        assert await server.fault_count("update.timeout_late") == 1
 
         first, again = server.updates()
         (foreign,) = [row for row in server.records("update") if row["body_sha256"] in server.foreign]
@@ -99,7 +99,7 @@ async def test_a_landing_that_takes_somebody_elses_change_back_is_told_and_not_r
         assert first["changed"]["version"] == ["theirs", before], "it took the change back"
         assert (await server.cloud(KEY))["version"] == before, "and nobody repaired it"
 
-        assert (told["level"], told["allocation"]) == ("error", KEY)
+        assert (event["level"], event["allocation"]) == ("error", KEY)
         series = 'allocsync_outcomes_settled_total{outcome="stale_overwrite"}'
         assert await running.metric(series) == 1
         recorded, repeated = await history(environ)

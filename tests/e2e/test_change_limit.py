@@ -1,4 +1,4 @@
-"""The rail in real processes: edits, restarts, modes, `plan` and `apply`; judged by the server's log."""
+"""The change limit in real processes, checked against the server's log."""
 
 import asyncio
 import json
@@ -12,11 +12,11 @@ from allocsync.reference_server.sample import sample_clouds
 from tests.support.processes import Daemon, command, daemon, declare, eventually
 
 CLOUDS = sample_clouds(12, 21)
-RAIL = {"ALLOCSYNC_MAX_CHANGES_PERCENT": ""}  # the default: 30
+CHANGE_LIMIT = {"ALLOCSYNC_MAX_CHANGES_PERCENT": ""}  # the default: 30
 
 
 def declare_regions(file: Path, changed: int, clouds: list[Cloud] = CLOUDS, mode: str = "enforce") -> None:
-    """Declare region b for the first so many, and a for the others."""
+    """Declare region b for the first `changed` allocations, and region a for the others."""
     rows = [f"  {cloud['id']}: {{region: {'b' if n < changed else 'a'}}}\n" for n, cloud in enumerate(clouds)]
     beside = file.with_name("." + file.name)
     beside.write_text(
@@ -25,8 +25,8 @@ def declare_regions(file: Path, changed: int, clouds: list[Cloud] = CLOUDS, mode
     beside.replace(file)
 
 
-async def conditions(running: Daemon, **wanted: int) -> None:
-    """Wait until these are the conditions of all."""
+async def wait_for_conditions(running: Daemon, **wanted: int) -> None:
+    """Wait until the counts of the conditions are exactly these."""
     async with asyncio.timeout(30):
         while True:
             found: dict[str, int] = json.loads((await running.get("/api/v1/status"))[1])["conditions"]
@@ -35,27 +35,31 @@ async def conditions(running: Daemon, **wanted: int) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_an_edit_that_changes_too_much_is_held_through_a_restart_until_it_is_taken_back(
+async def test_an_edit_above_the_change_limit_is_held_across_a_restart_until_it_is_reverted(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "desired.yaml"
     declare_regions(file, 0)
-    environ = {**RAIL, "ALLOCSYNC_STATE_DIR": str(tmp_path / "state"), "ALLOCSYNC_RESYNC_SECONDS": "1"}
+    environ = {
+        **CHANGE_LIMIT,
+        "ALLOCSYNC_STATE_DIR": str(tmp_path / "state"),
+        "ALLOCSYNC_RESYNC_SECONDS": "1",
+    }
     async with ReferenceServer.start(CLOUDS) as server:
         async with daemon(server.url, file, tmp_path / "first", environ=environ) as running:
             await running.in_sync(len(CLOUDS))
             assert await running.metric("allocsync_revision_awaiting_approval") == 0
             sent = len(server.records)
             declare_regions(file, 6)
-            (told,) = await eventually(lambda: running.events("revision_awaiting_approval"))
-            assert (told["changed"], told["added"], told["removed"], told["allocations"]) == (6, 0, 0, 12)
-            assert told["level"] == "warning"
+            (event,) = await eventually(lambda: running.events("revision_awaiting_approval"))
+            assert (event["changed"], event["added"], event["removed"], event["allocations"]) == (6, 0, 0, 12)
+            assert event["level"] == "warning"
             assert await running.metric("allocsync_revision_awaiting_approval") == 1
             assert await running.metric("allocsync_revision_changed_allocations") == 6
             assert await running.metric("allocsync_revision_awaiting_approval_timestamp_seconds") > 0
         async with daemon(server.url, file, tmp_path / "second", environ=environ) as again:
             await eventually(lambda: again.events("revision_awaiting_approval"))
-            await conditions(again, InSync=6, Held=6)
+            await wait_for_conditions(again, InSync=6, AwaitingApproval=6)
             assert len(server.records) == sent
             server.set_field(str(CLOUDS[9]["id"]), "region", "drift")
             await eventually(lambda: len(server.records) > sent)
@@ -63,7 +67,7 @@ async def test_an_edit_that_changes_too_much_is_held_through_a_restart_until_it_
             code, text, _ = await command("status", "--url", again.url)
             assert code == 0
             assert (
-                f"revision {told['revision']} awaits approval: it changes 6 of 12 allocations (50 %" in text
+                f"revision {event['revision']} awaits approval: it changes 6 of 12 allocations (50 %" in text
             )
             declare_regions(file, 0)
             await again.in_sync(len(CLOUDS))
@@ -71,28 +75,30 @@ async def test_an_edit_that_changes_too_much_is_held_through_a_restart_until_it_
         assert len(server.records) == sent + 1
 
 
-async def test_from_observe_to_enforce_for_all_is_held_by_setting_and_by_file(tmp_path: Path) -> None:
+async def test_a_change_from_observe_to_enforce_for_all_is_held_whether_by_setting_or_file(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "desired.yaml"
     declare(file, CLOUDS, region="b")
-    environ = {**RAIL, "ALLOCSYNC_STATE_DIR": str(tmp_path / "state")}
+    environ = {**CHANGE_LIMIT, "ALLOCSYNC_STATE_DIR": str(tmp_path / "state")}
     async with ReferenceServer.start(CLOUDS, log_all=True) as server:
         async with daemon(server.url, file, tmp_path / "a", "--mode", "observe", environ=environ) as running:
-            await conditions(running, Drifted=12)
+            await wait_for_conditions(running, Drifted=12)
         async with daemon(server.url, file, tmp_path / "b", environ=environ) as running:
             await eventually(lambda: running.events("revision_awaiting_approval"))
-            await conditions(running, Held=12)
+            await wait_for_conditions(running, AwaitingApproval=12)
         async with daemon(server.url, file, tmp_path / "c", "--mode", "observe", environ=environ) as running:
-            await conditions(running, Drifted=12)
+            await wait_for_conditions(running, Drifted=12)
             declare(file, CLOUDS, region="b", mode="enforce")
             await eventually(lambda: running.events("revision_awaiting_approval"))
-            await conditions(running, Held=12)
+            await wait_for_conditions(running, AwaitingApproval=12)
         assert {record["op"] for record in server.records} <= {"snapshot", "list"}
 
 
-async def test_plan_says_that_it_would_be_held_and_apply_needs_a_review(tmp_path: Path) -> None:
+async def test_plan_says_that_the_revision_would_be_held_and_apply_needs_a_review(tmp_path: Path) -> None:
     file = tmp_path / "desired.yaml"
     declare_regions(file, 0)
-    environ = {**RAIL, "ALLOCSYNC_STATE_DIR": str(tmp_path / "state")}
+    environ = {**CHANGE_LIMIT, "ALLOCSYNC_STATE_DIR": str(tmp_path / "state")}
     async with ReferenceServer.start(CLOUDS) as server:
         where = ("--api-url", server.url, "--desired", str(file))
         assert (await command("apply", *where, environ=environ))[0] == 0, "a first start is not held"
@@ -123,10 +129,10 @@ async def test_plan_says_that_it_would_be_held_and_apply_needs_a_review(tmp_path
 
 
 @pytest.mark.parametrize("named", [1, 12])
-async def test_naming_the_allocations_is_an_approval_of_these(tmp_path: Path, named: int) -> None:
+async def test_an_apply_of_named_allocations_is_an_approval_of_these(tmp_path: Path, named: int) -> None:
     file = tmp_path / "desired.yaml"
     declare_regions(file, 0)
-    environ = {**RAIL, "ALLOCSYNC_STATE_DIR": str(tmp_path / "state")}
+    environ = {**CHANGE_LIMIT, "ALLOCSYNC_STATE_DIR": str(tmp_path / "state")}
     async with ReferenceServer.start(CLOUDS) as server:
         where = ("--api-url", server.url, "--desired", str(file))
         await command("apply", *where, environ=environ)
@@ -141,13 +147,13 @@ async def test_naming_the_allocations_is_an_approval_of_these(tmp_path: Path, na
         assert named == 12 or "it changes 11 of 12" in found["awaiting_approval"]
 
 
-async def test_canaries_go_first_over_a_crash_and_the_rest_follows_when_they_are_seen_in_sync(
+async def test_canaries_are_updated_first_also_across_a_crash_and_the_rest_once_they_are_in_sync(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "desired.yaml"
     declare_regions(file, 0)
     environ = {
-        **RAIL,
+        **CHANGE_LIMIT,
         "ALLOCSYNC_CANARY": "2",
         "ALLOCSYNC_SETTLE_SECONDS": "5",
         "ALLOCSYNC_STATE_DIR": str(tmp_path / "state"),
@@ -160,15 +166,15 @@ async def test_canaries_go_first_over_a_crash_and_the_rest_follows_when_they_are
             sent = len(server.records)
             server.set_faults({"update": {"timeout_before": 1, "timeout_seconds": 0.1}})
             declare_regions(file, 6)
-            await conditions(running, InSync=6, Unknown=2, Held=4)
+            await wait_for_conditions(running, InSync=6, OutcomeUnknown=2, AwaitingApproval=4)
             text = (await command("status", "--url", running.url))[1]
-            assert "each of these in sync (0 so far, 2 Unknown); `allocsync approve " in text
+            assert "each of these in sync (0 so far, 2 OutcomeUnknown); `allocsync approve " in text
             assert all(f"canary {id_}   not yet" in text for id_ in first)
             held = json.loads((await command("status", "--json", "--url", running.url))[1])["held"]
             assert held == json.loads((await running.get("/api/v1/status"))[1])["held"]
             assert {each["id"] for each in held["canaries"]} == first
             text = (await command("explain", min(first), "--url", running.url))[1]
-            assert "canary      it goes first" in text
+            assert "canary      it is updated first" in text
             running.process.kill()
             await running.process.wait()
         assert {record["id"] for record in server.records[sent:]} == first, "the fault fired"
@@ -176,12 +182,12 @@ async def test_canaries_go_first_over_a_crash_and_the_rest_follows_when_they_are
         code, _, stderr = await command("apply", *where, "--deadline", "1", environ=environ)
         assert (code, "ALLOCSYNC_CANARY" in stderr) == (1, False)
         async with daemon(server.url, file, tmp_path / "b", environ=environ) as again:
-            (told,) = await eventually(lambda: again.events("revision_awaiting_approval"))
+            (event,) = await eventually(lambda: again.events("revision_awaiting_approval"))
             assert {record["id"] for record in server.records[sent:]} == first
             server.set_faults({})
             await again.in_sync(len(CLOUDS))
             (approved,) = again.events("revision_approved")
-            assert (approved["by"], approved["changes"]) == ("canary", told["changed"])
+            assert (approved["by"], approved["changes"]) == ("canary", event["changed"])
             assert await again.metric("allocsync_revision_awaiting_approval") == 0
         ids = [str(record["id"]) for record in server.records[sent:]]
         rest = {str(cloud["id"]) for cloud in CLOUDS[:6]} - first
