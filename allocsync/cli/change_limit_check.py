@@ -9,18 +9,18 @@ Left out: the comparison (`planning.change_limit`), and how the daemon acts on i
 
 from allocsync.errors import AllocsyncError
 from allocsync.journal import reader
-from allocsync.model.desired_state import Generation
+from allocsync.model.desired_state import Revision
 from allocsync.planning import change_limit
 from allocsync.reconcile.rollout.change_review import BASELINE, baseline_from
 from allocsync.runtime.wiring import build_change_limit
 from allocsync.settings.model import Settings
 
 
-def review_changes(settings: Settings, generation: Generation) -> change_limit.Ruling | None:
+def review_changes(settings: Settings, revision: Revision) -> change_limit.ChangeReview | None:
     """Compare the revision with the baseline in the journal; None if the baseline cannot be read."""
     try:
         with reader.opened(settings.state_dir) as connection:
             baseline = baseline_from(reader.memories(connection, BASELINE))
     except (AllocsyncError, OSError, ValueError):
         return None
-    return change_limit.review_changes(baseline, generation, build_change_limit(settings))
+    return change_limit.review_changes(baseline, revision, build_change_limit(settings))

@@ -18,7 +18,7 @@ from allocsync.errors import AllocsyncError, UsageError
 from allocsync.model.api_answers import Live, NotSent, Snapshot, UpdateAnswer
 from allocsync.model.change import Change
 from allocsync.model.cloud import Cloud
-from allocsync.model.desired_state import Generation
+from allocsync.model.desired_state import Revision
 from allocsync.model.escaping import visible
 from allocsync.model.ids import AllocationId
 from allocsync.planning import rendering
@@ -69,9 +69,9 @@ def check_unchanged(review: Review, plan: Plan) -> None:
     Raises:
         AllocsyncError: it is not; lists the differences if the review came from a plan file.
     """
-    if plan.digest.startswith(review.plan_id):
+    if plan.plan_id.startswith(review.plan_id):
         return
-    now, then = plan.digest[:MIN_PLAN_ID_DIGITS], review.plan_id[:MIN_PLAN_ID_DIGITS]
+    now, then = plan.plan_id[:MIN_PLAN_ID_DIGITS], review.plan_id[:MIN_PLAN_ID_DIGITS]
     lines = [f"what would be sent now is not what was reviewed: the plan id is {now}, not {then}."]
     if review.changes is not None:
         lines += _describe_differences(review.changes, parse_changes(rendering.as_json(plan), "this plan"))
@@ -93,9 +93,9 @@ def _describe_differences(then: Changes, now: Changes) -> Iterator[str]:
 class ReviewedApi:
     """An API client that sends an update only if the allocation's differences are still the reviewed ones."""
 
-    def __init__(self, api: Api, generation: Generation, plan: Plan) -> None:
+    def __init__(self, api: Api, revision: Revision, plan: Plan) -> None:
         self._api = api
-        self._desired = generation.allocations
+        self._desired = revision.allocations
         self._reviewed: Mapping[AllocationId, tuple[Change, ...]] = {
             step.id: step.changes for step in plan.updates
         }

@@ -9,7 +9,7 @@ Left out: fetching live state and writing the file (`cli.commands.export`).
 
 from collections.abc import Callable, Iterable, Iterator
 
-from allocsync.model.cloud import DECLARABLE, UNDECLARABLE_STATUSES, Cloud, Json, leaf
+from allocsync.model.cloud import DECLARABLE, UNDECLARABLE_STATUSES, Cloud, Json, field_value
 from allocsync.model.escaping import escape, shorten, visible
 
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -68,7 +68,7 @@ def _allocation_lines(cloud: Cloud, max_characters: int) -> Iterator[str]:
     """The lines of one allocation; nested mappings in the order of DECLARABLE."""
     parents: tuple[str, ...] = ()
     for name in DECLARABLE:
-        value = leaf(cloud, name)
+        value = field_value(cloud, name)
         if value is None:
             continue
         *above, last = name.split(".")

@@ -116,4 +116,4 @@ def _parse_file(file: File, default_mode: Mode) -> ParsedFile:
 
 def _canonical_line(desired: Desired) -> str:
     """The declaration as JSON, without its location."""
-    return json.dumps([desired.id, desired.mode, desired.leaves], separators=(",", ":"))
+    return json.dumps([desired.id, desired.mode, desired.fields], separators=(",", ":"))

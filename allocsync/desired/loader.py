@@ -23,7 +23,7 @@ from allocsync.desired import files
 from allocsync.desired.file_cache import FileCache, IdLocation, ParsedFile
 from allocsync.desired.similar_ids import describe_difference, fold
 from allocsync.errors import DesiredError, Problem
-from allocsync.model.desired_state import Desired, Generation, Mode
+from allocsync.model.desired_state import Desired, Mode, Revision
 from allocsync.model.escaping import escape
 from allocsync.model.ids import AllocationId
 
@@ -34,7 +34,7 @@ T = TypeVar("T")
 class Loaded:
     """A revision, and the errors of its quarantined allocations."""
 
-    generation: Generation
+    revision: Revision
     problems: tuple[Problem, ...] = ()
 
 
@@ -140,13 +140,13 @@ def _merge(parsed_files: Sequence[ParsedFile]) -> _Merged:
 
 def _make_loaded(merged: _Merged, problems: tuple[Problem, ...]) -> Loaded:
     quarantined = _merge_sorted([parsed.quarantined for parsed in merged.parsed_files])
-    generation = Generation(
-        digest=_digest(merged.lines.values(), quarantined),
+    revision = Revision(
+        id=_revision_id(merged.lines.values(), quarantined),
         allocations=merged.allocations,
         quarantined={key: tuple(str(each) for each in sorted(found)) for key, found in quarantined.items()},
         files=len(merged.parsed_files),
     )
-    return Loaded(generation, problems)
+    return Loaded(revision, problems)
 
 
 def _find_clashes(parsed_files: Sequence[ParsedFile]) -> Iterator[Problem]:
@@ -178,7 +178,7 @@ def _merge_sorted(mappings: Iterable[Mapping[AllocationId, T]]) -> dict[Allocati
     return {key: found[key] for key in sorted(found)}
 
 
-def _digest(lines: Iterable[str], quarantined: Mapping[AllocationId, tuple[Problem, ...]]) -> str:
+def _revision_id(lines: Iterable[str], quarantined: Mapping[AllocationId, tuple[Problem, ...]]) -> str:
     problems = [
         [key, sorted([problem.path, problem.message] for problem in found)]
         for key, found in quarantined.items()

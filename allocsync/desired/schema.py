@@ -59,7 +59,7 @@ def fields_under(parent: str) -> tuple[str, ...]:
 class Body:
     """The declared fields and mode of one allocation, or of the defaults, and the errors in them."""
 
-    leaves: Mapping[str, str]
+    fields: Mapping[str, str]
     mode: Mode | None
     problems: tuple[Problem, ...]
 
@@ -176,16 +176,16 @@ def _read_entry(source: SourceText, key: str, pair: Pair, defaults: Body, defaul
     body = read if isinstance(read, Body) else _read_body(source, keys, pair.node, pair.offset)
     if body.problems:
         return Entry(allocation_id, pair.offset, None, body.problems)
-    leaves = {**defaults.leaves, **body.leaves}
+    fields = {**defaults.fields, **body.fields}
     mode = body.mode or defaults.mode
-    if not leaves and mode is None and not defaults.problems:
+    if not fields and mode is None and not defaults.problems:
         nothing = source.problem(
             pair.offset, keys, "declares nothing; give it a field or a mode, or remove it"
         )
         return Entry(allocation_id, pair.offset, None, (nothing,))
     desired = Desired(
         id=allocation_id,
-        leaves=tuple((name, leaves[name]) for name in DECLARABLE if name in leaves),
+        fields=tuple((name, fields[name]) for name in DECLARABLE if name in fields),
         mode=mode or default_mode,
         source=f"{source.file}:{source.line(pair.offset)}",
     )
@@ -200,7 +200,7 @@ class _BodyReader:
     """A body that is being read."""
 
     report: ReportProblem
-    leaves: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, str] = field(default_factory=dict)
     mode: Mode | None = None
 
 
@@ -215,7 +215,7 @@ def _read_body(source: SourceText, keys: Sequence[str], node: Node, offset: int 
         reader.report(node.offset if offset is None else offset, keys, what)
     else:
         reader.report(node.offset, keys, f"this must be a mapping (fields: {' '.join(_FIELDS[''])} mode)")
-    return Body(reader.leaves, reader.mode, tuple(problems))
+    return Body(reader.fields, reader.mode, tuple(problems))
 
 
 def _read_fields(reader: _BodyReader, keys: Sequence[str], parent: str, block: MappingNode) -> None:
@@ -249,7 +249,7 @@ def _read_field(reader: _BodyReader, keys: Sequence[str], name: str, pair: Pair)
     elif name in STATUS_FIELDS and (wrong := _status_problem(node.text)):
         reader.report(node.offset, keys, wrong)
     else:
-        reader.leaves[name] = node.text
+        reader.fields[name] = node.text
 
 
 def _read_mode(reader: _BodyReader, keys: Sequence[str], pair: Pair) -> Mode | None:

@@ -26,7 +26,7 @@ from watchfiles import Change, awatch
 from allocsync.desired import files
 from allocsync.desired.loader import Examined, Loaded, Loader, require_loaded
 from allocsync.errors import DesiredError
-from allocsync.model.desired_state import Generation, Mode
+from allocsync.model.desired_state import Mode, Revision
 
 POLL_SECONDS = 10.0
 _UNWATCHED_POLL_SECONDS = 0.5  # used if nothing can be watched, as when the directory is missing
@@ -80,7 +80,7 @@ class DirectoryWatch:
         self._examined_fingerprint = ""  # of the last content that was examined
         self._returned_fingerprint = ""  # of the last content that `next` returned
 
-    async def next(self) -> Generation:
+    async def next(self) -> Revision:
         """Wait for content that loads and differs from what was returned last; at once on the first call."""
         while True:
             self._wake_up.clear()
@@ -89,15 +89,15 @@ class DirectoryWatch:
                 if found is None:
                     await self._wait(self._poll_seconds if watched else _UNWATCHED_POLL_SECONDS)
             if found is not None:
-                generation = self._report_content(found)
-                if generation is not None:
-                    return generation
+                revision = self._report_content(found)
+                if revision is not None:
+                    return revision
 
     def reload(self) -> None:
         """Read again now. Call it on the event loop, as its signal handlers are."""
         self._wake_up.set()
 
-    def _report_content(self, found: _NewContent) -> Generation | None:
+    def _report_content(self, found: _NewContent) -> Revision | None:
         self._examined_fingerprint = found.fingerprint
         try:
             loaded = require_loaded(found.examined)
@@ -108,7 +108,7 @@ class DirectoryWatch:
         if found.fingerprint == self._returned_fingerprint:
             return None  # an edit with errors was reverted: this content is active already
         self._returned_fingerprint = found.fingerprint
-        return loaded.generation
+        return loaded.revision
 
     async def _read_new_content(self) -> _NewContent | None:
         files, fingerprint = await asyncio.to_thread(self._read)

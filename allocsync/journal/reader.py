@@ -43,7 +43,7 @@ class RecordedUpdate:
     sequence: int
     allocation: str
     at: float
-    generation: str
+    revision: str
     reason: str
     changes: tuple[Change, ...]
     endings: tuple[RecordedOutcome, ...]
@@ -151,7 +151,7 @@ def _select_updates(
             row.sequence,
             row.allocation or "",
             row.at,
-            record.generation,
+            record.revision,
             record.reason,
             record.changes,
             tuple(_read_endings(connection, row.sequence)),

@@ -106,7 +106,7 @@ class Journal:
         """Queue a checkpoint value, which replaces the one under the same key; None deletes it."""
         self._add(_Queued(CheckpointValue(key, value)))
 
-    async def tend(self) -> Head | None:
+    async def enforce_retention(self) -> Head | None:
         """Delete old rows; returns the last row of the chain, or None if that failed.
 
         If damage is found, `damage` says so from then on.

@@ -40,7 +40,7 @@ STATUSES = ("PENDING", "RUNNING", "FAILED", "SUCCEEDED", "UNKNOWN", "DISCONNECTE
 UNDECLARABLE_STATUSES = ("PENDING", "UNKNOWN")  # only the server sets these, in passing
 
 
-def leaf(cloud: Cloud, field: str) -> Json:
+def field_value(cloud: Cloud, field: str) -> Json:
     """The value at a dotted path; None if any part of the path is absent, null or not an object."""
     value: Json = cloud
     for key in field.split("."):

@@ -27,21 +27,21 @@ class Desired:
     """
 
     id: AllocationId
-    leaves: tuple[tuple[str, str], ...]
+    fields: tuple[tuple[str, str], ...]
     mode: Mode = Mode.ENFORCE
     source: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Generation:
+class Revision:
     """One revision: one loaded version of the desired state.
 
-    `digest` is a hash of what is declared; comments, order and file names do not count. `quarantined` has the
+    `id` is a hash of what is declared; comments, order and file names do not count. `quarantined` has the
     allocations whose entry has errors, each with its error messages: the last declaration without errors
     stays active, and an allocation that has none is blocked. `files` is the number of files read.
     """
 
-    digest: str
+    id: str
     allocations: Mapping[AllocationId, Desired]
     quarantined: Mapping[AllocationId, tuple[str, ...]] = field(default_factory=dict)
     files: int = 0

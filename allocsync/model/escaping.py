@@ -9,7 +9,7 @@ Left out: the two places that need another rule, and say why: `api.responses.one
 import json
 
 from allocsync.model.cloud import Json
-from allocsync.model.lossless_json import tagged
+from allocsync.model.lossless_json import encode_lossless
 
 
 def escape(text: str) -> str:
@@ -32,4 +32,4 @@ def visible(value: Json) -> str:
 
 def as_text(value: Json) -> str | None:
     """A live value for programs, unescaped: text as it is, None as None, anything else as JSON."""
-    return value if isinstance(value, str | None) else json.dumps(tagged(value))
+    return value if isinstance(value, str | None) else json.dumps(encode_lossless(value))

@@ -15,7 +15,7 @@ from typing import Any
 from allocsync.model.change import Change
 from allocsync.model.cloud import Cloud
 from allocsync.model.ids import AllocationId
-from allocsync.model.lossless_json import tagged, untagged
+from allocsync.model.lossless_json import decode_lossless, encode_lossless
 
 OUTCOMES = (
     "applied",  # the API accepted it, or a read shows it
@@ -41,18 +41,18 @@ class IntentRecord:
     """An update about to be sent. `undeclared` is the hash of its body without the declared fields."""
 
     changes: tuple[Change, ...]
-    leaves: tuple[tuple[str, str], ...]
-    undeclared: str
-    generation: str = ""
+    fields: tuple[tuple[str, str], ...]
+    unmanaged_hash: str
+    revision: str = ""
     reason: str = ""
 
     def as_data(self) -> dict[str, object]:
         """The record as JSON values, as the journal stores it."""
         return {
             "changes": encode_changes(self.changes),
-            "leaves": [list(pair) for pair in self.leaves],
-            "undeclared": self.undeclared,
-            "generation": self.generation,
+            "leaves": [list(pair) for pair in self.fields],
+            "undeclared": self.unmanaged_hash,
+            "generation": self.revision,
             "reason": self.reason,
         }
 
@@ -86,12 +86,12 @@ NOTHING_RESTORED = Restored()
 
 def encode_changes(changes: tuple[Change, ...]) -> list[list[object]]:
     """[[field, live value, desired text]]."""
-    return [[change.field, tagged(change.live), change.desired] for change in changes]
+    return [[change.field, encode_lossless(change.live), change.desired] for change in changes]
 
 
 def decode_changes(stored: list[list[Any]]) -> tuple[Change, ...]:
     """What `encode_changes` was given."""
-    return tuple(Change(field, untagged(live), desired) for field, live, desired in stored)
+    return tuple(Change(field, decode_lossless(live), desired) for field, live, desired in stored)
 
 
 def intent_from(data: Mapping[str, Any]) -> IntentRecord:
@@ -102,14 +102,14 @@ def intent_from(data: Mapping[str, Any]) -> IntentRecord:
     """
     return IntentRecord(
         changes=decode_changes(data["changes"]),
-        leaves=tuple((field, value) for field, value in data["leaves"]),
-        undeclared=data["undeclared"],
-        generation=data["generation"],
+        fields=tuple((field, value) for field, value in data["leaves"]),
+        unmanaged_hash=data["undeclared"],
+        revision=data["generation"],
         reason=data["reason"],
     )
 
 
-def undeclared_hash(cloud: Cloud, declared: Collection[str]) -> str:
+def hash_unmanaged_fields(cloud: Cloud, declared: Collection[str]) -> str:
     """The hash of an object without the declared fields and without those that the server changes by itself.
 
     A nested object that holds only such fields counts as absent, because an update may have to create it.
@@ -129,5 +129,5 @@ def _without(cloud: Cloud, prefix: str, fields: frozenset[str]) -> list[object]:
             if inner:
                 rest.append([key, {"rest": inner}])
         else:
-            rest.append([key, tagged(value)])
+            rest.append([key, encode_lossless(value)])
     return rest

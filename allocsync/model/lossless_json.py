@@ -9,18 +9,18 @@ from typing import Any
 from allocsync.model.cloud import Json, NumberLiteral
 
 
-def tagged(value: Json) -> object:
+def encode_lossless(value: Json) -> object:
     """Encode a value so that a number and a string with the same text differ, and JSON keeps both."""
     if isinstance(value, NumberLiteral):
         return {"number": value.text}
     if isinstance(value, Mapping):
-        return {"object": [[key, tagged(item)] for key, item in sorted(value.items())]}
+        return {"object": [[key, encode_lossless(item)] for key, item in sorted(value.items())]}
     if isinstance(value, str | bool) or value is None:
         return value
-    return [tagged(item) for item in value]
+    return [encode_lossless(item) for item in value]
 
 
-def untagged(value: Any) -> Json:  # noqa: ANN401 - what JSON gives back
+def decode_lossless(value: Any) -> Json:  # noqa: ANN401 - what JSON gives back
     """Decode what `tagged` returned; the keys of an object come sorted.
 
     Raises:
@@ -30,9 +30,9 @@ def untagged(value: Any) -> Json:  # noqa: ANN401 - what JSON gives back
         case str() | bool() | None:
             return value
         case list():
-            return [untagged(item) for item in value]
+            return [decode_lossless(item) for item in value]
         case {"number": str(text)}:
             return NumberLiteral(text)
         case {"object": list(pairs)}:
-            return {key: untagged(item) for key, item in pairs}
+            return {key: decode_lossless(item) for key, item in pairs}
     raise ValueError(f"not a tagged value: {value!r}")

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeAlias
 
-from allocsync.model.desired_state import Desired, Generation, Mode
+from allocsync.model.desired_state import Desired, Mode, Revision
 from allocsync.model.ids import AllocationId
 
 Baseline: TypeAlias = Mapping[AllocationId, Desired]
@@ -37,7 +37,7 @@ NOT_DECLARED = "removed from the files; its last declaration stays active until 
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class ChangeLimit:
     """The limit: at most `percent` of the allocations may change; 100 turns it off.
 
     It applies to sets of at least `least` allocations. `canary` is the number of canaries wanted: at most
@@ -49,24 +49,24 @@ class Limit:
     canary: int = 0
 
 
-NO_LIMIT = Limit(percent=EVERYTHING_PERCENT)
+NO_LIMIT = ChangeLimit(percent=EVERYTHING_PERCENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ruling:
+class ChangeReview:
     """What a revision changes against the baseline, and whether it awaits approval.
 
     `total` is the number of allocations in either set. `progress` is a text for people about its canaries.
     """
 
-    generation: str
+    revision: str
     changed: frozenset[AllocationId] = frozenset()
     added: frozenset[AllocationId] = frozenset()
     removed: frozenset[AllocationId] = frozenset()
     total: int = 0
     limit_percent: float = EVERYTHING_PERCENT
     empty: bool = False
-    held: bool = False
+    awaits_approval: bool = False
     canaries: frozenset[AllocationId] = frozenset()
     progress: str = ""
 
@@ -78,14 +78,14 @@ class Ruling:
     @property
     def withheld(self) -> frozenset[AllocationId]:
         """The allocations that must not be written while the revision awaits approval."""
-        return (self.changed | self.added) - self.canaries if self.held else frozenset()
+        return (self.changed | self.added) - self.canaries if self.awaits_approval else frozenset()
 
     @property
     def reason(self) -> str:
         """Why it awaits approval: numbers, setting and the command to approve it; empty if it does not."""
-        if not self.held:
+        if not self.awaits_approval:
             return ""
-        name = self.generation[:DIGITS]
+        name = self.revision[:DIGITS]
         share = EVERYTHING_PERCENT * self.changes / self.total
         parts = ((self.changed, "changed"), (self.added, "new"), (self.removed, "removed"))
         what = ", ".join(f"{len(ids):,} {word}" for ids, word in parts if ids)
@@ -106,13 +106,13 @@ class Ruling:
         return f"revision {name} awaits approval: {exceeded}; {approval}"
 
 
-def review_changes(baseline: Baseline, generation: Generation, limit: Limit) -> Ruling:
+def review_changes(baseline: Baseline, revision: Revision, limit: ChangeLimit) -> ChangeReview:
     """Compare a revision with the baseline.
 
     An allocation whose entry has errors counts as neither changed nor removed: its last declaration without
     errors stays active.
     """
-    wanted = generation.allocations
+    wanted = revision.allocations
     # Identity first: most are the same object, because an unchanged file is not parsed again.
     changed = {
         key
@@ -120,28 +120,30 @@ def review_changes(baseline: Baseline, generation: Generation, limit: Limit) -> 
         if (before := baseline.get(key, desired)) is not desired and before != desired
     }
     added = wanted.keys() - baseline.keys()
-    removed = baseline.keys() - wanted.keys() - generation.quarantined.keys()
+    removed = baseline.keys() - wanted.keys() - revision.quarantined.keys()
     total = len(baseline) + len(added)
     touched = len(changed) + len(added) + len(removed)
-    empty = not wanted and not generation.quarantined
+    empty = not wanted and not revision.quarantined
     over = total >= limit.least and EVERYTHING_PERCENT * touched > limit.percent * total
     emptied = empty and limit.percent < EVERYTHING_PERCENT
-    held = bool(baseline) and (over or emptied)
+    awaits_approval = bool(baseline) and (over or emptied)
     testable = [
         key for ids in (changed, added) for key in sorted(ids) if _may_update(baseline.get(key), wanted[key])
     ]
     most = max(1, int(limit.percent * total / EVERYTHING_PERCENT))  # more would defeat the limit
     untestable = EVERYTHING_PERCENT * (touched - len(testable)) > limit.percent * total
-    return Ruling(
-        generation=generation.digest,
+    return ChangeReview(
+        revision=revision.id,
         changed=frozenset(changed),
         added=frozenset(added),
         removed=frozenset(removed),
         total=total,
         limit_percent=limit.percent,
         empty=empty,
-        held=held,
-        canaries=frozenset(islice(testable, min(limit.canary, most) if held and not untestable else 0)),
+        awaits_approval=awaits_approval,
+        canaries=frozenset(
+            islice(testable, min(limit.canary, most) if awaits_approval and not untestable else 0)
+        ),
     )
 
 
@@ -149,24 +151,24 @@ def _may_update(before: Desired | None, wanted: Desired) -> bool:
     """Whether the change can lead to an update, so that being in sync shows that the API accepts it."""
     if wanted.mode is not Mode.ENFORCE:
         return False
-    return before is None or before.mode is not Mode.ENFORCE or not {*wanted.leaves} <= {*before.leaves}
+    return before is None or before.mode is not Mode.ENFORCE or not {*wanted.fields} <= {*before.fields}
 
 
 def active_declarations(
-    generation: Generation, ruling: Ruling, previous: Mapping[AllocationId, Desired | None]
+    revision: Revision, review: ChangeReview, previous: Mapping[AllocationId, Desired | None]
 ) -> Mapping[AllocationId, Desired]:
     """The declarations of the revision and, while it awaits approval, those of the allocations it removes.
 
     `previous` has what was active of each removed allocation before this revision, which may differ from the
     baseline; None if it was not declared.
     """
-    if not ruling.held or not ruling.removed:
-        return generation.allocations
-    kept = {key: replace(was, source=NOT_DECLARED) for key in ruling.removed if (was := previous[key])}
-    return {**generation.allocations, **kept}
+    if not review.awaits_approval or not review.removed:
+        return revision.allocations
+    kept = {key: replace(was, source=NOT_DECLARED) for key in review.removed if (was := previous[key])}
+    return {**revision.allocations, **kept}
 
 
-def next_baseline(baseline: Baseline, generation: Generation) -> Baseline:
+def next_baseline(baseline: Baseline, revision: Revision) -> Baseline:
     """The baseline that this revision becomes: its allocations, and the old ones whose entry has errors."""
-    kept = {key: baseline[key] for key in generation.quarantined if key in baseline}
-    return {**kept, **generation.allocations}
+    kept = {key: baseline[key] for key in revision.quarantined if key in baseline}
+    return {**kept, **revision.allocations}

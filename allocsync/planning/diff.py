@@ -10,7 +10,7 @@ Left out: whether an update may be sent (`reconcile`), and how it is shown (`pla
 from collections.abc import Mapping
 
 from allocsync.model.change import Change
-from allocsync.model.cloud import STATUSES, Cloud, Json, leaf
+from allocsync.model.cloud import STATUSES, Cloud, Json, field_value
 from allocsync.model.desired_state import Desired
 
 URLS = ("urls.base", "urls.id", "urls.vanity")
@@ -25,8 +25,8 @@ def compare(desired: Desired, cloud: Cloud) -> tuple[Change, ...]:
     """The declared fields that differ, ordered as DECLARABLE."""
     return tuple(
         Change(field, live, wanted)
-        for field, wanted in desired.leaves
-        if (live := leaf(cloud, field)) != wanted
+        for field, wanted in desired.fields
+        if (live := field_value(cloud, field)) != wanted
     )
 
 
@@ -37,7 +37,7 @@ def merge(desired: Desired, cloud: Cloud) -> Cloud:
         CannotMergeError: a value on a declared path is not an object.
     """
     merged = dict(cloud)
-    for field, wanted in desired.leaves:
+    for field, wanted in desired.fields:
         _set_field(merged, field.split("."), field, wanted)
     return merged
 
@@ -76,7 +76,7 @@ def body_problems(body: Cloud) -> tuple[str, ...]:
     if not _is_text(body, "status.cloud"):
         problems.append(f"status.cloud is missing; declare it ({' '.join(STATUSES)})")
     for path in URLS:
-        if path == OPTIONAL_URL and leaf(body, path) is None:
+        if path == OPTIONAL_URL and field_value(body, path) is None:
             continue
         problems.extend(
             f"{path} has no {part}; declare {path}.{part} too"
@@ -89,8 +89,8 @@ def body_problems(body: Cloud) -> tuple[str, ...]:
 def pending(cloud: Cloud) -> tuple[str, ...]:
     """The status fields that are PENDING: the server is changing them, and an update would undo that."""
     fields = ("status.cloud", *(f"{path}.status" for path in URLS))
-    return tuple(field for field in fields if leaf(cloud, field) == "PENDING")
+    return tuple(field for field in fields if field_value(cloud, field) == "PENDING")
 
 
 def _is_text(body: Cloud, field: str) -> bool:
-    return isinstance(leaf(body, field), str)
+    return isinstance(field_value(body, field), str)

@@ -17,9 +17,9 @@ from hashlib import sha256
 from allocsync.model.api_answers import Failed, Missing, Snapshot
 from allocsync.model.change import Change
 from allocsync.model.cloud import Cloud
-from allocsync.model.desired_state import Desired, Generation, Mode
+from allocsync.model.desired_state import Desired, Mode, Revision
 from allocsync.model.ids import AllocationId
-from allocsync.model.lossless_json import tagged
+from allocsync.model.lossless_json import encode_lossless
 from allocsync.planning.diff import compare, pending, update_body
 
 
@@ -48,7 +48,7 @@ class Step:
 class Plan:
     """The steps of all allocations, sorted by id; `generation` is the whole revision."""
 
-    generation: str
+    revision: str
     steps: tuple[Step, ...]
 
     @property
@@ -65,27 +65,29 @@ class Plan:
         return tuple(step for step in self.steps if step.verdict is Verdict.UPDATE)
 
     @property
-    def digest(self) -> str:
+    def plan_id(self) -> str:
         """The plan id: the hash of what would be sent, in hexadecimal."""
         sent = [
-            [step.id, [[change.field, tagged(change.live), change.desired] for change in step.changes]]
+            [
+                step.id,
+                [[change.field, encode_lossless(change.live), change.desired] for change in step.changes],
+            ]
             for step in self.updates
         ]
         return sha256(json.dumps(sent, separators=(",", ":")).encode()).hexdigest()
 
 
-def plan(generation: Generation, snapshots: Mapping[AllocationId, Snapshot]) -> Plan:
+def plan(revision: Revision, snapshots: Mapping[AllocationId, Snapshot]) -> Plan:
     """Plan what the revision changes, given a snapshot of each allocation; one without a snapshot fails."""
     unread = Failed("it has not been read")
     steps = [
-        _plan_allocation(desired, snapshots.get(key, unread))
-        for key, desired in generation.allocations.items()
+        _plan_allocation(desired, snapshots.get(key, unread)) for key, desired in revision.allocations.items()
     ]
     steps.extend(
         Step(key, Verdict.BLOCKED, reason="; ".join(problems))
-        for key, problems in generation.quarantined.items()
+        for key, problems in revision.quarantined.items()
     )
-    return Plan(generation.digest, tuple(sorted(steps, key=lambda each: each.id)))
+    return Plan(revision.id, tuple(sorted(steps, key=lambda each: each.id)))
 
 
 def _plan_allocation(desired: Desired, snapshot: Snapshot) -> Step:

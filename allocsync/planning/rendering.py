@@ -57,7 +57,7 @@ def text(plan: Plan, *, read_how: str, files: int) -> list[Line]:
     """The plan for people. `read_how` says how live state was read; `files` is the number of files loaded."""
     lines = [
         Line(
-            f"Revision {plan.generation[:8]} · {count(files, 'file')} · "
+            f"Revision {plan.revision[:8]} · {count(files, 'file')} · "
             f"{count(len(plan.steps), 'allocation')} · {read_how}"
         ),
         Line(""),
@@ -99,7 +99,7 @@ def _summary(plan: Plan) -> Line:
             fields = sum(len(step.changes) for step in plan.updates)
             more = f" ({count(fields, 'field')})" if verdict is Verdict.UPDATE else ""
             parts.append(f"{counts[verdict]:,} {name}{more}")
-    plan_id = f" Plan {plan.digest[:12]}." if plan.updates else ""
+    plan_id = f" Plan {plan.plan_id[:12]}." if plan.updates else ""
     return Line(
         f"{differ:,} of {count(total, 'allocation')} not in sync: {', '.join(parts)}.{plan_id}", Tone.WAIT
     )
@@ -109,8 +109,8 @@ def as_json(plan: Plan) -> dict[str, object]:
     """The plan for programs. A live value that is not text becomes its JSON text; an absent one is null."""
     return {
         "schema": SCHEMA,
-        "plan_id": plan.digest,
-        "revision": plan.generation,
+        "plan_id": plan.plan_id,
+        "revision": plan.revision,
         "counts": {verdict.value: number for verdict, number in plan.counts.items()},
         "changes": [
             {

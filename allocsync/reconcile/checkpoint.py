@@ -12,22 +12,22 @@ from typing import Any
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import Restored
 from allocsync.reconcile import checkpoint_codecs as codecs
-from allocsync.reconcile.allocation.managed_allocation import Lane
-from allocsync.reconcile.allocation.read_back import Past
-from allocsync.reconcile.allocation.settle_time import Settle
-from allocsync.reconcile.gates.write_gate import Stops
-from allocsync.reconcile.gates.write_quota import Budget
-from allocsync.reconcile.parameters import Rules
+from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
+from allocsync.reconcile.allocation.read_back import ReadBack
+from allocsync.reconcile.allocation.settle_time import SettleTime
+from allocsync.reconcile.gates.write_gate import WriteGate
+from allocsync.reconcile.gates.write_quota import WriteQuota
+from allocsync.reconcile.parameters import Parameters
 from allocsync.reconcile.ports import Clock, Journal
 
 ALLOCATION, SETTLE, WRITES = "allocation/", "settle", "writes"  # the keys of what is kept
 FORGOTTEN_SECONDS = 86_400.0  # older than anything that is slowed down; also of what nobody declares any more
 
 
-class Keeper:
+class Checkpoint:
     """Makes lanes, and keeps what must outlive them. `settle` and `stops` are shared by all lanes."""
 
-    def __init__(self, journal: Journal, clock: Clock, rules: Rules, restored: Restored) -> None:
+    def __init__(self, journal: Journal, clock: Clock, rules: Parameters, restored: Restored) -> None:
         self._journal = journal
         self._clock = clock
         self._rules = rules
@@ -37,65 +37,69 @@ class Keeper:
         self._offset_seconds = clock.wall() - clock.now()
         now = clock.now()
         clocks = self._clocks(now)
-        self.settle = (
+        self.settle_time = (
             codecs.decode_settle_time(self._kept[SETTLE], clocks, rules)
             if SETTLE in self._kept
-            else Settle(rules)
+            else SettleTime(rules)
         )
-        self.stops = Stops(budget=Budget(rules.writes_per_hour), windows=rules.windows)
-        self.stops.offset_seconds = self._offset_seconds
+        self.write_gate = WriteGate(write_quota=WriteQuota(rules.writes_per_hour), windows=rules.windows)
+        self.write_gate.offset_seconds = self._offset_seconds
         if WRITES in self._kept:
-            self.stops.budget.spent = codecs.decode_write_quota(self._kept[WRITES], clocks)
+            self.write_gate.write_quota.spent = codecs.decode_write_quota(self._kept[WRITES], clocks)
         for name in [name for name in self._kept if name.startswith(ALLOCATION)]:
             if self._kept[name]["at"] < clock.wall() - FORGOTTEN_SECONDS:
-                self.keep_value(name, None)
+                self.save_value(name, None)
         # What was sent before a gap may still land: nothing is sent before that time is over, whoever runs.
         # One that is over is no restraint, and would only be kept for every lane.
         self._nothing_before = None
         if restored.gap_at is not None:
-            until = clocks.from_wall(restored.gap_at, latest=now) + self.settle.seconds(now)
+            until = clocks.from_wall(restored.gap_at, latest=now) + self.settle_time.seconds(now)
             self._nothing_before = until if until > now else None
 
     def _clocks(self, now: float) -> codecs.Clocks:
         return codecs.Clocks(self._offset_seconds, now)
 
-    def left_open(self) -> Iterator[Lane]:
+    def left_open(self) -> Iterator[ManagedAllocation]:
         """A lane for each update whose outcome an earlier process did not learn: unknown from now on."""
         for left in self._open:
-            lane = self.lane(left.allocation)
-            lane.outcome_unknown_since_restart(left, self._clock.now())
-            yield lane
+            allocation = self.allocation(left.allocation)
+            allocation.outcome_unknown_since_restart(left, self._clock.now())
+            yield allocation
 
-    def lane(self, key: AllocationId) -> Lane:
+    def allocation(self, key: AllocationId) -> ManagedAllocation:
         """A new lane, with what is remembered of its allocation."""
         now = self._clock.now()
-        past = Past(rules=self._rules, settle=self.settle)
-        lane = Lane(id=key, rules=self._rules, past=past, look_at=now, stops=self.stops)
+        read_back = ReadBack(rules=self._rules, settle_time=self.settle_time)
+        allocation = ManagedAllocation(
+            id=key, rules=self._rules, read_back=read_back, next_read_at=now, write_gate=self.write_gate
+        )
         name = f"{ALLOCATION}{key}"
         if name in self._kept:
-            codecs.decode_allocation(lane, self._kept[name], self._clocks(now))
+            codecs.decode_allocation(allocation, self._kept[name], self._clocks(now))
         if self._nothing_before is not None:
-            lane.send_nothing_before(self._nothing_before)
-        return lane
+            allocation.send_nothing_before(self._nothing_before)
+        return allocation
 
-    def keep(self, lane: Lane) -> None:
+    def save(self, allocation: ManagedAllocation) -> None:
         """Have what must survive a restart kept, where it changed."""
         clocks = self._clocks(self._clock.now())
-        self.keep_value(f"{ALLOCATION}{lane.id}", codecs.encode_allocation(lane, clocks))
-        self.keep_value(SETTLE, codecs.encode_settle_time(self.settle, clocks))
+        self.save_value(f"{ALLOCATION}{allocation.id}", codecs.encode_allocation(allocation, clocks))
+        self.save_value(SETTLE, codecs.encode_settle_time(self.settle_time, clocks))
 
     def spend(self, key: AllocationId) -> None:
         """An update leaves: it counts for the hour."""
-        self.stops.budget.spend(key, self._clock.now())
-        self.keep_value(WRITES, codecs.encode_write_quota(self.stops.budget, self._clocks(self._clock.now())))
+        self.write_gate.write_quota.spend(key, self._clock.now())
+        self.save_value(
+            WRITES, codecs.encode_write_quota(self.write_gate.write_quota, self._clocks(self._clock.now()))
+        )
 
-    def recalled(self, prefix: str) -> Mapping[str, Any]:
+    def stored(self, prefix: str) -> Mapping[str, Any]:
         """All that is kept under names that begin so, by the rest of the name."""
         return {
             name.removeprefix(prefix): value for name, value in self._kept.items() if name.startswith(prefix)
         }
 
-    def keep_value(self, name: str, value: dict[str, Any] | None) -> None:
+    def save_value(self, name: str, value: dict[str, Any] | None) -> None:
         """Have this kept under the name, where it changed; None forgets it."""
         before = self._kept.get(name)
         if value is None and before is None:

@@ -27,15 +27,15 @@ from typing import Any, TypeAlias
 from allocsync.model.desired_state import Desired, Mode
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import decode_changes, encode_changes
-from allocsync.model.lossless_json import tagged, untagged
-from allocsync.reconcile.allocation.field_records import Leaf, Leaves
-from allocsync.reconcile.allocation.late_writes import Ghost, Ghosts
-from allocsync.reconcile.allocation.managed_allocation import Lane
-from allocsync.reconcile.allocation.settle_time import Settle
-from allocsync.reconcile.allocation.write_backoff import JOURNAL, By, Restraint
+from allocsync.model.lossless_json import decode_lossless, encode_lossless
+from allocsync.reconcile.allocation.field_records import FieldRecord, FieldRecords
+from allocsync.reconcile.allocation.late_writes import LateWrite, LateWrites
+from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
+from allocsync.reconcile.allocation.settle_time import SettleTime
+from allocsync.reconcile.allocation.write_backoff import JOURNAL, RejectedBy, WriteBackoff
 from allocsync.reconcile.gates.pause import Pause
-from allocsync.reconcile.gates.write_quota import Budget
-from allocsync.reconcile.parameters import Rules
+from allocsync.reconcile.gates.write_quota import WriteQuota
+from allocsync.reconcile.parameters import Parameters
 
 Stored: TypeAlias = dict[str, Any]
 
@@ -56,73 +56,75 @@ class Clocks:
         return never if at is None else min(at - self.offset_seconds, latest)
 
 
-def encode_allocation(lane: Lane, clocks: Clocks) -> Stored | None:
+def encode_allocation(allocation: ManagedAllocation, clocks: Clocks) -> Stored | None:
     """Everything of one allocation; None when there is nothing to store.
 
     What a read shows anyway (differences, the condition, failed reads) is not stored.
     """
     parts: Stored = {
-        "leaves": encode_field_records(lane.past.leaves, clocks),
-        "ghosts": encode_late_writes(lane.past.ghosts, clocks),
-        "meanwhile": {name: tagged(value) for name, value in lane.past.meanwhile.items()},
-        "moved": lane.past.moved,
-        "restraint": encode_write_backoff(lane.restraint, clocks),
+        "leaves": encode_field_records(allocation.read_back.field_records, clocks),
+        "ghosts": encode_late_writes(allocation.read_back.late_writes, clocks),
+        "meanwhile": {name: encode_lossless(value) for name, value in allocation.read_back.meanwhile.items()},
+        "moved": allocation.read_back.moved,
+        "restraint": encode_write_backoff(allocation.write_backoff, clocks),
     }
     return {name: part for name, part in parts.items() if part} or None
 
 
-def decode_allocation(lane: Lane, stored: Mapping[str, Any], clocks: Clocks) -> None:
+def decode_allocation(allocation: ManagedAllocation, stored: Mapping[str, Any], clocks: Clocks) -> None:
     """Give a new allocation what `encode_allocation` returned."""
-    past, rules = lane.past, lane.rules
-    past.leaves = decode_field_records(stored.get("leaves", {}), clocks, rules)
-    past.ghosts = decode_late_writes(stored.get("ghosts", {}), clocks, rules)
-    past.meanwhile = {name: untagged(value) for name, value in stored.get("meanwhile", {}).items()}
-    past.moved = stored.get("moved", False)
+    read_back, rules = allocation.read_back, allocation.rules
+    read_back.field_records = decode_field_records(stored.get("leaves", {}), clocks, rules)
+    read_back.late_writes = decode_late_writes(stored.get("ghosts", {}), clocks, rules)
+    read_back.meanwhile = {
+        name: decode_lossless(value) for name, value in stored.get("meanwhile", {}).items()
+    }
+    read_back.moved = stored.get("moved", False)
     if "restraint" in stored:
-        lane.restraint = decode_write_backoff(stored["restraint"], clocks, rules)
+        allocation.write_backoff = decode_write_backoff(stored["restraint"], clocks, rules)
 
 
-def encode_late_writes(ghosts: Ghosts, clocks: Clocks) -> Stored:
+def encode_late_writes(late_writes: LateWrites, clocks: Clocks) -> Stored:
     """{"ghosts": [a late write, …], "known": {field: value}, "before": {field: value}}, the oldest first.
 
     Each late write: sequence (its row in the journal), since and until (it may still land), leaves {field:
     text}, changes [field], undeclared and rest (hashes), accepted, unseen_at, told (already reported).
     Empty when there is none.
     """
-    if not ghosts.ghosts:
+    if not late_writes.late_writes:
         return {}
     return {
         "ghosts": [
             {
-                "sequence": ghost.sequence,
-                "since": clocks.to_wall(ghost.since),
-                "until": clocks.to_wall(ghost.until),
-                "leaves": dict(ghost.leaves),
-                "changes": sorted(ghost.changes),
-                "undeclared": ghost.undeclared,
-                "accepted": ghost.accepted,
-                "unseen_at": clocks.to_wall(ghost.unseen_at),
-                "rest": ghost.rest,
-                "told": ghost.told,
+                "sequence": late_write.sequence,
+                "since": clocks.to_wall(late_write.since),
+                "until": clocks.to_wall(late_write.until),
+                "leaves": dict(late_write.fields),
+                "changes": sorted(late_write.changes),
+                "undeclared": late_write.unmanaged_hash,
+                "accepted": late_write.accepted,
+                "unseen_at": clocks.to_wall(late_write.unseen_at),
+                "rest": late_write.rest,
+                "told": late_write.told,
             }
-            for ghost in ghosts.ghosts
+            for late_write in late_writes.late_writes
         ],
-        "known": {name: tagged(value) for name, value in ghosts.known.items()},
-        "before": {name: tagged(value) for name, value in ghosts.before.items()},
+        "known": {name: encode_lossless(value) for name, value in late_writes.known.items()},
+        "before": {name: encode_lossless(value) for name, value in late_writes.before.items()},
     }
 
 
-def decode_late_writes(stored: Mapping[str, Any], clocks: Clocks, rules: Rules) -> Ghosts:
+def decode_late_writes(stored: Mapping[str, Any], clocks: Clocks, rules: Parameters) -> LateWrites:
     """What `encode_late_writes` was given."""
-    return Ghosts(
-        ghosts=[
-            Ghost(
+    return LateWrites(
+        late_writes=[
+            LateWrite(
                 sequence=row["sequence"],
                 since=clocks.from_wall(row["since"], latest=clocks.now),
-                until=clocks.from_wall(row["until"], latest=clocks.now + rules.ghost_seconds),
-                leaves=dict(row["leaves"]),
+                until=clocks.from_wall(row["until"], latest=clocks.now + rules.late_write_seconds),
+                fields=dict(row["leaves"]),
                 changes=frozenset(row["changes"]),
-                undeclared=row["undeclared"],
+                unmanaged_hash=row["undeclared"],
                 accepted=row["accepted"],
                 unseen_at=clocks.from_wall(row["unseen_at"], latest=clocks.now),
                 rest=row.get("rest", ""),
@@ -130,12 +132,12 @@ def decode_late_writes(stored: Mapping[str, Any], clocks: Clocks, rules: Rules) 
             )
             for row in stored.get("ghosts", ())
         ],
-        known={name: untagged(value) for name, value in stored.get("known", {}).items()},
-        before={name: untagged(value) for name, value in stored.get("before", {}).items()},
+        known={name: decode_lossless(value) for name, value in stored.get("known", {}).items()},
+        before={name: decode_lossless(value) for name, value in stored.get("before", {}).items()},
     )
 
 
-def encode_field_records(leaves: Leaves, clocks: Clocks) -> Stored:
+def encode_field_records(field_records: FieldRecords, clocks: Clocks) -> Stored:
     """{field: one object}, empty when nothing is remembered.
 
     Each object: accepted (text or null), accepted_at, accepted_live (value); refused (text or null),
@@ -143,39 +145,39 @@ def encode_field_records(leaves: Leaves, clocks: Clocks) -> Stored:
     """
     return {
         field: {
-            "accepted": leaf.accepted,
-            "accepted_at": clocks.to_wall(leaf.accepted_at),
-            "accepted_live": tagged(leaf.accepted_live),
-            "refused": leaf.refused,
-            "refused_at": clocks.to_wall(leaf.refused_at),
-            "refused_live": tagged(leaf.refused_live),
-            "again_at": clocks.to_wall(leaf.again_at),
-            "moves": leaf.moves,
-            "flips": [clocks.to_wall(at) for at in leaf.flips],
-            "slowed_until": clocks.to_wall(leaf.slowed_until),
-            "slowdowns": leaf.slowdowns,
-            "equal_since": clocks.to_wall(leaf.equal_since),
+            "accepted": record.accepted,
+            "accepted_at": clocks.to_wall(record.accepted_at),
+            "accepted_live": encode_lossless(record.accepted_live),
+            "refused": record.ignored,
+            "refused_at": clocks.to_wall(record.ignored_at),
+            "refused_live": encode_lossless(record.ignored_live),
+            "again_at": clocks.to_wall(record.again_at),
+            "moves": record.moves,
+            "flips": [clocks.to_wall(at) for at in record.flips],
+            "slowed_until": clocks.to_wall(record.slowed_until),
+            "slowdowns": record.slowdowns,
+            "equal_since": clocks.to_wall(record.equal_since),
         }
-        for field, leaf in leaves.records.items()
+        for field, record in field_records.records.items()
     }
 
 
-def decode_field_records(stored: Mapping[str, Any], clocks: Clocks, rules: Rules) -> Leaves:
+def decode_field_records(stored: Mapping[str, Any], clocks: Clocks, rules: Parameters) -> FieldRecords:
     """What `encode_field_records` was given."""
     now = clocks.now
-    return Leaves(
+    return FieldRecords(
         {
-            field: Leaf(
+            field: FieldRecord(
                 accepted=row["accepted"],
                 accepted_at=clocks.from_wall(row["accepted_at"], latest=now),
-                accepted_live=untagged(row["accepted_live"]),
-                refused=row["refused"],
-                refused_at=clocks.from_wall(row["refused_at"], latest=now),
-                refused_live=untagged(row["refused_live"]),
-                again_at=clocks.from_wall(row["again_at"], latest=now + rules.refused_seconds, never=inf),
+                accepted_live=decode_lossless(row["accepted_live"]),
+                ignored=row["refused"],
+                ignored_at=clocks.from_wall(row["refused_at"], latest=now),
+                ignored_live=decode_lossless(row["refused_live"]),
+                again_at=clocks.from_wall(row["again_at"], latest=now + rules.ignored_seconds, never=inf),
                 moves=row["moves"],
                 flips=tuple(clocks.from_wall(at, latest=now) for at in row["flips"]),
-                slowed_until=clocks.from_wall(row["slowed_until"], latest=now + rules.contested_most_seconds),
+                slowed_until=clocks.from_wall(row["slowed_until"], latest=now + rules.conflict_most_seconds),
                 slowdowns=row["slowdowns"],
                 equal_since=clocks.from_wall(row["equal_since"], latest=now, never=inf),
             )
@@ -184,29 +186,29 @@ def decode_field_records(stored: Mapping[str, Any], clocks: Clocks, rules: Rules
     )
 
 
-def encode_write_backoff(restraint: Restraint, clocks: Clocks) -> Stored:
+def encode_write_backoff(write_backoff: WriteBackoff, clocks: Clocks) -> Stored:
     """{"until": {reason: time}, "failures", "error", "terminal": [[field, value, text]], "terminal_until"}.
 
     Empty when nothing forbids an update. Trouble of the journal ends with the process, because a journal that
     can be read again can be written; what a check of ours refused is checked again.
     """
-    until = {reason: at for reason, at in restraint.until.items() if reason != JOURNAL}
-    terminal = restraint.terminal if restraint.refused_by is By.API else ()
-    if not (restraint.failures or terminal or until):
+    until = {reason: at for reason, at in write_backoff.until.items() if reason != JOURNAL}
+    terminal = write_backoff.terminal if write_backoff.rejected_by is RejectedBy.API else ()
+    if not (write_backoff.failures or terminal or until):
         return {}
     return {
         "until": {reason: clocks.to_wall(at) for reason, at in until.items()},
-        "failures": restraint.failures,
-        "error": restraint.error,
+        "failures": write_backoff.failures,
+        "error": write_backoff.error,
         "terminal": encode_changes(terminal),
-        "terminal_until": clocks.to_wall(restraint.terminal_until),
+        "terminal_until": clocks.to_wall(write_backoff.terminal_until),
     }
 
 
-def decode_write_backoff(stored: Mapping[str, Any], clocks: Clocks, rules: Rules) -> Restraint:
+def decode_write_backoff(stored: Mapping[str, Any], clocks: Clocks, rules: Parameters) -> WriteBackoff:
     """What `encode_write_backoff` was given."""
     latest = clocks.now + rules.wait_most_seconds
-    return Restraint(
+    return WriteBackoff(
         until={reason: clocks.from_wall(at, latest=latest) for reason, at in stored["until"].items()},
         failures=stored["failures"],
         error=stored["error"],
@@ -215,26 +217,26 @@ def decode_write_backoff(stored: Mapping[str, Any], clocks: Clocks, rules: Rules
     )
 
 
-def encode_settle_time(settle: Settle, clocks: Clocks) -> Stored:
+def encode_settle_time(settle_time: SettleTime, clocks: Clocks) -> Stored:
     """{"lag_seconds": the longest seen, "unknowns": [[when, seconds that it took], …]}."""
     return {
-        "lag_seconds": round(settle.lag_seconds, 3),
-        "unknowns": [[clocks.to_wall(at), round(took, 3)] for at, took in settle.unknowns],
+        "lag_seconds": round(settle_time.lag_seconds, 3),
+        "unknowns": [[clocks.to_wall(at), round(took, 3)] for at, took in settle_time.unknowns],
     }
 
 
-def decode_settle_time(stored: Mapping[str, Any], clocks: Clocks, rules: Rules) -> Settle:
+def decode_settle_time(stored: Mapping[str, Any], clocks: Clocks, rules: Parameters) -> SettleTime:
     """What `encode_settle_time` was given."""
-    return Settle(
+    return SettleTime(
         rules,
         lag_seconds=stored["lag_seconds"],
         unknowns=[(clocks.from_wall(at, latest=clocks.now), took) for at, took in stored["unknowns"]],
     )
 
 
-def encode_write_quota(budget: Budget, clocks: Clocks) -> Stored | None:
+def encode_write_quota(write_quota: WriteQuota, clocks: Clocks) -> Stored | None:
     """{"spent": [[begin of a minute, updates in it], …]}; None when nothing was spent."""
-    spent = [[clocks.to_wall(at), number] for at, number in budget.spent]
+    spent = [[clocks.to_wall(at), number] for at, number in write_quota.spent]
     return {"spent": spent} if spent else None
 
 
@@ -252,12 +254,12 @@ def encode_declaration(desired: Desired | None) -> Stored:
     """{"leaves": [[field, text]], "mode"}; {"mode": null} for an allocation that is not declared."""
     if desired is None:
         return {"mode": None}
-    return {"leaves": [list(pair) for pair in desired.leaves], "mode": desired.mode.value}
+    return {"leaves": [list(pair) for pair in desired.fields], "mode": desired.mode.value}
 
 
 def decode_declaration(key: str, stored: Mapping[str, Any]) -> Desired | None:
     """What `encode_declaration` was given for this id."""
     if stored["mode"] is None:
         return None
-    leaves = tuple((name, value) for name, value in stored["leaves"])
-    return Desired(AllocationId(key), leaves, Mode(stored["mode"]))
+    fields = tuple((name, value) for name, value in stored["leaves"])
+    return Desired(AllocationId(key), fields, Mode(stored["mode"]))

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, TypeAlias, get_args
 from allocsync.model.change import Change
 from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId
-from allocsync.reconcile.operation import Slot
+from allocsync.reconcile.operation import Operation
 
 ReadAnswer: TypeAlias = Literal["live", "missing", "failed"]
 UpdateOutcome: TypeAlias = Literal["accepted", "rejected", "unknown", "not_sent"]
@@ -196,7 +196,7 @@ class BreakerOpened:
     """No request of this operation succeeds: one probe an interval goes from now on."""
 
     name: ClassVar[str] = "breaker_opened"
-    operation: Slot
+    operation: Operation
     reason: str
 
 
@@ -205,7 +205,7 @@ class BreakerClosed:
     """A request of this operation succeeded."""
 
     name: ClassVar[str] = "breaker_closed"
-    operation: Slot
+    operation: Operation
     open_seconds: float
     probes: int
 
@@ -216,7 +216,7 @@ class ProbeStarted:
 
     name: ClassVar[str] = "probe_started"
     allocation: AllocationId
-    operation: Slot
+    operation: Operation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 
-class Slot(StrEnum):
+class Operation(StrEnum):
     """What a place among the requests in flight is for."""
 
     READ = "read"
@@ -25,9 +25,9 @@ class Priority(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class QueueEntry:
     """When, in which kind of slot and how urgently a key wants to be looked at."""
 
     at: float
-    slot: Slot
+    operation: Operation
     priority: Priority

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from allocsync.model.ids import AllocationId, NotFound, find
-from allocsync.reconcile.allocation.managed_allocation import Lane
+from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import State
-from allocsync.reconcile.checkpoint import Keeper
+from allocsync.reconcile.checkpoint import Checkpoint
 from allocsync.reconcile.checkpoint_codecs import encode_pause
 from allocsync.reconcile.events import Observer, PauseBegun, PauseEnded, PauseLifted, Scope
 from allocsync.reconcile.gates.pause import Pause
@@ -42,39 +42,39 @@ class Lifted:
     everything: Pause | None
 
 
-class Pauses:
+class PauseControl:
     """Sets, lifts, ends and keeps pauses. A name of None means all allocations."""
 
     def __init__(
         self,
         *,
-        keeper: Keeper,
+        checkpoint: Checkpoint,
         clock: Clock,
         emit: Observer,
-        lanes: Mapping[AllocationId, Lane],
-        place: Callable[[Lane], None],
+        allocations: Mapping[AllocationId, ManagedAllocation],
+        requeue: Callable[[ManagedAllocation], None],
         wake: Callable[[], None],
     ) -> None:
         """`place` puts a lane where it belongs in the queue, `wake` has the queue looked at."""
-        self._stops = keeper.stops
-        self._keeper = keeper
+        self._write_gate = checkpoint.write_gate
+        self._checkpoint = checkpoint
         self._clock = clock
         self._emit = emit
-        self._lanes = lanes
-        self._place = place
+        self._allocations = allocations
+        self._requeue = requeue
         self._wake = wake
-        for name, each in keeper.recalled(KEPT).items():
+        for name, each in checkpoint.stored(KEPT).items():
             key = None if name == ALL else AllocationId(name.removeprefix(ONE))
             self._put(key, self._pause(each["ends_at"] - clock.wall(), each["reason"], each["owner"]))
 
     def begin(self, name: str | None, *, seconds: float, reason: str, owner: str) -> Begun | NotFound:
         """Send nothing for so long, 30 days at most; the allocation may be named by the start of its id."""
-        key = None if name is None else find(name, self._lanes)
+        key = None if name is None else find(name, self._allocations)
         if isinstance(key, NotFound):
             return key
         pause = self._pause(seconds, reason, owner)
         self._put(key, pause)
-        self._keeper.keep_value(_name(key), encode_pause(pause))
+        self._checkpoint.save_value(_name(key), encode_pause(pause))
         self._emit(
             PauseBegun(allocation=key, scope=scope_of(key), ends=pause.ends, reason=reason, owner=owner)
         )
@@ -83,22 +83,24 @@ class Pauses:
 
     def lift(self, name: str | None, *, by: str) -> Lifted | NotFound:
         """End a pause before its time, declared still or not; those of another scope stay."""
-        key = None if name is None else find(name, self._lanes.keys() | self._stops.pauses.keys())
+        key = None if name is None else find(name, self._allocations.keys() | self._write_gate.pauses.keys())
         if isinstance(key, NotFound):
             return key
         there = self._take(key) is not None
         if there:
             self._emit(PauseLifted(allocation=key, scope=scope_of(key), by=by))
             self._touched(key)
-        everything = self._stops.everything if key is not None else None
-        return Lifted(key=key, there=there, others=len(self._stops.pauses), everything=everything)
+        everything = self._write_gate.everything if key is not None else None
+        return Lifted(key=key, there=there, others=len(self._write_gate.pauses), everything=everything)
 
-    def tend(self) -> None:
+    def tick(self) -> None:
         """End those that are over."""
-        now, stops = self._clock.now(), self._stops
-        stops.offset_seconds = self._clock.wall() - now  # wall clocks are set now and then
-        over: list[AllocationId | None] = [key for key, pause in stops.pauses.items() if pause.until <= now]
-        if stops.everything is not None and stops.everything.until <= now:
+        now, write_gate = self._clock.now(), self._write_gate
+        write_gate.offset_seconds = self._clock.wall() - now  # wall clocks are set now and then
+        over: list[AllocationId | None] = [
+            key for key, pause in write_gate.pauses.items() if pause.until <= now
+        ]
+        if write_gate.everything is not None and write_gate.everything.until <= now:
             over.append(None)
         for key in over:
             self._take(key)
@@ -107,8 +109,8 @@ class Pauses:
 
     def ends(self) -> Mapping[str, tuple[int, float]]:
         """By scope: how many there are, and when the last of them ends (wall clock; 0: there is none)."""
-        one = [pause.ends_at for pause in self._stops.pauses.values()]
-        everything = [self._stops.everything.ends_at] if self._stops.everything else []
+        one = [pause.ends_at for pause in self._write_gate.pauses.values()]
+        everything = [self._write_gate.everything.ends_at] if self._write_gate.everything else []
         return {
             scope: (len(each), max(each, default=0.0)) for scope, each in (("all", everything), ("one", one))
         }
@@ -122,25 +124,31 @@ class Pauses:
 
     def _put(self, key: AllocationId | None, pause: Pause) -> None:
         if key is None:
-            self._stops.everything = pause
+            self._write_gate.everything = pause
         else:
-            self._stops.pauses[key] = pause
+            self._write_gate.pauses[key] = pause
 
     def _take(self, key: AllocationId | None) -> Pause | None:
         if key is None:
-            taken, self._stops.everything = self._stops.everything, None
+            taken, self._write_gate.everything = self._write_gate.everything, None
         else:
-            taken = self._stops.pauses.pop(key, None)
-        self._keeper.keep_value(_name(key), None)
+            taken = self._write_gate.pauses.pop(key, None)
+        self._checkpoint.save_value(_name(key), None)
         return taken
 
     def _touched(self, key: AllocationId | None) -> None:
         """What may be sent now is looked at first; what may not says why."""
         now = self._clock.now()
-        for lane in [each for each in self._lanes.values() if key in {None, each.id}]:
-            if lane.state is State.IDLE and lane.changes and not self._stops.paused(lane.id, now):
-                lane.look_at = min(lane.look_at, lane.restraint.allowed_at(now))
-            self._place(lane)
+        for allocation in [each for each in self._allocations.values() if key in {None, each.id}]:
+            if (
+                allocation.state is State.IDLE
+                and allocation.changes
+                and not self._write_gate.paused(allocation.id, now)
+            ):
+                allocation.next_read_at = min(
+                    allocation.next_read_at, allocation.write_backoff.allowed_at(now)
+                )
+            self._requeue(allocation)
         self._wake()
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from allocsync.model.api_answers import Snapshot, UpdateAnswer
 from allocsync.model.cloud import Cloud
-from allocsync.model.desired_state import Generation
+from allocsync.model.desired_state import Revision
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import IntentRecord
 
@@ -64,5 +64,5 @@ class Journal(Protocol):
 class DesiredSource(Protocol):
     """Where generations come from."""
 
-    async def next(self) -> Generation:
+    async def next(self) -> Revision:
         """Wait for the next generation that loads; files that do not load are reported and change nothing."""

@@ -23,9 +23,9 @@ from allocsync.model.api_answers import (
     UpdateAnswer,
 )
 from allocsync.model.ids import AllocationId
-from allocsync.reconcile.allocation.managed_allocation import Lane
+from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import Decision, Intent, State, Update
-from allocsync.reconcile.checkpoint import Keeper
+from allocsync.reconcile.checkpoint import Checkpoint
 from allocsync.reconcile.events import (
     BreakerClosed,
     BreakerOpened,
@@ -37,15 +37,15 @@ from allocsync.reconcile.events import (
     UpdateOutcome,
     UpdateSettled,
 )
-from allocsync.reconcile.operation import Slot
-from allocsync.reconcile.parameters import Rules
+from allocsync.reconcile.operation import Operation
+from allocsync.reconcile.parameters import Parameters
 from allocsync.reconcile.ports import Api, Clock, Journal
-from allocsync.reconcile.scheduling.scheduler import Admission
+from allocsync.reconcile.scheduling.scheduler import Scheduler
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
-class Cycle:
+class Reconciler:
     """Carries out passes; holds nothing of an allocation."""
 
     def __init__(
@@ -55,12 +55,12 @@ class Cycle:
         clock: Clock,
         journal: Journal,
         emit: Observer,
-        rules: Rules,
-        admission: Admission,
+        rules: Parameters,
+        admission: Scheduler,
         backoff: Callable[[int, float | None], float],
-        keeper: Keeper,
+        checkpoint: Checkpoint,
         resync_seconds: Callable[[], float],
-        generation: Callable[[], str],
+        revision: Callable[[], str],
         stopping: Callable[[], bool],
     ) -> None:
         self._api = api
@@ -68,12 +68,12 @@ class Cycle:
         self._journal = journal
         self._emit = emit
         self._rules = rules
-        self._admission = admission
+        self._scheduler = admission
         self._backoff = backoff
         self._resync_seconds = resync_seconds
-        self._generation = generation
+        self._revision = revision
         self._stopping = stopping
-        self._keeper = keeper
+        self._checkpoint = checkpoint
         self._passes = int(clock.uniform(0, 36**3))
         self._deadlines: dict[AllocationId, float] = {}
 
@@ -81,62 +81,64 @@ class Cycle:
         """When the first of the requests under way must have ended (infinity: none is under way)."""
         return min(self._deadlines.values(), default=inf)
 
-    async def run(self, lane: Lane, slot: Slot) -> bool:
+    async def run(self, allocation: ManagedAllocation, operation: Operation) -> bool:
         """One pass in a slot that was admitted; gives it back, and takes a write slot if it needs one.
 
         Returns whether its GET showed anything.
         """
         self._passes += 1
         name = _name(self._passes)
-        held = slot
+        admitted_for = operation
         try:
-            decision = await self._look(lane, name, held)
+            decision = await self._read(allocation, name, admitted_for)
             if decision.update is None:
                 return not decision.failed
-            if held is Slot.READ:
-                if not self._admission.promote(lane, self._clock.now()):
-                    lane.look_at = self._clock.now()  # again as soon as there is a write slot
+            if admitted_for is Operation.READ:
+                if not self._scheduler.promote(allocation, self._clock.now()):
+                    allocation.next_read_at = self._clock.now()  # again as soon as there is a write slot
                     return True
-                held = Slot.WRITE
-            await self._send(lane, decision.update, name)
+                admitted_for = Operation.WRITE
+            await self._send(allocation, decision.update, name)
             return True
         finally:
-            if lane.state is State.POSTING:  # the end came while it was being recorded
-                lane.withdraw("allocsync ended before it was sent", now=self._clock.now(), delay_seconds=0.0)
-            self._deadlines.pop(lane.id, None)
-            self._admission.release(lane, held, self._clock.now())
+            if allocation.state is State.POSTING:  # the end came while it was being recorded
+                allocation.withdraw(
+                    "allocsync ended before it was sent", now=self._clock.now(), delay_seconds=0.0
+                )
+            self._deadlines.pop(allocation.id, None)
+            self._scheduler.release(allocation, admitted_for, self._clock.now())
 
-    async def _look(self, lane: Lane, name: str, held: Slot) -> Decision:
-        lane.begin_look()
+    async def _read(self, allocation: ManagedAllocation, name: str, admitted_for: Operation) -> Decision:
+        allocation.begin_read()
         begun = self._clock.now()
-        self._deadlines[lane.id] = begun + self._rules.get_deadline_seconds
-        snapshot = await self._api.snapshot(lane.id)
-        del self._deadlines[lane.id]  # what comes next waits for the disk, which has none
+        self._deadlines[allocation.id] = begun + self._rules.get_deadline_seconds
+        snapshot = await self._api.snapshot(allocation.id)
+        del self._deadlines[allocation.id]  # what comes next waits for the disk, which has none
         now = self._clock.now()
-        decision = lane.looked(
+        decision = allocation.on_read(
             snapshot,
             begun=begun,
             now=now,
-            delay_seconds=self._backoff(lane.read_failures + 1, _retry_after(snapshot)),
+            delay_seconds=self._backoff(allocation.read_failures + 1, _retry_after(snapshot)),
             resync_seconds=self._resync_seconds(),
         )
-        self._hear(lane, held, snapshot, begun)
+        self._record_response(allocation, admitted_for, snapshot, begun)
         self._emit(
             ReadFinished(
-                allocation=lane.id,
+                allocation=allocation.id,
                 reconcile=name,
                 answer=_READ_ANSWERS[type(snapshot)],
-                status=_look_status(snapshot),
+                status=_read_status(snapshot),
                 reason=snapshot.reason if isinstance(snapshot, Failed) else "",
                 elapsed_seconds=now - begun,
-                differs=len(lane.changes),
+                differs=len(allocation.changes),
             )
         )
         for finding in decision.findings:
-            self._journal.outcome(lane.id, finding.sequence, finding.outcome, finding.reason)
+            self._journal.outcome(allocation.id, finding.sequence, finding.outcome, finding.reason)
             self._emit(
                 UpdateSettled(
-                    allocation=lane.id,
+                    allocation=allocation.id,
                     reconcile=name,
                     outcome=finding.outcome,
                     reason=finding.reason,
@@ -145,100 +147,120 @@ class Cycle:
                     fields=finding.fields,
                 )
             )
-        self._keeper.keep(lane)
+        self._checkpoint.save(allocation)
         return decision
 
-    async def _send(self, lane: Lane, update: Update, name: str) -> None:
-        record = update.record(self._generation())
-        intent = lane.intend(record)
+    async def _send(self, allocation: ManagedAllocation, update: Update, name: str) -> None:
+        record = update.record(self._revision())
+        intent = allocation.intend(record)
         try:
-            intent.sequence = await self._journal.intent(lane.id, record)
+            intent.sequence = await self._journal.intent(allocation.id, record)
         except JournalUnavailable as error:
-            lane.unrecorded(str(error), now=self._clock.now())
-            self._finished(lane, update, name, NotSent(f"the journal cannot be written: {error}"), 0.0)
+            allocation.unrecorded(str(error), now=self._clock.now())
+            self._finished(allocation, update, name, NotSent(f"the journal cannot be written: {error}"), 0.0)
             return
         fields = tuple(change.field for change in update.changes)
         self._emit(
-            UpdateIntended(allocation=lane.id, reconcile=name, fields=fields, sequence=intent.sequence)
+            UpdateIntended(allocation=allocation.id, reconcile=name, fields=fields, sequence=intent.sequence)
         )
-        held_back = self._held_back(lane, update)
-        if held_back is not None:
-            self._journal.outcome(lane.id, intent.sequence, "not_sent", held_back)
-            delay = self._backoff(lane.restraint.failures + 1, None)
-            lane.withdraw(held_back, now=self._clock.now(), delay_seconds=delay)
-            self._finished(lane, update, name, NotSent(held_back), 0.0)
+        aborted = self._abort_reason(allocation, update)
+        if aborted is not None:
+            self._journal.outcome(allocation.id, intent.sequence, "not_sent", aborted)
+            delay = self._backoff(allocation.write_backoff.failures + 1, None)
+            allocation.withdraw(aborted, now=self._clock.now(), delay_seconds=delay)
+            self._finished(allocation, update, name, NotSent(aborted), 0.0)
             return
-        self._keeper.spend(lane.id)
+        self._checkpoint.spend(allocation.id)
         begun = self._clock.now()
-        self._deadlines[lane.id] = begun + self._rules.post_deadline_seconds
+        self._deadlines[allocation.id] = begun + self._rules.post_deadline_seconds
         try:
-            answer = await self._api.update(lane.id, update.body)
+            answer = await self._api.update(allocation.id, update.body)
         except asyncio.CancelledError:
-            lane.past.unknown(intent, self._clock.now())
-            lane.state, lane.restraint.error = State.SETTLING, "allocsync ended before the answer came"
+            allocation.read_back.unknown(intent, self._clock.now())
+            allocation.state, allocation.write_backoff.error = (
+                State.SETTLING,
+                "allocsync ended before the answer came",
+            )
             raise
-        self._answered(lane, intent, answer, begun)
-        self._finished(lane, update, name, answer, self._clock.now() - begun)
+        self._answered(allocation, intent, answer, begun)
+        self._finished(allocation, update, name, answer, self._clock.now() - begun)
 
-    def _held_back(self, lane: Lane, update: Update) -> str | None:
+    def _abort_reason(self, allocation: ManagedAllocation, update: Update) -> str | None:
         if self._stopping():
             return "the daemon is stopping"
-        return lane.recheck(update, self._clock.now(), commit_seconds=self._journal.commit_seconds)
+        return allocation.recheck(update, self._clock.now(), commit_seconds=self._journal.commit_seconds)
 
-    def _answered(self, lane: Lane, intent: Intent, answer: UpdateAnswer, begun: float) -> None:
+    def _answered(
+        self, allocation: ManagedAllocation, intent: Intent, answer: UpdateAnswer, begun: float
+    ) -> None:
         now = self._clock.now()
-        delay = self._backoff(lane.restraint.failures + 1, _retry_after(answer))
+        delay = self._backoff(allocation.write_backoff.failures + 1, _retry_after(answer))
         if isinstance(answer, OutcomeUnknown):
-            self._keeper.settle.took(now - begun, now)
-        lane.posted(
+            self._checkpoint.settle_time.took(now - begun, now)
+        allocation.posted(
             answer,
             now=now,
             delay_seconds=delay,
             confirm_seconds=self._clock.uniform(1, 2) * self._rules.confirm_seconds,
             resync_seconds=self._resync_seconds(),
         )
-        self._hear(lane, Slot.WRITE, answer, begun)
+        self._record_response(allocation, Operation.WRITE, answer, begun)
         if isinstance(answer, Accepted):
-            self._journal.outcome(lane.id, intent.sequence, "applied", f"accepted: {answer.status}")
+            self._journal.outcome(allocation.id, intent.sequence, "applied", f"accepted: {answer.status}")
         elif not isinstance(answer, OutcomeUnknown):  # of that one the open intent says so
-            self._journal.outcome(lane.id, intent.sequence, _OUTCOMES[type(answer)], answer.reason)
-        self._keeper.keep(lane)
+            self._journal.outcome(allocation.id, intent.sequence, _OUTCOMES[type(answer)], answer.reason)
+        self._checkpoint.save(allocation)
 
-    def _hear(self, lane: Lane, held: Slot, answer: Snapshot | UpdateAnswer, begun: float) -> None:
+    def _record_response(
+        self,
+        allocation: ManagedAllocation,
+        admitted_for: Operation,
+        answer: Snapshot | UpdateAnswer,
+        begun: float,
+    ) -> None:
         """The one place where an answer counts for everybody, and not for its allocation."""
         now, after = self._clock.now(), _retry_after(answer)
         match answer:
             # The wish is for everybody; how often this one allocation has failed is not.
             case Rejected(status=429):
-                self._admission.close(Slot.WRITE, now + self._backoff(1, after))
+                self._scheduler.close(Operation.WRITE, now + self._backoff(1, after))
             case Failed(status=429) if after is not None:
-                self._admission.close(Slot.READ, now + self._backoff(1, after))
+                self._scheduler.close(Operation.READ, now + self._backoff(1, after))
             case _:
                 pass
-        turned = self._admission.hear(lane, held, answer, begun=begun, now=now, uniform=self._clock.uniform)
+        turned = self._scheduler.record_response(
+            allocation, admitted_for, answer, begun=begun, now=now, uniform=self._clock.uniform
+        )
         if turned is None:
             return
         if turned.opened:
-            self._emit(BreakerOpened(operation=turned.slot, reason=getattr(answer, "reason", "")))
+            self._emit(BreakerOpened(operation=turned.operation, reason=getattr(answer, "reason", "")))
         else:
             self._emit(
-                BreakerClosed(operation=turned.slot, open_seconds=turned.open_seconds, probes=turned.probes)
+                BreakerClosed(
+                    operation=turned.operation, open_seconds=turned.open_seconds, probes=turned.probes
+                )
             )
 
     def _finished(
-        self, lane: Lane, update: Update, name: str, answer: UpdateAnswer, elapsed_seconds: float
+        self,
+        allocation: ManagedAllocation,
+        update: Update,
+        name: str,
+        answer: UpdateAnswer,
+        elapsed_seconds: float,
     ) -> None:
         unknown = isinstance(answer, OutcomeUnknown)
         self._emit(
             UpdateFinished(
-                allocation=lane.id,
+                allocation=allocation.id,
                 reconcile=name,
                 outcome=_OUTCOMES[type(answer)],
                 status=getattr(answer, "status", None),
                 reason=getattr(answer, "reason", ""),
                 elapsed_seconds=elapsed_seconds,
-                settle_seconds=self._keeper.settle.seconds(self._clock.now()) if unknown else None,
-                next_read_in_seconds=lane.look_at - self._clock.now(),
+                settle_seconds=self._checkpoint.settle_time.seconds(self._clock.now()) if unknown else None,
+                next_read_in_seconds=allocation.next_read_at - self._clock.now(),
                 changes=update.changes,
             )
         )
@@ -259,7 +281,7 @@ def _retry_after(answer: Snapshot | UpdateAnswer) -> float | None:
     return None
 
 
-def _look_status(snapshot: Snapshot) -> int | None:
+def _read_status(snapshot: Snapshot) -> int | None:
     match snapshot:
         case Live():
             return 200

@@ -17,10 +17,10 @@ from math import inf
 from allocsync.errors import BulkUnavailable
 from allocsync.model.desired_state import Desired
 from allocsync.model.ids import AllocationId
-from allocsync.reconcile.allocation.managed_allocation import Lane
+from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import State
 from allocsync.reconcile.events import ListUnavailable, Observer, ResyncFinished, ResyncStarted
-from allocsync.reconcile.parameters import Rules
+from allocsync.reconcile.parameters import Parameters
 from allocsync.reconcile.ports import Api, Clock
 
 JITTER = 0.1
@@ -47,10 +47,10 @@ class Resync:
         api: Api,
         clock: Clock,
         emit: Observer,
-        rules: Rules,
+        rules: Parameters,
         backoff: Callable[[int, float | None], float],
         policy: BulkPolicy,
-        show: Callable[[Lane], None],
+        update_reported: Callable[[ManagedAllocation], None],
     ) -> None:
         """`show` tells what the condition of a lane is by now."""
         self._api = api
@@ -59,13 +59,13 @@ class Resync:
         self._rules = rules
         self._backoff = backoff
         self._policy = policy
-        self._show = show
+        self._update_reported = update_reported
         self._failures = 0
         self._asked_until = -inf  # the server asked for no bulk read before
         self._checks: dict[AllocationId, Desired] = {}  # what the last pass called equal to it, unconfirmed
         self._disagreed: AllocationId | None = None  # one of which it was wrong
         self._agreed = False  # of one it was right
-        self._hurried = False
+        self._soon_again = False
         self._wrong = 0  # passes in a row with such a disagreement, of those whose checks were answered
         self._task: asyncio.Task[None] | None = None
         self.bulk = policy is not BulkPolicy.OFF
@@ -88,17 +88,17 @@ class Resync:
         """When everything is looked at in one request again; infinity: never."""
         return self.at if self.bulk else inf
 
-    def first_look_at(self, now: float) -> float:
+    def first_read_at(self, now: float) -> float:
         """When an allocation that was never looked at is looked at by itself.
 
         The first bulk pass goes before, as long as it may still come soon; if that is under way, another one
         follows it at once.
         """
         awaited = self.bulk and self.finished_at is None and self._failures < FALL_BACK_AFTER
-        self._hurried = self._hurried or (awaited and self._task is not None)
+        self._soon_again = self._soon_again or (awaited and self._task is not None)
         return inf if awaited else now
 
-    def next_look_seconds(self) -> float:
+    def next_read_in_seconds(self) -> float:
         """When an allocation in sync is looked at by itself again: never where the bulk pass does it."""
         return inf if self.bulk else self._jittered(self._rules.resync_each_seconds)
 
@@ -109,16 +109,16 @@ class Resync:
     def start(
         self,
         group: asyncio.TaskGroup,
-        lanes: Mapping[AllocationId, Lane],
+        allocations: Mapping[AllocationId, ManagedAllocation],
         *,
-        place: Callable[[Lane], None],
+        requeue: Callable[[ManagedAllocation], None],
         finished: Callable[[], None],
     ) -> None:
         """Start a pass; `place` is told of each lane that it touched."""
 
         async def run() -> None:
             try:
-                await (self._pass(lanes, place) if self.bulk else self._review(lanes))
+                await (self._pass(allocations, requeue) if self.bulk else self._review(allocations))
             finally:
                 self._task = None
                 finished()
@@ -126,104 +126,132 @@ class Resync:
         self.at = inf
         self._task = group.create_task(run(), name="resync")
 
-    def hurry(self, lanes: Mapping[AllocationId, Lane], place: Callable[[Lane], None]) -> None:
+    def resync_soon(
+        self,
+        allocations: Mapping[AllocationId, ManagedAllocation],
+        requeue: Callable[[ManagedAllocation], None],
+    ) -> None:
         """Somebody wants a look at everything now. What waits for an outcome or a backoff keeps its time."""
         now = self._clock.now()
         if self.bulk and (self._task is not None or now >= self._asked_until):
             if self._task is None:
                 self.at = now
             else:
-                self._hurried = True  # the pass under way began too early to count
+                self._soon_again = True  # the pass under way began too early to count
             return
-        self._look_at_each(lanes, place)
+        self._read_each(allocations, requeue)
 
-    def _look_at_each(self, lanes: Mapping[AllocationId, Lane], place: Callable[[Lane], None]) -> None:
+    def _read_each(
+        self,
+        allocations: Mapping[AllocationId, ManagedAllocation],
+        requeue: Callable[[ManagedAllocation], None],
+    ) -> None:
         now = self._clock.now()
-        for lane in list(lanes.values()):
-            if lane.state is State.IDLE and not lane.read_failures and not lane.restraint.failures:
-                lane.look_at = min(lane.look_at, lane.restraint.allowed_at(now))
-                place(lane)
+        for allocation in list(allocations.values()):
+            if (
+                allocation.state is State.IDLE
+                and not allocation.read_failures
+                and not allocation.write_backoff.failures
+            ):
+                allocation.next_read_at = min(
+                    allocation.next_read_at, allocation.write_backoff.allowed_at(now)
+                )
+                requeue(allocation)
 
     def cancel(self) -> None:
         """End a pass that is under way."""
         if self._task is not None:
             self._task.cancel()
 
-    def looked(self, lane: Lane, *, shown: bool) -> None:
+    def on_read(self, allocation: ManagedAllocation, *, reported: bool) -> None:
         """A pass over one allocation ended: does what its GET has `shown` agree with the bulk answer?"""
-        desired = self._checks.get(lane.id)
-        if desired is None or not shown:
+        desired = self._checks.get(allocation.id)
+        if desired is None or not reported:
             return
-        del self._checks[lane.id]
-        if lane.compared != desired:
+        del self._checks[allocation.id]
+        if allocation.compared != desired:
             return  # edited since: that says nothing
-        if lane.changes:
-            self._disagreed = lane.id
+        if allocation.changes:
+            self._disagreed = allocation.id
         else:
             self._agreed = True
 
-    async def _pass(self, lanes: Mapping[AllocationId, Lane], place: Callable[[Lane], None]) -> None:
+    async def _pass(
+        self,
+        allocations: Mapping[AllocationId, ManagedAllocation],
+        requeue: Callable[[ManagedAllocation], None],
+    ) -> None:
         if self._disagreed or self._agreed:  # while no check is answered, nothing is known
             self._wrong = self._wrong + 1 if self._disagreed else 0
         if self._wrong == WRONG_IN_A_ROW:
             reason = f"what it says of {self._disagreed} is not what GET /allocation/{{id}} says"
-            await self._failed(BulkUnavailable(reason, supported=False, asked=False), lanes, place)
+            await self._failed(BulkUnavailable(reason, supported=False, asked=False), allocations, requeue)
             return
         begun = self._clock.now()
-        self._emit(ResyncStarted(allocations=len(lanes)))
-        known, seen = dict(lanes), set[str]()
+        self._emit(ResyncStarted(allocations=len(allocations)))
+        known, seen = dict(allocations), set[str]()
         try:
             async for cloud in self._api.list():
-                lane = lanes.get(AllocationId(str(cloud.get("id"))))
-                if lane is not None:
-                    seen.add(lane.id)
-                    lane.listed(cloud, begun=begun, now=self._clock.now())
-                    place(lane)
+                allocation = allocations.get(AllocationId(str(cloud.get("id"))))
+                if allocation is not None:
+                    seen.add(allocation.id)
+                    allocation.listed(cloud, begun=begun, now=self._clock.now())
+                    requeue(allocation)
         except BulkUnavailable as error:
             self.answered = True
-            await self._failed(error, lanes, place)
+            await self._failed(error, allocations, requeue)
             return
         self._failures = 0
-        async for lane in _each(lanes):
-            if lane.id not in seen and known.get(lane.id) is lane:  # what is newer has its own first look
-                lane.listed(None, begun=begun, now=self._clock.now())
-                place(lane)
-        self._check(lanes, begun, place)
+        async for allocation in _each(allocations):
+            if (
+                allocation.id not in seen and known.get(allocation.id) is allocation
+            ):  # what is newer has its own first look
+                allocation.listed(None, begun=begun, now=self._clock.now())
+                requeue(allocation)
+        self._check(allocations, begun, requeue)
         now = self._clock.now()
         self.answered, self.finished_at = True, self._clock.wall()
-        self.at = now + (0.0 if self._hurried else self._jittered(self._rules.resync_bulk_seconds))
-        self._hurried = False
-        differ = sum(bool(lane.changes or lane.suspected) for lane in lanes.values())
+        self.at = now + (0.0 if self._soon_again else self._jittered(self._rules.resync_bulk_seconds))
+        self._soon_again = False
+        differ = sum(bool(allocation.changes or allocation.suspected) for allocation in allocations.values())
         self._emit(ResyncFinished(allocations=len(seen), differ=differ, elapsed_seconds=now - begun))
 
-    async def _review(self, lanes: Mapping[AllocationId, Lane]) -> None:
+    async def _review(self, allocations: Mapping[AllocationId, ManagedAllocation]) -> None:
         """Say what each is by now, where each is looked at by itself: in an outage perhaps none is."""
-        async for lane in _each(lanes):
-            self._show(lane)
+        async for allocation in _each(allocations):
+            self._update_reported(allocation)
         self.at = self._clock.now() + self._rules.resync_each_seconds
 
-    def _check(self, lanes: Mapping[AllocationId, Lane], begun: float, place: Callable[[Lane], None]) -> None:
+    def _check(
+        self,
+        allocations: Mapping[AllocationId, ManagedAllocation],
+        begun: float,
+        requeue: Callable[[ManagedAllocation], None],
+    ) -> None:
         """Have a few of those that were called in sync looked at."""
         self._checks, self._disagreed, self._agreed = {}, None, False
         if self._policy is not BulkPolicy.AUTO:
             return
         # Equal to what they are compared with; they may have been edited since.
         equal = [
-            (lane, lane.compared)
-            for lane in lanes.values()
-            if lane.state is State.IDLE
-            and lane.observed_at == begun
-            and not lane.changes
-            and lane.compared is not None
+            (allocation, allocation.compared)
+            for allocation in allocations.values()
+            if allocation.state is State.IDLE
+            and allocation.observed_at == begun
+            and not allocation.changes
+            and allocation.compared is not None
         ]
         for _ in range(min(CHECKED, len(equal))):
-            lane, desired = equal.pop(min(int(self._clock.uniform(0, len(equal))), len(equal) - 1))
-            self._checks[lane.id] = desired
-            lane.look_at = lane.restraint.allowed_at(self._clock.now())
-            place(lane)
+            allocation, desired = equal.pop(min(int(self._clock.uniform(0, len(equal))), len(equal) - 1))
+            self._checks[allocation.id] = desired
+            allocation.next_read_at = allocation.write_backoff.allowed_at(self._clock.now())
+            requeue(allocation)
 
     async def _failed(
-        self, error: BulkUnavailable, lanes: Mapping[AllocationId, Lane], place: Callable[[Lane], None]
+        self,
+        error: BulkUnavailable,
+        allocations: Mapping[AllocationId, ManagedAllocation],
+        requeue: Callable[[ManagedAllocation], None],
     ) -> None:
         self._failures += 1
         self._emit(
@@ -244,25 +272,27 @@ class Resync:
             if late := asked > self.interval_seconds:
                 self._failures = max(self._failures, FALL_BACK_AFTER)  # so many would not be sooner
         if not self.bulk or late or self._failures % FALL_BACK_AFTER == 0:
-            async for lane in _each(lanes):
+            async for allocation in _each(allocations):
                 # What was never seen is looked at now; the rest is spread, so that it is no wave.
-                seen = lane.compared is not None or lane.missing
+                seen = allocation.compared is not None or allocation.missing
                 spread = self._clock.uniform(0, self._rules.resync_each_seconds) if seen else 0.0
-                lane.look_at = min(lane.look_at, lane.restraint.allowed_at(now + spread))
-                place(lane)
+                allocation.next_read_at = min(
+                    allocation.next_read_at, allocation.write_backoff.allowed_at(now + spread)
+                )
+                requeue(allocation)
         # Whoever asked meanwhile has the next try, which keeps its time; if that is none, or late, looks.
-        hurried, self._hurried = self._hurried, False
+        hurried, self._soon_again = self._soon_again, False
         if hurried and (not self.bulk or late):
-            self._look_at_each(lanes, place)
+            self._read_each(allocations, requeue)
 
     def _jittered(self, seconds: float) -> float:
         return seconds * self._clock.uniform(1 - JITTER, 1 + JITTER)
 
 
-async def _each(lanes: Mapping[AllocationId, Lane]) -> AsyncIterator[Lane]:
+async def _each(allocations: Mapping[AllocationId, ManagedAllocation]) -> AsyncIterator[ManagedAllocation]:
     """Every lane, with turns of the event loop in between: what is let go meanwhile is not given any more."""
-    for index, key in enumerate(list(lanes)):
-        if (lane := lanes.get(key)) is not None:
-            yield lane
+    for index, key in enumerate(list(allocations)):
+        if (allocation := allocations.get(key)) is not None:
+            yield allocation
         if index % YIELD_EVERY == YIELD_EVERY - 1:
             await asyncio.sleep(0)

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
-from allocsync.model.cloud import STATUSES, Cloud, Json, NumberLiteral, leaf
+from allocsync.model.cloud import STATUSES, Cloud, Json, NumberLiteral, field_value
 
 SERVER_OWNED = ("updated", "schema")
 _URLS = ("urls.base", "urls.id", "urls.vanity")
@@ -115,7 +115,7 @@ def keep_unchanged(before: Cloud, after: Cloud, paths: Iterable[str]) -> Cloud:
 
 def value_at(cloud: Json, path: str) -> Json:
     """Return the value at a dotted path of known names, or None if it or a part of the path is absent."""
-    return leaf(cloud, path) if isinstance(cloud, Mapping) else None
+    return field_value(cloud, path) if isinstance(cloud, Mapping) else None
 
 
 def _url_paths(cloud: Cloud) -> tuple[str, ...]:

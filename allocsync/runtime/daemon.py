@@ -32,12 +32,12 @@ from allocsync.errors import DesiredError, SettingsError
 from allocsync.journal.writer import Journal
 from allocsync.model.condition import Condition
 from allocsync.model.intent_record import Restored
-from allocsync.reconcile.controller import Loop
+from allocsync.reconcile.controller import Controller
 from allocsync.reconcile.events import Observer, emit_to_all
 from allocsync.runtime import listen_token, state_lock
 from allocsync.runtime.clock import SystemClock
 from allocsync.runtime.systemd import Notifier
-from allocsync.runtime.wiring import build_locator, build_loop, load_credentials, open_journal
+from allocsync.runtime.wiring import build_controller, build_locator, load_credentials, open_journal
 from allocsync.settings.model import Settings
 from allocsync.telemetry import log_setup
 from allocsync.telemetry.log_events import LogObserver
@@ -54,7 +54,7 @@ JOURNAL_SECONDS = 3600.0
 
 
 class Daemon:
-    """One run of the daemon. Built and run inside an event loop."""
+    """One run of the daemon. Built and run inside an event controller."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Daemon:
         self._started_at = self._clock.now()
         self.address: tuple[str, int] | None = None
         self.bound = asyncio.Event()
-        self.loop: Loop | None = None
+        self.controller: Controller | None = None
 
     # The run.
 
@@ -122,7 +122,7 @@ class Daemon:
 
     async def _run(self, api: AllocationClient, journal: Journal, restored: Restored) -> None:
         self._api = api
-        self.loop = loop = build_loop(
+        self.controller = controller = build_controller(
             self.settings,
             api=api,
             clock=self._clock,
@@ -135,15 +135,15 @@ class Daemon:
             self._log_event(
                 "journal_gap", level="error", problem=restored.gap, note="no updates are sent for a while"
             )
-        self._metrics.follow(loop.status)
+        self._metrics.follow(controller.status)
         pages = Pages(
             registry=self._registry,
-            status=loop.status,
-            allocations=loop.allocations,
-            explain=loop.explain,
-            live=lambda: health.check_live(loop.status()),
+            status=controller.status,
+            allocations=controller.allocations,
+            explain=controller.explain,
+            live=lambda: health.check_live(controller.status()),
             ready=lambda: health.check_ready(
-                loop.status(),
+                controller.status(),
                 up_seconds=self._clock.now() - self._started_at,
                 journal_problem=journal.problem,
             ),
@@ -152,10 +152,10 @@ class Daemon:
         self._token = listen_token.load_or_create(self.settings.state_dir, self.settings.listen_token)
         control = Control(
             token=lambda: self._token,
-            sync=loop.sync,
+            sync=controller.sync,
             reload=self.reload,
-            approve=loop.adoption.approve,
-            pauses=loop.pauses,
+            approve=controller.rollout.approve,
+            pauses=controller.pauses,
         )
         async with serve_web(self.settings.listen, make_app(pages, control)) as self.address:
             self.bound.set()
@@ -164,23 +164,23 @@ class Daemon:
             self._log_event("listening", host=host, port=port)
             async with self._handle_signals(), asyncio.TaskGroup() as group:
                 background = [
-                    self._follow_files(loop),
-                    self._notify_systemd(loop),
+                    self._follow_files(controller),
+                    self._notify_systemd(controller),
                     self._renew_periodically(),
-                    self._tend(journal),
+                    self._tick(journal),
                 ]
                 if self.settings.api_url == AUTO:
                     background.append(build_locator(self.settings).follow(api.set_base_url, self._log_event))
                 tasks = [group.create_task(each) for each in background]
-                await loop.run()
+                await controller.run()
                 for task in tasks:
                     task.cancel()
 
     def stop(self) -> None:
         """Stop the controller; `run` returns after a limited time."""
         self._notifier.stopping("draining")
-        if self.loop is not None:
-            self.loop.stop()
+        if self.controller is not None:
+            self.controller.stop()
 
     def reload(self) -> None:
         """Read the files, the secrets and the certificates again."""
@@ -203,9 +203,9 @@ class Daemon:
             for number in handlers:
                 running.remove_signal_handler(number)
 
-    async def _follow_files(self, loop: Loop) -> None:
+    async def _follow_files(self, controller: Controller) -> None:
         while True:
-            loop.adopt(await self._watch.next())
+            controller.activate(await self._watch.next())
 
     async def _renew_periodically(self) -> None:
         while True:
@@ -247,11 +247,11 @@ class Daemon:
             self._api.set_credentials(credentials)
             self._log_event("credentials_renewed")
 
-    async def _notify_systemd(self, loop: Loop) -> None:
+    async def _notify_systemd(self, controller: Controller) -> None:
         """Send systemd READY once, then the counts, and the watchdog while the controller makes progress."""
         is_ready_sent = False
         while True:
-            status = loop.status()
+            status = controller.status()
             if (
                 not is_ready_sent
                 and health.check_started(status, up_seconds=self._clock.now() - self._started_at).ok
@@ -262,17 +262,17 @@ class Daemon:
             self._notifier.status(_summarise(status.conditions))
             if health.check_live(status).ok:
                 self._notifier.watchdog()
-            self._log_observer.tend()
+            self._log_observer.tick()
             interval = min(STATUS_SECONDS, self._notifier.watchdog_interval_seconds or STATUS_SECONDS)
             await asyncio.sleep(interval if is_ready_sent else STARTING_SECONDS)
 
-    async def _tend(self, journal: Journal) -> None:
+    async def _tick(self, journal: Journal) -> None:
         """Once an hour, remove old rows from the journal and log its head.
 
         The logged head proves which rows existed; the hash chain alone cannot show that its end was removed.
         """
         while True:
-            head = await journal.tend()
+            head = await journal.enforce_retention()
             if head is not None:
                 self._log_event("journal_head", sequence=head.sequence, hash=head.hash.hex())
             elif journal.damage:
@@ -291,16 +291,16 @@ class Daemon:
             )
             return
         self._log_event("journal_available")
-        if self.loop is not None:
-            self.loop.journal_works()
+        if self.controller is not None:
+            self.controller.journal_works()
 
     def _on_change_expected(self) -> None:
-        if self.loop is not None:
-            self.loop.adoption.expect()
+        if self.controller is not None:
+            self.controller.rollout.expect()
 
     def _on_loaded(self, loaded: Loaded) -> None:
         self._rejected_files = None
-        self._metrics.desired_loaded(at=self._clock.wall(), quarantined=len(loaded.generation.quarantined))
+        self._metrics.desired_loaded(at=self._clock.wall(), quarantined=len(loaded.revision.quarantined))
         for problem in loaded.problems:
             self._log_event("desired_problem", level="error", problem=str(problem))
 

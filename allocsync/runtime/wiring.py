@@ -19,12 +19,12 @@ from allocsync.api.discovery import AUTO, SERVER_ID_FILE_NAME, Locator
 from allocsync.journal.database import JournalFile
 from allocsync.journal.writer import Journal
 from allocsync.model.intent_record import Restored
-from allocsync.planning.change_limit import Limit
+from allocsync.planning.change_limit import ChangeLimit
 from allocsync.planning.write_windows import WriteWindows, parse_windows
-from allocsync.reconcile.controller import Loop
+from allocsync.reconcile.controller import Controller
 from allocsync.reconcile.events import Observer
-from allocsync.reconcile.operation import Slot
-from allocsync.reconcile.parameters import Rules
+from allocsync.reconcile.operation import Operation
+from allocsync.reconcile.parameters import Parameters
 from allocsync.reconcile.ports import Api, Clock
 from allocsync.reconcile.resync import BulkPolicy
 from allocsync.reconcile.scheduling.concurrency import MOST
@@ -32,7 +32,7 @@ from allocsync.runtime.clock import SystemClock
 from allocsync.settings.model import Settings
 
 T = TypeVar("T")
-READS = MOST[Slot.READ]
+READS = MOST[Operation.READ]
 
 
 @asynccontextmanager
@@ -76,12 +76,12 @@ def load_credentials(settings: Settings) -> Credentials:
     )
 
 
-def build_change_limit(settings: Settings) -> Limit:
+def build_change_limit(settings: Settings) -> ChangeLimit:
     """Build the change limit that the settings describe."""
-    return Limit(percent=settings.max_changes_percent, canary=settings.canary)
+    return ChangeLimit(percent=settings.max_changes_percent, canary=settings.canary)
 
 
-def build_loop(
+def build_controller(
     settings: Settings,
     *,
     api: Api,
@@ -89,9 +89,9 @@ def build_loop(
     observer: Observer,
     journal: Journal,
     restored: Restored,
-) -> Loop:
+) -> Controller:
     """Build the controller that the settings describe."""
-    rules = Rules(
+    rules = Parameters(
         settle_seconds=settings.settle_seconds,
         writes_per_hour=settings.max_writes_per_hour,
         windows=parse_windows(settings.write_windows) if settings.write_windows else WriteWindows(),
@@ -99,15 +99,15 @@ def build_loop(
     if settings.resync_seconds is not None:
         seconds = settings.resync_seconds
         rules = replace(rules, resync_bulk_seconds=seconds, resync_each_seconds=seconds)
-    return Loop(
+    return Controller(
         api=api,
         clock=clock,
         journal=journal,
         restored=restored,
         observer=observer,
         rules=rules,
-        rail=build_change_limit(settings),
-        limits={slot: settings.concurrency_max or MOST[slot] for slot in Slot},
+        change_limit=build_change_limit(settings),
+        limits={slot: settings.concurrency_max or MOST[slot] for slot in Operation},
         backoff=FullJitter(uniform=clock.uniform).delay_seconds,
         bulk=BulkPolicy(settings.bulk),
     )

@@ -18,7 +18,7 @@ from structlog.typing import FilteringBoundLogger
 
 from allocsync.model.condition import Condition
 from allocsync.reconcile import events
-from allocsync.reconcile.operation import Slot
+from allocsync.reconcile.operation import Operation
 from allocsync.telemetry.log_sampling import LogSampler
 from allocsync.telemetry.log_setup import rfc3339
 
@@ -62,7 +62,7 @@ class LogObserver:
         self._now = now
         self._revision: str | None = None
         self._sampler = LogSampler()
-        self._open_breakers: set[Slot] = set()
+        self._open_breakers: set[Operation] = set()
 
     def __call__(self, event: events.Event) -> None:
         """Log one event."""
@@ -76,7 +76,7 @@ class LogObserver:
                 self._log_summary()
             case events.Stopped():
                 self._log_summary()
-        self.tend()
+        self.tick()
         level, name = _level_and_name(event)
         if not self._is_allowed(event, level, name):
             level = "debug"
@@ -96,7 +96,7 @@ class LogObserver:
                 found["next_read_at"] = rfc3339(self._wall() + seconds)
         return found
 
-    def tend(self) -> None:
+    def tick(self) -> None:
         """Log a summary of suppressed lines if one is due. To be called every few seconds."""
         if self._sampler.is_summary_due(self._now()):
             self._log_summary()

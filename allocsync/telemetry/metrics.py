@@ -27,7 +27,7 @@ from allocsync import __version__
 from allocsync.model.condition import Condition
 from allocsync.planning.change_limit import DIGITS
 from allocsync.reconcile import events
-from allocsync.reconcile.status.controller_status import LoopStatus
+from allocsync.reconcile.status.controller_status import ControllerStatus
 from allocsync.telemetry.metric_definitions import CODES, METRICS, NO_CODE, Metric
 
 
@@ -90,7 +90,7 @@ class Metrics:
             case events.ProbeStarted(operation=operation):
                 self._count("breaker_probes_total", operation)
 
-    def follow(self, status: Callable[[], LoopStatus]) -> None:
+    def follow(self, status: Callable[[], ControllerStatus]) -> None:
         """Call `status` at every scrape from now on; before that, metrics with `from_status` are 0."""
         self._status.status = status
 
@@ -152,7 +152,7 @@ class _StatusCollector(Collector):
     """Reads the status at each scrape."""
 
     def __init__(self) -> None:
-        self.status: Callable[[], LoopStatus] | None = None
+        self.status: Callable[[], ControllerStatus] | None = None
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         read = _values_of(self.status()) if self.status else {}
@@ -165,12 +165,12 @@ class _StatusCollector(Collector):
                 yield family
 
 
-def _values_of(status: LoopStatus) -> dict[str, dict[tuple[str, ...], float]]:
+def _values_of(status: ControllerStatus) -> dict[str, dict[tuple[str, ...], float]]:
     """Return the values of all metrics with `from_status`, by name and then by label values."""
     unlabelled: dict[str, float] = {
         "revision_active_timestamp_seconds": status.active_since or 0.0,
-        "revision_awaiting_approval": bool(status.held_reason),
-        "revision_awaiting_approval_timestamp_seconds": status.held_since or 0.0,
+        "revision_awaiting_approval": bool(status.awaiting_reason),
+        "revision_awaiting_approval_timestamp_seconds": status.awaiting_since or 0.0,
         "revision_changed_allocations": status.changes,
         "open_intents": status.open_intents,
         "settle_seconds": status.settle_seconds,

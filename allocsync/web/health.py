@@ -11,7 +11,7 @@ Left out: how progress is measured (`reconcile.controller`), and who asks (`web.
 
 from dataclasses import dataclass
 
-from allocsync.reconcile.status.controller_status import LoopStatus
+from allocsync.reconcile.status.controller_status import ControllerStatus
 
 START_GRACE_SECONDS = 10.0
 
@@ -24,14 +24,14 @@ class HealthResult:
     reason: str
 
 
-def check_live(status: LoopStatus) -> HealthResult:
+def check_live(status: ControllerStatus) -> HealthResult:
     """Check that the controller makes progress."""
     if status.stalled is not None:
         return HealthResult(ok=False, reason=f"stalled: {status.stalled}")
     return HealthResult(ok=True, reason="the controller makes progress")
 
 
-def check_started(status: LoopStatus, *, up_seconds: float) -> HealthResult:
+def check_started(status: ControllerStatus, *, up_seconds: float) -> HealthResult:
     """Check that the start is over: the API has answered or failed once, or START_GRACE_SECONDS have passed.
 
     `up_seconds` is the time since the process started. The check is made only once the listener is bound,
@@ -44,7 +44,9 @@ def check_started(status: LoopStatus, *, up_seconds: float) -> HealthResult:
     return HealthResult(ok=False, reason="starting: waiting for the first answer or failure of the API")
 
 
-def check_ready(status: LoopStatus, *, up_seconds: float, journal_problem: str | None = None) -> HealthResult:
+def check_ready(
+    status: ControllerStatus, *, up_seconds: float, journal_problem: str | None = None
+) -> HealthResult:
     """Check that the daemon does its work: it is started, not stopping, and has a revision and a journal.
 
     `journal_problem` says why the journal cannot be written, or is None.

@@ -17,7 +17,7 @@ from allocsync.model.escaping import as_text
 from allocsync.model.ids import NotFound
 from allocsync.model.public_json import SCHEMA
 from allocsync.reconcile.gates.pause import Pause
-from allocsync.reconcile.status.controller_status import AllocationStatus, LoopStatus
+from allocsync.reconcile.status.controller_status import AllocationStatus, ControllerStatus
 from allocsync.reconcile.status.explain import Explanation
 from allocsync.telemetry.log_setup import rfc3339
 
@@ -52,22 +52,22 @@ def paused(pause: Pause | None) -> Object | None:
     return {"until": pause.ends, "owner": pause.owner, "reason": pause.reason}
 
 
-def revisions(status: LoopStatus) -> Object:
+def revisions(status: ControllerStatus) -> Object:
     """Serialize the active revision, the one that awaits approval, and the newest that loaded."""
     return {
         "active": status.active_revision,
-        "awaiting_approval": status.revision if status.held_reason else None,
+        "awaiting_approval": status.revision if status.awaiting_reason else None,
         "observed": status.revision,
     }
 
 
-def awaiting_approval(status: LoopStatus) -> Object | None:
+def awaiting_approval(status: ControllerStatus) -> Object | None:
     """Serialize why and since when the newest revision awaits approval; None if it does not."""
-    if not status.held_reason:
+    if not status.awaiting_reason:
         return None
     return {
-        "reason": status.held_reason,
-        "since": _time(status.held_since),
+        "reason": status.awaiting_reason,
+        "since": _time(status.awaiting_since),
         "canaries": [{"id": key, "verified": verified} for key, verified in status.canaries.items()],
     }
 

@@ -25,7 +25,7 @@ from allocsync.errors import SettingsError
 from allocsync.model.condition import Condition
 from allocsync.model.ids import NotFound
 from allocsync.model.public_json import SCHEMA
-from allocsync.reconcile.status.controller_status import AllocationStatus, LoopStatus
+from allocsync.reconcile.status.controller_status import AllocationStatus, ControllerStatus
 from allocsync.reconcile.status.explain import Explanation
 from allocsync.settings.validators import parse_listen
 from allocsync.web import serializers
@@ -50,7 +50,7 @@ class Pages:
     """
 
     registry: CollectorRegistry
-    status: Callable[[], LoopStatus]
+    status: Callable[[], ControllerStatus]
     allocations: Callable[[], Iterable[AllocationStatus]]
     explain: Callable[[str], Explanation | NotFound]
     live: Callable[[], HealthResult]

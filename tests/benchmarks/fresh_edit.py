@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from allocsync.desired.loader import load
-from allocsync.model.cloud import leaf
+from allocsync.model.cloud import field_value
 from allocsync.model.desired_state import Mode
 from tests.benchmarks.storm import declare, drifted, reference_server, rewrite
 from tests.support import server_log_oracle
@@ -38,7 +38,7 @@ async def measure(number: int, bulk: Literal["on", "off"], edits: int = EDITS) -
     """Measure the seconds of each edit, and count the requests meanwhile."""
     clouds, declared = drifted(number)
     for cloud in clouds:
-        declared[str(cloud["id"])]["region"] = str(leaf(cloud, "region"))
+        declared[str(cloud["id"])]["region"] = str(field_value(cloud, "region"))
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
         declare(home / "desired", declared)

@@ -74,7 +74,7 @@ async def latencies(
     """Measure one daemon from its start."""
     clouds, declared = drifted(number)
     bad = sorted(declared)[::EVERY] if poison else []
-    healthy = {key: leaves for key, leaves in declared.items() if key not in bad}
+    healthy = {key: fields for key, fields in declared.items() if key not in bad}
     edited: dict[tuple[str, str], float] = {}
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)

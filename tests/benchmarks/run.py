@@ -23,12 +23,12 @@ import yaml
 from allocsync.api import json_codec
 from allocsync.api.client import AllocationClient
 from allocsync.desired.loader import load
-from allocsync.model.cloud import Cloud, leaf
-from allocsync.model.desired_state import Generation, Mode
+from allocsync.model.cloud import Cloud, field_value
+from allocsync.model.desired_state import Mode, Revision
 from allocsync.reconcile import events
 from allocsync.reference_server.sample import sample_clouds
 from allocsync.runtime.clock import SystemClock
-from allocsync.runtime.wiring import READS, build_loop, open_journal
+from allocsync.runtime.wiring import READS, build_controller, open_journal
 from allocsync.settings.model import Settings
 from tests.benchmarks.machine import stamp
 
@@ -37,7 +37,7 @@ NUMBER, ROUNDS = 5_000, 5
 Seconds = float
 
 
-async def reconcile(url: str, generation: Generation, bulk: Literal["on", "off"]) -> Seconds:
+async def reconcile(url: str, revision: Revision, bulk: Literal["on", "off"]) -> Seconds:
     """One pass of allocsync's controller over everything, until all is in sync."""
     done = asyncio.Event()
 
@@ -53,11 +53,11 @@ async def reconcile(url: str, generation: Generation, bulk: Literal["on", "off"]
             AllocationClient.open(url) as api,
             asyncio.TaskGroup() as group,
         ):
-            loop = build_loop(
+            loop = build_controller(
                 settings, api=api, clock=clock, observer=observe, journal=journal, restored=restored
             )
             begun = time.perf_counter()
-            loop.adopt(generation)
+            loop.activate(revision)
             running = group.create_task(loop.run())
             await asyncio.wait_for(done.wait(), 120)
             taken = time.perf_counter() - begun
@@ -96,8 +96,8 @@ def declare(directory: Path, clouds: list[Cloud]) -> None:
     for number in range(20):
         rows = "".join(
             f"  {cloud['id']}:\n"
-            f"    region: {leaf(cloud, 'region')}\n"
-            f"    version: '{leaf(cloud, 'version')}'\n"
+            f"    region: {field_value(cloud, 'region')}\n"
+            f"    version: '{field_value(cloud, 'version')}'\n"
             for cloud in clouds[number::20]
         )
         allocations = f"\n{rows}" if rows else " {}\n"
@@ -138,11 +138,11 @@ async def measure(number: int, rounds: int) -> dict[str, list[Seconds]]:
 
 
 async def _rounds(url: str, directory: Path, ids: list[str], rounds: int) -> dict[str, list[Seconds]]:
-    generation = load(directory, default_mode=Mode.ENFORCE).generation
+    revision = load(directory, default_mode=Mode.ENFORCE).revision
     works: dict[str, Callable[[], Awaitable[Seconds]]] = {
-        "one_by_one": lambda: reconcile(url, generation, "off"),
+        "one_by_one": lambda: reconcile(url, revision, "off"),
         "bare_reads": lambda: bare_reads(url, ids),
-        "bulk": lambda: reconcile(url, generation, "on"),
+        "bulk": lambda: reconcile(url, revision, "on"),
         "bare_list": lambda: bare_list(url),
     }
     taken: dict[str, list[Seconds]] = {name: [] for name in (*works, "load", "library_load")}

@@ -22,7 +22,7 @@ from typing import Any
 import aiohttp
 
 from allocsync.api import json_codec
-from allocsync.model.cloud import Cloud, NumberLiteral, leaf
+from allocsync.model.cloud import Cloud, NumberLiteral, field_value
 from allocsync.reference_server.sample import sample_clouds
 from tests.benchmarks.contenders import Running, Start
 from tests.benchmarks.verdict import Case, Figures, figures
@@ -56,7 +56,8 @@ def drifted(number: int) -> tuple[list[Cloud], dict[str, dict[str, str]]]:
         for cloud in sample_clouds(number, 3)
     ]
     declared = {
-        str(cloud["id"]): {"region": REGION, "version": str(leaf(cloud, "version"))} for cloud in clouds
+        str(cloud["id"]): {"region": REGION, "version": str(field_value(cloud, "version"))}
+        for cloud in clouds
     }
     return clouds, declared
 
@@ -107,7 +108,7 @@ class LogTail:
             (str(cloud["id"]), name)
             for cloud in clouds
             for name, value in declared[str(cloud["id"])].items()
-            if leaf(cloud, name) != value
+            if field_value(cloud, name) != value
         }
 
     def read(self) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from allocsync.desired.loader import load
-from allocsync.model.cloud import Cloud, leaf
+from allocsync.model.cloud import Cloud, field_value
 from allocsync.model.desired_state import Mode
 from allocsync.reference_server import ReferenceServer
 from allocsync.reference_server.sample import sample_clouds
@@ -48,14 +48,14 @@ async def test_a_peer_converges_through_faults_and_ends(peer: str, *, keeps: boo
     lines = [json.loads(line) for line in output.splitlines()]
     assert process.returncode == 0
     assert lines[-1]["event"] == "in_sync"
-    assert {leaf(cloud, "region") for cloud in truth} == {"mars"}
+    assert {field_value(cloud, "region") for cloud in truth} == {"mars"}
     assert all(("billing" in cloud) == keeps for cloud in truth)
     assert all(fired[f"update.{kind}"] for kind in ("timeout_before", "timeout_after"))
 
 
 def test_a_peer_reads_the_files_as_allocsync_does(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(TEXT)
-    generation = load(tmp_path, default_mode=Mode.ENFORCE).generation
-    ours = {key: dict(one.leaves) for key, one in generation.allocations.items() if one.mode is Mode.ENFORCE}
+    revision = load(tmp_path, default_mode=Mode.ENFORCE).revision
+    ours = {key: dict(one.fields) for key, one in revision.allocations.items() if one.mode is Mode.ENFORCE}
     assert read_desired(tmp_path) == ours
     assert len(ours) == 2

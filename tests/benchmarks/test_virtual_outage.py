@@ -23,6 +23,6 @@ def test_a_loop_converges_after_an_outage_and_every_request_is_in_the_series(loo
     assert isinstance(series, list)
     assert (found["never_in_sync"], found["differed"]) == (0, 4)
     assert len(api.posts) == 4
-    assert sum(series) == found["sent"] == len(api.looks) + len(api.posts)
+    assert sum(series) == found["sent"] == len(api.reads) + len(api.posts)
     assert sum(series[:30]) == found["sent_during"]
     assert sum(series[:30]) > 4  # some requests failed

@@ -134,10 +134,10 @@ def per_second(arrivals: Sequence[float], begun: float) -> list[int]:
 
 def lost(before: Cloud, after: Cloud, declared: Mapping[str, str]) -> set[str]:
     """The undeclared top-level fields that were changed or removed."""
-    now = dict(_leaves(after))
+    now = dict(_fields(after))
     return {
         path.partition(".")[0]
-        for path, value in _leaves(before)
+        for path, value in _fields(before)
         if path not in declared and path.partition(".")[0] != "updated" and now.get(path, _GONE) != value
     }
 
@@ -145,10 +145,10 @@ def lost(before: Cloud, after: Cloud, declared: Mapping[str, str]) -> set[str]:
 _GONE = object()
 
 
-def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def _fields(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{above}{name}.")
+            yield from _fields(value, f"{above}{name}.")
         else:
             yield f"{above}{name}", value
 

@@ -30,7 +30,7 @@ from tests.benchmarks.peers.converge import READS, WRITES, Passes, TransientErro
 from tests.benchmarks.peers.script import Script
 from tests.benchmarks.virtual_storms import overloadable_api, reduce_capacity, unreachable_api
 from tests.support.failing_api import named, now, real_run
-from tests.support.scripted_api import ScriptedApi, generation
+from tests.support.scripted_api import ScriptedApi, revision
 
 GIVE_UP_SECONDS = 1_800.0
 
@@ -68,7 +68,7 @@ class ScriptOnScriptedApi(Script):
 async def run_allocsync(api: ScriptedApi, scene: Scene) -> list[str]:
     """Run allocsync's controller. Return the allocations that it reported as failed."""
     async with real_run(api, bulk=BulkPolicy.OFF) as run:
-        run.loop.adopt(generation("live", named(len(api.truth))))
+        run.controller.activate(revision("live", named(len(api.truth))))
         await scene.trouble(api)
         await wait_until_in_sync(api, scene.ends)
         changed = run.events(events.ConditionChanged)
@@ -122,7 +122,7 @@ async def _run_scene(scene: Scene, loop: str) -> dict[str, object]:
     differing = {key for key, cloud in api.truth.items() if cloud["region"] != "live"}
     failed = await LOOPS[loop](api, scene)
     differing_at_end = sum(cloud["region"] != "live" for cloud in api.truth.values())
-    at = [at for at, _ in (*api.looks, *api.posts)]
+    at = [at for at, _ in (*api.reads, *api.posts)]
     counts = Counter(map(floor, at))
     after = {second: count for second, count in counts.items() if second >= scene.ends}
     return {

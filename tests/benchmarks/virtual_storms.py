@@ -22,18 +22,18 @@ import looptime
 from allocsync.errors import BulkUnavailable
 from allocsync.model.api_answers import Failed, OutcomeUnknown
 from allocsync.model.condition import Condition
-from allocsync.reconcile.operation import Slot
+from allocsync.reconcile.operation import Operation
 from allocsync.reconcile.resync import BulkPolicy
 from allocsync.reconcile.scheduling import circuit_breaker, concurrency, retry_wakeup
 from tests.support.failing_api import DEAD, TIMEOUT, Pressed, edits, named, now, real_run
-from tests.support.scripted_api import Run, ScriptedApi, generation
+from tests.support.scripted_api import Run, ScriptedApi, revision
 
 GIVE_UP_SECONDS = 3600.0
 NEVER = {"FAILURES": 1e9}
 NO_SHARE = {"SHARE": 2.0}
 NO_LATENCY = {"CALM": inf, "PRESSED": inf}
 NO_SLOW_POOL = {"SLOW_SECONDS": inf, "SLOW_LEAST_SECONDS": inf, "SLOW_AT_FIRST_SECONDS": inf}
-SIXTEEN = dict.fromkeys(Slot, 16)
+SIXTEEN = dict.fromkeys(Operation, 16)
 FIXED = {"START": SIXTEEN, "FLOOR": SIXTEEN, "SHARE": 2.0, "CALM": -1.0, "PRESSED": inf}
 
 # Replaced constants by name: of the concurrency limits, the circuit breaker and the retry wake-up.
@@ -51,8 +51,8 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
     "no slow pool": NO_SLOW_POOL,
     "slow after 5 s": {"SLOW_LEAST_SECONDS": 5.0, "SLOW_AT_FIRST_SECONDS": 5.0},
     "slow after 2 s": {"SLOW_SECONDS": 2.0, "SLOW_LEAST_SECONDS": 2.0},
-    "no floor": {"FLOOR": dict.fromkeys(Slot, 1)},
-    "a floor of 4 for reads too": {"FLOOR": dict.fromkeys(Slot, 4)},
+    "no floor": {"FLOOR": dict.fromkeys(Operation, 1)},
+    "a floor of 4 for reads too": {"FLOOR": dict.fromkeys(Operation, 4)},
     "no breaker": NEVER,
     "poison lengthens the interval": {"KEEPS_FAILING": 10**9},
     "backoffs outlast a storm": {"CALLS": 0},
@@ -92,7 +92,7 @@ async def wait_until_in_sync(run: Run, api: ScriptedApi, since: float) -> str:
         await asyncio.sleep(0.25)
     missing = number - run.count(Condition.IN_SYNC)
     took = f"{max(0.0, now() - since):.0f} s" if not missing else f"{missing} never"
-    return f"{took} · {len(api.looks) + len(api.posts):,}"
+    return f"{took} · {len(api.reads) + len(api.posts):,}"
 
 
 def failing_updates(percent: int, seconds: float = 0.1) -> Callable[[], Awaitable[str]]:
@@ -101,11 +101,11 @@ def failing_updates(percent: int, seconds: float = 0.1) -> Callable[[], Awaitabl
     async def storm() -> str:
         keys, rng = named(1000), random.Random(5)
         api = ScriptedApi(keys=keys)
-        api.look_seconds = lambda _: 0.02
+        api.read_seconds = lambda _: 0.02
         api.post_seconds = lambda _: seconds if now() < 60 else 0.1
         api.on_update = lambda _key, _body: TIMEOUT if now() < 60 and rng.random() < percent / 100 else None
         async with real_run(api) as run:
-            run.loop.adopt(generation(keys=keys))
+            run.controller.activate(revision(keys=keys))
             return await wait_until_in_sync(run, api, 60.0)
 
     return storm
@@ -127,9 +127,9 @@ async def outage() -> str:
     """Ten minutes of 502 for everything; ten thousand allocations, a tenth of them differs."""
     api = unreachable_api(10_000)
     async with real_run(api, bulk=BulkPolicy.OFF) as run:
-        run.loop.adopt(generation("live", named(10_000)))
+        run.controller.activate(revision("live", named(10_000)))
         await asyncio.sleep(600)
-        failed_reads = len(api.looks)
+        failed_reads = len(api.reads)
         return f"{await wait_until_in_sync(run, api, 600.0)}, {failed_reads:,} failed"
 
 
@@ -156,7 +156,7 @@ def overload(number: int, quickest: float) -> Callable[[], Awaitable[str]]:
     async def storm() -> str:
         api = overloadable_api(number, quickest)
         async with real_run(api, bulk=BulkPolicy.OFF) as run:
-            run.loop.adopt(generation("live", named(number)))
+            run.controller.activate(revision("live", named(number)))
             await reduce_capacity(api)
             return f"{await wait_until_in_sync(run, api, 32.0)}, {api.timeouts:,} timed out"
 
@@ -176,14 +176,14 @@ async def one_backend_dead() -> str:
     """A third of all connections is refused, for a minute."""
     keys, rng = named(1000), random.Random(6)
     api = ScriptedApi(keys=keys)
-    api.look_seconds = lambda _: 0.02
+    api.read_seconds = lambda _: 0.02
     refused = Failed("refused", unreachable=True)
     api.on_snapshot = lambda _: refused if now() < 60 and rng.random() < 1 / 3 else None
     api.on_update = lambda _key, _body: (
         OutcomeUnknown("reset") if now() < 60 and rng.random() < 1 / 3 else None
     )
     async with real_run(api, bulk=BulkPolicy.OFF) as run:
-        run.loop.adopt(generation(keys=keys))
+        run.controller.activate(revision(keys=keys))
         return await wait_until_in_sync(run, api, 0.0)
 
 

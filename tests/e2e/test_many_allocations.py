@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from allocsync.api import json_codec
-from allocsync.model.cloud import Cloud, leaf
+from allocsync.model.cloud import Cloud, field_value
 from allocsync.reference_server.sample import sample_clouds
 from tests.support import server_log_oracle
 
@@ -58,8 +58,8 @@ def declare(directory: Path, clouds: list[Cloud]) -> dict[str, dict[str, str]]:
     directory.mkdir()
     declared: dict[str, dict[str, str]] = {}
     for index, cloud in enumerate(clouds):
-        region = "mars-north1" if index % 3 == 0 else str(leaf(cloud, "region"))
-        declared[str(cloud["id"])] = {"region": region, "version": str(leaf(cloud, "version"))}
+        region = "mars-north1" if index % 3 == 0 else str(field_value(cloud, "region"))
+        declared[str(cloud["id"])] = {"region": region, "version": str(field_value(cloud, "version"))}
     ids = sorted(declared)
     for number in range(FILES):
         lines = ["apiVersion: allocsync/v1", "allocations:"]
@@ -69,7 +69,7 @@ def declare(directory: Path, clouds: list[Cloud]) -> dict[str, dict[str, str]]:
     return declared
 
 
-def undeclared(cloud: Mapping[str, Any]) -> dict[str, Any]:
+def unmanaged_hash(cloud: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that allocsync must not change."""
     return {name: value for name, value in cloud.items() if name not in ("region", "updated")}
 
@@ -103,9 +103,9 @@ def test_five_thousand_allocations_become_in_sync_without_a_needless_update(tmp_
     records = server_log_oracle.read_log(log)
     truth = {str(cloud["id"]): json.loads(json_codec.dumps(cloud)) for cloud in clouds}
     finding = server_log_oracle.judge(records, truth, declared, settle_seconds=SETTLE_SECONDS)
-    drifted = sum(leaves["region"] == "mars-north1" for leaves in declared.values())
-    assert all(live[key]["region"] == leaves["region"] for key, leaves in declared.items())
-    assert all(undeclared(live[key]) == undeclared(truth[key]) for key in declared)
+    drifted = sum(fields["region"] == "mars-north1" for fields in declared.values())
+    assert all(live[key]["region"] == fields["region"] for key, fields in declared.items())
+    assert all(unmanaged_hash(live[key]) == unmanaged_hash(truth[key]) for key in declared)
     assert finding.posts >= drifted
     assert set(finding.faults) == {"update.timeout_before", "update.timeout_after", "update.timeout_late"}
     assert sum(finding.faults.values()) > drifted / 5

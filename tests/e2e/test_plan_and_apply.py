@@ -77,7 +77,7 @@ async def test_a_plan_in_json_gives_the_same_reasons_as_the_text_for_allocations
         sent: "region: mars",
         "zzz": "regoin: x",
     }
-    lines = "".join(f"  {key}: {{{leaves}}}\n" for key, leaves in declared.items())
+    lines = "".join(f"  {key}: {{{fields}}}\n" for key, fields in declared.items())
     file.write_text(f"apiVersion: allocsync/v1\nallocations:\n{lines}")
     async with ReferenceServer.start(CLOUDS) as server:
         region = server.clouds[watched]["region"]

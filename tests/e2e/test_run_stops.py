@@ -68,12 +68,12 @@ async def test_sighup_finds_an_edit_that_the_watcher_cannot_see(tmp_path: Path) 
         ReferenceServer.start(CLOUDS) as server,
         daemon(server.url, file, tmp_path / "log") as running,
     ):
-        adopted = await eventually(lambda: running.events("revision_activated"))
+        activated = await eventually(lambda: running.events("revision_activated"))
         seen = time.monotonic()
         link.with_name("next").symlink_to(tmp_path / "elsewhere" / "new.yaml")
         link.with_name("next").replace(link)
         running.process.send_signal(signal.SIGHUP)
-        await eventually(lambda: len(running.events("revision_activated")) > len(adopted))
+        await eventually(lambda: len(running.events("revision_activated")) > len(activated))
         # The polling of the watcher would also find it, but only ten seconds later.
         assert time.monotonic() - seen < POLL_SECONDS / 2
         await eventually(lambda: {cloud["region"] for cloud in server.clouds.values()} == {"new"})

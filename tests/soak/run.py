@@ -27,7 +27,7 @@ from typing import Any
 
 import aiohttp
 
-from allocsync.model.cloud import Cloud, leaf
+from allocsync.model.cloud import Cloud, field_value
 from allocsync.reference_server.sample import sample_clouds
 from tests.support import server_log_oracle
 from tests.support.processes import Daemon, daemon, declare, seed, start
@@ -87,10 +87,10 @@ class World:
             async with aiohttp.ClientSession() as http, http.get(f"{self.url}/allocations") as answer:
                 live = (await answer.json())["iterable"]
             differences = [
-                f"{cloud['id']}: {name} is {leaf(cloud, name)}"
+                f"{cloud['id']}: {name} is {field_value(cloud, name)}"
                 for cloud in live
                 for name, value in self.wanted.items()
-                if leaf(cloud, name) != value
+                if field_value(cloud, name) != value
             ]
             if not differences or asyncio.get_running_loop().time() > end:
                 return differences

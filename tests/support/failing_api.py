@@ -5,7 +5,7 @@ import random
 
 from allocsync.api.backoff import FullJitter
 from allocsync.model.api_answers import Failed, OutcomeUnknown
-from allocsync.model.desired_state import Desired, Generation
+from allocsync.model.desired_state import Desired, Revision
 from allocsync.model.ids import AllocationId
 from allocsync.reconcile.events import Observer
 from allocsync.reconcile.resync import BulkPolicy
@@ -41,7 +41,7 @@ class Pressed(ScriptedApi):
         self.quickest = quickest
         self.given_up: dict[str, None] = {}
         self.timeouts = 0
-        self.look_seconds = self.post_seconds = self._seconds
+        self.read_seconds = self.post_seconds = self._seconds
         self.on_snapshot = lambda key: Failed("no answer") if self._timed_out(key) else None
         self.on_update = lambda key, _: OutcomeUnknown("no answer") if self._timed_out(key) else None
 
@@ -81,7 +81,7 @@ async def edits(poison: tuple[AllocationId, ...]) -> tuple[list[float], list[flo
                 wanted[key] = f"edit{number}"
                 waiting.setdefault(key, (now(), later if number else cold))
             desired = {key: Desired(key, (("region", region),)) for key, region in wanted.items()}
-            run.loop.adopt(Generation(str(number), desired))
+            run.controller.activate(Revision(str(number), desired))
             end = now() + (7 if number < 25 else 50)
             while now() < end:
                 await asyncio.sleep(0.1)

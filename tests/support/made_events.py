@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId
 from allocsync.reconcile.events import Event
-from allocsync.reconcile.operation import Slot
+from allocsync.reconcile.operation import Operation
 
 E = TypeVar("E", bound=Event)
 ID = AllocationId("0d5b7c90")
@@ -22,7 +22,7 @@ PLAIN: dict[str, object] = {
     "scope": "one",
     "before": None,
     "after": Condition.PENDING,
-    "operation": Slot.READ,
+    "operation": Operation.READ,
     "fields": (),
     "changes": (),
 }

@@ -147,10 +147,10 @@ async def daemon(
                 await process.wait()
 
 
-def declare(path: Path, clouds: list[Cloud], **leaves: str) -> None:
+def declare(path: Path, clouds: list[Cloud], **fields: str) -> None:
     """Replace the file by one that declares these fields for all of the clouds."""
     rows = "".join(
-        f"  {cloud['id']}:\n" + "".join(f"    {name}: {value}\n" for name, value in leaves.items())
+        f"  {cloud['id']}:\n" + "".join(f"    {name}: {value}\n" for name, value in fields.items())
         for cloud in clouds
     )
     beside = path.with_name("." + path.name)

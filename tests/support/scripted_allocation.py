@@ -8,68 +8,73 @@ from allocsync.model.cloud import Json
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Desired, Mode
 from allocsync.model.ids import AllocationId
-from allocsync.reconcile.allocation.managed_allocation import Lane
-from allocsync.reconcile.allocation.read_back import Past
-from allocsync.reconcile.allocation.settle_time import Settle
+from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
+from allocsync.reconcile.allocation.read_back import ReadBack
+from allocsync.reconcile.allocation.settle_time import SettleTime
 from allocsync.reconcile.allocation.updates import Decision, Finding, Update
-from allocsync.reconcile.parameters import Rules
+from allocsync.reconcile.parameters import Parameters
 from allocsync.reconcile.status.condition_rules import project
 
 ID = AllocationId("7b0c4c5e-1f0e-4c53-9a3b-0a4b8f2f7d11")
-RULES = Rules()
+RULES = Parameters()
 RESYNC = 300.0
 A = {"region": "a", "version": "1"}
 
 
-def cloud(**leaves: Json) -> dict[str, Any]:
+def cloud(**fields: Json) -> dict[str, Any]:
     return {
         "id": ID,
         "user": "u",
         "project": "p",
         "status": {"cloud": "RUNNING"},
         "urls": {"base": {"status": "RUNNING", "url": "x"}, "id": {"status": "RUNNING", "url": "y"}},
-        **leaves,
+        **fields,
     }
 
 
-def wanted(mode: Mode = Mode.ENFORCE, /, **leaves: str) -> Desired:
-    return Desired(ID, tuple(sorted(leaves.items())), mode)
+def wanted(mode: Mode = Mode.ENFORCE, /, **fields: str) -> Desired:
+    return Desired(ID, tuple(sorted(fields.items())), mode)
 
 
-def new_lane(key: str = ID) -> Lane:
-    return Lane(id=AllocationId(key), rules=RULES, past=Past(rules=RULES, settle=Settle(RULES)), look_at=0.0)
+def new_allocation(key: str = ID) -> ManagedAllocation:
+    return ManagedAllocation(
+        id=AllocationId(key),
+        rules=RULES,
+        read_back=ReadBack(rules=RULES, settle_time=SettleTime(RULES)),
+        next_read_at=0.0,
+    )
 
 
-class Told:
+class ScriptedAllocation:
     """A lane and the clock it is told, with the arguments that do not matter filled in."""
 
     def __init__(self, desired: Desired | None = None) -> None:
         self.now = 0.0
         self.sequence = 0
-        self.lane = new_lane()
-        self.lane.want(desired or wanted(**A), now=0.0)
+        self.allocation = new_allocation()
+        self.allocation.set_desired(desired or wanted(**A), now=0.0)
 
-    def look(self, answer: Snapshot | Mapping[str, Json], *, at: float | None = None) -> Decision:
+    def read(self, answer: Snapshot | Mapping[str, Json], *, at: float | None = None) -> Decision:
         self.now = self.now if at is None else at
         snapshot = answer if isinstance(answer, Live | Missing | Failed) else Live(cloud(**answer))
-        self.lane.begin_look()
-        return self.lane.looked(
+        self.allocation.begin_read()
+        return self.allocation.on_read(
             snapshot, begun=self.now, now=self.now, delay_seconds=2.0, resync_seconds=RESYNC
         )
 
     def update(self, answer: Snapshot | Mapping[str, Json], *, at: float | None = None) -> Update:
-        update = self.look(answer, at=at).update
+        update = self.read(answer, at=at).update
         assert update is not None
         self.intend(update)
         return update
 
     def intend(self, update: Update) -> None:
         self.sequence += 1
-        self.lane.intend(update.record("")).sequence = self.sequence
+        self.allocation.intend(update.record("")).sequence = self.sequence
 
     def post(self, answer: UpdateAnswer, *, at: float | None = None, delay_seconds: float = 2.0) -> None:
         self.now = self.now if at is None else at
-        self.lane.posted(
+        self.allocation.posted(
             answer,
             now=self.now,
             delay_seconds=delay_seconds,
@@ -78,7 +83,7 @@ class Told:
         )
 
     def condition(self) -> Condition:
-        return project(self.lane, self.now, RESYNC)[0]
+        return project(self.allocation, self.now, RESYNC)[0]
 
 
 def verdict(decision: Decision) -> Finding:

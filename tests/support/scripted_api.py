@@ -13,14 +13,14 @@ from allocsync.errors import BulkUnavailable
 from allocsync.model.api_answers import Accepted, Live, Missing, Snapshot, UpdateAnswer
 from allocsync.model.cloud import Cloud
 from allocsync.model.condition import Condition
-from allocsync.model.desired_state import Desired, Generation
+from allocsync.model.desired_state import Desired, Revision
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import OUTCOMES, IntentRecord, Restored
-from allocsync.planning.change_limit import NO_LIMIT, Limit
-from allocsync.reconcile.controller import Loop
+from allocsync.planning.change_limit import NO_LIMIT, ChangeLimit
+from allocsync.reconcile.controller import Controller
 from allocsync.reconcile.events import Event, Observer, emit_to_all
-from allocsync.reconcile.operation import Slot
-from allocsync.reconcile.parameters import Rules
+from allocsync.reconcile.operation import Operation
+from allocsync.reconcile.parameters import Parameters
 from allocsync.reconcile.ports import Api
 from allocsync.reconcile.resync import BulkPolicy
 from tests.support.scripted_allocation import cloud
@@ -55,12 +55,12 @@ class ScriptedApi:
         self.lists = 0
         self.bulk_error: BulkUnavailable | None = None
         self.on_list: Callable[[Cloud], Cloud] = lambda row: row
-        self.looks: list[tuple[float, str]] = []
+        self.reads: list[tuple[float, str]] = []
         self.posts: list[tuple[float, str]] = []
         self.under_way: set[str] = set()
         self.most = 0
         self.seconds = 0.01
-        self.look_seconds: Callable[[str], float] = lambda _key: self.seconds
+        self.read_seconds: Callable[[str], float] = lambda _key: self.seconds
         self.post_seconds: Callable[[str], float] = lambda _key: self.seconds
         self.on_update: Callable[[str, Cloud], UpdateAnswer | None] = lambda _key, _body: None
         self.on_snapshot: Callable[[str], Snapshot | None] = lambda _key: None
@@ -75,8 +75,8 @@ class ScriptedApi:
             self.under_way.discard(key)
 
     async def snapshot(self, allocation_id: AllocationId) -> Snapshot:
-        self.looks.append((asyncio.get_running_loop().time(), allocation_id))
-        await self._flight(allocation_id, self.look_seconds)
+        self.reads.append((asyncio.get_running_loop().time(), allocation_id))
+        await self._flight(allocation_id, self.read_seconds)
         found = self.truth.get(allocation_id)
         return self.on_snapshot(allocation_id) or (Live(found) if found else Missing())
 
@@ -131,9 +131,9 @@ class ListJournal:
             self.memories[key] = json.loads(json.dumps(value))
 
 
-def generation(region: str = "wanted", keys: tuple[AllocationId, ...] = KEYS, **more: Any) -> Generation:  # noqa: ANN401 - fields of a generation
+def revision(region: str = "wanted", keys: tuple[AllocationId, ...] = KEYS, **more: Any) -> Revision:  # noqa: ANN401 - fields of a generation
     wanted = {key: Desired(key, (("region", region),)) for key in keys}
-    return Generation(f"{region}-{len(keys)}", wanted, **more)
+    return Revision(f"{region}-{len(keys)}", wanted, **more)
 
 
 class Run:
@@ -144,41 +144,41 @@ class Run:
         api: Api,
         *,
         bulk: BulkPolicy = BulkPolicy.AUTO,
-        limits: Mapping[Slot, int] | None = None,
+        limits: Mapping[Operation, int] | None = None,
         backoff: Callable[[int, float | None], float] | None = None,
-        rail: Limit = NO_LIMIT,
-        rules: Rules = Rules(),  # noqa: B008 - a value
+        change_limit: ChangeLimit = NO_LIMIT,
+        rules: Parameters = Parameters(),  # noqa: B008 - a value
         before: "Run | None" = None,
         observer: Observer | None = None,
     ) -> None:
-        self.told: list[Event] = []
+        self.emitted: list[Event] = []
         self.journal = ListJournal()
         if before is not None:
             self.journal.memories = dict(before.journal.memories)
-        self.loop = Loop(
+        self.controller = Controller(
             api=api,
             clock=VirtualClock(),
             journal=self.journal,
-            observer=emit_to_all([self.told.append, *([observer] if observer else [])]),
+            observer=emit_to_all([self.emitted.append, *([observer] if observer else [])]),
             rules=rules,
-            limits=limits or dict.fromkeys(Slot, 8),
+            limits=limits or dict.fromkeys(Operation, 8),
             backoff=backoff or (lambda failures, after: max(float(failures), after or 0.0)),
             bulk=bulk,
-            rail=rail,
+            change_limit=change_limit,
             restored=Restored(memories=self.journal.memories),
         )
 
     async def __aenter__(self) -> Self:
-        self._running = asyncio.create_task(self.loop.run())
+        self._running = asyncio.create_task(self.controller.run())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.loop.stop()
+        self.controller.stop()
         await self._running
-        assert self.loop.status().stalled is None
+        assert self.controller.status().stalled is None
 
     def events(self, kind: type[E]) -> list[E]:
-        return [event for event in self.told if isinstance(event, kind)]
+        return [event for event in self.emitted if isinstance(event, kind)]
 
     def count(self, condition: Condition) -> int:
-        return self.loop.status().conditions[condition]
+        return self.controller.status().conditions[condition]

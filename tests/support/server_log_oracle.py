@@ -23,7 +23,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from allocsync.model.cloud import leaf
+from allocsync.model.cloud import field_value
 
 Record = Mapping[str, Any]
 PROPAGATION_SECONDS = 60.0  # an accepted update may take so long to show
@@ -87,15 +87,15 @@ class Truth:
             (row for row in rows if row.get("applied_at") is not None), key=lambda row: row["applied_at"]
         )
 
-    def equals(self, leaves: Mapping[str, str], at: float) -> bool:
+    def equals(self, fields: Mapping[str, str], at: float) -> bool:
         """Return whether all these fields had these values at this time."""
-        return all(self._leaf(name, at) == value for name, value in leaves.items())
+        return all(self._field_value(name, at) == value for name, value in fields.items())
 
-    def equal_from(self, leaves: Mapping[str, str]) -> float | None:
+    def equal_from(self, fields: Mapping[str, str]) -> float | None:
         """Return since when these values have held to the end; -inf: always, None: not at the end."""
-        since = -inf if self.equals(leaves, -inf) else None
+        since = -inf if self.equals(fields, -inf) else None
         for at in (row["applied_at"] for row in self._applied):
-            if not self.equals(leaves, at):
+            if not self.equals(fields, at):
                 since = None
             elif since is None:
                 since = at
@@ -105,7 +105,7 @@ class Truth:
         """Return `begin`, and the times up to `end` at which an update was applied."""
         return [begin, *(row["applied_at"] for row in self._applied if begin <= row["applied_at"] <= end)]
 
-    def _leaf(self, name: str, at: float) -> object:
+    def _field_value(self, name: str, at: float) -> object:
         value: Any = self._seed
         for part in name.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
@@ -118,7 +118,7 @@ class Truth:
 
 
 def _judge_one(
-    finding: Finding, rows: list[Record], truth: Truth, leaves: Mapping[str, str], settle_seconds: float
+    finding: Finding, rows: list[Record], truth: Truth, fields: Mapping[str, str], settle_seconds: float
 ) -> None:
     reads = [row for row in rows if row["op"] == "snapshot"]
     posts = sorted((row for row in rows if row["op"] == "update"), key=lambda row: row["n"])
@@ -130,25 +130,25 @@ def _judge_one(
             finding.at_once.append(f"{posts[0]['id'] if posts else reads[0]['id']}: {before} and {after}")
     good = [row for row in reads if row["answer"] == 200]
     for post in posts:
-        _judge_post(finding, post, good, truth, leaves)
+        _judge_post(finding, post, good, truth, fields)
     for first, second in pairwise(posts):
-        _judge_pair(finding, (first, second), good, truth, leaves=leaves, settle_seconds=settle_seconds)
+        _judge_pair(finding, (first, second), good, truth, fields=fields, settle_seconds=settle_seconds)
 
 
-def _declared_by(post: Record, leaves: Mapping[str, str]) -> Mapping[str, Any]:
+def _declared_by(post: Record, fields: Mapping[str, str]) -> Mapping[str, Any]:
     body = post.get("body")
-    return leaves if body is None else {name: leaf(body, name) for name in leaves}
+    return fields if body is None else {name: field_value(body, name) for name in fields}
 
 
 def _judge_post(
-    finding: Finding, post: Record, reads: list[Record], truth: Truth, leaves: Mapping[str, str]
+    finding: Finding, post: Record, reads: list[Record], truth: Truth, fields: Mapping[str, str]
 ) -> None:
-    leaves = _declared_by(post, leaves)
-    if not truth.equals(leaves, post["received_at"]):
+    fields = _declared_by(post, fields)
+    if not truth.equals(fields, post["received_at"]):
         return
     finding.needless += 1
     served = [row["answered_at"] for row in reads if row["answered_at"] <= post["received_at"]]
-    if not served or truth.equals(leaves, max(served)):
+    if not served or truth.equals(fields, max(served)):
         finding.avoidable_needless.append(f"{post['id']} n={post['n']}")
 
 
@@ -158,7 +158,7 @@ def _judge_pair(
     reads: list[Record],
     truth: Truth,
     *,
-    leaves: Mapping[str, str],
+    fields: Mapping[str, str],
     settle_seconds: float,
 ) -> None:
     first, second = pair
@@ -171,16 +171,16 @@ def _judge_pair(
     ]
     if not between:
         finding.blind.append(name)
-    leaves, later = _declared_by(first, leaves), _declared_by(second, leaves)
-    if first["applied_at"] is None or second["applied_at"] is None or leaves != later:
+    fields, later = _declared_by(first, fields), _declared_by(second, fields)
+    if first["applied_at"] is None or second["applied_at"] is None or fields != later:
         return
     begin, end = sorted((first["applied_at"], second["applied_at"]))
-    if any(not truth.equals(leaves, moment) for moment in truth.moments(begin, end)):
+    if any(not truth.equals(fields, moment) for moment in truth.moments(begin, end)):
         return
     finding.duplicates += 1
     if first["answer"] in (200, 202):
         is_soon = second["received_at"] < first["answered_at"] + PROPAGATION_SECONDS
-        excused = any(not truth.equals(leaves, row["answered_at"]) for row in between)
+        excused = any(not truth.equals(fields, row["answered_at"]) for row in between)
         avoidable = is_soon and not excused
     else:
         settled_at = first["answered_at"] + settle_seconds - TOLERANCE_SECONDS

@@ -62,7 +62,7 @@ ENFORCE = st.just(Mode.ENFORCE)
 
 def desired(allocation_id: str = "7b0c4c5e", modes: Any = ENFORCE) -> Any:  # noqa: ANN401 - likewise
     """Desired allocations with some of the declarable fields."""
-    leaves = st.dictionaries(st.sampled_from(DECLARABLE), words, min_size=1)
+    fields = st.dictionaries(st.sampled_from(DECLARABLE), words, min_size=1)
     return st.builds(
         lambda chosen, mode: Desired(
             AllocationId(allocation_id),
@@ -70,6 +70,6 @@ def desired(allocation_id: str = "7b0c4c5e", modes: Any = ENFORCE) -> Any:  # no
             mode,
             "desired.yaml:3",
         ),
-        leaves,
+        fields,
         modes,
     )

@@ -20,18 +20,18 @@ from allocsync.cli.options import Flags, setting_options, settings_from
 from allocsync.cli.selection import select
 from allocsync.desired.loader import load
 from allocsync.model.condition import Condition
-from allocsync.model.desired_state import Generation
+from allocsync.model.desired_state import Revision
 from allocsync.model.escaping import visible
 from allocsync.model.ids import AllocationId
 from allocsync.planning import plan as planning
 from allocsync.planning.rendering import Line, Tone, count
 from allocsync.reconcile import events
-from allocsync.reconcile.controller import Loop
+from allocsync.reconcile.controller import Controller
 from allocsync.reconcile.ports import Api
 from allocsync.reconcile.status.controller_status import AllocationStatus
 from allocsync.runtime import state_lock
 from allocsync.runtime.clock import SystemClock
-from allocsync.runtime.wiring import build_loop, open_api, open_journal
+from allocsync.runtime.wiring import build_controller, open_api, open_journal
 from allocsync.settings.model import Settings
 from allocsync.web import serializers
 
@@ -82,7 +82,7 @@ class Tally:
 class ApplyRequest:
     """What to apply; `approved` passes the change limit, `whole` says that it is all that is declared."""
 
-    generation: Generation
+    revision: Revision
     approved: bool
     whole: bool
 
@@ -131,20 +131,20 @@ def apply(
     reviewed = review.load_review(plan_id, plan_file)
     settings = settings_from(context, flags, existing=("desired",)).model_copy(update={"canary": 0})
     loaded = load(settings.desired, default_mode=settings.mode)
-    generation = select(loaded.generation, ids)
-    if len(generation.allocations) <= live_state.ONE_BY_ONE_MAX and settings.bulk == "auto":
+    revision = select(loaded.revision, ids)
+    if len(revision.allocations) <= live_state.ONE_BY_ONE_MAX and settings.bulk == "auto":
         settings = settings.model_copy(update={"bulk": "off"})
     tally = Tally()
     with state_lock.acquire(settings.state_dir, command="apply"):
-        request = ApplyRequest(generation, approved=bool(reviewed or ids), whole=not ids)
-        rows, held_reason = asyncio.run(_apply(settings, request, tally, deadline_seconds, reviewed))
+        request = ApplyRequest(revision, approved=bool(reviewed or ids), whole=not ids)
+        rows, awaiting_reason = asyncio.run(_apply(settings, request, tally, deadline_seconds, reviewed))
     if as_json:
-        output.write_json({**_as_json(rows, tally), "awaiting_approval": held_reason or None})
+        output.write_json({**_as_json(rows, tally), "awaiting_approval": awaiting_reason or None})
     else:
         output.write_lines(_report(rows, tally))
-    if held_reason:
+    if awaiting_reason:
         raise errors.AllocsyncError(
-            f"{held_reason}.\nTo apply it from here: review `allocsync plan`, then run "
+            f"{awaiting_reason}.\nTo apply it from here: review `allocsync plan`, then run "
             "`allocsync apply --plan-id ID` with its plan id."
         )
     in_sync = all(row.condition is Condition.IN_SYNC for row in rows)
@@ -158,25 +158,27 @@ async def _apply(
     deadline_seconds: float,
     reviewed: review.Review | None,
 ) -> tuple[list[AllocationStatus], str]:
-    clock, generation = SystemClock(), request.generation
+    clock, revision = SystemClock(), request.revision
     async with open_journal(settings, clock) as (journal, restored), open_api(settings) as client:
         if restored.gap:
             click.echo(f"{visible(restored.gap)}; no updates are sent for a while", err=True)
         api: Api = client
         if reviewed is not None:
-            snapshots, _ = await live_state.read(client, list(generation.allocations), settings)
-            plan = planning.plan(generation, snapshots)
+            snapshots, _ = await live_state.read(client, list(revision.allocations), settings)
+            plan = planning.plan(revision, snapshots)
             review.check_unchanged(reviewed, plan)
-            api = review.ReviewedApi(client, generation, plan)
-        loop = build_loop(settings, api=api, clock=clock, observer=tally, journal=journal, restored=restored)
-        journal.on_change = lambda problem: _report_journal(loop, problem)
-        return await _run(loop, request, tally, deadline_seconds)
+            api = review.ReviewedApi(client, revision, plan)
+        controller = build_controller(
+            settings, api=api, clock=clock, observer=tally, journal=journal, restored=restored
+        )
+        journal.on_change = lambda problem: _report_journal(controller, problem)
+        return await _run(controller, request, tally, deadline_seconds)
 
 
-def _report_journal(loop: Loop, problem: str | None) -> None:
+def _report_journal(controller: Controller, problem: str | None) -> None:
     """Say that the journal cannot be written; resume updates when it can be written again."""
     if problem is None:
-        loop.journal_works()
+        controller.journal_works()
     else:
         click.echo(
             f"the journal cannot be written: {visible(problem)}; no updates are sent meanwhile", err=True
@@ -184,37 +186,37 @@ def _report_journal(loop: Loop, problem: str | None) -> None:
 
 
 async def _run(
-    loop: Loop, request: ApplyRequest, tally: Tally, deadline_seconds: float
+    controller: Controller, request: ApplyRequest, tally: Tally, deadline_seconds: float
 ) -> tuple[list[AllocationStatus], str]:
     async with asyncio.TaskGroup() as group:
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, _interrupt, loop)
-        loop.adopt(request.generation, approved=request.approved, whole=request.whole)
-        running = group.create_task(loop.run())
+            asyncio.get_running_loop().add_signal_handler(number, _interrupt, controller)
+        controller.activate(request.revision, approved=request.approved, whole=request.whole)
+        running = group.create_task(controller.run())
         try:
             async with asyncio.timeout(deadline_seconds):
-                await _show_progress(loop, tally)
+                await _show_progress(controller, tally)
         except TimeoutError:
             pass  # the report lists what is not settled
-        loop.stop()
+        controller.stop()
         await running
-        loop.conclude()
-        return list(loop.allocations()), loop.status().held_reason
+        controller.conclude()
+        return list(controller.allocations()), controller.status().awaiting_reason
 
 
-def _interrupt(loop: Loop) -> None:
+def _interrupt(controller: Controller) -> None:
     """Stop sending; requests in flight are waited for, and the report follows."""
-    in_flight = sum(loop.status().in_flight.values())
+    in_flight = sum(controller.status().in_flight.values())
     click.echo(
         f"interrupted: no more updates are sent; waiting for {count(in_flight, 'request')} in flight",
         err=True,
     )
-    loop.stop()
+    controller.stop()
 
 
-async def _show_progress(loop: Loop, tally: Tally) -> None:
+async def _show_progress(controller: Controller, tally: Tally) -> None:
     with output.progress("updating") as show:
-        while not loop.settled() and not (status := loop.status()).stopping:
+        while not controller.settled() and not (status := controller.status()).stopping:
             total = sum(status.conditions.values())
             done = total - status.conditions[Condition.PENDING] - status.conditions[Condition.OUTCOME_UNKNOWN]
             share = 100 * tally.unknown / tally.updates if tally.updates else 0.0

@@ -21,7 +21,7 @@ from allocsync.addresses import http_url
 from allocsync.cli import output
 from allocsync.desired.loader import load
 from allocsync.journal.database import NAME as JOURNAL
-from allocsync.model.cloud import Cloud, leaf
+from allocsync.model.cloud import Cloud, field_value
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Mode
 from allocsync.model.escaping import visible
@@ -98,10 +98,10 @@ def sample_text(clouds: list[Cloud]) -> str:
 
 
 def _declaration(index: int, cloud: Cloud) -> str:
-    version = "1.10" if index % 3 == 0 else leaf(cloud, "version")
-    region = "europe-west4" if index % 8 == 1 else leaf(cloud, "region")
+    version = "1.10" if index % 3 == 0 else field_value(cloud, "version")
+    region = "europe-west4" if index % 8 == 1 else field_value(cloud, "region")
     lines = [f"  {cloud['id']}:", f'    version: "{version}"', f'    region: "{region}"']
-    vanity = leaf(cloud, "urls.vanity.url")
+    vanity = field_value(cloud, "urls.vanity.url")
     if vanity is not None:
         lines.append(f'    urls: {{vanity: {{url: "{vanity}"}}}}')
     return "\n".join(lines) + "\n"
@@ -160,12 +160,12 @@ def _now() -> str:
 def _report_result(printer: "_EventPrinter", server: ReferenceServer, desired: Path, daemon: Daemon) -> bool:
     """Print one line about the server's state and log; returns whether everything is in sync and settled."""
     try:
-        wanted = load(desired, default_mode=Mode.ENFORCE).generation.allocations
+        wanted = load(desired, default_mode=Mode.ENFORCE).revision.allocations
     except errors.DesiredError as error:
         printer.print_line(Line(f"the files do not load: {error}", Tone.BAD))
         return False
     right = sum(not compare(want, server.clouds.get(key, {})) for key, want in wanted.items())
-    status = daemon.loop.status() if daemon.loop else None
+    status = daemon.controller.status() if daemon.controller else None
     settled = status is not None and not status.open_intents
     posts = [record for record in server.records if record.get("op", "update") == "update"]
     unknown = sum(record["answer"] == 504 for record in posts)  # noqa: PLR2004 - the status

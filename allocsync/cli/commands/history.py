@@ -142,7 +142,7 @@ def _update_as_json(update: reader.RecordedUpdate) -> dict[str, object]:
         "schema": SCHEMA,
         "id": update.allocation,
         "at": rfc3339(update.at),
-        "revision": update.generation,
+        "revision": update.revision,
         "reason": update.reason,
         "outcome": update.outcome,
         "before": {change.field: as_text(change.live) for change in update.changes},

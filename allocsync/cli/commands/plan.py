@@ -53,17 +53,19 @@ def plan(
     document = {**rendering.as_json(current_plan), "not_sent": _not_sent(current_plan)}
     if out is not None:
         output.write_file(out, document)
-    change_review = None if ids else change_limit_check.review_changes(settings, loaded.generation)
-    held_reason = change_review.reason if change_review else ""
+    change_review = None if ids else change_limit_check.review_changes(settings, loaded.revision)
+    awaiting_reason = change_review.reason if change_review else ""
     if as_json:
-        output.write_json({**document, "awaiting_approval": held_reason or None})
+        output.write_json({**document, "awaiting_approval": awaiting_reason or None})
     else:
-        output.write_lines(rendering.text(current_plan, read_how=read_summary, files=loaded.generation.files))
+        output.write_lines(rendering.text(current_plan, read_how=read_summary, files=loaded.revision.files))
         if current_plan.updates:
-            words = ["allocsync apply --plan-id", current_plan.digest[: review.MIN_PLAN_ID_DIGITS], *ids]
+            words = ["allocsync apply --plan-id", current_plan.plan_id[: review.MIN_PLAN_ID_DIGITS], *ids]
             output.write_lines([rendering.Line(f"Apply exactly this with: {' '.join(words)}")])
-        if held_reason:
-            output.write_lines([rendering.Line(f"The daemon would wait: {held_reason}.", rendering.Tone.BAD)])
+        if awaiting_reason:
+            output.write_lines(
+                [rendering.Line(f"The daemon would wait: {awaiting_reason}.", rendering.Tone.BAD)]
+            )
     counts = current_plan.counts
     if counts[planning.Verdict.FAILING] or loaded.problems:
         return errors.EXIT_ERROR
@@ -71,10 +73,10 @@ def plan(
 
 
 async def _plan(settings: Settings, loaded: Loaded, ids: tuple[str, ...]) -> tuple[planning.Plan, str]:
-    generation = select(loaded.generation, ids)
+    revision = select(loaded.revision, ids)
     async with open_api(settings) as api:
-        snapshots, read_summary = await live_state.read(api, list(generation.allocations), settings)
-    return planning.plan(generation, snapshots), read_summary
+        snapshots, read_summary = await live_state.read(api, list(revision.allocations), settings)
+    return planning.plan(revision, snapshots), read_summary
 
 
 def _not_sent(current_plan: planning.Plan) -> list[dict[str, object]]:

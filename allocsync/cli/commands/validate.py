@@ -51,9 +51,9 @@ def validate(context: click.Context, flags: Flags, path: Path | None, as_json: b
 
 def _format_result(path: Path, examined: Examined) -> list[str]:
     if examined.loaded and not examined.problems:
-        generation = examined.loaded.generation
-        declared = f"{count(len(generation.allocations), 'allocation')} in {count(generation.files, 'file')}"
-        return [f"{path}: {declared}, no mistakes. Revision {generation.digest[:8]}."]
+        revision = examined.loaded.revision
+        declared = f"{count(len(revision.allocations), 'allocation')} in {count(revision.files, 'file')}"
+        return [f"{path}: {declared}, no mistakes. Revision {revision.id[:8]}."]
     wrong_files = len({problem.file for problem in examined.problems})
     total = count(max(examined.files, wrong_files), "file")
     summary = f"{count(len(examined.problems), 'error')} in {wrong_files:,} of {total}. Nothing was changed."
@@ -61,12 +61,12 @@ def _format_result(path: Path, examined: Examined) -> list[str]:
 
 
 def _as_json(examined: Examined) -> dict[str, object]:
-    generation = examined.loaded.generation if examined.loaded else None
+    revision = examined.loaded.revision if examined.loaded else None
     return {
         "valid": not examined.problems,
         "files": examined.files,
-        "allocations": len(generation.allocations) if generation else 0,
-        "revision": generation.digest if generation else None,
+        "allocations": len(revision.allocations) if revision else 0,
+        "revision": revision.id if revision else None,
         "problems": [
             {
                 "file": problem.file,

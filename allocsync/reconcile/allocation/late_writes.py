@@ -18,16 +18,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
 
-from allocsync.model.cloud import Cloud, Json, leaf
-from allocsync.model.intent_record import undeclared_hash
-from allocsync.reconcile.allocation.field_records import Leaves
-from allocsync.reconcile.parameters import Rules
+from allocsync.model.cloud import Cloud, Json, field_value
+from allocsync.model.intent_record import hash_unmanaged_fields
+from allocsync.reconcile.allocation.field_records import FieldRecords
+from allocsync.reconcile.parameters import Parameters
 
 NOTHING: Mapping[str, Json] = {}
 
 
 @dataclass(slots=True, kw_only=True)
-class Ghost:
+class LateWrite:
     """One such update. Times are on the caller's clock.
 
     `since` is when its outcome became unknown, or when it was accepted; `unseen_at` is when the last look
@@ -37,9 +37,9 @@ class Ghost:
     sequence: int
     since: float
     until: float
-    leaves: dict[str, str]
+    fields: dict[str, str]
     changes: frozenset[str]  # those of them that it changed
-    undeclared: str
+    unmanaged_hash: str
     accepted: bool
     unseen_at: float = -inf
     rest: str = ""
@@ -47,7 +47,7 @@ class Ghost:
 
 
 @dataclass(frozen=True, slots=True)
-class Landing:
+class LateApplication:
     """A ghost landed: which one, the leaves that show it, and how long after the end of its request.
 
     `lag_is_known`: a look shortly before did not show it, so that it did not land long ago. `alone`: nothing
@@ -63,71 +63,82 @@ class Landing:
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class Detection:
     """What one look shows of ghosts: `overwritten` are those whose undeclared part came back."""
 
-    landings: tuple[Landing, ...] = ()
-    overwritten: tuple[Ghost, ...] = ()
+    applications: tuple[LateApplication, ...] = ()
+    overwritten: tuple[LateWrite, ...] = ()
 
     @property
     def fields(self) -> frozenset[str]:
         """The leaves that landings explain."""
-        return frozenset[str]().union(*(landing.fields for landing in self.landings))
+        return frozenset[str]().union(*(application.fields for application in self.applications))
 
 
 @dataclass(slots=True)
-class Ghosts:
+class LateWrites:
     """The ghosts of one allocation, oldest first; `known` is what each leaf was last seen or told.
 
     `before` is what a leaf was before it was told to be something that no look has shown yet.
     """
 
-    ghosts: list[Ghost] = field(default_factory=list)
+    late_writes: list[LateWrite] = field(default_factory=list)
     known: dict[str, Json] = field(default_factory=dict)
     before: dict[str, Json] = field(default_factory=dict)
 
     def add(
-        self, ghost: Ghost, cloud: Cloud | None, *, begun: float, before: Mapping[str, Json] = NOTHING
+        self,
+        late_write: LateWrite,
+        cloud: Cloud | None,
+        *,
+        begun: float,
+        before: Mapping[str, Json] = NOTHING,
     ) -> None:
         """One more; `cloud` is what a look that began at `begun` shows beside it, None without a look.
 
         `before` is what its leaves were when it was sent.
         """
-        self.ghosts.append(ghost)
-        ghost.rest = ghost.undeclared
-        for name, value in ghost.leaves.items():
+        self.late_writes.append(late_write)
+        late_write.rest = late_write.unmanaged_hash
+        for name, value in late_write.fields.items():
             if cloud is not None:
-                self.known[name] = leaf(cloud, name)
-            elif ghost.accepted:
+                self.known[name] = field_value(cloud, name)
+            elif late_write.accepted:
                 self.known[name] = value
                 if name in before:
                     self.before[name] = before[name]
             else:
                 self.known.setdefault(name, before.get(name))
         if cloud is not None:
-            ghost.unseen_at = begun
-            ghost.rest = undeclared_hash(cloud, ghost.leaves)
+            late_write.unseen_at = begun
+            late_write.rest = hash_unmanaged_fields(cloud, late_write.fields)
 
     def observe(
         self,
         cloud: Cloud,
-        leaves: Leaves,
+        field_records: FieldRecords,
         opened: Mapping[str, str],
         *,
         begun: float,
         now: float,
-        rules: Rules,
-    ) -> Sighting:
+        rules: Parameters,
+    ) -> Detection:
         """What a look that began at `begun` shows of them; `opened` are the leaves of the open update."""
-        self.ghosts = [ghost for ghost in self.ghosts if ghost.until > now]
-        if not self.ghosts:
+        self.late_writes = [late_write for late_write in self.late_writes if late_write.until > now]
+        if not self.late_writes:
             self.known, self.before = {}, {}
-            return Sighting()
-        live = {name: leaf(cloud, name) for ghost in self.ghosts for name in ghost.leaves}
+            return Detection()
+        live = {
+            name: field_value(cloud, name) for late_write in self.late_writes for name in late_write.fields
+        }
         fresh, unclear, unjudged = set[str](), set[str](), set[str]()
         for name, value in live.items():
-            accepted = leaves.accepted(name)
-            if accepted is not None and value == accepted.live and begun < accepted.at + rules.grace_seconds:
+            accepted = field_records.accepted(name)
+            if (
+                accepted is not None
+                and value == accepted.live
+                and begun < accepted.at + rules.propagation_window_seconds
+            ):
                 unjudged.add(name)  # a late landing, or an update that does not show yet
                 continue
             if value != self.known.get(name) and (accepted is None or value != accepted.value):
@@ -138,26 +149,27 @@ class Ghosts:
             elif value == self.known.get(name):
                 self.before.pop(name, None)
             self.known[name] = value
-        landings = tuple(self._landings(live, fresh, unclear, opened, begun=begun, rules=rules))
+        applications = tuple(self._applications(live, fresh, unclear, opened, begun=begun, rules=rules))
         overwritten = tuple(self._overwritten(cloud, live))
-        gone = {landing.sequence for landing in landings if landing.alone}
-        gone |= {ghost.sequence for ghost in overwritten if _is_all_there(ghost, live)}
-        self.ghosts = [
-            ghost
-            for ghost in self.ghosts
-            if ghost.sequence not in gone and (unjudged & ghost.leaves.keys() or not _shown(ghost, live))
+        gone = {application.sequence for application in applications if application.alone}
+        gone |= {late_write.sequence for late_write in overwritten if _is_all_there(late_write, live)}
+        self.late_writes = [
+            late_write
+            for late_write in self.late_writes
+            if late_write.sequence not in gone
+            and (unjudged & late_write.fields.keys() or not _shown(late_write, live))
         ]
-        for ghost in self.ghosts:
-            ghost.unseen_at = begun
-        return Sighting(landings, overwritten)
+        for late_write in self.late_writes:
+            late_write.unseen_at = begun
+        return Detection(applications, overwritten)
 
     def suspect(self, cloud: Cloud) -> bool:
         """Whether something moved since the last look that may be a landing: only a look can judge it."""
-        return any(leaf(cloud, name) != value for name, value in self.known.items()) or any(
-            ghost.rest != rest for ghost, rest in self._rests(cloud)
+        return any(field_value(cloud, name) != value for name, value in self.known.items()) or any(
+            late_write.rest != rest for late_write, rest in self._rests(cloud)
         )
 
-    def _landings(
+    def _applications(
         self,
         live: Mapping[str, Json],
         fresh: set[str],
@@ -165,49 +177,53 @@ class Ghosts:
         opened: Mapping[str, str],
         *,
         begun: float,
-        rules: Rules,
-    ) -> Iterator[Landing]:
-        for ghost in self.ghosts:
+        rules: Parameters,
+    ) -> Iterator[LateApplication]:
+        for late_write in self.late_writes:
             fields = frozenset(
                 name
                 for name in fresh
-                if ghost.leaves.get(name) == live[name] and not (ghost.told and name in unclear)
+                if late_write.fields.get(name) == live[name] and not (late_write.told and name in unclear)
             )
             if fields:
                 fresh -= fields
-                ghost.told = True
-                near = begun - ghost.unseen_at <= rules.lag_seen_seconds
-                others = [opened, *(other.leaves for other in self.ghosts if other is not ghost)]
+                late_write.told = True
+                near = begun - late_write.unseen_at <= rules.lag_seen_seconds
+                others = [opened, *(other.fields for other in self.late_writes if other is not late_write)]
                 alone = not fields & unclear and not any(
-                    all(leaves.get(name) == live[name] for name in fields) for leaves in others
+                    all(carried.get(name) == live[name] for name in fields) for carried in others
                 )
-                yield Landing(ghost.sequence, fields, begun - ghost.since, lag_is_known=near, alone=alone)
+                yield LateApplication(
+                    late_write.sequence, fields, begun - late_write.since, lag_is_known=near, alone=alone
+                )
 
-    def _overwritten(self, cloud: Cloud, live: Mapping[str, Json]) -> Iterator[Ghost]:
+    def _overwritten(self, cloud: Cloud, live: Mapping[str, Json]) -> Iterator[LateWrite]:
         # One landing cannot be told from another with the same rest: the oldest stands for it, of those whose
         # own leaves show if there are any, since a landing brings them too.
-        back: dict[str, list[Ghost]] = {}
-        for ghost, rest in self._rests(cloud):
-            before, ghost.rest = ghost.rest, rest
-            if rest == ghost.undeclared != before:
-                back.setdefault(rest, []).append(ghost)
-        for ghosts in back.values():
-            yield next((ghost for ghost in ghosts if _is_all_there(ghost, live)), ghosts[0])
+        back: dict[str, list[LateWrite]] = {}
+        for late_write, rest in self._rests(cloud):
+            before, late_write.rest = late_write.rest, rest
+            if rest == late_write.unmanaged_hash != before:
+                back.setdefault(rest, []).append(late_write)
+        for late_writes in back.values():
+            yield next(
+                (late_write for late_write in late_writes if _is_all_there(late_write, live)), late_writes[0]
+            )
 
-    def _rests(self, cloud: Cloud) -> Iterator[tuple[Ghost, str]]:
+    def _rests(self, cloud: Cloud) -> Iterator[tuple[LateWrite, str]]:
         """Each ghost with the hash of what it does not declare."""
         hashes: dict[tuple[str, ...], str] = {}
-        for ghost in self.ghosts:
-            names = tuple(ghost.leaves)
+        for late_write in self.late_writes:
+            names = tuple(late_write.fields)
             if names not in hashes:
-                hashes[names] = undeclared_hash(cloud, names)
-            yield ghost, hashes[names]
+                hashes[names] = hash_unmanaged_fields(cloud, names)
+            yield late_write, hashes[names]
 
 
-def _is_all_there(ghost: Ghost, live: Mapping[str, Json]) -> bool:
-    return all(live[name] == value for name, value in ghost.leaves.items())
+def _is_all_there(late_write: LateWrite, live: Mapping[str, Json]) -> bool:
+    return all(live[name] == value for name, value in late_write.fields.items())
 
 
-def _shown(ghost: Ghost, live: Mapping[str, Json]) -> bool:
+def _shown(late_write: LateWrite, live: Mapping[str, Json]) -> bool:
     """An accepted update that is there in full has landed."""
-    return ghost.accepted and _is_all_there(ghost, live)
+    return late_write.accepted and _is_all_there(late_write, live)

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from allocsync.model.change import Change
-from allocsync.model.cloud import Cloud, Json, leaf
-from allocsync.model.intent_record import undeclared_hash
-from allocsync.reconcile.allocation.field_records import Leaves
-from allocsync.reconcile.allocation.late_writes import Ghost, Ghosts, Sighting
-from allocsync.reconcile.allocation.settle_time import Settle
+from allocsync.model.cloud import Cloud, Json, field_value
+from allocsync.model.intent_record import hash_unmanaged_fields
+from allocsync.reconcile.allocation.field_records import FieldRecords
+from allocsync.reconcile.allocation.late_writes import Detection, LateWrite, LateWrites
+from allocsync.reconcile.allocation.settle_time import SettleTime
 from allocsync.reconcile.allocation.updates import Finding, Intent
-from allocsync.reconcile.parameters import Rules
+from allocsync.reconcile.parameters import Parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Verdict:
 
 
 def judge(
-    intent: Intent, cloud: Cloud, *, begun: float, landed: frozenset[str] = frozenset()
+    intent: Intent, cloud: Cloud, *, begun: float, late_fields: frozenset[str] = frozenset()
 ) -> Verdict | None:
     """Live, in a read that began at `begun`, against what was sent; None while that says nothing.
 
@@ -37,53 +37,55 @@ def judge(
     until the settle time is over, because the update may still land. Leaves that late landings of older
     updates explain (`landed`) do not show that this one ran in part.
     """
-    unshown = tuple(change for change in intent.changes if leaf(cloud, change.field) != change.desired)
+    unshown = tuple(change for change in intent.changes if field_value(cloud, change.field) != change.desired)
     if not unshown:
         return Verdict("applied")
     if intent.unknown_since is None or begun < intent.settles_at:
         return None
-    if not all(leaf(cloud, change.field) == change.live for change in unshown):
+    if not all(field_value(cloud, change.field) == change.live for change in unshown):
         return Verdict("superseded")
-    shown = {change.field for change in intent.changes} - {change.field for change in unshown}
-    if not shown <= landed:
+    reported = {change.field for change in intent.changes} - {change.field for change in unshown}
+    if not reported <= late_fields:
         return Verdict("applied_partial", unshown)
     return Verdict("not_applied")
 
 
 @dataclass(slots=True, kw_only=True)
-class Past:
+class ReadBack:
     """See the module. `settle` is shared by all allocations of one API."""
 
-    rules: Rules
-    settle: Settle
+    rules: Parameters
+    settle_time: SettleTime
     intent: Intent | None = None
-    leaves: Leaves = field(default_factory=Leaves)
-    ghosts: Ghosts = field(default_factory=Ghosts)
-    landed: frozenset[str] = frozenset()  # the leaves that late landings explain in the latest look
+    field_records: FieldRecords = field(default_factory=FieldRecords)
+    late_writes: LateWrites = field(default_factory=LateWrites)
+    late_fields: frozenset[str] = frozenset()  # the leaves that late landings explain in the latest look
     # What they set leaves to, since the intent is open.
     meanwhile: dict[str, Json] = field(default_factory=dict)
     moved: bool = False  # since then somebody else changed what is not declared
 
     def unknown(self, intent: Intent, now: float) -> None:
         """Nobody knows how the update ended: it is judged by reading, S from now at the earliest."""
-        intent.unknown(now, self.settle.seconds(now))
+        intent.unknown(now, self.settle_time.seconds(now))
         self.intent = intent
-        self.leaves.supersede(intent.changes)
+        self.field_records.supersede(intent.changes)
 
     def accepted(self, intent: Intent, now: float) -> None:
         """The API took the update: it gets grace to show, and may land late."""
-        self.leaves.accept(intent.changes, at=now)
+        self.field_records.accept(intent.changes, at=now)
         before = {change.field: change.live for change in intent.changes}
-        self.ghosts.add(self._ghost(intent, now, now, accepted=True), None, begun=now, before=before)
+        self.late_writes.add(
+            self._late_write(intent, now, now, accepted=True), None, begun=now, before=before
+        )
 
     def gone(self, now: float) -> tuple[Finding, ...]:
         """The allocation is missing: what was open will not be known."""
         intent = self._close()
         if intent is None:
             return ()
-        before = dict(intent.leaves) | {change.field: change.live for change in intent.changes}
-        ghost = self._ghost(intent, _since(intent, now), now, accepted=False)
-        self.ghosts.add(ghost, None, begun=now, before=before)
+        before = dict(intent.fields) | {change.field: change.live for change in intent.changes}
+        late_write = self._late_write(intent, _since(intent, now), now, accepted=False)
+        self.late_writes.add(late_write, None, begun=now, before=before)
         return (self._finding(intent, "void", "410: the allocation is gone", now),)
 
     def _close(self) -> Intent | None:
@@ -93,17 +95,21 @@ class Past:
 
     def judge(self, cloud: Cloud, *, begun: float, now: float) -> tuple[Finding, ...]:
         """What a look that began at `begun` says of what was sent; it closes the open intent if it can."""
-        opened = dict(self.intent.leaves) if self.intent is not None else {}
-        again = any(ghost.leaves == opened for ghost in self.ghosts.ghosts)
-        sighting = self.ghosts.observe(cloud, self.leaves, opened, begun=begun, now=now, rules=self.rules)
-        self.landed = sighting.fields
-        self.leaves.landed(self.landed)
-        findings = list(self._sighted(sighting, begun))
+        opened = dict(self.intent.fields) if self.intent is not None else {}
+        again = any(late_write.fields == opened for late_write in self.late_writes.late_writes)
+        detection = self.late_writes.observe(
+            cloud, self.field_records, opened, begun=begun, now=now, rules=self.rules
+        )
+        self.late_fields = detection.fields
+        self.field_records.late_fields(self.late_fields)
+        findings = list(self._detected(detection, begun))
         if self.intent is not None:
-            told = frozenset(ghost.undeclared for ghost in sighting.overwritten)
+            told = frozenset(late_write.unmanaged_hash for late_write in detection.overwritten)
             verdict = tuple(self._verdict(self.intent, cloud, begun, now, told))
             if verdict:
-                self.settle.tried(again=again, applied=verdict[0].outcome in {"applied", "applied_partial"})
+                self.settle_time.tried(
+                    again=again, applied=verdict[0].outcome in {"applied", "applied_partial"}
+                )
             findings.extend(verdict)
         return tuple(findings)
 
@@ -111,81 +117,81 @@ class Past:
         self, changes: tuple[Change, ...], were_equal: frozenset[str], *, begun: float, now: float
     ) -> tuple[Finding, ...]:
         """The same look shows these differences to what is wanted; `were_equal` are those that were right."""
-        refused = self.leaves.observe(
-            changes, flipped=were_equal - self.landed, begun=begun, now=now, rules=self.rules
+        ignored = self.field_records.observe(
+            changes, flipped=were_equal - self.late_fields, begun=begun, now=now, rules=self.rules
         )
-        return tuple(self._refusals(refused, now)) if refused else ()
+        return tuple(self._refusals(ignored, now)) if ignored else ()
 
-    def _sighted(self, sighting: Sighting, begun: float) -> Iterator[Finding]:
-        for landing in sighting.landings:
-            if landing.lag_is_known:
-                self.settle.lagged(landing.waited_seconds, certain=landing.alone)
+    def _detected(self, detection: Detection, begun: float) -> Iterator[Finding]:
+        for application in detection.applications:
+            if application.lag_is_known:
+                self.settle_time.lagged(application.waited_seconds, certain=application.alone)
             yield Finding(
-                sequence=landing.sequence,
+                sequence=application.sequence,
                 outcome="late_applied",
-                reason=f"it landed {landing.waited_seconds:.0f} s after its outcome was given up, or before",
-                waited_seconds=landing.waited_seconds,
-                fields=tuple(sorted(landing.fields)),
+                reason=f"applied {application.waited_seconds:.0f} s after its outcome was given up, or before",
+                waited_seconds=application.waited_seconds,
+                fields=tuple(sorted(application.fields)),
             )
-        for ghost in sighting.overwritten:
-            yield _overwrite(ghost.sequence, begun - ghost.since)
+        for late_write in detection.overwritten:
+            yield _overwrite(late_write.sequence, begun - late_write.since)
 
     def _verdict(
         self, intent: Intent, cloud: Cloud, begun: float, now: float, told: frozenset[str]
     ) -> Iterator[Finding]:
         since = _since(intent, now)
-        intent.unknown(since, self.settle.seconds(now))
-        rest = undeclared_hash(cloud, [name for name, _ in intent.leaves])
-        moved = self.moved = self.moved or rest != intent.undeclared
-        self.meanwhile.update({name: leaf(cloud, name) for name in self.landed})
-        landed = frozenset(
+        intent.unknown(since, self.settle_time.seconds(now))
+        rest = hash_unmanaged_fields(cloud, [name for name, _ in intent.fields])
+        moved = self.moved = self.moved or rest != intent.unmanaged_hash
+        self.meanwhile.update({name: field_value(cloud, name) for name in self.late_fields})
+        late_fields = frozenset(
             change.field
             for change in intent.changes
             if self.meanwhile.get(change.field) == change.desired or self._is_accepted(change)
         )
-        verdict = judge(intent, cloud, begun=begun, landed=landed)
+        verdict = judge(intent, cloud, begun=begun, late_fields=late_fields)
         if verdict is None:
             return
         self._close()
         yield self._finding(intent, verdict.outcome, _REASONS[verdict.outcome], now)
-        came_back = moved and rest == intent.undeclared
+        came_back = moved and rest == intent.unmanaged_hash
         if came_back and rest not in told:
             yield _overwrite(intent.sequence, begun - since)
         if verdict.outcome not in {"applied", "applied_partial"}:
-            self.ghosts.add(self._ghost(intent, since, now, accepted=False), cloud, begun=begun)
+            self.late_writes.add(self._late_write(intent, since, now, accepted=False), cloud, begun=begun)
             return
         # Leaves of it that do not show get grace, as after a 2xx: it ran, nothing is sent again.
-        self.leaves.accept(verdict.unshown, at=since)
-        if self.landed and not came_back:
+        self.field_records.accept(verdict.unshown, at=since)
+        if self.late_fields and not came_back:
             # An older one landed: whether this one ran as well, nobody knows.
-            self.ghosts.add(self._ghost(intent, since, now, accepted=False), cloud, begun=begun)
+            self.late_writes.add(self._late_write(intent, since, now, accepted=False), cloud, begun=begun)
 
     def _is_accepted(self, change: Change) -> bool:
         """Whether an older update of the same value was accepted, and may be the one that shows."""
-        accepted = self.leaves.accepted(change.field)
+        accepted = self.field_records.accepted(change.field)
         return accepted is not None and accepted.value == change.desired
 
-    def _refusals(self, refused: frozenset[str], now: float) -> Iterator[Finding]:
+    def _refusals(self, ignored: frozenset[str], now: float) -> Iterator[Finding]:
         """What an accepted update did not do, where that update is still remembered."""
-        for ghost in self.ghosts.ghosts:
-            fields = refused & ghost.changes if ghost.accepted else frozenset[str]()
+        for late_write in self.late_writes.late_writes:
+            fields = ignored & late_write.changes if late_write.accepted else frozenset[str]()
             if fields:
                 yield Finding(
-                    sequence=ghost.sequence,
-                    outcome="applied_partial" if fields < ghost.changes else "not_applied",
+                    sequence=late_write.sequence,
+                    outcome="applied_partial" if fields < late_write.changes else "not_applied",
                     reason=f"accepted, and not honoured: {', '.join(sorted(fields))}",
-                    waited_seconds=now - ghost.since,
+                    waited_seconds=now - late_write.since,
                     fields=tuple(sorted(fields)),
                 )
 
-    def _ghost(self, intent: Intent, since: float, now: float, *, accepted: bool) -> Ghost:
-        return Ghost(
+    def _late_write(self, intent: Intent, since: float, now: float, *, accepted: bool) -> LateWrite:
+        return LateWrite(
             sequence=intent.sequence,
             since=since,
-            until=now + self.rules.ghost_seconds,
-            leaves=dict(intent.leaves),
+            until=now + self.rules.late_write_seconds,
+            fields=dict(intent.fields),
             changes=frozenset(change.field for change in intent.changes),
-            undeclared=intent.undeclared,
+            unmanaged_hash=intent.unmanaged_hash,
             accepted=accepted,
         )
 

@@ -12,18 +12,18 @@ come true clearly more often than first ones do, which late landings alone expla
 import math
 from collections.abc import Sequence
 
-from allocsync.reconcile.parameters import Rules
+from allocsync.reconcile.parameters import Parameters
 
 HOUR_SECONDS = 3600.0
 LITTLE, MUCH = 30, 400  # tries: with fewer first ones each landing is believed; of more the older count half
 CLEARLY = 3.0  # standard deviations
 
 
-class Settle:
+class SettleTime:
     """What was learned. Times are on the caller's clock."""
 
     def __init__(
-        self, rules: Rules, *, lag_seconds: float = 0.0, unknowns: Sequence[tuple[float, float]] = ()
+        self, rules: Parameters, *, lag_seconds: float = 0.0, unknowns: Sequence[tuple[float, float]] = ()
     ) -> None:
         """`lag_seconds` and `unknowns` are what a checkpoint has of an earlier process."""
         self._rules = rules

@@ -11,14 +11,14 @@ from math import inf
 from allocsync.model.change import Change
 from allocsync.model.cloud import Cloud
 from allocsync.model.desired_state import Desired
-from allocsync.model.intent_record import IntentRecord, undeclared_hash
+from allocsync.model.intent_record import IntentRecord, hash_unmanaged_fields
 
 
 class State(StrEnum):
     """Where a lane is."""
 
     IDLE = "idle"
-    LOOKING = "looking"
+    READING = "looking"
     SETTLING = "settling"
     POSTING = "posting"
 
@@ -32,8 +32,8 @@ class Intent:
     """
 
     changes: tuple[Change, ...]
-    leaves: tuple[tuple[str, str], ...]
-    undeclared: str
+    fields: tuple[tuple[str, str], ...]
+    unmanaged_hash: str
     sequence: int = 0
     unknown_since: float | None = None
     settles_at: float = -inf
@@ -57,14 +57,14 @@ class Update:
     snapshot_ended: float
     why: str = ""
 
-    def record(self, generation: str) -> IntentRecord:
+    def record(self, revision: str) -> IntentRecord:
         """What is written down of it."""
-        names = [name for name, _ in self.desired.leaves]
+        names = [name for name, _ in self.desired.fields]
         return IntentRecord(
             changes=self.changes,
-            leaves=self.desired.leaves,
-            undeclared=undeclared_hash(self.body, names),
-            generation=generation,
+            fields=self.desired.fields,
+            unmanaged_hash=hash_unmanaged_fields(self.body, names),
+            revision=revision,
             reason=self.why,
         )
 

@@ -15,7 +15,7 @@ from allocsync.model.change import Change
 BACKOFF, RETRY_AFTER, JOURNAL, TAKEOVER = "backoff", "retry_after", "journal", "takeover"
 
 
-class By(StrEnum):
+class RejectedBy(StrEnum):
     """Who refuses differences."""
 
     API = "api"
@@ -24,7 +24,7 @@ class By(StrEnum):
 
 
 @dataclass(slots=True)
-class Restraint:
+class WriteBackoff:
     """`failures` are updates in a row that failed; `terminal` are the differences that the API refuses."""
 
     until: dict[str, float] = field(default_factory=dict)  # reason: no update before
@@ -32,7 +32,7 @@ class Restraint:
     error: str = ""
     terminal: tuple[Change, ...] = ()
     terminal_until: float = -inf
-    refused_by: By = By.API
+    rejected_by: RejectedBy = RejectedBy.API
     journal_problem: str = ""  # why the journal cannot be written, while that is so
 
     def fail(self, reason: str, until: float, retry_after_seconds: float | None = None) -> None:
@@ -49,16 +49,18 @@ class Restraint:
         if BACKOFF in self.until:
             self.until[BACKOFF] = min(self.until[BACKOFF], until)
 
-    def refuse(self, changes: tuple[Change, ...], reason: str, until: float, by: By = By.API) -> None:
+    def reject(
+        self, changes: tuple[Change, ...], reason: str, until: float, by: RejectedBy = RejectedBy.API
+    ) -> None:
         """These changes cannot be sent as they are: not before an edit, a live change or this time."""
-        self.terminal, self.error, self.terminal_until, self.refused_by = changes, reason, until, by
-        self.failures += by is By.API
+        self.terminal, self.error, self.terminal_until, self.rejected_by = changes, reason, until, by
+        self.failures += by is RejectedBy.API
 
     def build(self, changes: tuple[Change, ...], problems: Sequence[str], until: float) -> None:
         """A body for these changes was built, or these problems are why there is none."""
         if problems:
-            self.refuse(changes, "; ".join(problems), until, By.BODY)
-        elif self.terminal and self.refused_by is By.BODY:
+            self.reject(changes, "; ".join(problems), until, RejectedBy.BODY)
+        elif self.terminal and self.rejected_by is RejectedBy.BODY:
             self.terminal, self.error = (), ""
 
     def edit(self) -> None:

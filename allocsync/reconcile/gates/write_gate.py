@@ -13,11 +13,11 @@ from math import inf
 from allocsync.model.ids import AllocationId
 from allocsync.planning.write_windows import WriteWindows
 from allocsync.reconcile.gates.pause import Pause
-from allocsync.reconcile.gates.write_quota import Budget
+from allocsync.reconcile.gates.write_quota import WriteQuota
 
 
 @dataclass(slots=True)
-class Stops:
+class WriteGate:
     """`held` are the allocations that a rail holds, for the one reason `held_reason`; `canaries` go first.
 
     `windows` and `budget` limit all updates together. `everything` is the pause of all, `pauses` are those of
@@ -25,23 +25,25 @@ class Stops:
     """
 
     windows: WriteWindows = field(default_factory=WriteWindows)
-    budget: Budget = field(default_factory=Budget)
+    write_quota: WriteQuota = field(default_factory=WriteQuota)
     offset_seconds: float = 0.0  # from the lanes' clock to the wall clock
-    held: AbstractSet[AllocationId] = frozenset()
-    held_reason: str = ""
+    awaiting_approval: AbstractSet[AllocationId] = frozenset()
+    awaiting_reason: str = ""
     canaries: AbstractSet[AllocationId] = frozenset()
     everything: Pause | None = None
     pauses: dict[AllocationId, Pause] = field(default_factory=dict)
 
     def until(self, key: AllocationId, now: float) -> float:
         """Until when this allocation may not be updated; infinity: until that is lifted."""
-        ordered, closed = self.ordered_until(key), self.windows.closed_seconds(now + self.offset_seconds)
-        turn = -inf if ordered > now else self.budget.turn(key, now)  # it could not take its turn
-        return max(ordered, now + closed if closed else -inf, turn)
+        ordered, closed = self.prohibited_until(key), self.windows.closed_seconds(now + self.offset_seconds)
+        next_turn = (
+            -inf if ordered > now else self.write_quota.next_turn(key, now)
+        )  # it could not take its turn
+        return max(ordered, now + closed if closed else -inf, next_turn)
 
-    def ordered_until(self, key: AllocationId) -> float:
+    def prohibited_until(self, key: AllocationId) -> float:
         """Likewise, as far as it is held or paused."""
-        if key in self.held:
+        if key in self.awaiting_approval:
             return inf
         pauses = (self.everything, self.pauses.get(key))
         return max((pause.until for pause in pauses if pause is not None), default=-inf)
@@ -55,8 +57,8 @@ class Stops:
 
     def why(self, key: AllocationId, now: float) -> str:
         """Why it may not be updated; empty where it may."""
-        if key in self.held:
-            return self.held_reason
+        if key in self.awaiting_approval:
+            return self.awaiting_reason
         return str(self.paused(key, now) or self.limit(now))
 
     def limit(self, now: float) -> str:
@@ -65,8 +67,7 @@ class Stops:
             return (
                 f"updates are sent in the windows of ALLOCSYNC_WRITE_WINDOWS alone: {self.windows.text} UTC"
             )
-        if self.budget.empty(now):
-            return (
-                f"{self.budget.most:,} updates in an hour are all that ALLOCSYNC_MAX_WRITES_PER_HOUR allows"
-            )
+        if self.write_quota.empty(now):
+            most = self.write_quota.most
+            return f"{most:,} updates in an hour are all that ALLOCSYNC_MAX_WRITES_PER_HOUR allows"
         return ""

@@ -15,7 +15,7 @@ HOUR, MINUTE = 3600.0, 60.0
 
 
 @dataclass(slots=True)
-class Budget:
+class WriteQuota:
     """`spent` has the begin of each minute with updates and their number; `most` is None without a limit."""
 
     most: int | None = None
@@ -29,7 +29,7 @@ class Budget:
             return False
         return sum(number for at, number in self.spent if at + MINUTE + HOUR > now) >= self.most
 
-    def turn(self, key: AllocationId, now: float) -> float:
+    def next_turn(self, key: AllocationId, now: float) -> float:
         """When this allocation may ask again; minus infinity: now."""
         if not self.empty(now):
             self._give_up(key)

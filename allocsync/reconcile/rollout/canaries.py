@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId
-from allocsync.reconcile.allocation.managed_allocation import Lane
+from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import State
-from allocsync.reconcile.status.report import Shown
+from allocsync.reconcile.status.report import ReportedCondition
 
 _UNSEEN = "not yet seen by a GET"  # in sync, as far as that is known without one
 
@@ -38,14 +38,14 @@ class Canaries:
     def __init__(
         self,
         *,
-        lanes: Mapping[AllocationId, Lane],
-        shown: Mapping[AllocationId, Shown],
-        place: Callable[[Lane], None],
+        allocations: Mapping[AllocationId, ManagedAllocation],
+        reported: Mapping[AllocationId, ReportedCondition],
+        requeue: Callable[[ManagedAllocation], None],
     ) -> None:
         """`place` puts a lane where it belongs in the queue; `shown` are the conditions as they were told."""
-        self._lanes = lanes
-        self._shown = shown
-        self._place = place
+        self._allocations = allocations
+        self._shown = reported
+        self._requeue = requeue
         self._ids: AbstractSet[AllocationId] = frozenset()
         self._verified: set[AllocationId] = set()
         self._begun: set[AllocationId] = set()  # a pass over these has, since they are the canaries
@@ -60,30 +60,32 @@ class Canaries:
         if key in self._ids:
             self._begun.add(key)
 
-    def looked(self, lane: Lane, *, shown: bool) -> None:
+    def on_read(self, allocation: ManagedAllocation, *, reported: bool) -> None:
         """A pass over one allocation ended, and its GET has `shown` what is live, or has failed."""
-        if lane.id not in self._begun:
+        if allocation.id not in self._begun:
             return
-        if shown and _seen_equal(lane):
-            self._verified.add(lane.id)
+        if reported and _seen_equal(allocation):
+            self._verified.add(allocation.id)
         else:
-            self._verified.discard(lane.id)
+            self._verified.discard(allocation.id)
 
     def placed(self, key: AllocationId) -> None:
         """Something has happened to one allocation, and its condition is told."""
         self._news = self._news or key in self._ids
 
-    def tend(self, now: float) -> Progress | None:
+    def tick(self, now: float) -> Progress | None:
         """Have a look at those that only a bulk answer called in sync; None where there is nothing new."""
         if not self._news:
             return None
         self._news = False
         for key in self._ids - self._verified:
-            lane = self._lanes[key]
-            waits = self._in_sync(lane) and lane.state is State.IDLE and not lane.read_failures
-            if waits and lane.look_at > (soon := lane.restraint.allowed_at(now)):
-                lane.look_at = soon
-                self._place(lane)
+            allocation = self._allocations[key]
+            waits = (
+                self._in_sync(allocation) and allocation.state is State.IDLE and not allocation.read_failures
+            )
+            if waits and allocation.next_read_at > (soon := allocation.write_backoff.allowed_at(now)):
+                allocation.next_read_at = soon
+                self._requeue(allocation)
         verified = self.verified()
         others = Counter(self._word(key) for key in verified if not verified[key])
         words = [f"{number:,} {word}" for word, number in others.items()]
@@ -92,11 +94,11 @@ class Canaries:
 
     def verified(self) -> Mapping[AllocationId, bool]:
         """Which allocations they are, and whether each is verified now."""
-        return {key: self._is_verified(self._lanes[key]) for key in sorted(self._ids)}
+        return {key: self._is_verified(self._allocations[key]) for key in sorted(self._ids)}
 
-    def _is_verified(self, lane: Lane) -> bool:
-        clear = not lane.suspected and not self._shown[lane.id].paused
-        return lane.id in self._verified and self._in_sync(lane) and clear
+    def _is_verified(self, allocation: ManagedAllocation) -> bool:
+        clear = not allocation.suspected and not self._shown[allocation.id].paused
+        return allocation.id in self._verified and self._in_sync(allocation) and clear
 
     def _word(self, key: AllocationId) -> str:
         """Why a canary is not verified, for people."""
@@ -105,10 +107,10 @@ class Canaries:
         condition = self._shown[key].condition
         return _UNSEEN if condition is Condition.IN_SYNC else condition.value
 
-    def _in_sync(self, lane: Lane) -> bool:
-        return self._shown[lane.id].condition is Condition.IN_SYNC
+    def _in_sync(self, allocation: ManagedAllocation) -> bool:
+        return self._shown[allocation.id].condition is Condition.IN_SYNC
 
 
-def _seen_equal(lane: Lane) -> bool:
+def _seen_equal(allocation: ManagedAllocation) -> bool:
     """Whether the pass that has just ended saw what is declared now; nothing was sent since, then."""
-    return lane.compared == lane.desired and not (lane.changes or lane.intent)
+    return allocation.compared == allocation.desired and not (allocation.changes or allocation.intent)

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 
 from allocsync.errors import NotAwaitingApprovalError
-from allocsync.model.desired_state import Desired, Generation
+from allocsync.model.desired_state import Desired, Revision
 from allocsync.model.ids import AllocationId
-from allocsync.planning.change_limit import DIGITS, Ruling, active_declarations
-from allocsync.reconcile.allocation.managed_allocation import Lane
+from allocsync.planning.change_limit import DIGITS, ChangeReview, active_declarations
+from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import State
-from allocsync.reconcile.checkpoint import Keeper
+from allocsync.reconcile.checkpoint import Checkpoint
 from allocsync.reconcile.events import (
     Observer,
     RevisionActivated,
@@ -25,15 +25,15 @@ from allocsync.reconcile.events import (
 )
 from allocsync.reconcile.ports import Clock
 from allocsync.reconcile.rollout.canaries import Canaries
-from allocsync.reconcile.rollout.change_review import Rails
-from allocsync.reconcile.rollout.declarations import Standing
-from allocsync.reconcile.scheduling.scheduler import Admission
-from allocsync.reconcile.status.report import Shown
+from allocsync.reconcile.rollout.change_review import ChangeReviewer
+from allocsync.reconcile.rollout.declarations import ActiveDeclarations
+from allocsync.reconcile.scheduling.scheduler import Scheduler
+from allocsync.reconcile.status.report import ReportedCondition
 
 BY_CANARY = "canary"  # stands where an approval names a person
 
 
-class Adoption:
+class Rollout:
     """Puts revisions in force.
 
     `generation` is the newest one. `active` is the newest one that does not await approval; `active_since`
@@ -45,190 +45,206 @@ class Adoption:
         *,
         clock: Clock,
         emit: Observer,
-        keeper: Keeper,
-        rails: Rails,
-        lanes: dict[AllocationId, Lane],
-        shown: Mapping[AllocationId, Shown],
-        admission: Admission,
-        first_look_at: Callable[[float], float],
-        place: Callable[[Lane], None],
+        checkpoint: Checkpoint,
+        reviewer: ChangeReviewer,
+        allocations: dict[AllocationId, ManagedAllocation],
+        reported: Mapping[AllocationId, ReportedCondition],
+        admission: Scheduler,
+        first_read_at: Callable[[float], float],
+        requeue: Callable[[ManagedAllocation], None],
         wake: Callable[[], None],
     ) -> None:
         """`lanes` are the loop's; `place` puts one where it belongs in the queue, `wake` has that read."""
         self._clock = clock
         self._emit = emit
-        self._keeper = keeper
-        self._rails = rails
-        self._lanes = lanes
-        self._admission = admission
-        self._first_look_at = first_look_at
-        self._place = place
+        self._checkpoint = checkpoint
+        self._reviewer = reviewer
+        self._allocations = allocations
+        self._scheduler = admission
+        self._first_read_at = first_read_at
+        self._requeue = requeue
         self._wake = wake
-        self.canaries = Canaries(lanes=lanes, shown=shown, place=place)
-        self._standing = Standing(keeper)
-        self._stood: dict[AllocationId, Desired | None] = {}  # what held of each before the rail held it
-        self.generation: Generation | None = None
+        self.canaries = Canaries(allocations=allocations, reported=reported, requeue=requeue)
+        self._declarations = ActiveDeclarations(checkpoint)
+        self._active_before: dict[
+            AllocationId, Desired | None
+        ] = {}  # what held of each before the rail held it
+        self.revision: Revision | None = None
         self.active: str | None = None
         self.active_since: float | None = None
-        self.held_since: float | None = None
+        self.awaiting_since: float | None = None
 
     @property
-    def digest(self) -> str:
+    def revision_id(self) -> str:
         """Of the newest generation; empty before the first."""
-        return self.generation.digest if self.generation else ""
+        return self.revision.id if self.revision else ""
 
     @property
-    def ruling(self) -> Ruling | None:
+    def review(self) -> ChangeReview | None:
         """What the rail says of it."""
-        return self._rails.ruling
+        return self._reviewer.review
 
     def expect(self) -> None:
         """The files may have changed, and are being read."""
-        self._admission.make_way(self._clock.now())
+        self._scheduler.prefer_edits(self._clock.now())
 
-    def adopt(self, generation: Generation, *, approved: bool = False, whole: bool = True) -> None:
+    def activate(self, revision: Revision, *, approved: bool = False, whole: bool = True) -> None:
         """Put a generation in force at once; see `Rails.judge`."""
         now = self._clock.now()
-        before = self.ruling
-        ruling = self._rails.judge(generation, now, approved=approved, whole=whole)
-        self.canaries.watch(ruling.canaries)
+        before = self.review
+        review = self._reviewer.judge(revision, now, approved=approved, whole=whole)
+        self.canaries.watch(review.canaries)
         withheld = before.withheld if before else frozenset()
-        held = ruling.withheld | ruling.removed if ruling.held else frozenset[AllocationId]()
-        self._remember(held)
-        freed, ruled = withheld - ruling.withheld, withheld | ruling.withheld
-        wanted = active_declarations(generation, ruling, self._stood)
-        known = self.generation.allocations if self.generation else {}
+        awaiting = review.withheld | review.removed if review.awaits_approval else frozenset[AllocationId]()
+        self._remember(awaiting)
+        freed, ruled = withheld - review.withheld, withheld | review.withheld
+        wanted = active_declarations(revision, review, self._active_before)
+        known = self.revision.allocations if self.revision else {}
         # Most are the very same object, since a file that has not changed is not parsed again.
         new = [key for key, desired in wanted.items() if known.get(key) is not desired or key in ruled]
         changed = removed = 0
-        for key in [*new, *generation.quarantined]:
-            lane, desired = self._lanes.get(key), wanted.get(key)
-            if lane is not None and key not in ruled and _is_untouched(lane, desired):
-                lane.desired = desired  # it may stand in another place now
+        for key in [*new, *revision.quarantined]:
+            allocation, desired = self._allocations.get(key), wanted.get(key)
+            if allocation is not None and key not in ruled and _is_untouched(allocation, desired):
+                allocation.desired = desired  # it may stand in another place now
                 continue
-            if lane is None:
-                lane = self._lanes[key] = self._keeper.lane(key)
-            if key in freed and lane.state is State.IDLE and lane.changes:
-                lane.look_at = min(lane.look_at, lane.restraint.allowed_at(now))
-            changed += self._want(lane, desired, generation, now, freed=key in freed)
-        for key in [key for key in self._lanes if key not in wanted]:
-            if key not in generation.quarantined:
-                removed += self._want(self._lanes[key], None, generation, now, freed=False)
-        still = held | generation.quarantined.keys()
-        self._stood = {key: stood for key, stood in self._stood.items() if key in still}
-        anew = self.digest != generation.digest
-        self.generation = generation
-        self._keep_standing(generation, ruling, whole=whole)
+            if allocation is None:
+                allocation = self._allocations[key] = self._checkpoint.allocation(key)
+            if key in freed and allocation.state is State.IDLE and allocation.changes:
+                allocation.next_read_at = min(
+                    allocation.next_read_at, allocation.write_backoff.allowed_at(now)
+                )
+            changed += self._set_desired(allocation, desired, revision, now, freed=key in freed)
+        for key in [key for key in self._allocations if key not in wanted]:
+            if key not in revision.quarantined:
+                removed += self._set_desired(self._allocations[key], None, revision, now, freed=False)
+        still = awaiting | revision.quarantined.keys()
+        self._active_before = {
+            key: active_before for key, active_before in self._active_before.items() if key in still
+        }
+        anew = self.revision_id != revision.id
+        self.revision = revision
+        self._save_active(revision, review, whole=whole)
         self._wake()
-        if ruling.held:
-            self._held(ruling, anew=anew)
+        if review.awaits_approval:
+            self._await_approval(review, anew=anew)
             return
-        if self.active != generation.digest:
-            self.active, self.active_since = generation.digest, self._clock.wall()
-        self.held_since = None
-        if anew or (before is not None and before.held):
+        if self.active != revision.id:
+            self.active, self.active_since = revision.id, self._clock.wall()
+        self.awaiting_since = None
+        if anew or (before is not None and before.awaits_approval):
             self._emit(
                 RevisionActivated(
-                    revision=generation.digest,
-                    allocations=len(generation.allocations),
+                    revision=revision.id,
+                    allocations=len(revision.allocations),
                     changed=changed,
                     removed=removed,
-                    quarantined=len(generation.quarantined),
-                    files=generation.files,
+                    quarantined=len(revision.quarantined),
+                    files=revision.files,
                 )
             )
 
-    def _remember(self, held: AbstractSet[AllocationId]) -> None:
+    def _remember(self, awaiting: AbstractSet[AllocationId]) -> None:
         """What is in force of those that are held from now on; before this process as it was kept."""
-        for key in held - self._stood.keys():
-            lane = self._lanes.get(key)
-            unknown = lane is not None and lane.desired is None and lane.problems
-            if self.generation is None or unknown:
-                self._stood[key] = self._standing.of(key, self._rails.baseline)
+        for key in awaiting - self._active_before.keys():
+            allocation = self._allocations.get(key)
+            unknown = allocation is not None and allocation.desired is None and allocation.problems
+            if self.revision is None or unknown:
+                self._active_before[key] = self._declarations.of(key, self._reviewer.baseline)
             else:
-                self._stood[key] = None if lane is None else lane.desired
+                self._active_before[key] = None if allocation is None else allocation.desired
 
-    def _keep_standing(self, generation: Generation, ruling: Ruling, *, whole: bool = True) -> None:
+    def _save_active(self, revision: Revision, review: ChangeReview, *, whole: bool = True) -> None:
         """Have it kept what is in force where the baseline has something else."""
         if not whole:  # what is named is the baseline now, and nothing is said of the rest
-            self._standing.keep({}, unclear=self._standing.kept.keys() - generation.allocations.keys())
+            self._declarations.save({}, unclear=self._declarations.kept.keys() - revision.allocations.keys())
             return
-        wanted, stood, baseline = generation.allocations, self._stood, self._rails.baseline
-        differs = sorted(ruling.changed | ruling.added | ruling.removed)
-        beside = {key: stood[key] if key in stood else wanted.get(key) for key in differs}
+        wanted, active_before, baseline = revision.allocations, self._active_before, self._reviewer.baseline
+        differs = sorted(review.changed | review.added | review.removed)
+        beside = {key: active_before[key] if key in active_before else wanted.get(key) for key in differs}
         # Of what is in quarantine the last good version is in force, if this process has seen one.
-        last = {key: self._lanes[key].desired for key in generation.quarantined if key in self._lanes}
+        last = {
+            key: self._allocations[key].desired for key in revision.quarantined if key in self._allocations
+        }
         beside |= {key: good for key, good in last.items() if good is not None and good != baseline.get(key)}
-        self._standing.keep(beside, unclear=[key for key in generation.quarantined if last.get(key) is None])
+        self._declarations.save(
+            beside, unclear=[key for key in revision.quarantined if last.get(key) is None]
+        )
 
-    def _held(self, ruling: Ruling, *, anew: bool) -> None:
+    def _await_approval(self, review: ChangeReview, *, anew: bool) -> None:
         if not anew:
             return
-        self.held_since = self._clock.wall()
+        self.awaiting_since = self._clock.wall()
         self._emit(
             RevisionAwaitingApproval(
-                revision=ruling.generation,
-                reason=ruling.reason,
-                changed=len(ruling.changed),
-                added=len(ruling.added),
-                removed=len(ruling.removed),
-                allocations=ruling.total,
-                limit_percent=ruling.limit_percent,
+                revision=review.revision,
+                reason=review.reason,
+                changed=len(review.changed),
+                added=len(review.added),
+                removed=len(review.removed),
+                allocations=review.total,
+                limit_percent=review.limit_percent,
             )
         )
 
-    def _want(
-        self, lane: Lane, desired: Desired | None, generation: Generation, now: float, *, freed: bool
+    def _set_desired(
+        self,
+        allocation: ManagedAllocation,
+        desired: Desired | None,
+        revision: Revision,
+        now: float,
+        *,
+        freed: bool,
     ) -> bool:
-        problems = generation.quarantined.get(lane.id, ())
-        if problems and lane.desired is not None:
+        problems = revision.quarantined.get(allocation.id, ())
+        if problems and allocation.desired is not None:
             if not freed:
                 return False  # its last good version stays in force
-            desired = self._stood[lane.id]  # what the rail held never was in force
-        differs = lane.desired != desired
-        lane.want(desired, now=now, problems=problems)
-        if differs and lane.compared is None and not lane.missing and lane.intent is None:
-            lane.look_at = max(self._first_look_at(now), lane.restraint.allowed_at(now))
-        self._place(lane)
+            desired = self._active_before[allocation.id]  # what the rail held never was in force
+        differs = allocation.desired != desired
+        allocation.set_desired(desired, now=now, problems=problems)
+        if differs and allocation.compared is None and not allocation.missing and allocation.intent is None:
+            allocation.next_read_at = max(self._first_read_at(now), allocation.write_backoff.allowed_at(now))
+        self._requeue(allocation)
         return differs
 
-    def approve(self, digest: str, by: str = "") -> int:
-        """Let the generation that is held through, named by its digest or the beginning; how much it changes.
+    def approve(self, prefix: str, by: str = "") -> int:
+        """Let the generation that is held through, named by its prefix or the beginning; how much it changes.
 
         Raises:
             NotAwaitingApprovalError: no such generation is held.
         """
-        generation, ruling = self.generation, self.ruling
-        if generation is None or ruling is None or not ruling.held:
+        revision, review = self.revision, self.review
+        if revision is None or review is None or not review.awaits_approval:
             raise NotAwaitingApprovalError("no revision awaits approval: there is nothing to approve")
-        name = generation.digest[:DIGITS]
-        if len(digest) < DIGITS or not generation.digest.startswith(digest):
+        name = revision.id[:DIGITS]
+        if len(prefix) < DIGITS or not revision.id.startswith(prefix):
             raise NotAwaitingApprovalError(
-                f"the revision that awaits approval is {name}, not {digest}: the files have changed since, "
+                f"the revision that awaits approval is {name}, not {prefix}: the files have changed since, "
                 f"or it is a slip. Read `allocsync plan`, then `allocsync approve {name}`"
             )
-        self._let_through(generation, ruling, by)
-        return ruling.changes
+        self._let_through(revision, review, by)
+        return review.changes
 
-    def _let_through(self, generation: Generation, ruling: Ruling, by: str) -> None:
-        self._emit(RevisionApproved(revision=generation.digest, changes=ruling.changes, by=by))
-        self.adopt(generation, approved=True)
+    def _let_through(self, revision: Revision, review: ChangeReview, by: str) -> None:
+        self._emit(RevisionApproved(revision=revision.id, changes=review.changes, by=by))
+        self.activate(revision, approved=True)
 
-    def tend(self, *, settled: bool, least_seconds: float | None = None) -> None:
+    def tick(self, *, settled: bool, least_seconds: float | None = None) -> None:
         """Let the rest follow the canaries, and move the baseline, if it is time; see `Rails.tend`."""
-        progress = self.canaries.tend(self._clock.now())
-        if progress is not None and self.generation is not None and self.ruling is not None:
+        progress = self.canaries.tick(self._clock.now())
+        if progress is not None and self.revision is not None and self.review is not None:
             if progress.done:
-                self._let_through(self.generation, self.ruling, BY_CANARY)
+                self._let_through(self.revision, self.review, BY_CANARY)
             else:
-                self._rails.progressed(self.ruling, progress.text)
-        before = self.ruling
-        self._rails.tend(self._clock.now(), settled=settled, least_seconds=least_seconds)
-        if self.generation is not None and self.ruling is not None and self.ruling is not before:
-            self._keep_standing(self.generation, self.ruling)
+                self._reviewer.progressed(self.review, progress.text)
+        before = self.review
+        self._reviewer.tick(self._clock.now(), settled=settled, least_seconds=least_seconds)
+        if self.revision is not None and self.review is not None and self.review is not before:
+            self._save_active(self.revision, self.review)
 
 
-def _is_untouched(lane: Lane, desired: Desired | None) -> bool:
+def _is_untouched(allocation: ManagedAllocation, desired: Desired | None) -> bool:
     """Whether the files say the same of it as before: of a hundred thousand few cost anything."""
-    same = lane.desired is desired or lane.desired == desired
-    return same and desired is not None and lane.compared is not None and not lane.problems
+    same = allocation.desired is desired or allocation.desired == desired
+    return same and desired is not None and allocation.compared is not None and not allocation.problems

@@ -18,7 +18,7 @@ from collections.abc import Collection, Hashable, Mapping
 from math import inf
 from typing import Generic, TypeVar
 
-from allocsync.reconcile.scheduling.response_class import Result
+from allocsync.reconcile.scheduling.response_class import ResponseClass
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -32,7 +32,7 @@ PROBE_JITTER = 0.2  # shorter by up to this share, never longer
 KEEPS_FAILING = 3  # failures in a row of one allocation
 
 
-class Breaker(Generic[Key]):
+class CircuitBreaker(Generic[Key]):
     """Open or closed; `opened_at` and `probes` are of the latest opening. Times are the caller's seconds."""
 
     def __init__(self) -> None:
@@ -85,7 +85,9 @@ class Breaker(Generic[Key]):
         self._failures = self._shut = 0
         return closed
 
-    def failed(self, key: Key, result: Result, *, begun: float, now: float, keys: int) -> Mapping[Key, int]:
+    def failed(
+        self, key: Key, result: ResponseClass, *, begun: float, now: float, keys: int
+    ) -> Mapping[Key, int]:
         """A request of one of so many allocations failed; returns how many failures of whom to forgive."""
         if self._unheard is not None and self._unheard[0] == key:
             self._unheard = None
@@ -93,7 +95,7 @@ class Breaker(Generic[Key]):
             self._silent_since = max(begun, self._served_at)
         self._failed[key] = self._failed.get(key, 0) + 1
         self._failures += 1
-        self._shut += result is Result.SHUT
+        self._shut += result is ResponseClass.SHUT
         if self.open:
             return {key: 1}
         if not self._serves_nobody(now, min(KEYS, keys)):

@@ -18,14 +18,14 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Generic
 
-from allocsync.reconcile.operation import Slot
-from allocsync.reconcile.scheduling.circuit_breaker import Breaker, Key
-from allocsync.reconcile.scheduling.response_class import Result
-from allocsync.reconcile.scheduling.retry_wakeup import Recovery
+from allocsync.reconcile.operation import Operation
+from allocsync.reconcile.scheduling.circuit_breaker import CircuitBreaker, Key
+from allocsync.reconcile.scheduling.response_class import ResponseClass
+from allocsync.reconcile.scheduling.retry_wakeup import RetryWakeup
 
-MOST: Mapping[Slot, int] = {Slot.READ: 64, Slot.WRITE: 32}
-START: Mapping[Slot, int] = {Slot.READ: 8, Slot.WRITE: 4}
-FLOOR: Mapping[Slot, int] = {Slot.READ: 1, Slot.WRITE: 4}  # while anything succeeds
+MOST: Mapping[Operation, int] = {Operation.READ: 64, Operation.WRITE: 32}
+START: Mapping[Operation, int] = {Operation.READ: 8, Operation.WRITE: 4}
+FLOOR: Mapping[Operation, int] = {Operation.READ: 1, Operation.WRITE: 4}  # while anything succeeds
 WINDOW_SECONDS, WINDOW_RESULTS = 0.5, 4  # a window lasts for both, from its first result
 SHARE = 0.1  # so many may fail without the limit shrinking
 CALM, PRESSED, EASED = 3.0, 5.0, 0.9  # times the smallest: grows up to, shrinks above, to this
@@ -41,14 +41,14 @@ def shrinks_to(share: float) -> float:
     return 1 - share / 2 if share > SHARE else 1.0
 
 
-class Slots(Generic[Key]):
+class ConcurrencyLimit(Generic[Key]):
     """One kind of slot: what is in flight in it, its limit and its breaker."""
 
     def __init__(self, *, start: int, most: int, floor: int) -> None:
         self.most = most
         self.limit = float(min(start, most))
-        self.breaker: Breaker[Key] = Breaker()
-        self.recovery: Recovery[Key] = Recovery()
+        self.breaker: CircuitBreaker[Key] = CircuitBreaker()
+        self.retry_wakeup: RetryWakeup[Key] = RetryWakeup()
         self.slow: set[Key] = set()
         self._floor = min(floor, most)
         self._fresh: dict[Key, float] = {}  # when each began, the oldest first
@@ -155,7 +155,7 @@ class Slots(Generic[Key]):
 
 
 @dataclass(frozen=True, slots=True)
-class Heard(Generic[Key]):
+class ResponseEffect(Generic[Key]):
     """What an answer changed: the breaker opened or closed, and how many failures of whom to forgive.
 
     Where that is none, the key may try again soon all the same. The key that failed waits until `wait_until`.
@@ -166,96 +166,105 @@ class Heard(Generic[Key]):
     wait_until: float = -inf
 
 
-class Limiter(Generic[Key]):
+class ConcurrencyLimits(Generic[Key]):
     """Both kinds of slot. Times are seconds on the caller's clock; `most` are the hard maxima."""
 
-    def __init__(self, most: Mapping[Slot, int]) -> None:
-        if any(most[slot] < 1 for slot in Slot):
+    def __init__(self, most: Mapping[Operation, int]) -> None:
+        if any(most[operation] < 1 for operation in Operation):
             raise ValueError("a limit below one would never let anything through")
-        self.slots: dict[Slot, Slots[Key]] = {
-            slot: Slots(start=START[slot], most=most[slot], floor=FLOOR[slot]) for slot in Slot
+        self.limits: dict[Operation, ConcurrencyLimit[Key]] = {
+            operation: ConcurrencyLimit(start=START[operation], most=most[operation], floor=FLOOR[operation])
+            for operation in Operation
         }
 
-    def waits(self, slot: Slot, now: float) -> float | None:
+    def waits(self, operation: Operation, now: float) -> float | None:
         """None: one may go; else until when not (infinity: until one is given back)."""
-        shut = [until for each in self._asked(slot) if (until := each.shut(now)) is not None]
+        shut = [until for each in self._asked(operation) if (until := each.shut(now)) is not None]
         if shut:
             return max(shut)
-        return inf if self.slots[slot].full(now) else None
+        return inf if self.limits[operation].full(now) else None
 
-    def probing(self, slot: Slot) -> bool:
+    def probing(self, operation: Operation) -> bool:
         """Whether what goes next in such a slot goes as a probe."""
-        return any(each.breaker.open for each in self._asked(slot))
+        return any(each.breaker.open for each in self._asked(operation))
 
     def admit(
-        self, slot: Slot, key: Key, now: float, *, failures: int = 0, chance: float = 0.0
+        self, operation: Operation, key: Key, now: float, *, failures: int = 0, chance: float = 0.0
     ) -> float | None:
         """Give the key a slot and return None, or return what `waits` says.
 
         `failures` are those of this key in a row before, `chance` is from 0 to 1: they say when the next
         probe may go, should this be one.
         """
-        until = self.waits(slot, now)
+        until = self.waits(operation, now)
         if until is None:
-            self.slots[slot].take(key, now)
-            for each in self._asked(slot):
+            self.limits[operation].take(key, now)
+            for each in self._asked(operation):
                 if each.breaker.open:
                     each.breaker.probe(key, now, failures=failures, chance=chance)
         return until
 
     def promote(self, key: Key, now: float) -> bool:
         """Have a write slot take the place of the key's read slot; never as a probe, which is chosen."""
-        if self.probing(Slot.WRITE) or self.admit(Slot.WRITE, key, now) is not None:
+        if self.probing(Operation.WRITE) or self.admit(Operation.WRITE, key, now) is not None:
             return False
-        self.release(Slot.READ, key, now)
+        self.release(Operation.READ, key, now)
         return True
 
-    def hear(
-        self, asked: Slot, held: Slot, key: Key, result: Result, *, begun: float, now: float, keys: int
-    ) -> Heard[Key]:
+    def record_response(
+        self,
+        asked: Operation,
+        admitted_for: Operation,
+        key: Key,
+        result: ResponseClass,
+        *,
+        begun: float,
+        now: float,
+        keys: int,
+    ) -> ResponseEffect[Key]:
         """A request of one of so many keys ended: a GET asks as a read does, whatever slot it holds."""
-        slots = self.slots[asked]
-        if result is Result.SERVED:
-            again = dict.fromkeys((*slots.recovery.served(key), *slots.breaker.suspects(keys=keys)), 0)
-            return Heard(slots.served(now - begun, now), again)
-        slots.recovery.failed(key)
-        if result is Result.OVERLOADED:
-            for each in {asked, held}:
-                self.slots[each].overloaded(now)
-        open_before = slots.breaker.open
-        forgiven = slots.breaker.failed(key, result, begun=begun, now=now, keys=keys)
-        turned = slots.breaker.open and not open_before
+        limits = self.limits[asked]
+        if result is ResponseClass.SERVED:
+            again = dict.fromkeys((*limits.retry_wakeup.served(key), *limits.breaker.suspects(keys=keys)), 0)
+            return ResponseEffect(limits.served(now - begun, now), again)
+        limits.retry_wakeup.failed(key)
+        if result is ResponseClass.OVERLOADED:
+            for each in {asked, admitted_for}:
+                self.limits[each].overloaded(now)
+        open_before = limits.breaker.open
+        forgiven = limits.breaker.failed(key, result, begun=begun, now=now, keys=keys)
+        turned = limits.breaker.open and not open_before
         if turned:
-            slots.collapse()
-        return Heard(turned, forgiven, slots.breaker.decides_at(keys=keys))
+            limits.collapse()
+        return ResponseEffect(turned, forgiven, limits.breaker.decides_at(keys=keys))
 
-    def release(self, slot: Slot, key: Key, now: float) -> None:
+    def release(self, operation: Operation, key: Key, now: float) -> None:
         """Give the key's slot back.
 
         Raises:
             KeyError: it has none.
         """
-        self.slots[slot].release(key)
-        for each in self._asked(slot):
+        self.limits[operation].release(key)
+        for each in self._asked(operation):
             each.breaker.ended(key, now)
 
-    def failures(self, slot: Slot, key: Key) -> int:
+    def failures(self, operation: Operation, key: Key) -> int:
         """How often the key has failed where `slot` asks since anything succeeded there."""
-        return sum(each.breaker.failures(key) for each in self._asked(slot))
+        return sum(each.breaker.failures(key) for each in self._asked(operation))
 
-    def done(self, slot: Slot, key: Key) -> Collection[Key]:
+    def done(self, operation: Operation, key: Key) -> Collection[Key]:
         """There is nothing to ask in such a slot for the key any more; returns who may try again instead."""
-        return self.slots[slot].recovery.done(key)
+        return self.limits[operation].retry_wakeup.done(key)
 
     def opens_at(self, now: float) -> float:
         """When more may be admitted by the passing of time alone (infinity: never)."""
-        return min(slots.opens_at(now) for slots in self.slots.values())
+        return min(limits.opens_at(now) for limits in self.limits.values())
 
-    def close(self, slot: Slot, until: float) -> None:
+    def close(self, operation: Operation, until: float) -> None:
         """Admit nothing to these slots before `until`; never shortens an earlier wish."""
-        self.slots[slot].shut_until(until)
+        self.limits[operation].shut_until(until)
 
-    def _asked(self, slot: Slot) -> tuple[Slots[Key], ...]:
+    def _asked(self, operation: Operation) -> tuple[ConcurrencyLimit[Key], ...]:
         """Whose requests are made in such a slot: an update begins with a GET."""
-        reads, writes = self.slots[Slot.READ], self.slots[Slot.WRITE]
-        return (reads,) if slot is Slot.READ else (reads, writes)
+        reads, writes = self.limits[Operation.READ], self.limits[Operation.WRITE]
+        return (reads,) if operation is Operation.READ else (reads, writes)

@@ -17,7 +17,7 @@ from enum import Enum, auto
 from allocsync.model import api_answers
 
 
-class Result(Enum):
+class ResponseClass(Enum):
     """How a request went, for whoever decides how many there may be."""
 
     SERVED = auto()
@@ -31,22 +31,22 @@ _SHUT = frozenset({401, 403, 404})
 _REDIRECT, _CLIENT_ERROR, _SERVER_ERROR = 300, 400, 500
 
 
-def result_of(answer: api_answers.Snapshot | api_answers.UpdateAnswer) -> Result | None:
+def class_of(answer: api_answers.Snapshot | api_answers.UpdateAnswer) -> ResponseClass | None:
     """What this answer says of the API; None: nothing, because the request never left."""
     match answer:
         case api_answers.Live() | api_answers.Missing() | api_answers.Accepted():
-            return Result.SERVED
+            return ResponseClass.SERVED
         case api_answers.NotSent():
-            return Result.SHUT if answer.unreachable else None
+            return ResponseClass.SHUT if answer.unreachable else None
         case api_answers.Failed(unreachable=True):
-            return Result.SHUT
+            return ResponseClass.SHUT
         case _:
             return _of_status(answer.status)
 
 
-def _of_status(status: int | None) -> Result:
+def _of_status(status: int | None) -> ResponseClass:
     if status is None or status >= _SERVER_ERROR or status in _OVERLOADED:
-        return Result.OVERLOADED
+        return ResponseClass.OVERLOADED
     if status in _SHUT or _REDIRECT <= status < _CLIENT_ERROR:
-        return Result.SHUT
-    return Result.SERVED if status >= _CLIENT_ERROR else Result.UNUSABLE
+        return ResponseClass.SHUT
+    return ResponseClass.SERVED if status >= _CLIENT_ERROR else ResponseClass.UNUSABLE

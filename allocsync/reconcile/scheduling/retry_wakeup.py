@@ -20,7 +20,7 @@ from allocsync.reconcile.scheduling.circuit_breaker import Key
 CALLS = 1  # by each that is served
 
 
-class Recovery(Generic[Key]):
+class RetryWakeup(Generic[Key]):
     """See the module. A key is known from its first failure until it is served or done."""
 
     def __init__(self) -> None:

@@ -3,8 +3,8 @@
 The rules: which allocation goes and in which slot is one synchronous step. A probe is the due allocation that
 has failed least often, so never one that keeps failing while there is another. What failed because the API
 served nobody is forgiven: it counts for no backoff, and comes back within ten seconds, many not at once. As
-one of those that failed is served, the next of them goes (`recovery`). For a second after the files may have
-changed the periodic looks make way: reading the files takes the same processor, and what is in them goes
+one of those that failed is served, the next of them goes (`retry_wakeup`). For a second after the files may
+have changed the periodic looks make way: reading the files takes the same processor, and what is in them goes
 first. What failed before takes half of all places at most: however many hang, some are left for what is new.
 
 Left out: the requests themselves (`loop`, `cycle`).
@@ -16,13 +16,13 @@ from math import inf
 
 from allocsync.model.api_answers import Failed, Live, Missing, Snapshot, UpdateAnswer
 from allocsync.model.ids import AllocationId
-from allocsync.reconcile.allocation.managed_allocation import Lane
+from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import State
 from allocsync.reconcile.allocation.write_backoff import BACKOFF
-from allocsync.reconcile.operation import Priority, Slot
-from allocsync.reconcile.scheduling.concurrency import Limiter
-from allocsync.reconcile.scheduling.response_class import result_of
-from allocsync.reconcile.scheduling.work_queue import Queue
+from allocsync.reconcile.operation import Operation, Priority
+from allocsync.reconcile.scheduling.concurrency import ConcurrencyLimits
+from allocsync.reconcile.scheduling.response_class import class_of
+from allocsync.reconcile.scheduling.work_queue import WorkQueue
 
 SPREAD_SECONDS, SPREAD_PER_SECOND = 10.0, 100  # a few need no more than the limits to be no burst
 MAKE_WAY_SECONDS = 1.0  # and then not again for as long
@@ -31,141 +31,149 @@ Uniform = Callable[[float, float], float]
 
 
 @dataclass(frozen=True, slots=True)
-class Turned:
+class BreakerChange:
     """A breaker has opened, or has closed after so long and so many probes."""
 
-    slot: Slot
+    operation: Operation
     opened: bool
     open_seconds: float
     probes: int
 
 
-class Admission:
+class Scheduler:
     """See the module. It shares the queue, the limiter and the lanes with the loop."""
 
     def __init__(
         self,
-        queue: Queue[AllocationId],
-        limiter: Limiter[AllocationId],
-        lanes: Mapping[AllocationId, Lane],
+        queue: WorkQueue[AllocationId],
+        limiter: ConcurrencyLimits[AllocationId],
+        allocations: Mapping[AllocationId, ManagedAllocation],
     ) -> None:
         self._queue = queue
-        self._limiter = limiter
-        self._lanes = lanes
+        self._concurrency = limiter
+        self._allocations = allocations
         self._way_until = -inf
-        self._retries: dict[Slot, set[AllocationId]] = {slot: set() for slot in Slot}  # under way
+        self._retries: dict[Operation, set[AllocationId]] = {
+            operation: set() for operation in Operation
+        }  # under way
 
-    def make_way(self, now: float) -> None:
+    def prefer_edits(self, now: float) -> None:
         """The files may have changed: the periodic looks wait, half of the time at most."""
         if now >= self._way_until + MAKE_WAY_SECONDS:
             self._way_until = now + MAKE_WAY_SECONDS
 
-    def admit(self, now: float, uniform: Uniform) -> Iterator[tuple[Lane, Slot, bool]]:
+    def admit(self, now: float, uniform: Uniform) -> Iterator[tuple[ManagedAllocation, Operation, bool]]:
         """Give slots to what is due while there is any of both: which lane goes, in which, as a probe?"""
-        for slot in Slot:
-            while self._limiter.waits(slot, now) is None:
-                probe = self._limiter.probing(slot)
-                fewest = self._failures_in(slot) if probe else None
-                key = self._queue.take(slot, now, fewest=fewest, without=self._without(slot, now))
+        for operation in Operation:
+            while self._concurrency.waits(operation, now) is None:
+                probe = self._concurrency.probing(operation)
+                fewest = self._failures_in(operation) if probe else None
+                key = self._queue.take(operation, now, fewest=fewest, without=self._without(operation, now))
                 if key is None:
                     break
-                lane = self._lanes[key]
-                failures = _failures(lane)
-                self._limiter.admit(slot, key, now, failures=failures, chance=uniform(0, 1) if probe else 0.0)
-                if lane.turn().priority is Priority.RETRY:
-                    self._retries[slot].add(key)
-                yield lane, slot, probe
+                allocation = self._allocations[key]
+                failures = _failures(allocation)
+                self._concurrency.admit(
+                    operation, key, now, failures=failures, chance=uniform(0, 1) if probe else 0.0
+                )
+                if allocation.queue_entry().priority is Priority.RETRY:
+                    self._retries[operation].add(key)
+                yield allocation, operation, probe
 
-    def _without(self, slot: Slot, now: float) -> Sequence[Priority]:
+    def _without(self, operation: Operation, now: float) -> Sequence[Priority]:
         """What does not go now, however many slots are free."""
-        full = 2 * len(self._retries[slot]) >= self._limiter.slots[slot].most
+        full = 2 * len(self._retries[operation]) >= self._concurrency.limits[operation].most
         return [
             *([Priority.RESYNC] if now < self._way_until else []),
             *([Priority.RETRY] if full else []),
         ]
 
-    def _failures_in(self, slot: Slot) -> Callable[[AllocationId], int]:
-        return lambda key: _failures(self._lanes[key]) + self._limiter.failures(slot, key)
+    def _failures_in(self, operation: Operation) -> Callable[[AllocationId], int]:
+        return lambda key: _failures(self._allocations[key]) + self._concurrency.failures(operation, key)
 
     def next_at(self, now: float) -> float:
         """When more may go by the passing of time alone."""
         made_way_at = self._way_until if now < self._way_until else inf
-        return min(self._queue.next_at(now), self._limiter.opens_at(now), made_way_at)
+        return min(self._queue.next_at(now), self._concurrency.opens_at(now), made_way_at)
 
-    def promote(self, lane: Lane, now: float) -> bool:
+    def promote(self, allocation: ManagedAllocation, now: float) -> bool:
         """Have a write slot take the place of the lane's read slot, if there is one."""
-        promoted = self._limiter.promote(lane.id, now)
-        if promoted and lane.id in self._retries[Slot.READ]:
-            self._retries[Slot.READ].remove(lane.id)
-            self._retries[Slot.WRITE].add(lane.id)
+        promoted = self._concurrency.promote(allocation.id, now)
+        if promoted and allocation.id in self._retries[Operation.READ]:
+            self._retries[Operation.READ].remove(allocation.id)
+            self._retries[Operation.WRITE].add(allocation.id)
         return promoted
 
-    def release(self, lane: Lane, slot: Slot, now: float) -> None:
+    def release(self, allocation: ManagedAllocation, operation: Operation, now: float) -> None:
         """Give the lane's slot back."""
-        self._limiter.release(slot, lane.id, now)
-        self._retries[slot].discard(lane.id)
+        self._concurrency.release(operation, allocation.id, now)
+        self._retries[operation].discard(allocation.id)
 
-    def close(self, slot: Slot, until: float) -> None:
+    def close(self, operation: Operation, until: float) -> None:
         """The server wants no such request before then, whatever it is for."""
-        self._limiter.close(slot, until)
+        self._concurrency.close(operation, until)
 
     def forget(self, key: AllocationId, now: float, uniform: Uniform) -> None:
         """It is declared no more, and has no lane."""
         self._queue.forget(key)
-        for slot in Slot:
-            self._done(slot, key, now, uniform)
+        for operation in Operation:
+            self._done(operation, key, now, uniform)
 
-    def hear(
+    def record_response(
         self,
-        lane: Lane,
-        held: Slot,
+        allocation: ManagedAllocation,
+        admitted_for: Operation,
         answer: Snapshot | UpdateAnswer,
         *,
         begun: float,
         now: float,
         uniform: Uniform,
-    ) -> Turned | None:
+    ) -> BreakerChange | None:
         """A request of the lane was answered, and the lane knows; what it says of the API counts for all."""
-        asked = Slot.READ if isinstance(answer, Live | Missing | Failed) else Slot.WRITE
-        result = result_of(answer)
+        asked = Operation.READ if isinstance(answer, Live | Missing | Failed) else Operation.WRITE
+        result = class_of(answer)
         if result is None:
             return None
-        heard = self._limiter.hear(asked, held, lane.id, result, begun=begun, now=now, keys=len(self._lanes))
-        self._let_go(asked, heard.forgiven, now, uniform)
-        if asked is Slot.READ and not lane.restraint.failures:
-            self._done(Slot.WRITE, lane.id, now, uniform)
-        if now < heard.wait_until and lane.state is State.IDLE and not lane.edited:
-            lane.look_at = max(lane.look_at, heard.wait_until)
-            self._queue.schedule(lane.id, lane.turn())
+        heard = self._concurrency.record_response(
+            asked, admitted_for, allocation.id, result, begun=begun, now=now, keys=len(self._allocations)
+        )
+        self._forgive_all(asked, heard.forgiven, now, uniform)
+        if asked is Operation.READ and not allocation.write_backoff.failures:
+            self._done(Operation.WRITE, allocation.id, now, uniform)
+        if now < heard.wait_until and allocation.state is State.IDLE and not allocation.edited:
+            allocation.next_read_at = max(allocation.next_read_at, heard.wait_until)
+            self._queue.schedule(allocation.id, allocation.queue_entry())
         if not heard.turned:
             return None
-        breaker = self._limiter.slots[asked].breaker
-        return Turned(asked, breaker.open, now - breaker.opened_at, breaker.probes)
+        breaker = self._concurrency.limits[asked].breaker
+        return BreakerChange(asked, breaker.open, now - breaker.opened_at, breaker.probes)
 
-    def _let_go(self, slot: Slot, forgiven: Mapping[AllocationId, int], now: float, uniform: Uniform) -> None:
+    def _forgive_all(
+        self, operation: Operation, forgiven: Mapping[AllocationId, int], now: float, uniform: Uniform
+    ) -> None:
         """So many failures of these were not theirs: they may try again soon."""
         spread_seconds = min(SPREAD_SECONDS, len(forgiven) / SPREAD_PER_SECOND)
         for key, failures in forgiven.items():
-            if key in self._lanes:
-                _forgive(self._lanes[key], slot, failures, until=now + uniform(0, spread_seconds))
-                self._queue.schedule(key, self._lanes[key].turn())
+            if key in self._allocations:
+                _forgive(self._allocations[key], operation, failures, until=now + uniform(0, spread_seconds))
+                self._queue.schedule(key, self._allocations[key].queue_entry())
 
-    def _done(self, slot: Slot, key: AllocationId, now: float, uniform: Uniform) -> None:
+    def _done(self, operation: Operation, key: AllocationId, now: float, uniform: Uniform) -> None:
         """There is nothing to ask for it in such a slot any more."""
-        self._let_go(slot, dict.fromkeys(self._limiter.done(slot, key), 0), now, uniform)
+        self._forgive_all(operation, dict.fromkeys(self._concurrency.done(operation, key), 0), now, uniform)
 
 
-def _failures(lane: Lane) -> int:
-    return lane.read_failures + lane.restraint.failures
+def _failures(allocation: ManagedAllocation) -> int:
+    return allocation.read_failures + allocation.write_backoff.failures
 
 
-def _forgive(lane: Lane, asked: Slot, failures: int, *, until: float) -> None:
+def _forgive(allocation: ManagedAllocation, asked: Operation, failures: int, *, until: float) -> None:
     """These failures were the API's: what waits for a backoff of theirs waits until then at most."""
-    if asked is Slot.READ:
-        backing_off = lane.read_failures > 0
-        lane.read_failures = max(0, lane.read_failures - failures)
+    if asked is Operation.READ:
+        backing_off = allocation.read_failures > 0
+        allocation.read_failures = max(0, allocation.read_failures - failures)
     else:
-        backing_off = lane.look_at == lane.restraint.until.get(BACKOFF)
-        lane.restraint.forgive(failures, until)
-    if backing_off and lane.state in {State.IDLE, State.SETTLING}:
-        lane.look_at = lane.restraint.allowed_at(min(lane.look_at, until))
+        backing_off = allocation.next_read_at == allocation.write_backoff.until.get(BACKOFF)
+        allocation.write_backoff.forgive(failures, until)
+    if backing_off and allocation.state in {State.IDLE, State.SETTLING}:
+        allocation.next_read_at = allocation.write_backoff.allowed_at(min(allocation.next_read_at, until))

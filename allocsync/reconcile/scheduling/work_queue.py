@@ -14,7 +14,7 @@ from heapq import heapify, heappop, heappush
 from math import inf
 from typing import Generic, TypeVar
 
-from allocsync.reconcile.operation import Priority, Slot, Turn
+from allocsync.reconcile.operation import Operation, Priority, QueueEntry
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -25,30 +25,30 @@ _URGENT_FIRST = tuple(Priority)
 _LEAST_URGENT_FIRST = tuple(reversed(Priority))
 
 
-class Queue(Generic[Key]):
+class WorkQueue(Generic[Key]):
     """The queue. An entry is alive while its number is the one that its key has; dead ones are skipped."""
 
     def __init__(self) -> None:
-        self._entries: dict[Key, tuple[int, Turn]] = {}
+        self._entries: dict[Key, tuple[int, QueueEntry]] = {}
         self._delayed: list[tuple[float, int, Key]] = []
-        self._due: dict[Slot, dict[Priority, deque[tuple[int, Key]]]] = {
-            slot: {priority: deque() for priority in Priority} for slot in Slot
+        self._due: dict[Operation, dict[Priority, deque[tuple[int, Key]]]] = {
+            operation: {priority: deque() for priority in Priority} for operation in Operation
         }
-        self._taken: dict[Key, Turn | None] = {}
+        self._taken: dict[Key, QueueEntry | None] = {}
         self._numbers = 0
-        self._turns = dict.fromkeys(Slot, 0)
+        self._turns = dict.fromkeys(Operation, 0)
 
-    def schedule(self, key: Key, turn: Turn) -> None:
+    def schedule(self, key: Key, entry: QueueEntry) -> None:
         """Make this the key's only entry; infinity as the time means that it has none."""
         if key in self._taken:
-            self._taken[key] = turn
+            self._taken[key] = entry
             return
         self._entries.pop(key, None)
-        if turn.at == inf:
+        if entry.at == inf:
             return
         self._numbers += 1
-        self._entries[key] = (self._numbers, turn)
-        heappush(self._delayed, (turn.at, self._numbers, key))
+        self._entries[key] = (self._numbers, entry)
+        heappush(self._delayed, (entry.at, self._numbers, key))
         if len(self._delayed) > 64 + 2 * len(self._entries):
             self._delayed = [entry for entry in self._delayed if self._alive(entry[1], entry[2])]
             heapify(self._delayed)
@@ -61,7 +61,7 @@ class Queue(Generic[Key]):
 
     def take(
         self,
-        slot: Slot,
+        operation: Operation,
         now: float,
         *,
         fewest: Callable[[Key], int] | None = None,
@@ -73,22 +73,22 @@ class Queue(Generic[Key]):
         has one of the priorities in `without`.
         """
         self._mature(now)
-        return self._turn(slot, without) if fewest is None else self._probe(slot, fewest)
+        return self._turn(operation, without) if fewest is None else self._probe(operation, fewest)
 
-    def _turn(self, slot: Slot, without: Collection[Priority]) -> Key | None:
-        due = self._due[slot]
-        turn = self._turns[slot] + 1
-        for priority in _LEAST_URGENT_FIRST if turn % RESYNC_TURN == 0 else _URGENT_FIRST:
+    def _turn(self, operation: Operation, without: Collection[Priority]) -> Key | None:
+        due = self._due[operation]
+        entry = self._turns[operation] + 1
+        for priority in _LEAST_URGENT_FIRST if entry % RESYNC_TURN == 0 else _URGENT_FIRST:
             while due[priority] and priority not in without:
                 number, key = due[priority].popleft()
                 if self._alive(number, key):
-                    self._turns[slot] = turn
+                    self._turns[operation] = entry
                     return self._hand_out(key)
         return None
 
-    def _probe(self, slot: Slot, fewest: Callable[[Key], int]) -> Key | None:
+    def _probe(self, operation: Operation, fewest: Callable[[Key], int]) -> Key | None:
         """Of all that is due; the entry that stays behind is dead, and skipped."""
-        due = (entry for entries in self._due[slot].values() for entry in entries)
+        due = (entry for entries in self._due[operation].values() for entry in entries)
         keys = [key for number, key in due if self._alive(number, key)]
         return self._hand_out(min(keys, key=fewest)) if keys else None
 
@@ -103,20 +103,23 @@ class Queue(Generic[Key]):
         Raises:
             KeyError: the key was not handed out.
         """
-        turn = self._taken.pop(key)
-        if turn is not None:
-            self.schedule(key, turn)
+        entry = self._taken.pop(key)
+        if entry is not None:
+            self.schedule(key, entry)
 
     def next_at(self, now: float) -> float:
         """When the next entry that waits is due (infinity: none waits); those due already do not count."""
         self._mature(now)
         return self._delayed[0][0] if self._delayed else inf
 
-    def due(self, slot: Slot, now: float) -> int:
+    def due(self, operation: Operation, now: float) -> int:
         """How many keys are due for this kind of slot."""
         self._mature(now)
         return sum(
-            1 for entries in self._due[slot].values() for number, key in entries if self._alive(number, key)
+            1
+            for entries in self._due[operation].values()
+            for number, key in entries
+            if self._alive(number, key)
         )
 
     def _alive(self, number: int, key: Key) -> bool:
@@ -133,8 +136,8 @@ class Queue(Generic[Key]):
                 break
             heappop(self._delayed)
             if alive:
-                turn = self._entries[key][1]
-                self._due[turn.slot][turn.priority].append((number, key))
+                entry = self._entries[key][1]
+                self._due[entry.operation][entry.priority].append((number, key))
                 moved = True
         if moved:
             self._bury()

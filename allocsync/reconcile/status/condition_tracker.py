@@ -5,14 +5,14 @@ Left out: what the condition is (`condition`), and everything else that is said 
 
 from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId
-from allocsync.reconcile.allocation.managed_allocation import Lane
+from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.events import AllInSync, ConditionChanged, Observer
 from allocsync.reconcile.ports import Clock
 from allocsync.reconcile.status.condition_rules import project
-from allocsync.reconcile.status.report import Shown
+from allocsync.reconcile.status.report import ReportedCondition
 
 
-class Board:
+class ConditionTracker:
     """The conditions as they were told. `shown` and `counts` are for reading.
 
     Every allocation that is followed is in `shown`, from the same step on in which it came until it goes.
@@ -23,35 +23,37 @@ class Board:
         self._clock = clock
         self._all_in_sync = False
         self._waiting: set[AllocationId] = set()  # for the end of a pause, while Pending
-        self.shown: dict[AllocationId, Shown] = {}
+        self.reported: dict[AllocationId, ReportedCondition] = {}
         self.counts = dict.fromkeys(Condition, 0)
 
-    def show(self, lane: Lane, *, resync_seconds: float, lanes: int) -> None:
+    def update_reported(
+        self, allocation: ManagedAllocation, *, resync_seconds: float, allocations: int
+    ) -> None:
         """See what the lane's condition is now, and tell it when it is another one."""
         now = self._clock.now()
-        condition, reason = project(lane, now, resync_seconds)
-        shown = self.shown.get(lane.id)
-        paused = lane.stops.paused(lane.id, now) is not None
-        self._waiting.discard(lane.id)
+        condition, reason = project(allocation, now, resync_seconds)
+        reported = self.reported.get(allocation.id)
+        paused = allocation.write_gate.paused(allocation.id, now) is not None
+        self._waiting.discard(allocation.id)
         if paused and condition is Condition.PENDING:
-            self._waiting.add(lane.id)
-        if shown is not None and shown.condition is condition:
-            shown.reason, shown.paused = reason, paused
+            self._waiting.add(allocation.id)
+        if reported is not None and reported.condition is condition:
+            reported.reason, reported.paused = reason, paused
             return
         self.counts[condition] += 1
-        if shown is not None:
-            self.counts[shown.condition] -= 1
-        self.shown[lane.id] = Shown(condition, reason, self._clock.wall(), paused)
-        before = None if shown is None else shown.condition
-        self._emit(ConditionChanged(allocation=lane.id, before=before, after=condition, reason=reason))
-        everything = self.counts[Condition.IN_SYNC] == lanes
-        if everything and not self._all_in_sync and len(self.shown) == lanes:
-            self._emit(AllInSync(allocations=lanes))
+        if reported is not None:
+            self.counts[reported.condition] -= 1
+        self.reported[allocation.id] = ReportedCondition(condition, reason, self._clock.wall(), paused)
+        before = None if reported is None else reported.condition
+        self._emit(ConditionChanged(allocation=allocation.id, before=before, after=condition, reason=reason))
+        everything = self.counts[Condition.IN_SYNC] == allocations
+        if everything and not self._all_in_sync and len(self.reported) == allocations:
+            self._emit(AllInSync(allocations=allocations))
         self._all_in_sync = everything
 
     def drop(self, key: AllocationId) -> None:
         """The allocation is not followed any more."""
-        self.counts[self.shown.pop(key).condition] -= 1
+        self.counts[self.reported.pop(key).condition] -= 1
         self._waiting.discard(key)
 
     def nothing_to_do(self) -> bool:

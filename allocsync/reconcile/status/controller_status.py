@@ -24,7 +24,7 @@ class AllocationStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class LoopStatus:
+class ControllerStatus:
     """The whole loop. What is counted by operation has an entry for `read` and one for `write`.
 
     `slow` are those in flight that no longer count against the limit, `most` the hard maximum.
@@ -47,7 +47,7 @@ class LoopStatus:
     stalled: str | None  # what stalls it, or None: an outage is not a stall
     stopping: bool
     changes: int = 0  # how many allocations the newest revision declares otherwise than the baseline
-    held_reason: str = ""  # why the newest generation is held; empty: it is not
-    held_since: float | None = None
+    awaiting_reason: str = ""  # why the newest generation is held; empty: it is not
+    awaiting_since: float | None = None
     canaries: Mapping[AllocationId, bool] = field(default_factory=dict)  # is it verified?
     pauses: Mapping[str, tuple[int, float]] = field(default_factory=dict)  # by scope: number, last end

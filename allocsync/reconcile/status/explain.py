@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from allocsync.model.change import Change
 from allocsync.model.desired_state import Mode
 from allocsync.model.ids import AllocationId, NotFound, find
-from allocsync.reconcile.allocation.managed_allocation import Lane
+from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.status.controller_status import AllocationStatus
-from allocsync.reconcile.status.report import Moment, Shown, allocation
+from allocsync.reconcile.status.report import Moment, ReportedCondition, status_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,46 +53,55 @@ class Explanation:
 
 
 def explain(
-    name: str, lanes: Mapping[AllocationId, Lane], shown: Mapping[AllocationId, Shown], moment: Moment
+    name: str,
+    allocations: Mapping[AllocationId, ManagedAllocation],
+    reported: Mapping[AllocationId, ReportedCondition],
+    moment: Moment,
 ) -> Explanation | NotFound:
     """The allocation with this id, or the only one whose id begins with these 8 or more characters.
 
     `shown` has whatever is in `lanes`, as `Board` keeps it.
     """
-    key = find(name, lanes)
+    key = find(name, allocations)
     if isinstance(key, NotFound):
         return key
-    return _explanation(lanes[key], allocation(lanes[key], shown[key], moment), moment)
+    return _explanation(allocations[key], status_of(allocations[key], reported[key], moment), moment)
 
 
-def _explanation(lane: Lane, status: AllocationStatus, moment: Moment) -> Explanation:
-    current = lane.desired is not None and lane.compared == lane.desired
-    held_until = max([moment.now, lane.stops.ordered_until(lane.id), *lane.restraint.until.values()])
-    if lane.restraint.terminal and lane.restraint.terminal == lane.changes:
-        held_until = max(held_until, lane.restraint.terminal_until)
+def _explanation(allocation: ManagedAllocation, status: AllocationStatus, moment: Moment) -> Explanation:
+    current = allocation.desired is not None and allocation.compared == allocation.desired
+    held_until = max(
+        [
+            moment.now,
+            allocation.write_gate.prohibited_until(allocation.id),
+            *allocation.write_backoff.until.values(),
+        ]
+    )
+    if allocation.write_backoff.terminal and allocation.write_backoff.terminal == allocation.changes:
+        held_until = max(held_until, allocation.write_backoff.terminal_until)
     return Explanation(
         status=status,
-        source=lane.desired.source if lane.desired else "",
-        mode=lane.desired.mode if lane.desired else None,
-        desired=lane.desired.leaves if lane.desired else (),
-        problems=lane.problems,
-        differences=lane.changes if current else None,
-        observed_at=moment.at(lane.observed_at),
-        missing=lane.missing,
-        last_error=lane.restraint.error,
-        read_failures=lane.read_failures,
-        write_failures=lane.restraint.failures,
+        source=allocation.desired.source if allocation.desired else "",
+        mode=allocation.desired.mode if allocation.desired else None,
+        desired=allocation.desired.fields if allocation.desired else (),
+        problems=allocation.problems,
+        differences=allocation.changes if current else None,
+        observed_at=moment.at(allocation.observed_at),
+        missing=allocation.missing,
+        last_error=allocation.write_backoff.error,
+        read_failures=allocation.read_failures,
+        write_failures=allocation.write_backoff.failures,
         no_update_before=moment.at(held_until) if held_until > moment.now else None,
-        open_update=_open_update(lane, moment),
-        canary=lane.id in lane.stops.canaries,
+        open_update=_open_update(allocation, moment),
+        canary=allocation.id in allocation.write_gate.canaries,
     )
 
 
-def _open_update(lane: Lane, moment: Moment) -> OpenUpdate | None:
-    if lane.intent is None:
+def _open_update(allocation: ManagedAllocation, moment: Moment) -> OpenUpdate | None:
+    if allocation.intent is None:
         return None
     return OpenUpdate(
-        changes=lane.intent.changes,
-        unknown_since=moment.at(lane.intent.unknown_since),
-        settles_at=moment.at(lane.intent.settles_at),
+        changes=allocation.intent.changes,
+        unknown_since=moment.at(allocation.intent.unknown_since),
+        settles_at=moment.at(allocation.intent.settles_at),
     )

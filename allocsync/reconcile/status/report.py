@@ -3,7 +3,7 @@
 The rule: a report is made when it is asked for and changes nothing. It is read bit by bit while the loop
 runs, so an allocation that goes meanwhile is left out and breaks nothing.
 
-Left out: everything about one allocation (`explain`), and the loop as a whole (`Loop.status`).
+Left out: everything about one allocation (`explain`), and the loop as a whole (`Controller.status`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,13 +13,13 @@ from math import inf, isfinite
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Mode
 from allocsync.model.ids import AllocationId
-from allocsync.reconcile.allocation.managed_allocation import Lane
+from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.status.condition_rules import project
 from allocsync.reconcile.status.controller_status import AllocationStatus
 
 
 @dataclass(slots=True)
-class Shown:
+class ReportedCondition:
     """The condition that was last told of an allocation, and since when (wall clock)."""
 
     condition: Condition
@@ -45,35 +45,42 @@ class Moment:
         return self.wall + time - self.now if time is not None and isfinite(time) else None
 
 
-def allocations(
-    lanes: Mapping[AllocationId, Lane], shown: Mapping[AllocationId, Shown], moment: Moment
+def statuses(
+    allocations: Mapping[AllocationId, ManagedAllocation],
+    reported: Mapping[AllocationId, ReportedCondition],
+    moment: Moment,
 ) -> Iterator[AllocationStatus]:
     """Every allocation, sorted by id; those that go while this is read are left out."""
-    for key in sorted(lanes):
-        lane, told = lanes.get(key), shown.get(key)
-        if lane is not None and told is not None:
-            yield allocation(lane, told, moment)
+    for key in sorted(allocations):
+        allocation, told = allocations.get(key), reported.get(key)
+        if allocation is not None and told is not None:
+            yield status_of(allocation, told, moment)
 
 
-def allocation(lane: Lane, shown: Shown, moment: Moment) -> AllocationStatus:
+def status_of(allocation: ManagedAllocation, reported: ReportedCondition, moment: Moment) -> AllocationStatus:
     """One allocation."""
-    condition, reason = project(lane, moment.now, moment.resync_seconds)
-    by_bulk = _is_looked_at(lane) and lane.intent is None
-    next_look = min(lane.turn().at, moment.bulk_at) if by_bulk else lane.turn().at
+    condition, reason = project(allocation, moment.now, moment.resync_seconds)
+    by_bulk = _is_read(allocation) and allocation.intent is None
+    next_read = min(allocation.queue_entry().at, moment.bulk_at) if by_bulk else allocation.queue_entry().at
     return AllocationStatus(
-        id=lane.id,
+        id=allocation.id,
         condition=condition,
         reason=reason,
-        since=shown.since,
-        next_read_at=moment.at(next_look),
-        paused=lane.stops.paused(lane.id, moment.now),
+        since=reported.since,
+        next_read_at=moment.at(next_read),
+        paused=allocation.write_gate.paused(allocation.id, moment.now),
     )
 
 
-def looked_at(lanes: Mapping[AllocationId, Lane], moment: Moment) -> float | None:
+def all_read_since(allocations: Mapping[AllocationId, ManagedAllocation], moment: Moment) -> float | None:
     """Since when (wall clock) each that is looked at at all has been; None: not each has."""
-    return moment.at(min((lane.observed_at for lane in lanes.values() if _is_looked_at(lane)), default=inf))
+    return moment.at(
+        min(
+            (allocation.observed_at for allocation in allocations.values() if _is_read(allocation)),
+            default=inf,
+        )
+    )
 
 
-def _is_looked_at(lane: Lane) -> bool:
-    return lane.desired is not None and lane.desired.mode is not Mode.SUSPEND
+def _is_read(allocation: ManagedAllocation) -> bool:
+    return allocation.desired is not None and allocation.desired.mode is not Mode.SUSPEND

@@ -29,7 +29,7 @@ from typing import Any, Protocol, TypeVar
 import yaml
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-Leaves = Mapping[str, str]
+FieldRecords = Mapping[str, str]
 Live = TypeVar("Live")
 READS, WRITES, ATTEMPTS, MAX_SECONDS, PAUSE_SECONDS = 64, 32, 5, 60.0, 1.0
 CONNECT_SECONDS, GET_SECONDS, POST_SECONDS = 3.0, 10.0, 75.0
@@ -61,7 +61,7 @@ class Api(Protocol[Live]):
             TransientError, FinalError: it was not accepted.
         """
 
-    def leaf(self, live: Live, path: str) -> str | None:
+    def field_value(self, live: Live, path: str) -> str | None:
         """The value at a dotted path, or None."""
 
     def put(self, live: Live, path: str, value: str) -> None:
@@ -73,7 +73,7 @@ class Passes:
     """Passes over everything that is declared, with one API client."""
 
     api: Api[Any]
-    desired: Mapping[str, Leaves]
+    desired: Mapping[str, FieldRecords]
     read_again: bool
     say: Callable[..., None]
     reads: asyncio.Semaphore
@@ -117,7 +117,9 @@ class Passes:
     def _set_declared(self, key: str, live: Any) -> bool:  # noqa: ANN401 - the peer's own form
         """Set what differs. Return whether anything did."""
         differing = {
-            path: value for path, value in self.desired[key].items() if self.api.leaf(live, path) != value
+            path: value
+            for path, value in self.desired[key].items()
+            if self.api.field_value(live, path) != value
         }
         for path, value in differing.items():
             self.api.put(live, path, value)
@@ -147,25 +149,25 @@ async def retry(ask: Callable[[Any], Awaitable[Answer]], about: object) -> Answe
     return await retrying(ask, about)
 
 
-def read_desired(directory: Path) -> dict[str, Leaves]:
+def read_desired(directory: Path) -> dict[str, FieldRecords]:
     """The declared fields by id; every value is text, as in allocsync."""
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
-    desired: dict[str, Leaves] = {}
+    desired: dict[str, FieldRecords] = {}
     for file in sorted(directory.glob("*.yaml")):
         document = yaml.load(file.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 - text only
-        defaults = dict(_leaves(document.get("defaults") or {}))
+        defaults = dict(_fields(document.get("defaults") or {}))
         for key, declared in (document.get("allocations") or {}).items():
-            leaves = defaults | dict(_leaves(declared))
-            if leaves.pop("mode", "enforce") == "enforce":
-                desired[key] = leaves
+            fields = defaults | dict(_fields(declared))
+            if fields.pop("mode", "enforce") == "enforce":
+                desired[key] = fields
     return desired
 
 
-def _leaves(tree: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
+def _fields(tree: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for name, value in tree.items():
         path = f"{above}{name}"
-        found += _leaves(value, f"{path}.") if isinstance(value, Mapping) else [(path, value)]
+        found += _fields(value, f"{path}.") if isinstance(value, Mapping) else [(path, value)]
     return found
 
 

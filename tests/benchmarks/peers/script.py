@@ -51,7 +51,7 @@ class Script:
         if answer.get("id") != live["id"]:
             raise TransientError("200 with another id")
 
-    def leaf(self, live: Live, path: str) -> str | None:
+    def field_value(self, live: Live, path: str) -> str | None:
         """The value at a dotted path, or None."""
         value: Any = live
         for name in path.split("."):

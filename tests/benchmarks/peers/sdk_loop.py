@@ -51,7 +51,7 @@ class Sdk:
         timeout = (CONNECT_SECONDS, POST_SECONDS)
         await self._call(lambda: self._api.allocation_update(live, _request_timeout=timeout))
 
-    def leaf(self, live: Any, path: str) -> str | None:  # noqa: ANN401 - the SDK has no types
+    def field_value(self, live: Any, path: str) -> str | None:  # noqa: ANN401 - the SDK has no types
         """The value at a dotted path, or None."""
         value = live
         for name in path.split("."):

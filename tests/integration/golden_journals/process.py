@@ -20,10 +20,10 @@ from allocsync.journal.writer import Journal
 from allocsync.model.api_answers import UpdateAnswer
 from allocsync.model.cloud import Cloud, Json
 from allocsync.model.ids import AllocationId
-from allocsync.reconcile.controller import Loop
+from allocsync.reconcile.controller import Controller
 from allocsync.reconcile.events import Event
-from allocsync.reconcile.operation import Slot
-from allocsync.reconcile.parameters import Rules
+from allocsync.reconcile.operation import Operation
+from allocsync.reconcile.parameters import Parameters
 from allocsync.reconcile.resync import BulkPolicy
 from tests.support.scripted_api import ScriptedApi
 
@@ -38,7 +38,7 @@ class World:
     """State, API and clocks; `answers` are given in turn, then all is applied."""
 
     directory: Path
-    rules: Rules
+    rules: Parameters
     wall_begins: float = WALL_BEGINS
     answers: dict[str, deque[UpdateAnswer]] = field(default_factory=dict)
     update_seconds: dict[str, float] = field(default_factory=dict)
@@ -95,28 +95,28 @@ async def inline(work: Callable[[], T]) -> T:
 
 
 @asynccontextmanager
-async def process(world: World) -> AsyncIterator[tuple[Loop, Journal]]:
+async def process(world: World) -> AsyncIterator[tuple[Controller, Journal]]:
     """The daemon at work until the context ends; an update under way is cut off a second later."""
     file, restored = JournalFile.open(world.directory, wall=world.wall)
     try:
         async with Journal.running(file, execute=inline, now=world.now, wall=world.wall) as journal:
-            loop = Loop(
+            controller = Controller(
                 api=world.api,
                 clock=world,
                 journal=journal,
                 observer=_unheard,
                 rules=world.rules,
-                limits=dict.fromkeys(Slot, 8),
+                limits=dict.fromkeys(Operation, 8),
                 backoff=backoff,
                 bulk=BulkPolicy.OFF,
                 restored=restored,
                 drain_seconds=1.0,
             )
-            running = asyncio.create_task(loop.run())
+            running = asyncio.create_task(controller.run())
             try:
-                yield loop, journal
+                yield controller, journal
             finally:
-                loop.stop()
+                controller.stop()
                 await running
     finally:
         file.close()

@@ -20,12 +20,12 @@ from allocsync.model.cloud import Json, NumberLiteral
 from allocsync.model.desired_state import Desired
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import OpenIntent, Restored
-from allocsync.reconcile.allocation.field_records import Leaf
-from allocsync.reconcile.allocation.late_writes import Ghost
-from allocsync.reconcile.allocation.managed_allocation import Lane
+from allocsync.reconcile.allocation.field_records import FieldRecord
+from allocsync.reconcile.allocation.late_writes import LateWrite
+from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import Intent, State
-from allocsync.reconcile.checkpoint import ALLOCATION, Keeper
-from allocsync.reconcile.controller import Loop
+from allocsync.reconcile.checkpoint import ALLOCATION, Checkpoint
+from allocsync.reconcile.controller import Controller
 from allocsync.reconcile.gates.pause import Pause
 from allocsync.reconcile.status.explain import Explanation
 
@@ -41,7 +41,7 @@ class Reopened:
 
     file: JournalFile
     restored: Restored
-    keeper: Keeper
+    checkpoint: Checkpoint
     baseline: Mapping[AllocationId, Desired]
     in_force: Mapping[AllocationId, Desired | None]
     recorded_at: float
@@ -57,11 +57,13 @@ def projected(of: Reopened) -> dict[str, Any]:
             return NEVER if at == inf else LONG_AGO
         return round(at - of.now + of.restored_at - of.recorded_at, 3)
 
-    keeper, gap_at = of.keeper, of.restored.gap_at
-    stops = keeper.stops
-    resumed = {lane.id: lane for lane in keeper.left_open()}
-    remembered = {AllocationId(key) for key in keeper.recalled(ALLOCATION)}
-    lanes = {key: resumed.get(key) or keeper.lane(key) for key in sorted(remembered | resumed.keys())}
+    checkpoint, gap_at = of.checkpoint, of.restored.gap_at
+    write_gate = checkpoint.write_gate
+    resumed = {allocation.id: allocation for allocation in checkpoint.left_open()}
+    remembered = {AllocationId(key) for key in checkpoint.stored(ALLOCATION)}
+    allocations = {
+        key: resumed.get(key) or checkpoint.allocation(key) for key in sorted(remembered | resumed.keys())
+    }
     return {
         "record_lost": of.restored.gap,
         "record_lost_at": None if gap_at is None else round(gap_at - of.recorded_at, 3),
@@ -70,19 +72,21 @@ def projected(of: Reopened) -> dict[str, Any]:
         "open_updates_in_the_journal": [
             _recorded(each, round(each.at - of.recorded_at, 3)) for each in of.restored.open_intents
         ],
-        "settle_seconds": keeper.settle.seconds(of.now),
-        "largest_lag_seconds": keeper.settle.lag_seconds,
+        "settle_seconds": checkpoint.settle_time.seconds(of.now),
+        "largest_lag_seconds": checkpoint.settle_time.lag_seconds,
         "unknown_outcomes": [
-            {"since": seconds(at), "took_seconds": took} for at, took in keeper.settle.unknowns
+            {"since": seconds(at), "took_seconds": took} for at, took in checkpoint.settle_time.unknowns
         ],
-        "updates_sent": [{"minute_begins": seconds(at), "updates": sent} for at, sent in stops.budget.spent],
-        "all_paused": stops.everything and _pause(stops.everything, seconds, of.recorded_at),
-        "paused": {key: _pause(each, seconds, of.recorded_at) for key, each in stops.pauses.items()},
+        "updates_sent": [
+            {"minute_begins": seconds(at), "updates": sent} for at, sent in write_gate.write_quota.spent
+        ],
+        "all_paused": write_gate.everything and _pause(write_gate.everything, seconds, of.recorded_at),
+        "paused": {key: _pause(each, seconds, of.recorded_at) for key, each in write_gate.pauses.items()},
         "baseline": {key: _declared(each) for key, each in of.baseline.items()},
         "in_force": {key: _declared(each) for key, each in of.in_force.items()},
-        "allocations": {key: _allocation(lane, seconds) for key, lane in lanes.items()},
+        "allocations": {key: _allocation(allocation, seconds) for key, allocation in allocations.items()},
         "no_update_of_others_before": {
-            reason: seconds(at) for reason, at in keeper.lane(OTHER).restraint.until.items()
+            reason: seconds(at) for reason, at in checkpoint.allocation(OTHER).write_backoff.until.items()
         },
     }
 
@@ -92,18 +96,18 @@ def history(directory: Path, recorded_at: float) -> list[dict[str, Any]]:
     with reader.opened(directory) as connection:
         updates: list[dict[str, Any]] = [
             {
-                "row": past.sequence,
-                "allocation": past.allocation,
-                "at": round(past.at - recorded_at, 3),
-                "generation": past.generation,
-                "why": past.reason,
-                "changes": [_change(change) for change in past.changes],
+                "row": read_back.sequence,
+                "allocation": read_back.allocation,
+                "at": round(read_back.at - recorded_at, 3),
+                "generation": read_back.revision,
+                "why": read_back.reason,
+                "changes": [_change(change) for change in read_back.changes],
                 "endings": [
                     {"at": round(each.at - recorded_at, 3), "outcome": each.outcome, "reason": each.reason}
-                    for each in past.endings
+                    for each in read_back.endings
                 ],
             }
-            for past in reader.updates(connection, reader.Query(last=HISTORY))
+            for read_back in reader.updates(connection, reader.Query(last=HISTORY))
         ]
         lost = [
             {"record_lost_at": round(at - recorded_at, 3), "reason": reason}
@@ -112,14 +116,14 @@ def history(directory: Path, recorded_at: float) -> list[dict[str, Any]]:
     return updates + lost
 
 
-def said(loop: Loop, keys: Iterable[AllocationId], recorded_at: float) -> dict[str, Any]:
+def said(controller: Controller, keys: Iterable[AllocationId], recorded_at: float) -> dict[str, Any]:
     """What the loop says of itself and of these allocations before it has looked at anything."""
 
     def seconds(at: float | None) -> float | None:
         return None if at is None else round(at - recorded_at, 3)
 
-    status = loop.status()
-    explained = {key: loop.explain(key) for key in keys}
+    status = controller.status()
+    explained = {key: controller.explain(key) for key in keys}
     return {
         "open_updates": status.open_intents,
         "settle_seconds": status.settle_seconds,
@@ -169,11 +173,11 @@ def _recorded(left: OpenIntent, at_seconds: float) -> dict[str, object]:
         "row": left.sequence,
         "allocation": left.allocation,
         "written_at": at_seconds,
-        "generation": left.record.generation,
+        "generation": left.record.revision,
         "why": left.record.reason,
         "changes": [_change(change) for change in left.record.changes],
-        "declared": [list(pair) for pair in left.record.leaves],
-        "unmanaged_hash": left.record.undeclared,
+        "declared": [list(pair) for pair in left.record.fields],
+        "unmanaged_hash": left.record.unmanaged_hash,
     }
 
 
@@ -190,25 +194,25 @@ def _pause(pause: Pause, seconds: Seconds, recorded_at: float) -> dict[str, obje
 def _declared(desired: Desired | None) -> object:
     if desired is None:
         return "not declared"
-    return {"id": desired.id, "fields": [list(pair) for pair in desired.leaves], "mode": str(desired.mode)}
+    return {"id": desired.id, "fields": [list(pair) for pair in desired.fields], "mode": str(desired.mode)}
 
 
-def _allocation(lane: Lane, seconds: Seconds) -> dict[str, object]:
-    past, restraint = lane.past, lane.restraint
+def _allocation(allocation: ManagedAllocation, seconds: Seconds) -> dict[str, object]:
+    read_back, write_backoff = allocation.read_back, allocation.write_backoff
     return {
-        "outcome_is_open": lane.state is State.SETTLING,
-        "open_update": None if past.intent is None else _open_update(past.intent, seconds),
-        "late_writes": [_late_write(each, seconds) for each in past.ghosts.ghosts],
-        "last_value_of_fields_of_late_writes": _values(past.ghosts.known),
-        "value_before_accepted_updates": _values(past.ghosts.before),
-        "set_by_late_landings_since_the_update_is_open": _values(past.meanwhile),
-        "unmanaged_fields_moved_since_the_update_is_open": past.moved,
-        "fields": {name: _field(each, seconds) for name, each in past.leaves.records.items()},
-        "no_update_before": {reason: seconds(at) for reason, at in restraint.until.items()},
-        "failed_updates_in_a_row": restraint.failures,
-        "error": restraint.error,
-        "rejected_changes": [_change(change) for change in restraint.terminal],
-        "rejected_until": seconds(restraint.terminal_until),
+        "outcome_is_open": allocation.state is State.SETTLING,
+        "open_update": None if read_back.intent is None else _open_update(read_back.intent, seconds),
+        "late_writes": [_late_write(each, seconds) for each in read_back.late_writes.late_writes],
+        "last_value_of_fields_of_late_writes": _values(read_back.late_writes.known),
+        "value_before_accepted_updates": _values(read_back.late_writes.before),
+        "set_by_late_landings_since_the_update_is_open": _values(read_back.meanwhile),
+        "unmanaged_fields_moved_since_the_update_is_open": read_back.moved,
+        "fields": {name: _field(each, seconds) for name, each in read_back.field_records.records.items()},
+        "no_update_before": {reason: seconds(at) for reason, at in write_backoff.until.items()},
+        "failed_updates_in_a_row": write_backoff.failures,
+        "error": write_backoff.error,
+        "rejected_changes": [_change(change) for change in write_backoff.terminal],
+        "rejected_until": seconds(write_backoff.terminal_until),
     }
 
 
@@ -220,40 +224,40 @@ def _open_update(intent: Intent, seconds: Seconds) -> dict[str, object]:
     return {
         "row": intent.sequence,
         "changes": [_change(change) for change in intent.changes],
-        "declared": [list(pair) for pair in intent.leaves],
-        "unmanaged_hash": intent.undeclared,
+        "declared": [list(pair) for pair in intent.fields],
+        "unmanaged_hash": intent.unmanaged_hash,
         "outcome_unknown_since": None if intent.unknown_since is None else seconds(intent.unknown_since),
         "not_given_up_before": seconds(intent.settles_at),
     }
 
 
-def _late_write(ghost: Ghost, seconds: Seconds) -> dict[str, object]:
+def _late_write(late_write: LateWrite, seconds: Seconds) -> dict[str, object]:
     return {
-        "row": ghost.sequence,
-        "request_ended_at": seconds(ghost.since),
-        "may_land_until": seconds(ghost.until),
-        "carries": ghost.leaves,
-        "changes": sorted(ghost.changes),
-        "unmanaged_hash": ghost.undeclared,
-        "accepted": ghost.accepted,
-        "last_not_seen_at": seconds(ghost.unseen_at),
-        "unmanaged_hash_last_seen": ghost.rest,
-        "told_as_landed": ghost.told,
+        "row": late_write.sequence,
+        "request_ended_at": seconds(late_write.since),
+        "may_land_until": seconds(late_write.until),
+        "carries": late_write.fields,
+        "changes": sorted(late_write.changes),
+        "unmanaged_hash": late_write.unmanaged_hash,
+        "accepted": late_write.accepted,
+        "last_not_seen_at": seconds(late_write.unseen_at),
+        "unmanaged_hash_last_seen": late_write.rest,
+        "told_as_landed": late_write.told,
     }
 
 
-def _field(leaf: Leaf, seconds: Seconds) -> dict[str, object]:
+def _field(record: FieldRecord, seconds: Seconds) -> dict[str, object]:
     return {
-        "accepted_value_not_shown_yet": leaf.accepted,
-        "accepted_at": seconds(leaf.accepted_at),
-        "live_when_it_was_accepted": live(leaf.accepted_live),
-        "value_not_honoured": leaf.refused,
-        "not_honoured_since": seconds(leaf.refused_at),
-        "live_instead": live(leaf.refused_live),
-        "sent_again_at": seconds(leaf.again_at),
-        "moves_of_the_live_value": leaf.moves,
-        "changed_back_at": [seconds(at) for at in leaf.flips],
-        "slowed_until": seconds(leaf.slowed_until),
-        "slowed_times": leaf.slowdowns,
-        "equal_since": seconds(leaf.equal_since),
+        "accepted_value_not_shown_yet": record.accepted,
+        "accepted_at": seconds(record.accepted_at),
+        "live_when_it_was_accepted": live(record.accepted_live),
+        "value_not_honoured": record.ignored,
+        "not_honoured_since": seconds(record.ignored_at),
+        "live_instead": live(record.ignored_live),
+        "sent_again_at": seconds(record.again_at),
+        "moves_of_the_live_value": record.moves,
+        "changed_back_at": [seconds(at) for at in record.flips],
+        "slowed_until": seconds(record.slowed_until),
+        "slowed_times": record.slowdowns,
+        "equal_since": seconds(record.equal_since),
     }

@@ -18,20 +18,20 @@ from typing import Any
 
 from allocsync.journal.database import NAME, JournalFile
 from allocsync.journal.entries import CheckpointValue
-from allocsync.model.desired_state import Generation
+from allocsync.model.desired_state import Revision
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import IntentRecord, Restored
 from allocsync.planning.change_limit import NO_LIMIT
 from allocsync.reconcile import checkpoint_codecs as codecs
-from allocsync.reconcile.checkpoint import ALLOCATION, WRITES, Keeper
-from allocsync.reconcile.controller import Loop
+from allocsync.reconcile.checkpoint import ALLOCATION, WRITES, Checkpoint
+from allocsync.reconcile.controller import Controller
 from allocsync.reconcile.gates.pause import Pause
-from allocsync.reconcile.operation import Slot
-from allocsync.reconcile.parameters import Rules
-from allocsync.reconcile.pause_control import Pauses
+from allocsync.reconcile.operation import Operation
+from allocsync.reconcile.parameters import Parameters
+from allocsync.reconcile.pause_control import PauseControl
 from allocsync.reconcile.resync import BulkPolicy
-from allocsync.reconcile.rollout.change_review import Rails
-from allocsync.reconcile.rollout.declarations import Standing
+from allocsync.reconcile.rollout.change_review import ChangeReviewer
+from allocsync.reconcile.rollout.declarations import ActiveDeclarations
 from tests.integration.golden_journals.process import backoff
 from tests.integration.golden_journals.projection import Reopened, history, projected, said
 from tests.integration.golden_journals.record import RECORDED_AT
@@ -97,14 +97,14 @@ def reopened(name: str, directory: Path, journal: Saved | None = None) -> Iterat
     copied(name, directory)
     file, restored = JournalFile.open(directory, wall=clock.wall)
     try:
-        keeper = Keeper(journal or Saved(), clock, rules, restored)
-        pauses_of(keeper, clock)
+        checkpoint = Checkpoint(journal or Saved(), clock, rules, restored)
+        pauses_of(checkpoint, clock)
         yield Reopened(
             file=file,
             restored=restored,
-            keeper=keeper,
-            baseline=_rails(keeper, rules).baseline,
-            in_force=Standing(keeper).kept,
+            checkpoint=checkpoint,
+            baseline=_reviewer(checkpoint, rules).baseline,
+            in_force=ActiveDeclarations(checkpoint).kept,
             recorded_at=RECORDED[name],
             restored_at=clock.wall(),
             now=clock.now(),
@@ -113,73 +113,75 @@ def reopened(name: str, directory: Path, journal: Saved | None = None) -> Iterat
         file.close()
 
 
-def loop_of(name: str, of: Reopened) -> Loop:
+def loop_of(name: str, of: Reopened) -> Controller:
     """The whole loop, with all that was in force; it has looked at nothing yet."""
-    loop = Loop(
+    controller = Controller(
         api=ScriptedApi(keys=()),
         clock=clock_of(name),
         journal=Saved(),
         observer=lambda _event: None,
         rules=rules_of(name),
-        limits=dict.fromkeys(Slot, 8),
+        limits=dict.fromkeys(Operation, 8),
         backoff=backoff,
         bulk=BulkPolicy.OFF,
         restored=of.restored,
     )
     there = {**of.baseline, **of.in_force}
     wanted = {key: desired for key, desired in there.items() if desired is not None}
-    loop.adopt(Generation("all that was in force", wanted))
-    return loop
+    controller.activate(Revision("all that was in force", wanted))
+    return controller
 
 
-def pauses_of(keeper: Keeper, clock: StoppedClock, *named: AllocationId) -> Pauses:
+def pauses_of(checkpoint: Checkpoint, clock: StoppedClock, *named: AllocationId) -> PauseControl:
     """The pauses, restored; `named` are the allocations that a new pause may name."""
-    lanes = {key: keeper.lane(key) for key in named}
-    return Pauses(
-        keeper=keeper,
+    allocations = {key: checkpoint.allocation(key) for key in named}
+    return PauseControl(
+        checkpoint=checkpoint,
         clock=clock,
         emit=lambda _event: None,
-        lanes=lanes,
-        place=lambda _lane: None,
+        allocations=allocations,
+        requeue=lambda _allocation: None,
         wake=lambda: None,
     )
 
 
-def _rails(keeper: Keeper, rules: Rules) -> Rails:
-    return Rails(keeper=keeper, limit=NO_LIMIT, rules=rules, stops=keeper.stops)
+def _reviewer(checkpoint: Checkpoint, rules: Parameters) -> ChangeReviewer:
+    return ChangeReviewer(
+        checkpoint=checkpoint, limit=NO_LIMIT, rules=rules, write_gate=checkpoint.write_gate
+    )
 
 
 def save_unchanged(of: Reopened) -> None:
     """Have everything kept by the keeper that restored it."""
-    for key in of.keeper.recalled(ALLOCATION):
-        of.keeper.keep(of.keeper.lane(AllocationId(key)))
-    Standing(of.keeper).keep(of.in_force)
-    _rails(of.keeper, Rules()).judge(Generation("", of.baseline), of.now, approved=True)
+    for key in of.checkpoint.stored(ALLOCATION):
+        of.checkpoint.save(of.checkpoint.allocation(AllocationId(key)))
+    ActiveDeclarations(of.checkpoint).save(of.in_force)
+    _reviewer(of.checkpoint, Parameters()).judge(Revision("", of.baseline), of.now, approved=True)
 
 
 def saved_anew(name: str, of: Reopened) -> Saved:
     """Have everything kept by another keeper that has nothing yet."""
     saved, clock, rules = Saved(), clock_of(name), rules_of(name)
-    anew, stops = Keeper(saved, clock, rules, Restored()), of.keeper.stops
-    anew.settle = of.keeper.settle
-    for key in of.keeper.recalled(ALLOCATION):
-        anew.keep(of.keeper.lane(AllocationId(key)))
-    anew.keep(anew.lane(AllocationId("nothing to keep")))  # keeps what was learned for all
-    if stops.budget.spent:
+    anew, write_gate = Checkpoint(saved, clock, rules, Restored()), of.checkpoint.write_gate
+    anew.settle_time = of.checkpoint.settle_time
+    for key in of.checkpoint.stored(ALLOCATION):
+        anew.save(of.checkpoint.allocation(AllocationId(key)))
+    anew.save(anew.allocation(AllocationId("nothing to keep")))  # keeps what was learned for all
+    if write_gate.write_quota.spent:
         # To spend is the one way to keep it; what it is kept as is then put right.
-        anew.stops.budget.spent = list(stops.budget.spent)
-        anew.keep_value(
+        anew.write_gate.write_quota.spent = list(write_gate.write_quota.spent)
+        anew.save_value(
             WRITES,
             codecs.encode_write_quota(
-                anew.stops.budget, codecs.Clocks(clock.wall() - clock.now(), clock.now())
+                anew.write_gate.write_quota, codecs.Clocks(clock.wall() - clock.now(), clock.now())
             ),
         )
-    _rails(anew, rules).judge(Generation("", of.baseline), of.now, approved=True)
-    Standing(anew).keep(of.in_force)
-    pauses = pauses_of(anew, clock, *stops.pauses)
-    set_by_name: dict[str | None, Pause] = dict(stops.pauses.items())
-    if stops.everything is not None:
-        set_by_name[None] = stops.everything
+    _reviewer(anew, rules).judge(Revision("", of.baseline), of.now, approved=True)
+    ActiveDeclarations(anew).save(of.in_force)
+    pauses = pauses_of(anew, clock, *write_gate.pauses)
+    set_by_name: dict[str | None, Pause] = dict(write_gate.pauses.items())
+    if write_gate.everything is not None:
+        set_by_name[None] = write_gate.everything
     for named, each in set_by_name.items():
         pauses.begin(named, seconds=each.until - of.now, reason=each.reason, owner=each.owner)
     return saved
@@ -210,7 +212,7 @@ def found(name: str, directory: Path) -> dict[str, Any]:
     path = copied(name, directory)
     stored, rows = stored_in(path), rows_in(path, last=rows_compared(name))
     with reopened(name, directory) as of:
-        restored, loop = projected(of), loop_of(name, of)
-        told = said(loop, sorted({*of.baseline, *of.in_force}), RECORDED[name])
+        restored, controller = projected(of), loop_of(name, of)
+        told = said(controller, sorted({*of.baseline, *of.in_force}), RECORDED[name])
     past = history(directory, RECORDED[name])
     return {"restored": restored, "said": told, "history": past, "stored": stored, "rows": rows}

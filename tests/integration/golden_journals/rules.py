@@ -6,15 +6,15 @@ a limit. Only what differs from the defaults is here.
 Left out: what is recorded (`scenarios`).
 """
 
-from allocsync.reconcile.parameters import Rules
+from allocsync.reconcile.parameters import Parameters
 
 _OTHERS = {
     # Longer than the time between the gap and the restart, so that the wait after a gap is still in force.
-    "gap_after_damage": Rules(settle_seconds=60.0),
-    "write_quota": Rules(writes_per_hour=5),
+    "gap_after_damage": Parameters(settle_seconds=60.0),
+    "write_quota": Parameters(writes_per_hour=5),
 }
 
 
-def rules_of(name: str) -> Rules:
+def rules_of(name: str) -> Parameters:
     """The rules of the journal with this name."""
-    return _OTHERS.get(name, Rules())
+    return _OTHERS.get(name, Parameters())

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from allocsync.journal.database import NAME
 from allocsync.model.api_answers import Accepted, Failed, OutcomeUnknown, Rejected
 from allocsync.model.cloud import Json, NumberLiteral
-from allocsync.model.desired_state import Desired, Generation, Mode
+from allocsync.model.desired_state import Desired, Mode, Revision
 from allocsync.model.ids import AllocationId
 from tests.integration.golden_journals.process import WALL_BEGINS, World, process
 
@@ -34,12 +34,12 @@ def _id(name: str) -> AllocationId:
     return AllocationId(name)
 
 
-def _wanted(name: str, mode: Mode = Mode.ENFORCE, **leaves: str) -> Desired:
-    return Desired(_id(name), tuple(leaves.items()), mode)
+def _wanted(name: str, mode: Mode = Mode.ENFORCE, **fields: str) -> Desired:
+    return Desired(_id(name), tuple(fields.items()), mode)
 
 
-def _declares(digest: str, *wanted: Desired) -> Generation:
-    return Generation(digest, {each.id: each for each in wanted})
+def _declares(digest: str, *wanted: Desired) -> Revision:
+    return Revision(digest, {each.id: each for each in wanted})
 
 
 async def open_updates(world: World) -> None:
@@ -49,20 +49,20 @@ async def open_updates(world: World) -> None:
     world.update_seconds["cut-off"] = 1000.0
     world.answers["timed-out"] = deque([TIMEOUT])
     wanted = [_wanted(name, region="new", version="2") for name in ("cut-off", "timed-out")]
-    async with process(world) as (loop, _):
-        loop.adopt(_declares("generation-of-open-updates", *wanted))
+    async with process(world) as (controller, _):
+        controller.activate(_declares("generation-of-open-updates", *wanted))
         await asyncio.sleep(3)
 
 
-async def open_update_after_a_late_landing(world: World) -> None:
+async def open_update_after_a_late_application(world: World) -> None:
     """While an update is open the one before it lands, and somebody else changes an undeclared field."""
     key = _id("landed")
     world.has(key, region="old")
     world.answers[key] = deque([TIMEOUT, TIMEOUT])
-    async with process(world) as (loop, _):
-        loop.adopt(_declares("first", _wanted(key, region="first")))
+    async with process(world) as (controller, _):
+        controller.activate(_declares("first", _wanted(key, region="first")))
         await asyncio.sleep(9)
-        loop.adopt(_declares("second", _wanted(key, region="second")))
+        controller.activate(_declares("second", _wanted(key, region="second")))
         await asyncio.sleep(9)
         world.changes(key, region="first", user="somebody else")
         await asyncio.sleep(6)
@@ -79,8 +79,8 @@ async def late_writes(world: World) -> None:
         "foreign": deque([_timeout(22.0), Rejected(503, "503", terminal=False, retry_after_seconds=240.0)]),
         "accepted": deque([LATER]),
     }
-    async with process(world) as (loop, _):
-        loop.adopt(_declares("late", *(_wanted(name, region="new", version="1") for name in names)))
+    async with process(world) as (controller, _):
+        controller.activate(_declares("late", *(_wanted(name, region="new", version="1") for name in names)))
         await asyncio.sleep(22)
         world.changes(_id("foreign"), user="somebody else")
         await asyncio.sleep(2)
@@ -92,47 +92,51 @@ async def accepted_field(world: World) -> None:
     """An update is accepted, and no read shows it yet."""
     world.has(_id("awaited"), region="old", version="1")
     world.answers["awaited"] = deque([LATER])
-    async with process(world) as (loop, _):
-        loop.adopt(_declares("accepted", _wanted("awaited", region="new", version="2")))
+    async with process(world) as (controller, _):
+        controller.activate(_declares("accepted", _wanted("awaited", region="new", version="2")))
         await asyncio.sleep(20)
 
 
-async def refused_fields(world: World) -> None:
+async def ignored_fields(world: World) -> None:
     """Accepted and not honoured; the live value of one of them moves twice afterwards."""
     for name in ("still", "moving"):
         world.has(_id(name), region="old")
         world.answers[name] = deque([LATER])
-    async with process(world) as (loop, _):
-        loop.adopt(_declares("refused", *(_wanted(name, region="new") for name in ("still", "moving"))))
+    async with process(world) as (controller, _):
+        controller.activate(
+            _declares("refused", *(_wanted(name, region="new") for name in ("still", "moving")))
+        )
         await asyncio.sleep(70)
         for region in ("elsewhere", "yet elsewhere"):
             world.changes(_id("moving"), region=region)
-            loop.sync()
+            controller.sync()
             await asyncio.sleep(5)
 
 
-async def contested_fields(world: World) -> None:
+async def conflicts(world: World) -> None:
     """Somebody changes a field back again and again: one differs now, one was slowed twice and is right."""
     fought, calm = _id("fought"), _id("calm")
     for key in (fought, calm):
         world.has(key, region="wanted")
-    async with process(world) as (loop, _):
-        loop.adopt(_declares("contested", *(_wanted(key, region="wanted") for key in (fought, calm))))
+    async with process(world) as (controller, _):
+        controller.activate(
+            _declares("contested", *(_wanted(key, region="wanted") for key in (fought, calm)))
+        )
         await asyncio.sleep(5)
         for _ in range(3):
             world.changes(calm, region="theirs")
-            loop.sync()
+            controller.sync()
             await asyncio.sleep(5)
         await asyncio.sleep(300)
         for _ in range(3):
             world.changes(fought, region="theirs")
-            loop.sync()
+            controller.sync()
             await asyncio.sleep(5)
         world.changes(calm, region="theirs")
-        loop.sync()
+        controller.sync()
         await asyncio.sleep(5)
         world.changes(calm, region="wanted")
-        loop.sync()
+        controller.sync()
         await asyncio.sleep(5)
 
 
@@ -146,11 +150,11 @@ async def backoff_and_retry_after(world: World) -> None:
     }
     failed = Failed("503 Service Unavailable", 503, retry_after_seconds=90.0)
     world.api.on_snapshot = lambda key: failed if key == "unreadable" else None
-    async with process(world) as (loop, _):
-        loop.adopt(_declares("one", _wanted("unavailable", region="new")))
+    async with process(world) as (controller, _):
+        controller.activate(_declares("one", _wanted("unavailable", region="new")))
         await asyncio.sleep(11)
         names = ("unavailable", "too-many", "unreadable")
-        loop.adopt(_declares("all", *(_wanted(name, region="new") for name in names)))
+        controller.activate(_declares("all", *(_wanted(name, region="new") for name in names)))
         await asyncio.sleep(4)
 
 
@@ -158,8 +162,8 @@ async def rejected_changes(world: World) -> None:
     """The API refuses a body for good."""
     world.has(_id("rejected"), region="old", version=NumberLiteral("2.0"))
     world.answers["rejected"] = deque([Rejected(422, "422 region is unknown", terminal=True)])
-    async with process(world) as (loop, _):
-        loop.adopt(_declares("rejected", _wanted("rejected", region="nowhere", version="2.0")))
+    async with process(world) as (controller, _):
+        controller.activate(_declares("rejected", _wanted("rejected", region="nowhere", version="2.0")))
         await asyncio.sleep(10)
 
 
@@ -169,12 +173,12 @@ async def settle_time(world: World) -> None:
         world.has(_id(name), region="old")
         world.answers[name] = deque([_timeout(seconds)])
     world.update_seconds = {"late": 30.0, "slow": 12.0}
-    async with process(world) as (loop, _):
-        loop.adopt(_declares("late", _wanted("late", region="new")))
+    async with process(world) as (controller, _):
+        controller.activate(_declares("late", _wanted("late", region="new")))
         await asyncio.sleep(70)
         world.changes(_id("late"), region="new")
         await asyncio.sleep(5)
-        loop.adopt(_declares("both", _wanted("late", region="new"), _wanted("slow", region="new")))
+        controller.activate(_declares("both", _wanted("late", region="new"), _wanted("slow", region="new")))
         await asyncio.sleep(20)
 
 
@@ -183,10 +187,10 @@ async def write_quota(world: World) -> None:
     names = ("quota-a", "quota-b", "quota-c")
     for name in names:
         world.has(_id(name), region="old")
-    async with process(world) as (loop, _):
+    async with process(world) as (controller, _):
         for number, seconds in ((2, 100), (3, 20)):
             wanted = [_wanted(name, region="new") for name in names[:number]]
-            loop.adopt(_declares(f"first {number}", *wanted), approved=True)
+            controller.activate(_declares(f"first {number}", *wanted), approved=True)
             await asyncio.sleep(seconds)
 
 
@@ -199,9 +203,9 @@ async def baseline(world: World) -> None:
         _wanted("bare"),
     )
     for each in wanted:
-        world.has(each.id, **dict(each.leaves))
-    async with process(world) as (loop, _):
-        loop.adopt(_declares("baseline", *wanted))
+        world.has(each.id, **dict(each.fields))
+    async with process(world) as (controller, _):
+        controller.activate(_declares("baseline", *wanted))
         await asyncio.sleep(5)
 
 
@@ -216,21 +220,21 @@ async def in_force_beside_the_baseline(world: World) -> None:
         _wanted("same", region="before"),
         _wanted("new", region="before", version="1"),
     )
-    async with process(world) as (loop, _):
-        loop.adopt(_declares("before", *before))
+    async with process(world) as (controller, _):
+        controller.activate(_declares("before", *before))
         await asyncio.sleep(5)
-        loop.adopt(_declares("after", *after))
+        controller.activate(_declares("after", *after))
         await asyncio.sleep(5)
 
 
 async def pauses(world: World) -> None:
     """Somebody pauses everything, and one allocation for longer."""
     world.has(_id("paused"), region="old")
-    async with process(world) as (loop, _):
-        loop.adopt(_declares("paused", _wanted("paused", region="old")))
+    async with process(world) as (controller, _):
+        controller.activate(_declares("paused", _wanted("paused", region="old")))
         await asyncio.sleep(5)
-        loop.pauses.begin(None, seconds=3600.0, reason="Wartung, 维护", owner="ops")
-        loop.pauses.begin("paused", seconds=7200.0, reason="a migration", owner="Łukasz")
+        controller.pauses.begin(None, seconds=3600.0, reason="Wartung, 维护", owner="ops")
+        controller.pauses.begin("paused", seconds=7200.0, reason="a migration", owner="Łukasz")
         await asyncio.sleep(5)
 
 
@@ -238,13 +242,13 @@ async def gap_after_damage(world: World) -> None:
     """A journal is damaged between two processes: it is set aside, and nothing is sent for a while."""
     world.has(_id("waiting"), region="old")
     wanted = _declares("wanted", _wanted("waiting", region="new"))
-    async with process(world) as (loop, _):
-        loop.adopt(_declares("before", _wanted("waiting", region="old")))
+    async with process(world) as (controller, _):
+        controller.activate(_declares("before", _wanted("waiting", region="old")))
         await asyncio.sleep(5)
     path = world.directory / NAME
     path.write_bytes(b"damaged" + path.read_bytes()[7:])
-    async with process(world) as (loop, _):
-        loop.adopt(wanted)
+    async with process(world) as (controller, _):
+        controller.activate(wanted)
         await asyncio.sleep(5)
 
 
@@ -254,14 +258,14 @@ async def pruned(world: World) -> None:
     for name in names:
         world.has(_id(name), region="old")
     world.wall_begins = WALL_BEGINS - 91 * DAY_SECONDS
-    async with process(world) as (loop, _):
-        loop.adopt(_declares("old", *(_wanted(name, region="new") for name in names)))
+    async with process(world) as (controller, _):
+        controller.activate(_declares("old", *(_wanted(name, region="new") for name in names)))
         await asyncio.sleep(5)
     world.wall_begins = WALL_BEGINS
-    async with process(world) as (loop, journal):
-        await journal.tend()
+    async with process(world) as (controller, journal):
+        await journal.enforce_retention()
         wanted = (_wanted("old-a", region="newer"), _wanted("old-b", region="new"))
-        loop.adopt(_declares("new", *wanted), approved=True)
+        controller.activate(_declares("new", *wanted), approved=True)
         await asyncio.sleep(5)
 
 
@@ -270,10 +274,10 @@ async def more_than_a_thousand_rows(world: World) -> None:
     names = [f"{number:02}" for number in range(20)]
     for name in names:
         world.has(_id(name), region="old")
-    async with process(world) as (loop, _):
+    async with process(world) as (controller, _):
         for edit in range(27):
             wanted = [_wanted(name, region=f"r{edit}") for name in names]
-            loop.adopt(_declares(f"edit {edit}", *wanted), approved=True)
+            controller.activate(_declares(f"edit {edit}", *wanted), approved=True)
             await asyncio.sleep(5)
 
 
@@ -289,12 +293,12 @@ async def odd_live_values(world: World) -> None:
     }
     wanted = [_wanted(name, user="Łukasz 😀", region="Zürich", version="北京") for name in (*names, "open")]
     first, last = wanted[1:4], (wanted[0], wanted[4])
-    async with process(world) as (loop, _):
-        loop.adopt(_declares("first", *first))
+    async with process(world) as (controller, _):
+        controller.activate(_declares("first", *first))
         await asyncio.sleep(68)
         world.answers["awaited"] = deque([LATER])
         world.update_seconds["open"] = 1000.0
-        loop.adopt(_declares("all", *first, *last))
+        controller.activate(_declares("all", *first, *last))
         await asyncio.sleep(3)
 
 
@@ -302,8 +306,8 @@ Scenario = Callable[[World], Awaitable[None]]
 SCENARIOS: Mapping[str, Scenario] = {
     each.__name__: each
     for each in (
-        *(open_updates, open_update_after_a_late_landing, late_writes, accepted_field, refused_fields),
-        *(contested_fields, backoff_and_retry_after, rejected_changes, settle_time, write_quota),
+        *(open_updates, open_update_after_a_late_application, late_writes, accepted_field, ignored_fields),
+        *(conflicts, backoff_and_retry_after, rejected_changes, settle_time, write_quota),
         *(baseline, in_force_beside_the_baseline, pauses, gap_after_damage, pruned),
         *(more_than_a_thousand_rows, odd_live_values),
     )

@@ -13,7 +13,7 @@ import pytest
 from allocsync.journal.checksum import decode_with_checksum, encode_with_checksum
 from allocsync.journal.hash_chain import NOTHING_BEFORE, Row, link
 from allocsync.model.cloud import Cloud, NumberLiteral
-from allocsync.model.intent_record import undeclared_hash
+from allocsync.model.intent_record import hash_unmanaged_fields
 
 EMPTY = "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"
 TWO_FIELDS = "545c94453a77043a36d167197e188fcfa5dda162da609cfae555bc383e6ce39f"
@@ -92,7 +92,7 @@ SEALED: dict[str, tuple[str, object, str]] = {
 @pytest.mark.parametrize("name", HASHES)
 def test_the_hash_of_undeclared_fields_is_the_one_that_is_stored(name: str) -> None:
     cloud, declared, stored = HASHES[name]
-    assert undeclared_hash(cloud, declared) == stored
+    assert hash_unmanaged_fields(cloud, declared) == stored
 
 
 def test_each_link_of_the_chain_is_the_one_that_is_stored() -> None:

@@ -205,7 +205,7 @@ def test_an_open_update_keeps_its_row_and_its_changes_and_is_judged_after_the_se
 
 
 def test_what_landed_and_moved_since_an_update_is_open_is_known(tmp_path: Path) -> None:
-    values = allocation("open_update_after_a_late_landing", "landed", tmp_path)
+    values = allocation("open_update_after_a_late_application", "landed", tmp_path)
     assert values["set_by_late_landings_since_the_update_is_open"] == {"region": "text first"}
     assert values["unmanaged_fields_moved_since_the_update_is_open"] is True
 
@@ -221,8 +221,8 @@ def test_an_accepted_field_keeps_its_value_and_what_was_live_before(tmp_path: Pa
 def test_a_refused_field_is_sent_again_after_six_hours_and_sooner_when_its_live_value_moves(
     tmp_path: Path,
 ) -> None:
-    still = allocation("refused_fields", "still", tmp_path)["fields"]["region"]
-    moving = allocation("refused_fields", "moving", tmp_path / "again")["fields"]["region"]
+    still = allocation("ignored_fields", "still", tmp_path)["fields"]["region"]
+    moving = allocation("ignored_fields", "moving", tmp_path / "again")["fields"]["region"]
     assert still["sent_again_at"] - still["not_honoured_since"] == 21_600.0
     assert (still["moves_of_the_live_value"], still["live_instead"]) == (0, "text old")
     assert (moving["moves_of_the_live_value"], moving["live_instead"]) == (2, "text yet elsewhere")
@@ -230,8 +230,8 @@ def test_a_refused_field_is_sent_again_after_six_hours_and_sooner_when_its_live_
 
 
 def test_a_contested_field_keeps_its_flips_and_how_long_it_is_slowed_down(tmp_path: Path) -> None:
-    fought = allocation("contested_fields", "fought", tmp_path)["fields"]["region"]
-    calm = allocation("contested_fields", "calm", tmp_path / "again")["fields"]["region"]
+    fought = allocation("conflicts", "fought", tmp_path)["fields"]["region"]
+    calm = allocation("conflicts", "calm", tmp_path / "again")["fields"]["region"]
     assert [at + 345.0 for at in fought["changed_back_at"]] == [320.25, 325.25, 330.25]
     assert fought["slowed_until"] + 345.0 == 330.25 + 300.0
     assert (fought["slowed_times"], fought["equal_since"]) == (1, "never")

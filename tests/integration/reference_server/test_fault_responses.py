@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from allocsync.api import json_codec
-from allocsync.model.cloud import leaf
+from allocsync.model.cloud import field_value
 from allocsync.reference_server import ReferenceServer
 from tests.integration.reference_server.conftest import CLOUDS, ID, valid
 
@@ -127,7 +127,7 @@ async def test_an_ignored_field_is_echoed_but_not_changed(server: ReferenceServe
 
 
 async def test_an_ignored_field_of_a_new_url_drops_the_whole_url() -> None:
-    urls = leaf(CLOUDS[0], "urls")
+    urls = field_value(CLOUDS[0], "urls")
     assert isinstance(urls, dict)
     pair = {name: urls[name] for name in ("base", "id")}
     bare = {**CLOUDS[0], "urls": pair}
@@ -138,7 +138,7 @@ async def test_an_ignored_field_of_a_new_url_drops_the_whole_url() -> None:
             http.post(f"{server.url}/allocation/update", data=json_codec.dumps(body)) as answer,
         ):
             assert answer.status == 200
-        assert leaf(server.clouds[ID], "urls.vanity.status") is None
+        assert field_value(server.clouds[ID], "urls.vanity.status") is None
         assert server.fired == {"update.ignores": 1}
 
 

@@ -8,7 +8,7 @@ import pytest
 from yarl import URL
 
 from allocsync.api import json_codec
-from allocsync.model.cloud import leaf
+from allocsync.model.cloud import field_value
 from allocsync.reference_server import ReferenceServer
 from tests.integration.reference_server.conftest import CLOUDS, ID
 
@@ -137,7 +137,7 @@ async def test_the_other_client_skips_clouds_without_the_field(server: Reference
     async with asyncio.timeout(10):
         while sum(row["op"] == "writer" for row in server.records) < 2:
             await asyncio.sleep(0.01)
-    vanities = [leaf(cloud, "urls.vanity") for cloud in server.clouds.values()]
+    vanities = [field_value(cloud, "urls.vanity") for cloud in server.clouds.values()]
     assert None in vanities
     assert {"url": "null"} not in vanities
 

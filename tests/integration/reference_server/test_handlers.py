@@ -136,11 +136,11 @@ async def test_the_clouds_can_be_rebuilt_from_the_log(
         body: Any = {**server.clouds[ID], "region": value, "new": {"deep": value}}
         assert (await post(http, server, json_codec.dumps(body)))[0] == 200
     server.set_field(ID, "urls.base.url", "null.pieces.cloud")
-    rebuilt: Any = CLOUDS[0]
+    build_aborts: Any = CLOUDS[0]
     for record in server.records:
         for name, (_, after) in record.get("changed", {}).items():
-            rebuilt = with_change(rebuilt, name, after)
-    assert difference(rebuilt, server.clouds[ID]) == {}
+            build_aborts = with_change(build_aborts, name, after)
+    assert difference(build_aborts, server.clouds[ID]) == {}
     changed = [row["changed"] for row in server.records if row["op"] in ("update", "writer")]
     assert changed[0]["new"] == [None, {"deep": "a"}]
     assert changed[1] == {"region": ["a", "b"], "new": [{"deep": "a"}, {"deep": "b"}]}

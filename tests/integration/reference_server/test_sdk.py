@@ -16,12 +16,12 @@ from pieces_os_client.models.allocation_cloud import AllocationCloud
 from allocsync.api import json_codec
 from allocsync.api.client import AllocationClient
 from allocsync.model.cloud import Cloud, NumberLiteral
-from allocsync.model.desired_state import Desired, Generation
+from allocsync.model.desired_state import Desired, Revision
 from allocsync.model.ids import AllocationId
 from allocsync.reference_server import ReferenceServer
 from allocsync.reference_server.sample import sample_clouds
 from allocsync.runtime.clock import SystemClock
-from allocsync.runtime.wiring import build_loop, open_journal
+from allocsync.runtime.wiring import build_controller, open_journal
 from allocsync.settings.model import Settings
 from tests.integration.reference_server.conftest import CLOUDS, ID
 
@@ -157,7 +157,7 @@ async def test_the_sdk_accepts_every_body_that_allocsync_posts(tmp_path: Path) -
         AllocationClient.open(server.url) as api,
         asyncio.TaskGroup() as group,
     ):
-        loop = build_loop(
+        loop = build_controller(
             settings,
             api=api,
             clock=clock,
@@ -165,7 +165,7 @@ async def test_the_sdk_accepts_every_body_that_allocsync_posts(tmp_path: Path) -
             journal=journal,
             restored=restored,
         )
-        loop.adopt(Generation("g", wanted))
+        loop.activate(Revision("g", wanted))
         running = group.create_task(loop.run())
         async with asyncio.timeout(20):
             while not loop.settled():

@@ -14,7 +14,7 @@ from allocsync.model.cloud import NumberLiteral
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Mode
 from allocsync.model.ids import AllocationId, NotFound
-from allocsync.reconcile.status.controller_status import AllocationStatus, LoopStatus
+from allocsync.reconcile.status.controller_status import AllocationStatus, ControllerStatus
 from allocsync.reconcile.status.explain import Explanation, OpenUpdate
 from allocsync.web.health import HealthResult
 from allocsync.web.server import Pages, make_app, serve_web
@@ -24,7 +24,7 @@ SINCE = 1_795_435_450.218  # 2026-11-23T12:04:10.218Z
 HEALTHY = HealthResult(ok=True, reason="well")
 
 
-def no_status() -> LoopStatus:
+def no_status() -> ControllerStatus:
     raise AssertionError("the page about one allocation needs no status")
 
 

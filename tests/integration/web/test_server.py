@@ -18,7 +18,7 @@ from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId, NotFound
 from allocsync.reconcile import events
 from allocsync.reconcile.gates.pause import Pause
-from allocsync.reconcile.status.controller_status import AllocationStatus, LoopStatus
+from allocsync.reconcile.status.controller_status import AllocationStatus, ControllerStatus
 from allocsync.telemetry.metrics import Metrics
 from allocsync.web.health import HealthResult
 from allocsync.web.serializers import MAX_PROBLEMS, RejectedFiles
@@ -41,9 +41,9 @@ class Daemon:
     rows: list[AllocationStatus] = field(default_factory=list)
     rejection: RejectedFiles | None = None
 
-    def status(self) -> LoopStatus:
+    def status(self) -> ControllerStatus:
         counts = {condition: sum(row.condition is condition for row in self.rows) for condition in Condition}
-        return LoopStatus(
+        return ControllerStatus(
             revision=self.revision,
             active_revision=self.revision,
             active_since=SINCE,

@@ -21,9 +21,9 @@ CHECKPOINTS = pytest.mark.parametrize("checkpoint_pages", [1000, 4])
 # Long enough that some rows need a page of their own.
 RECORD = IntentRecord(
     changes=(Change("region", "x", "y" * 900),),
-    leaves=(("region", "y"),),
-    undeclared="00ff",
-    generation="g",
+    fields=(("region", "y"),),
+    unmanaged_hash="00ff",
+    revision="g",
     reason="drift",
 )
 

@@ -1,6 +1,6 @@
 """The declaration files of a run, as people edit them."""
 
-from allocsync.model.desired_state import Desired, Generation
+from allocsync.model.desired_state import Desired, Revision
 from allocsync.model.ids import AllocationId
 from tests.simulation.engine.schedule import Allocation, Edit
 from tests.simulation.engine.server import id_of
@@ -20,12 +20,12 @@ class Files:
     def edit(self, edit: Edit) -> None:
         """Change the entry of one allocation, or remove it."""
         key = id_of(edit.key)
-        if edit.leaves:
-            self.declared[key] = Desired(key, edit.leaves, edit.mode)
+        if edit.fields:
+            self.declared[key] = Desired(key, edit.fields, edit.mode)
         else:
             self.declared.pop(key, None)
         self._edits += 1
 
-    def generation(self) -> Generation:
+    def revision(self) -> Revision:
         """The revision that a process loads now."""
-        return Generation(f"generation-{self._edits}", dict(self.declared))
+        return Revision(f"generation-{self._edits}", dict(self.declared))

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
-from allocsync.model.cloud import Cloud, leaf
-from allocsync.model.desired_state import Desired, Generation
+from allocsync.model.cloud import Cloud, field_value
+from allocsync.model.desired_state import Desired, Revision
 from allocsync.model.ids import AllocationId
-from allocsync.model.intent_record import OpenIntent, undeclared_hash
+from allocsync.model.intent_record import OpenIntent, hash_unmanaged_fields
 from allocsync.planning.diff import compare
 from tests.simulation.oracles.change_limit import ChangeLimitOracle
 
@@ -30,7 +30,7 @@ class Post:
     number: int
     process: int
     key: AllocationId
-    leaves: Mapping[str, str]
+    fields: Mapping[str, str]
     body: Cloud
     snapshot: "Get | None"
     sent: float
@@ -49,7 +49,7 @@ class Post:
     confirmed: bool = False  # settled by a read that shows it, or by a 410
     # What the journal says of an update that was recorded and never sent.
     changes: Mapping[str, str] | None = None
-    undeclared: str = ""
+    recorded_unmanaged_hash: str = ""
 
     @property
     def changed(self) -> Mapping[str, str]:
@@ -57,18 +57,18 @@ class Post:
         if self.changes is not None:
             return self.changes
         if self.snapshot is None or self.snapshot.cloud is None:
-            return self.leaves
+            return self.fields
         cloud = self.snapshot.cloud
-        return {name: value for name, value in self.leaves.items() if leaf(cloud, name) != value}
+        return {name: value for name, value in self.fields.items() if field_value(cloud, name) != value}
 
     @property
     def own_unmanaged_hash(self) -> str:
         """The hash of the unmanaged fields that it carries."""
-        return self.undeclared or self.unmanaged_hash(self.body)
+        return self.recorded_unmanaged_hash or self.unmanaged_hash(self.body)
 
     def unmanaged_hash(self, cloud: Cloud) -> str:
         """The hash of the fields of `cloud` that this update does not declare."""
-        return undeclared_hash(cloud, self.leaves)
+        return hash_unmanaged_fields(cloud, self.fields)
 
 
 @dataclass(slots=True)
@@ -136,7 +136,7 @@ class History:
         self._orders = count(1)
         self._posts = count(1)
         self.truths = {key: Truth([Version(0.0, 0, cloud, "first")]) for key, cloud in clouds.items()}
-        self.active: Generation | None = None  # the revision that the running process was given
+        self.active: Revision | None = None  # the revision that the running process was given
         self.gap_at = -1.0  # when a journal was lost last; negative if never
         self.requests = 0  # reads and updates
         self.list_count = 0
@@ -166,23 +166,27 @@ class History:
         return get
 
     def add_update(
-        self, process: int, key: AllocationId, body: Cloud, leaves: Mapping[str, str], now: float
+        self, process: int, key: AllocationId, body: Cloud, fields: Mapping[str, str], now: float
     ) -> Post:
         """An update is sent."""
         truth = self.truths[key]
         snapshot = next(
             (get for get in reversed(truth.gets) if get.answered is not None and get.cloud is not None), None
         )
-        post = Post(next(self._posts), process, key, leaves, body, snapshot, now, self.order())
+        post = Post(next(self._posts), process, key, fields, body, snapshot, now, self.order())
         truth.posts.append(post)
         self.requests += 1
         return post
 
     def add_unsent_update(self, process: int, left: OpenIntent, now: float) -> None:
         """A process recorded this update and ended before it sent it."""
-        leaves = dict(left.record.leaves)
-        post = Post(next(self._posts), process, left.allocation, leaves, {}, None, now, self.order())
-        post.intent, post.answer, post.undeclared = left.sequence, "never left", left.record.undeclared
+        fields = dict(left.record.fields)
+        post = Post(next(self._posts), process, left.allocation, fields, {}, None, now, self.order())
+        post.intent, post.answer, post.recorded_unmanaged_hash = (
+            left.sequence,
+            "never left",
+            left.record.unmanaged_hash,
+        )
         post.changes = {change.field: change.desired for change in left.record.changes}
         self.truths[left.allocation].posts.append(post)
 
@@ -199,13 +203,13 @@ class History:
         return self.active.allocations.get(key) or self.change_limit.still_active.get(key)
 
     def activate(
-        self, generation: Generation, now: float, *, approved: bool
+        self, revision: Revision, now: float, *, approved: bool
     ) -> Iterator[tuple[AllocationId, Desired | None]]:
         """The running process gets this revision. Yield each changed allocation with its former state."""
         before = {key: self.desired(key) for key in self.truths}
         held = self.change_limit.held
-        self.change_limit.review(generation.allocations, now, approved=approved)
-        self.active = generation
+        self.change_limit.review(revision.allocations, now, approved=approved)
+        self.active = revision
         for key, truth in self.truths.items():
             freed = key in held - self.change_limit.held and self._differs(key)
             if self.desired(key) != before[key] or freed:

@@ -91,7 +91,7 @@ class Machine:
         )
         process.commit_seconds = self._commit_seconds
         self._outcome.note("process", None, f"process {self._process_count} starts")
-        process.deliver(self._files.generation())
+        process.deliver(self._files.revision())
         self._task = task = asyncio.get_running_loop().create_task(process.run())
         try:
             await asyncio.wait({task})
@@ -124,22 +124,22 @@ class Machine:
     def deliver_files(self) -> None:
         """The files have changed: give them to the running process."""
         if self.process is not None and self.process.alive:
-            self.process.deliver(self._files.generation())
+            self.process.deliver(self._files.revision())
 
     def request_resync(self) -> None:
         """A person asks the running process to read everything."""
-        if self.process is not None and self.process.alive and self.process.loop is not None:
+        if self.process is not None and self.process.alive and self.process.controller is not None:
             self._outcome.note("world", None, "a resync is requested")
             self._server.history.resync_requests.append(self._server.now())
-            self.process.loop.sync()
+            self.process.controller.sync()
 
     def approve(self) -> None:
         """A person approves the current files, which the running process was given."""
-        if self.process is not None and self.process.alive and self.process.loop is not None:
-            generation = self._files.generation()
-            self._outcome.note("world", None, f"{generation.digest} is approved")
-            self.process.loop.adoption.approve(generation.digest, "a person")
-            self._promises.activated(generation, approved=True)
+        if self.process is not None and self.process.alive and self.process.controller is not None:
+            revision = self._files.revision()
+            self._outcome.note("world", None, f"{revision.id} is approved")
+            self.process.controller.rollout.approve(revision.id, "a person")
+            self._promises.activated(revision, approved=True)
 
     def switch_off(self) -> None:
         """Send SIGTERM to the process, and start no other."""
@@ -170,8 +170,8 @@ class Machine:
     def _stop(self, process: DaemonProcess) -> None:
         self._outcome.note("world", None, "SIGTERM")
         self._promises.liveness.process_ended()
-        if process.loop is not None:
-            process.loop.stop()
+        if process.controller is not None:
+            process.controller.stop()
             self._stopping = asyncio.get_running_loop().create_task(self._check_stops(process))
 
     async def _check_stops(self, process: DaemonProcess) -> None:

@@ -19,12 +19,12 @@ from allocsync.journal.database import NAME, JournalFile
 from allocsync.journal.writer import Journal
 from allocsync.model.api_answers import Accepted, Failed, Live, Missing, Snapshot, UpdateAnswer
 from allocsync.model.cloud import Cloud
-from allocsync.model.desired_state import Generation
+from allocsync.model.desired_state import Revision
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import Restored
 from allocsync.reconcile import events
-from allocsync.reconcile.controller import Loop
-from allocsync.runtime.wiring import build_loop
+from allocsync.reconcile.controller import Controller
+from allocsync.runtime.wiring import build_controller
 from allocsync.settings.model import Settings
 from tests.simulation.engine.history import Get
 from tests.simulation.engine.schedule import Schedule, Seam
@@ -60,7 +60,7 @@ class DaemonProcess:
         self.began = server.now()
         self.commit_seconds = 0.0
         self.wall_offset = wall_offset
-        self.loop: Loop | None = None
+        self.controller: Controller | None = None
         self.opened = False
         self._schedule = schedule
         self._server = server
@@ -70,7 +70,7 @@ class DaemonProcess:
         self._note = note
         self._rng = random.Random(schedule.seed * 7919 + number)
         self._clock_begins = self._rng.uniform(0.0, 1e6) - self.began
-        self._generations: asyncio.Queue[Generation] = asyncio.Queue()
+        self._revisions: asyncio.Queue[Revision] = asyncio.Queue()
 
     # Running.
 
@@ -95,7 +95,7 @@ class DaemonProcess:
             resync_seconds=self._schedule.resync_seconds,
             max_changes_percent=self._schedule.max_changes_percent,
         )
-        self.loop = loop = build_loop(
+        self.controller = loop = build_controller(
             settings, api=self, clock=self, observer=self._observe, journal=journal, restored=restored
         )
         journal.on_change = lambda problem: loop.journal_works() if problem is None else None
@@ -108,21 +108,21 @@ class DaemonProcess:
             for task in around:
                 task.cancel()
 
-    async def _follow(self, loop: Loop) -> None:
+    async def _follow(self, loop: Controller) -> None:
         while True:
-            generation = await self._generations.get()
+            revision = await self._revisions.get()
             self._require_alive()
-            loop.adopt(generation)
-            self._promises.activated(generation)
+            loop.activate(revision)
+            self._promises.activated(revision)
 
     async def _run_journal_ticks(self, journal: Journal) -> None:
         while True:
-            await journal.tend()
+            await journal.enforce_retention()
             await asyncio.sleep(JOURNAL_TICK_SECONDS)
 
-    def deliver(self, generation: Generation) -> None:
+    def deliver(self, revision: Revision) -> None:
         """The files declare this revision now."""
-        self._generations.put_nowait(generation)
+        self._revisions.put_nowait(revision)
 
     def _observe(self, event: events.Event) -> None:
         if self.alive:

@@ -55,7 +55,7 @@ class Edit:
     """The files declare these fields of an allocation from now on. Without fields, the entry is removed."""
 
     key: int
-    leaves: tuple[tuple[str, str], ...]
+    fields: tuple[tuple[str, str], ...]
     mode: Mode = Mode.ENFORCE
 
 
@@ -305,8 +305,8 @@ def _draw_alternating_edits(
     events = []
     for number in range(rng.randint(2, 6)):
         value = VALUES[number % 2]
-        leaves = tuple((field, value) for field, _ in allocation.declared)
+        fields = tuple((field, value) for field, _ in allocation.declared)
         at = begin + number * every
         if at < faults_end_at * 0.95:
-            events.append(Event(at, Edit(allocation.key, leaves)))
+            events.append(Event(at, Edit(allocation.key, fields)))
     return events

@@ -88,11 +88,11 @@ def allocation(
     mode: Mode = Mode.ENFORCE,
 ) -> Allocation:
     """An allocation with the region, version and vanity URL x that declares the region a, or `declared`."""
-    leaves = tuple((declared or {"region": "a"}).items())
+    fields = tuple((declared or {"region": "a"}).items())
     return Allocation(
         key=key,
         live=LIVE,
-        declared=leaves,
+        declared=fields,
         ignored_field=ignored_field,
         has_moving_timestamp=has_moving_timestamp,
         mode=mode,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from allocsync.model.cloud import Cloud
 from allocsync.model.desired_state import Desired
 from allocsync.model.ids import AllocationId
-from allocsync.model.intent_record import undeclared_hash
+from allocsync.model.intent_record import hash_unmanaged_fields
 from allocsync.planning.diff import merge
 from tests.simulation.engine.history import History, Post
 from tests.simulation.engine.schedule import Allocation, Schedule
@@ -133,7 +133,7 @@ class Server:
         cloud = {**cloud, "status": {"cloud": "RUNNING"}}
         if ignored_field:
             cloud = merge(Desired(post.key, ((ignored_field, _text(truth, ignored_field)),)), cloud)
-        before = undeclared_hash({**truth, "status": {"cloud": "RUNNING"}}, post.leaves)
+        before = hash_unmanaged_fields({**truth, "status": {"cloud": "RUNNING"}}, post.fields)
         post.overwrote = "" if before == post.unmanaged_hash(cloud) else before
         late = " late" if post.answered is not None and post.answer == "unknown" else ""
         self._set_truth(post.key, cloud, f"update {post.number} is applied{late}", post)

@@ -184,7 +184,7 @@ class World:
     def _edit(self, *edits: Edit) -> None:
         for edit in edits:
             self._files.edit(edit)
-            self.outcome.note("world", id_of(edit.key), f"edit: {dict(edit.leaves)} {edit.mode}")
+            self.outcome.note("world", id_of(edit.key), f"edit: {dict(edit.fields)} {edit.mode}")
         self._machine.deliver_files()
 
 

@@ -14,11 +14,11 @@ from allocsync.journal.entries import Intent, Outcome
 from allocsync.journal.retention import prune
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import IntentRecord, OpenIntent, Restored
-from allocsync.reconcile.allocation.managed_allocation import Lane
+from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import Update
-from allocsync.reconcile.checkpoint import Keeper
-from allocsync.reconcile.controller import Loop
-from allocsync.reconcile.reconciler import Cycle
+from allocsync.reconcile.checkpoint import Checkpoint
+from allocsync.reconcile.controller import Controller
+from allocsync.reconcile.reconciler import Reconciler
 from tests.simulation.mutants.mutant import Mutant, replace_function
 
 
@@ -79,50 +79,50 @@ def _forget_open_intents(stack: ExitStack) -> None:
 
 
 def _count_settle_time_from_before_restart(stack: ExitStack) -> None:
-    original = Lane.outcome_unknown_since_restart
+    original = ManagedAllocation.outcome_unknown_since_restart
 
-    def outcome_unknown(self: Lane, left: OpenIntent, now: float) -> None:
+    def outcome_unknown(self: ManagedAllocation, left: OpenIntent, now: float) -> None:
         original(self, left, now)
         if self.intent is not None:
-            self.intent.settles_at = self.look_at = now
+            self.intent.settles_at = self.next_read_at = now
             self.intent.unknown_since = now - 3600.0
 
-    replace_function(stack, Lane.outcome_unknown_since_restart, outcome_unknown)
+    replace_function(stack, ManagedAllocation.outcome_unknown_since_restart, outcome_unknown)
 
 
 def _keep_nothing(stack: ExitStack) -> None:
-    def keep(_self: Keeper, _lane: Lane) -> None:
+    def save(_self: Checkpoint, _allocation: ManagedAllocation) -> None:
         """Keep nothing."""
 
-    replace_function(stack, Keeper.keep, keep)
+    replace_function(stack, Checkpoint.save, save)
 
 
 def _record_cut_off_as_not_sent(stack: ExitStack) -> None:
-    original = Cycle._send
+    original = Reconciler._send
 
-    async def send(self: Cycle, lane: Lane, update: Update, name: str) -> None:
+    async def send(self: Reconciler, allocation: ManagedAllocation, update: Update, name: str) -> None:
         try:
-            await original(self, lane, update, name)
+            await original(self, allocation, update, name)
         except BaseException:
-            if lane.intent is not None:
-                self._journal.outcome(lane.id, lane.intent.sequence, "not_sent", "stopping")
+            if allocation.intent is not None:
+                self._journal.outcome(allocation.id, allocation.intent.sequence, "not_sent", "stopping")
             raise
 
-    replace_function(stack, Cycle._send, send)
+    replace_function(stack, Reconciler._send, send)
 
 
 def _ignore_working_journal(stack: ExitStack) -> None:
-    def journal_works(_self: Loop) -> None:
+    def journal_works(_self: Controller) -> None:
         """Tell no allocation."""
 
-    replace_function(stack, Loop.journal_works, journal_works)
+    replace_function(stack, Controller.journal_works, journal_works)
 
 
 def _do_not_wait_after_gap(stack: ExitStack) -> None:
-    def send_nothing_before(_self: Lane, _until: float) -> None:
+    def send_nothing_before(_self: ManagedAllocation, _until: float) -> None:
         """Do not wait."""
 
-    replace_function(stack, Lane.send_nothing_before, send_nothing_before)
+    replace_function(stack, ManagedAllocation.send_nothing_before, send_nothing_before)
 
 
 # An open intent after a restart is read back too early.

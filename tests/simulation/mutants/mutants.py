@@ -10,20 +10,20 @@ from typing import Any
 from allocsync.model.api_answers import Accepted, OutcomeUnknown, UpdateAnswer
 from allocsync.model.change import Change
 from allocsync.model.cloud import Cloud
-from allocsync.model.desired_state import Desired, Generation
+from allocsync.model.desired_state import Desired, Revision
 from allocsync.model.ids import AllocationId
 from allocsync.planning.diff import update_body
 from allocsync.reconcile.allocation import managed_allocation, read_back
-from allocsync.reconcile.allocation.late_writes import Ghosts, Sighting
-from allocsync.reconcile.allocation.managed_allocation import Lane
+from allocsync.reconcile.allocation.late_writes import Detection, LateWrites
+from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import Decision, Intent, State
-from allocsync.reconcile.allocation.write_backoff import Restraint
-from allocsync.reconcile.controller import Loop
-from allocsync.reconcile.operation import Turn
+from allocsync.reconcile.allocation.write_backoff import WriteBackoff
+from allocsync.reconcile.controller import Controller
+from allocsync.reconcile.operation import QueueEntry
 from allocsync.reconcile.ports import Api
-from allocsync.reconcile.reconciler import Cycle
-from allocsync.reconcile.rollout.rollout import Adoption
-from allocsync.reconcile.scheduling.work_queue import Queue
+from allocsync.reconcile.reconciler import Reconciler
+from allocsync.reconcile.rollout.rollout import Rollout
+from allocsync.reconcile.scheduling.work_queue import WorkQueue
 from tests.simulation.mutants.journal_mutants import JOURNAL_MUTANTS
 from tests.simulation.mutants.mutant import Mutant, replace_function, replace_slot
 
@@ -44,35 +44,35 @@ class _ResendingApi:
 
 
 def _resend_without_read(stack: ExitStack) -> None:
-    original = Cycle.__init__
+    original = Reconciler.__init__
 
-    def create(self: Cycle, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - those of Cycle
+    def create(self: Reconciler, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - those of Cycle
         original(self, *arguments, **named)
         self._api = _ResendingApi(self._api)
 
-    replace_function(stack, Cycle.__init__, create)
+    replace_function(stack, Reconciler.__init__, create)
 
 
 def _judge_before_settle_time(stack: ExitStack) -> None:
     original = read_back.judge
 
     def judge(
-        intent: Intent, cloud: Cloud, *, begun: float, landed: frozenset[str] = frozenset()
+        intent: Intent, cloud: Cloud, *, begun: float, late_fields: frozenset[str] = frozenset()
     ) -> read_back.Verdict | None:
-        return original(intent, cloud, begun=begun + LONG_SECONDS, landed=landed)
+        return original(intent, cloud, begun=begun + LONG_SECONDS, late_fields=late_fields)
 
     replace_function(stack, read_back.judge, judge)
 
 
 def _compare_with_current_desired_state(stack: ExitStack) -> None:
-    original = Lane._decide
+    original = ManagedAllocation._decide
 
-    def decide(self: Lane, cloud: Cloud, begun: float, now: float, resync_at: float) -> Decision:
+    def decide(self: ManagedAllocation, cloud: Cloud, begun: float, now: float, resync_at: float) -> Decision:
         if self.intent is not None and self.desired is not None:
-            self.intent.changes = tuple(Change(name, None, value) for name, value in self.desired.leaves)
+            self.intent.changes = tuple(Change(name, None, value) for name, value in self.desired.fields)
         return original(self, cloud, begun, now, resync_at)
 
-    replace_function(stack, Lane._decide, decide)
+    replace_function(stack, ManagedAllocation._decide, decide)
 
 
 def _build_on_first_snapshot(stack: ExitStack) -> None:
@@ -92,103 +92,105 @@ def _drop_unknown_field(stack: ExitStack) -> None:
 
 
 def _do_not_wake(stack: ExitStack) -> None:
-    original = Adoption.adopt
+    original = Rollout.activate
 
-    def adopt(self: Adoption, generation: Generation, *, approved: bool = False, whole: bool = True) -> None:
+    def activate(self: Rollout, revision: Revision, *, approved: bool = False, whole: bool = True) -> None:
         wake, self._wake = self._wake, lambda: None
-        original(self, generation, approved=approved, whole=whole)
+        original(self, revision, approved=approved, whole=whole)
         self._wake = wake
 
-    replace_function(stack, Adoption.adopt, adopt)
+    replace_function(stack, Rollout.activate, activate)
 
 
 def _take_twice(stack: ExitStack) -> None:
-    original = Queue.schedule
+    original = WorkQueue.schedule
 
-    def schedule(self: Queue[Any], key: Any, turn: Turn) -> None:  # noqa: ANN401 - any key
+    def schedule(self: WorkQueue[Any], key: Any, entry: QueueEntry) -> None:  # noqa: ANN401 - any key
         was_taken = self._taken.pop(key, self) is not self
-        original(self, key, turn)
+        original(self, key, entry)
         if was_taken:
             self._taken[key] = None
 
-    def begin(self: Lane) -> None:
-        self.state, self.edited, self.suspected = State.LOOKING, False, False
+    def begin(self: ManagedAllocation) -> None:
+        self.state, self.edited, self.suspected = State.READING, False, False
 
-    def place(self: Loop, lane: Lane) -> None:
-        self._queue.schedule(lane.id, lane.turn())
+    def place(self: Controller, allocation: ManagedAllocation) -> None:
+        self._queue.schedule(allocation.id, allocation.queue_entry())
 
-    replace_function(stack, Queue.schedule, schedule)
-    replace_function(stack, Lane.begin_look, begin)
-    replace_function(stack, Loop._place, place)
+    replace_function(stack, WorkQueue.schedule, schedule)
+    replace_function(stack, ManagedAllocation.begin_read, begin)
+    replace_function(stack, Controller._requeue, place)
 
 
 def _ignore_edit_during_request(stack: ExitStack) -> None:
-    original = Lane.want
+    original = ManagedAllocation.set_desired
 
-    def want(self: Lane, desired: Desired | None, *, now: float, problems: tuple[str, ...] = ()) -> None:
-        if self.state not in {State.LOOKING, State.POSTING}:
+    def set_desired(
+        self: ManagedAllocation, desired: Desired | None, *, now: float, problems: tuple[str, ...] = ()
+    ) -> None:
+        if self.state not in {State.READING, State.POSTING}:
             original(self, desired, now=now, problems=problems)
 
-    replace_function(stack, Lane.want, want)
+    replace_function(stack, ManagedAllocation.set_desired, set_desired)
 
 
 def _never_reset_failures(stack: ExitStack) -> None:
-    slot: Any = Restraint.failures  # type: ignore[misc] # a slot is an object of its class
+    operation: Any = WriteBackoff.failures  # type: ignore[misc] # a slot is an object of its class
 
-    def count(self: Restraint, failures: int) -> None:
-        before = slot.__get__(self) if hasattr(self, "failures") else None
-        slot.__set__(self, failures if before is None else before + 3 * (failures > before))
+    def count(self: WriteBackoff, failures: int) -> None:
+        before = operation.__get__(self) if hasattr(self, "failures") else None
+        operation.__set__(self, failures if before is None else before + 3 * (failures > before))
 
-    replace_slot(stack, Restraint.failures, property(slot.__get__, count))  # type: ignore[misc] # as above
+    replace_slot(stack, WriteBackoff.failures, property(operation.__get__, count))  # type: ignore[misc] # as above
 
 
 def _retry_at_once(stack: ExitStack) -> None:
-    original = Cycle.__init__
+    original = Reconciler.__init__
 
-    def create(self: Cycle, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - those of Cycle
+    def create(self: Reconciler, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - those of Cycle
         original(self, *arguments, **named)
         self._backoff = lambda _failures, _retry_after_seconds: 0.1
 
-    replace_function(stack, Cycle.__init__, create)
+    replace_function(stack, Reconciler.__init__, create)
 
 
 def _read_every_other_second(stack: ExitStack) -> None:
-    original = Lane._decide
+    original = ManagedAllocation._decide
 
-    def decide(self: Lane, cloud: Cloud, begun: float, now: float, resync_at: float) -> Decision:
+    def decide(self: ManagedAllocation, cloud: Cloud, begun: float, now: float, resync_at: float) -> Decision:
         decision = original(self, cloud, begun, now, resync_at)
         if decision.update is None and self.changes:
-            self.look_at = min(self.look_at, now + 2.0)
+            self.next_read_at = min(self.next_read_at, now + 2.0)
         return decision
 
-    replace_function(stack, Lane._decide, decide)
+    replace_function(stack, ManagedAllocation._decide, decide)
 
 
 def _forget_late_writes(stack: ExitStack) -> None:
-    def observe(_self: Ghosts, *_arguments: Any, **_named: Any) -> Sighting:  # noqa: ANN401 - those of observe
-        return Sighting()
+    def observe(_self: LateWrites, *_arguments: Any, **_named: Any) -> Detection:  # noqa: ANN401 - those of observe
+        return Detection()
 
-    replace_function(stack, Ghosts.observe, observe)
+    replace_function(stack, LateWrites.observe, observe)
 
 
 def _trust_old_list(stack: ExitStack) -> None:
-    original = Lane.listed
+    original = ManagedAllocation.listed
 
-    def listed(self: Lane, cloud: Cloud | None, *, begun: float, now: float) -> None:
+    def listed(self: ManagedAllocation, cloud: Cloud | None, *, begun: float, now: float) -> None:
         intent = self.intent
         if intent is not None and intent.unknown_since is not None and self.state is State.SETTLING:
             intent.unknown_since -= 3600.0
-            intent.settles_at = self.look_at = now
+            intent.settles_at = self.next_read_at = now
         original(self, cloud, begun=begun, now=now)
 
-    replace_function(stack, Lane.listed, listed)
+    replace_function(stack, ManagedAllocation.listed, listed)
 
 
 def _do_not_wait_for_accepted(stack: ExitStack) -> None:
-    original = Lane.posted
+    original = ManagedAllocation.posted
 
     def posted(
-        self: Lane,
+        self: ManagedAllocation,
         answer: UpdateAnswer,
         *,
         now: float,
@@ -205,9 +207,9 @@ def _do_not_wait_for_accepted(stack: ExitStack) -> None:
             resync_seconds=resync_seconds,
         )
         if isinstance(answer, Accepted):
-            self.past.leaves.landed([change.field for change in self.changes])
+            self.read_back.field_records.late_fields([change.field for change in self.changes])
 
-    replace_function(stack, Lane.posted, posted)
+    replace_function(stack, ManagedAllocation.posted, posted)
 
 
 MUTANTS = (

@@ -6,8 +6,8 @@ import pytest
 
 from allocsync.planning.diff import update_body
 from allocsync.reconcile import controller
-from allocsync.reconcile.allocation.managed_allocation import Lane
-from allocsync.reconcile.allocation.write_backoff import Restraint
+from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
+from allocsync.reconcile.allocation.write_backoff import WriteBackoff
 from tests.simulation.disk.sqlite_shim import SqliteShim
 from tests.simulation.mutants.mutant import DetachedMutantError, Mutant, replace_function, replace_slot
 from tests.simulation.mutants.mutants import MUTANTS
@@ -28,15 +28,15 @@ def test_the_product_without_mutants_runs_the_same_schedules() -> None:
 
 
 def test_a_replaced_function_or_slot_is_restored_when_the_context_closes() -> None:
-    function, slot = vars(Lane)["turn"], vars(Restraint)["failures"]
+    function, operation = vars(ManagedAllocation)["entry"], vars(WriteBackoff)["failures"]
     seven = property(lambda _: 7, lambda _self, _value: None)
     with ExitStack() as stack:
-        replace_function(stack, Lane.turn, lambda self: self.turn())
-        replace_slot(stack, Restraint.failures, seven)  # type: ignore[misc] # a slot
-        assert vars(Lane)["turn"] is not function
-        assert Restraint().failures == 7
-    assert vars(Lane)["turn"] is function
-    assert vars(Restraint)["failures"] is slot
+        replace_function(stack, ManagedAllocation.queue_entry, lambda self: self.queue_entry())
+        replace_slot(stack, WriteBackoff.failures, seven)  # type: ignore[misc] # a slot
+        assert vars(ManagedAllocation)["entry"] is not function
+        assert WriteBackoff().failures == 7
+    assert vars(ManagedAllocation)["entry"] is function
+    assert vars(WriteBackoff)["failures"] is operation
 
 
 def test_a_function_that_the_product_does_not_look_up_there_is_not_replaced() -> None:

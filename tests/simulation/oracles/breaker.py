@@ -9,7 +9,7 @@ from math import inf
 from allocsync.model.api_answers import Snapshot, UpdateAnswer
 from allocsync.model.ids import AllocationId
 from allocsync.reconcile.scheduling.circuit_breaker import FAILURES, KEYS, PROBE_MOST_SECONDS
-from allocsync.reconcile.scheduling.response_class import Result, result_of
+from allocsync.reconcile.scheduling.response_class import ResponseClass, class_of
 from allocsync.reconcile.scheduling.scheduler import SPREAD_SECONDS
 
 MARGIN_SECONDS = 5.0
@@ -37,15 +37,15 @@ class BreakerOracle:
         self, key: AllocationId, answer: Snapshot | UpdateAnswer, now: float, *, declared: int
     ) -> bool:
         """A request was answered, with so many allocations declared. Return whether it succeeded."""
-        result = result_of(answer)
-        if result is Result.SERVED:
+        result = class_of(answer)
+        if result is ResponseClass.SERVED:
             self._failed.clear()
             self._unreachable, self._may_be_open = 0, False
             self.until = min(self.until, now + SPREAD_SECONDS + MARGIN_SECONDS)
         elif result is not None:
             self._failed[key] += 1
             self._failed_at = now
-            self._unreachable += result is Result.SHUT
+            self._unreachable += result is ResponseClass.SHUT
             needed_keys = min(KEYS, declared)
             has_enough_failures = (
                 self._failed.total() >= FAILURES or self._unreachable >= FAILURES * needed_keys / KEYS
@@ -53,4 +53,4 @@ class BreakerOracle:
             self._may_be_open |= has_enough_failures and len(self._failed) >= needed_keys
             if self._may_be_open:
                 self.until = now + PROBE_MOST_SECONDS + SPREAD_SECONDS + MARGIN_SECONDS
-        return result is Result.SERVED
+        return result is ResponseClass.SERVED

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 
 from allocsync.model.desired_state import Desired
 from allocsync.model.ids import AllocationId
-from allocsync.reconcile.parameters import Rules
+from allocsync.reconcile.parameters import Parameters
 
-RULES = Rules()
+RULES = Parameters()
 LEAST = 10  # allocations; smaller revisions are not held
 EVERYTHING = 100.0
 DesiredById = Mapping[AllocationId, Desired]
@@ -46,7 +46,7 @@ class ChangeLimitOracle:
         """A process gets this revision at `now`; `approved` says that a person approved it."""
         if self._percent >= EVERYTHING:
             return
-        settled_since = now - RULES.rail_settled_seconds
+        settled_since = now - RULES.baseline_settled_seconds
         self._baselines += [each for since, each in self._became_active if since <= settled_since]
         self._became_active = [(since, each) for since, each in self._became_active if since > settled_since]
         if approved or not self._baselines:
@@ -63,7 +63,9 @@ class ChangeLimitOracle:
         }
         self._last_reviewed = desired
         self.still_active = {
-            key: stood for key in changed - desired.keys() if (stood := self._active_before[key])
+            key: active_before
+            for key in changed - desired.keys()
+            if (active_before := self._active_before[key])
         }
         self.held = changed & desired.keys()
         self.possibly_held = frozenset.union(*changes) - self.still_active.keys()

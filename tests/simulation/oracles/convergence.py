@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from allocsync.model.desired_state import Desired, Mode
 from allocsync.model.ids import AllocationId
 from allocsync.planning.diff import compare
-from allocsync.reconcile.parameters import Rules
+from allocsync.reconcile.parameters import Parameters
 from tests.simulation.engine.history import History
 from tests.simulation.engine.server import Server
 from tests.simulation.oracles.history_evidence import journal_settle_seconds, unsettled
 from tests.simulation.oracles.liveness import LivenessOracle
 
-RULES = Rules()
+RULES = Parameters()
 MARGIN_SECONDS = 30.0
 BACK_AGAIN_SECONDS = 300.0  # until a missing allocation is read again
 
@@ -31,7 +31,7 @@ def convergence_seconds(history: History, liveness: LivenessOracle, resync_secon
     return (
         max(liveness.longest_settle_seconds(), journal_settle_seconds(liveness.journal))
         + liveness.longest_wait_seconds()
-        + RULES.grace_seconds
+        + RULES.propagation_window_seconds
         + 2.2 * resync_seconds
         + MARGIN_SECONDS
         + (BACK_AGAIN_SECONDS if gone else 0.0)

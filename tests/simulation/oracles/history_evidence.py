@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf
 
-from allocsync.model.cloud import leaf
+from allocsync.model.cloud import field_value
 from allocsync.model.ids import AllocationId
-from allocsync.reconcile.parameters import Rules
+from allocsync.reconcile.parameters import Parameters
 from tests.simulation.engine.history import Post, Truth
 
-RULES = Rules()
+RULES = Parameters()
 CLOCK_TOLERANCE_SECONDS = 1e-6  # between two readings of one clock
 BASE_SECONDS, MOST_SECONDS = 2.0, 300.0
 RECORDED_WITHIN_SECONDS = 10.0  # after a read, what it showed is in the journal
@@ -83,11 +83,11 @@ def unsettled(truth: Truth, gap_at: float) -> bool:
 def _has_similar_update(truth: Truth) -> bool:
     """Whether a later update with the same value was applied, which can be taken for a late write."""
     return any(
-        second.applied is not None and second.number > first.number and second.leaves.get(name) == value
+        second.applied is not None and second.number > first.number and second.fields.get(name) == value
         for first in truth.posts
         if first.unknown_since is not None
         for second in truth.posts
-        for name, value in first.leaves.items()
+        for name, value in first.fields.items()
     )
 
 
@@ -100,18 +100,18 @@ def allows_hours(truth: Truth, ignored_field: str, process_ends: ProcessEnds, ga
         (version.at, field)
         for version in truth.versions
         if version.post is not None and version.post.sent <= gap_at < version.at
-        for field in version.post.leaves
+        for field in version.post.fields
     ]
     foreign = [*truth.foreign, *forgotten]
     accepted = [post for post in truth.posts if post.answer == "accepted"]
     is_lost = any(
         post.applies_at is None
-        or post.applies_at - post.sent > RULES.grace_seconds
+        or post.applies_at - post.sent > RULES.propagation_window_seconds
         or (post.applied is None and truth.now.at > post.applies_at)
         for post in accepted
     )
     is_foreign_write_unseen = any(
-        field in post.leaves and post.sent <= at <= _seen_at(field, post, truth, process_ends)
+        field in post.fields and post.sent <= at <= _seen_at(field, post, truth, process_ends)
         for at, field in foreign
         for post in truth.posts
         if post.answer not in {"rejected", "not_sent"}
@@ -136,18 +136,18 @@ def _undone(post: Post, truth: Truth, process_ends: ProcessEnds) -> bool:
     """Whether an older update restored a field before any read showed the newer value."""
     before = None if post.snapshot is None else post.snapshot.cloud
     return before is not None and any(
-        version.post.leaves.get(field) == leaf(before, field) != value
+        version.post.fields.get(field) == field_value(before, field) != value
         and post.sent <= version.at <= _seen_at(field, post, truth, process_ends)
         for version in truth.versions
         if version.post is not None and version.post.number < post.number
-        for field, value in post.leaves.items()
+        for field, value in post.fields.items()
     )
 
 
 def _applied_twice(post: Post, truth: Truth) -> bool:
     """Whether several older updates with the same fields were applied: each late write counts once."""
     applied = [
-        tuple(sorted(other.leaves.items()))
+        tuple(sorted(other.fields.items()))
         for other in truth.posts
         if other.number < post.number and other.applied is not None
     ]
@@ -160,7 +160,7 @@ def _seen_at(field: str, post: Post, truth: Truth, process_ends: ProcessEnds) ->
         get.answered
         for get in truth.gets
         if get.order > post.order and get.cloud is not None and get.answered is not None
-        if leaf(get.cloud, field) == post.leaves[field]
+        if field_value(get.cloud, field) == post.fields[field]
         if is_recorded(get.process, get.answered, process_ends)
     )
     return next(seen, inf)
@@ -168,7 +168,7 @@ def _seen_at(field: str, post: Post, truth: Truth, process_ends: ProcessEnds) ->
 
 def reason_to_resend(name: str, post: Post, truth: Truth) -> str | None:
     """Why a value that the API has accepted may be sent again, or None if there is no reason."""
-    value = post.leaves[name]
+    value = post.fields[name]
     before = [
         other
         for other in truth.posts
@@ -179,25 +179,26 @@ def reason_to_resend(name: str, post: Post, truth: Truth) -> str | None:
     last = before[-1]
     if any(order > last.order for _, order in truth.edits):
         return "the file was edited"
-    if post.sent >= (last.answered or inf) + RULES.refused_seconds:
+    if post.sent >= (last.answered or inf) + RULES.ignored_seconds:
         return "the time for a retry has come"
     for get in truth.gets:
         if get.order > last.order and get.cloud is not None and get.answered is not None:
-            shown = leaf(get.cloud, name)
+            shown = field_value(get.cloud, name)
             if shown == value:
                 return "a read has shown it"
             if (
                 last.snapshot is None
                 or last.snapshot.cloud is None
-                or shown != leaf(last.snapshot.cloud, name)
+                or shown != field_value(last.snapshot.cloud, name)
             ):
                 return "the value has changed since"
             earlier = any(
-                other.number < last.number and other.leaves.get(name) == shown for other in truth.posts
+                other.number < last.number and other.fields.get(name) == shown for other in truth.posts
             )
             if (
                 earlier
-                and get.begun >= (last.answered or inf) + RULES.grace_seconds - CLOCK_TOLERANCE_SECONDS
+                and get.begun
+                >= (last.answered or inf) + RULES.propagation_window_seconds - CLOCK_TOLERANCE_SECONDS
             ):
                 return "it may be a late write of an earlier update"
     return None

@@ -19,7 +19,7 @@ from math import inf
 from allocsync.journal import reader
 from allocsync.journal.database import anchor_of
 from allocsync.journal.sqlite_errors import READ_ERRORS, message
-from allocsync.model.cloud import leaf
+from allocsync.model.cloud import field_value
 from allocsync.model.ids import AllocationId
 from tests.simulation.engine.history import Get, History, Post, Truth, Version
 from tests.simulation.oracles.history_evidence import ProcessEnds
@@ -162,7 +162,7 @@ def _slow(post: Post) -> bool:
 
 
 def _overlap(post: Post, other: Post) -> bool:
-    return any(other.leaves.get(name) == value for name, value in post.leaves.items())
+    return any(other.fields.get(name) == value for name, value in post.fields.items())
 
 
 def _reads(truth: Truth) -> Iterator[tuple[Get, Version]]:
@@ -174,7 +174,7 @@ def _reads(truth: Truth) -> Iterator[tuple[Get, Version]]:
 def _ever_shown(post: Post, truth: Truth) -> bool:
     return any(
         version.cloud is not None
-        and all(leaf(version.cloud, name) == value for name, value in post.changed.items())
+        and all(field_value(version.cloud, name) == value for name, value in post.changed.items())
         for get, version in _reads(truth)
         if get.order > post.order
     )

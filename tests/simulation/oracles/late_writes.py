@@ -11,12 +11,12 @@ Left out: whether what is recorded is true (`journal`).
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
-from allocsync.model.cloud import leaf
-from allocsync.reconcile.parameters import Rules
+from allocsync.model.cloud import field_value
+from allocsync.reconcile.parameters import Parameters
 from tests.simulation.engine.history import Get, Post, Truth, Version
 from tests.simulation.oracles.history_evidence import ProcessEnds, is_recorded
 
-RULES = Rules()
+RULES = Parameters()
 
 
 def unreported(
@@ -46,7 +46,7 @@ def unreported(
             continue
         following = truth.versions[index + 1] if index + 1 < len(truth.versions) else None
         seen = _seen_after(truth, version, following, process_ends)
-        if seen is None or seen.begun > post.unknown_since + RULES.ghost_seconds:
+        if seen is None or seen.begun > post.unknown_since + RULES.late_write_seconds:
             continue
         before = _seen_before(truth, version, post, process_ends)
         if before is None or before.cloud is None or seen.cloud is None:
@@ -95,9 +95,9 @@ def _is_late_write_unrecorded(
     if before.cloud is None or seen.cloud is None:
         return False
     for name, value in post.changed.items():
-        if leaf(seen.cloud, name) != value or leaf(before.cloud, name) == value:
+        if field_value(seen.cloud, name) != value or field_value(before.cloud, name) == value:
             continue
-        alike = [other for other in truth.posts if other.leaves.get(name) == value]
+        alike = [other for other in truth.posts if other.fields.get(name) == value]
         explained = any(other.answer == "accepted" for other in alike)
         if not explained and not any(
             "late_applied" in recorded.get(other.intent or -1, set()) for other in alike
@@ -126,6 +126,6 @@ def _taken_for_another(post: Post, version: Version, truth: Truth, remembered_fr
         and other.sent < remembered_from
         and other.applied is not None
         and post.sent < other.applied < version.at
-        and any(post.leaves.get(name) == value for name, value in other.leaves.items())
+        and any(post.fields.get(name) == value for name, value in other.fields.items())
         for other in truth.posts
     )

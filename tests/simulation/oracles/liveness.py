@@ -18,7 +18,7 @@ from allocsync.model.cloud import Cloud
 from allocsync.model.desired_state import Mode
 from allocsync.model.ids import AllocationId
 from allocsync.planning.diff import compare, pending
-from allocsync.reconcile.parameters import Rules
+from allocsync.reconcile.parameters import Parameters
 from tests.simulation.engine.history import Get, Post
 from tests.simulation.engine.server import Server
 from tests.simulation.oracles import history_evidence
@@ -31,7 +31,7 @@ from tests.simulation.oracles.history_evidence import (
     unsettled,
 )
 
-RULES = Rules()
+RULES = Parameters()
 SLACK_SECONDS = 1.5
 FIRST_PASS_SECONDS = 90.0  # three lists that fail slowly come first
 TOO_MANY_REQUESTS = 429
@@ -88,7 +88,7 @@ class LivenessOracle:
 
     def wall_clock_moved(self, seconds: float) -> None:
         """The wall clock was moved between two processes; moved back, stored times seem further away."""
-        if seconds > RULES.ghost_seconds:
+        if seconds > RULES.late_write_seconds:
             self.forgotten_before = self._server.now()
         if seconds < 0:
             self._no_updates_before = self._server.now() - seconds
@@ -278,7 +278,7 @@ class LivenessOracle:
                 hidden,
                 due.backoff_until,
                 due.held_until,
-                due.accepted_at + RULES.grace_seconds,
+                due.accepted_at + RULES.propagation_window_seconds,
                 settled_at,
             )
             by = max(now, *waits, self._no_updates_before)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import TypeAlias
 
-from allocsync.model.cloud import leaf
+from allocsync.model.cloud import field_value
 from allocsync.model.ids import AllocationId
 from allocsync.reconcile.resync import CHECKED, FALL_BACK_AFTER
 from allocsync.reconcile.scheduling import circuit_breaker
@@ -132,7 +132,7 @@ def _retried_lists(history: History) -> int:
 
 def _differs(post: Post, truth: Truth) -> bool:
     cloud = truth.at(post.order).cloud
-    return cloud is None or any(leaf(cloud, name) != value for name, value in post.leaves.items())
+    return cloud is None or any(field_value(cloud, name) != value for name, value in post.fields.items())
 
 
 def _read(get: Get, now: float) -> Request:

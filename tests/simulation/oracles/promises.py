@@ -25,19 +25,19 @@ from allocsync.model.api_answers import (
     Snapshot,
     UpdateAnswer,
 )
-from allocsync.model.cloud import Cloud, leaf
-from allocsync.model.desired_state import Desired, Generation, Mode
+from allocsync.model.cloud import Cloud, field_value
+from allocsync.model.desired_state import Desired, Mode, Revision
 from allocsync.model.ids import AllocationId
-from allocsync.model.intent_record import Restored, intent_from, undeclared_hash
+from allocsync.model.intent_record import Restored, hash_unmanaged_fields, intent_from
 from allocsync.planning.diff import merge
-from allocsync.reconcile.parameters import Rules
+from allocsync.reconcile.parameters import Parameters
 from tests.simulation.engine.history import Get, Post, Truth
 from tests.simulation.engine.server import Server
 from tests.simulation.oracles.history_evidence import CLOCK_TOLERANCE_SECONDS, reason_to_resend
 from tests.simulation.oracles.journal import JournalOracle
 from tests.simulation.oracles.liveness import SLACK_SECONDS, LivenessOracle
 
-RULES = Rules()
+RULES = Parameters()
 
 
 class PromiseOracle:
@@ -137,9 +137,9 @@ class PromiseOracle:
         self.commit_seconds = max(self.commit_seconds, commit_seconds + 0.01)
         self.liveness.slack_seconds = SLACK_SECONDS + 4 * self.commit_seconds
 
-    def activated(self, generation: Generation, *, approved: bool = False) -> None:
+    def activated(self, revision: Revision, *, approved: bool = False) -> None:
         """A process got this revision, or a person approved it."""
-        for key, before in self._history.activate(generation, self._server.now(), approved=approved):
+        for key, before in self._history.activate(revision, self._server.now(), approved=approved):
             self.liveness.desired_changed(key, first=before is None)
 
     # Reads.
@@ -165,7 +165,7 @@ class PromiseOracle:
         if since is None or get.begun < since - CLOCK_TOLERANCE_SECONDS:
             return False
         shown = get.cloud is None or all(
-            leaf(get.cloud, name) == value for name, value in post.changed.items()
+            field_value(get.cloud, name) == value for name, value in post.changed.items()
         )
         post.confirmed = shown
         return shown or get.begun >= since + self._settle_seconds(get.begun) - CLOCK_TOLERANCE_SECONDS
@@ -187,9 +187,9 @@ class PromiseOracle:
         """An update is sent."""
         self._send_request(key)
         desired = self._history.desired(key)
-        leaves = dict(desired.leaves) if desired is not None else {}
-        post = self._history.add_update(process, key, body, leaves, self._server.now())
-        self._note("client", key, f"update {post.number} is sent: {leaves}")
+        fields = dict(desired.fields) if desired is not None else {}
+        post = self._history.add_update(process, key, body, fields, self._server.now())
+        self._note("client", key, f"update {post.number} is sent: {fields}")
         self._check_recorded(post)
         if self._check_desired(post, desired):
             truth = self._history.truths[key]
@@ -211,9 +211,9 @@ class PromiseOracle:
             self._report_breach("P6", f"update {post.number} was sent, but has no open intent in the journal")
             return
         post.intent, record = found[0], intent_from(json.loads(found[1]))
-        names = [name for name, _ in record.leaves]
-        carried = tuple((name, leaf(post.body, name)) for name in names)
-        if carried != record.leaves or record.undeclared != undeclared_hash(post.body, names):
+        names = [name for name, _ in record.fields]
+        carried = tuple((name, field_value(post.body, name)) for name in names)
+        if carried != record.fields or record.unmanaged_hash != hash_unmanaged_fields(post.body, names):
             self._report_breach(
                 "P6", f"update {post.number} was sent, but its intent {found[0]} is of another update"
             )
@@ -222,9 +222,9 @@ class PromiseOracle:
         if desired is None or desired.mode is not Mode.ENFORCE or post.key in self._history.change_limit.held:
             self._report_breach("P8", f"update {post.number} was sent, but none may be: {desired}")
             return False
-        carried = {name: leaf(post.body, name) for name in post.leaves}
-        if carried != post.leaves:
-            self._report_breach("P8", f"update {post.number} carries {carried}; active is {post.leaves}")
+        carried = {name: field_value(post.body, name) for name in post.fields}
+        if carried != post.fields:
+            self._report_breach("P8", f"update {post.number} carries {carried}; active is {post.fields}")
             return False
         return True
 
@@ -296,11 +296,13 @@ class PromiseOracle:
 
 
 def _equal(cloud: Cloud | None, post: Post) -> bool:
-    return cloud is not None and all(leaf(cloud, name) == value for name, value in post.leaves.items())
+    return cloud is not None and all(field_value(cloud, name) == value for name, value in post.fields.items())
 
 
 def _short(answer: object) -> str:
     if isinstance(answer, Live):
-        shown = (str(leaf(answer.cloud, name)) for name in ("region", "version", "urls.vanity.url"))
-        return f"region {{}}, version {{}}, vanity {{}}, {leaf(answer.cloud, 'status.cloud')}".format(*shown)
+        shown = (str(field_value(answer.cloud, name)) for name in ("region", "version", "urls.vanity.url"))
+        return f"region {{}}, version {{}}, vanity {{}}, {field_value(answer.cloud, 'status.cloud')}".format(
+            *shown
+        )
     return str(getattr(answer, "reason", "")) or type(answer).__name__

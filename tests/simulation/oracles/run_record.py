@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from allocsync.journal import reader
-from allocsync.model.cloud import Cloud, leaf
+from allocsync.model.cloud import Cloud, field_value
 from tests.simulation.engine.history import Get, History, Post, Version
 from tests.simulation.engine.machine import WALL_SECONDS
 from tests.simulation.engine.server import id_of
@@ -63,7 +63,7 @@ class RunRecord:
 
     def shows(self, key: int, region: str) -> list[float]:
         """Each time at which the truth changed to this region."""
-        regions = [(each.at, each.cloud and leaf(each.cloud, "region")) for each in self.versions(key)]
+        regions = [(each.at, each.cloud and field_value(each.cloud, "region")) for each in self.versions(key)]
         return [at for (_, before), (at, now) in pairwise([(0.0, None), *regions]) if before != now == region]
 
     def versions(self, key: int = 0) -> list[Version]:

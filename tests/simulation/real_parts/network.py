@@ -66,7 +66,7 @@ class CountedSocket(socket.socket):
         """Begin to connect."""
         self.gate, self.remote = GATE.get(), address
         if self.network.refuses or (self.gate is not None and not self.gate.open):
-            self.network.refused += 1
+            self.network.ignored += 1
             raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
         if self.gate is not None:
             self.gate.sockets.append(self)
@@ -132,7 +132,7 @@ class Network:
 
     def __init__(self) -> None:
         self.refuses = False
-        self.refused = 0
+        self.ignored = 0
         self.numbers = count()
         self.by_descriptor: dict[int, CountedSocket] = {}
         self.listeners: dict[object, CountedSocket] = {}

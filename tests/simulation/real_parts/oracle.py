@@ -25,7 +25,7 @@ NEVER_APPLIED = ("rejected", "not_sent")
 def find_breaches(outcome: Outcome) -> list[str]:
     """Everything that is wrong, in words."""
     records = log_as_client_saw(outcome)
-    declared = {str(key): dict(desired.leaves) for key, desired in outcome.declared.items()}
+    declared = {str(key): dict(desired.fields) for key, desired in outcome.declared.items()}
     finding = server_log_oracle.judge(records, outcome.seed, declared, settle_seconds=SETTLE_SECONDS)
     found = list(outcome.problems)
     for what in ("avoidable_needless", "avoidable_duplicates", "at_once", "blind"):
@@ -117,7 +117,7 @@ def _foreign(outcome: Outcome) -> Iterator[str]:
                 name
                 for key, desired in outcome.declared.items()
                 if key == record["id"]
-                for name, _ in desired.leaves
+                for name, _ in desired.fields
             }
             for name in set(record["changed"]) - ours - written[record["id"]]:
                 yield f"update n={record['n']} changed {name}, which is not declared"

@@ -17,12 +17,12 @@ from allocsync.journal.database import JournalFile
 from allocsync.journal.writer import Journal
 from allocsync.model.api_answers import Snapshot, UpdateAnswer
 from allocsync.model.cloud import Cloud
-from allocsync.model.desired_state import Generation
+from allocsync.model.desired_state import Revision
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import Restored
-from allocsync.reconcile.controller import Loop
+from allocsync.reconcile.controller import Controller
 from allocsync.reconcile.events import Event
-from allocsync.runtime.wiring import build_loop
+from allocsync.runtime.wiring import build_controller
 from allocsync.settings.model import Settings
 from tests.simulation.real_parts.network import GATE, Gate
 from tests.simulation.real_parts.schedule import Seam
@@ -55,8 +55,8 @@ class DaemonProcess:
         self.rng = random.Random(seed)
         self._on_seam = on_seam
         self._observed = observe
-        self._loop: Loop | None = None
-        self._generations: asyncio.Queue[Generation] = asyncio.Queue()
+        self._loop: Controller | None = None
+        self._revisions: asyncio.Queue[Revision] = asyncio.Queue()
 
     async def run(self) -> None:
         """Run from the start of the process to its end."""
@@ -72,7 +72,7 @@ class DaemonProcess:
             self.file.close()
 
     async def _reconcile(self, api: "ClientWithSeams", journal: Journal, restored: Restored) -> None:
-        self._loop = loop = build_loop(
+        self._loop = loop = build_controller(
             self._settings, api=api, clock=self, observer=self._observe, journal=journal, restored=restored
         )
         async with asyncio.TaskGroup() as group:
@@ -80,13 +80,13 @@ class DaemonProcess:
             await loop.run()
             following.cancel()
 
-    async def _follow(self, loop: Loop) -> None:
+    async def _follow(self, loop: Controller) -> None:
         while True:
-            loop.adopt(await self._generations.get())
+            loop.activate(await self._revisions.get())
 
-    def deliver(self, generation: Generation) -> None:
+    def deliver(self, revision: Revision) -> None:
         """The files declare this revision now."""
-        self._generations.put_nowait(generation)
+        self._revisions.put_nowait(revision)
 
     def stop(self) -> None:
         """Send SIGTERM."""

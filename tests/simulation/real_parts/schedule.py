@@ -55,7 +55,7 @@ class Edit:
 
     at: float
     key: int
-    leaves: tuple[tuple[str, str], ...]
+    fields: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def draw_schedule(seed: int) -> Schedule:
         faults_end_at=faults_end_at,
         bulk=rng.choice(("auto", "auto", "off")),
         resync_seconds=rng.choice((30.0, 60.0)),
-        final=tuple(_final_fields(leaves) for leaves in declared)
+        final=tuple(_final_fields(fields) for fields in declared)
         if has_false_answers or foreign or rng.random() < 0.3
         else (),
     )
@@ -138,8 +138,8 @@ def _draw_declared(rng: random.Random) -> tuple[tuple[str, str], ...]:
     return tuple((name, rng.choice(VALUES)) for name in FIELDS if name in names)
 
 
-def _final_fields(leaves: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, "omega") for name, _ in leaves)
+def _final_fields(fields: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, "omega") for name, _ in fields)
 
 
 def _draw_fault_periods(rng: random.Random, faults_end_at: float) -> list[FaultPeriod]:
@@ -189,8 +189,8 @@ def _draw_edits(
     edits = []
     for _ in range(rng.randint(0, 6)):
         key = rng.randrange(len(declared))
-        leaves = tuple((name, rng.choice(VALUES)) for name, _ in declared[key])
-        edits.append(Edit(rng.uniform(0.0, faults_end_at), key, leaves))
+        fields = tuple((name, rng.choice(VALUES)) for name, _ in declared[key])
+        edits.append(Edit(rng.uniform(0.0, faults_end_at), key, fields))
     return sorted(edits, key=lambda edit: edit.at)
 
 

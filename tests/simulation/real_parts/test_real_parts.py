@@ -78,16 +78,16 @@ def test_a_kernel_that_delivers_slowly_makes_the_same_run(
 ) -> None:
     seed, rng = REPLAYED_SEEDS[0], random.Random(1)
     select = selectors.DefaultSelector.select
-    held_back = 0
+    aborted = 0
 
     def slow(selector: selectors.DefaultSelector, timeout: float | None = None) -> Any:  # noqa: ANN401 - events
-        nonlocal held_back
+        nonlocal aborted
         events = select(selector, timeout)
         delivered = [each for each in events if rng.random() < 0.5]
-        held_back += len(events) - len(delivered)
+        aborted += len(events) - len(delivered)
         return delivered
 
     monkeypatch.setattr(selectors.DefaultSelector, "select", slow)
     again = _run_seed(shim, seed)
-    assert held_back > 100
+    assert aborted > 100
     assert again.records == outcomes[seed].records

@@ -15,8 +15,8 @@ from typing import Any
 
 from allocsync.journal.hash_chain import Checked
 from allocsync.journal.reader import Query, RecordedUpdate, opened, updates, verify
-from allocsync.model.cloud import Cloud, leaf
-from allocsync.model.desired_state import Desired, Generation
+from allocsync.model.cloud import Cloud, field_value
+from allocsync.model.desired_state import Desired, Revision
 from allocsync.model.ids import AllocationId
 from allocsync.reconcile import events
 from allocsync.reference_server import ReferenceServer
@@ -90,7 +90,7 @@ class World:
         self._network = network
         self._ids = [AllocationId(key) for key in outcome.seed]
         self._declared = {
-            key: Desired(key, leaves) for key, leaves in zip(self._ids, self._schedule.declared, strict=True)
+            key: Desired(key, fields) for key, fields in zip(self._ids, self._schedule.declared, strict=True)
         }
         self._clock = StrictlyIncreasingClock()
         self._edits = 0
@@ -117,7 +117,7 @@ class World:
             self._outcome.truth = dict(server.clouds)
             self._outcome.records = list(server.records)
             self._outcome.fired.update(server.fired)
-        self._outcome.fired["refused"] = self._network.refused
+        self._outcome.fired["refused"] = self._network.ignored
         with opened(self._disk.directory) as journal:
             self._outcome.checked = verify(journal)
             self._outcome.past = list(updates(journal, Query()))
@@ -129,7 +129,7 @@ class World:
         plan += [
             (each.begin, partial(self._server.set_faults, each.faults)) for each in schedule.fault_periods
         ]
-        plan += [(each.at, partial(self._edit, each.key, each.leaves)) for each in schedule.edits]
+        plan += [(each.at, partial(self._edit, each.key, each.fields)) for each in schedule.edits]
         plan += [
             (each.at, partial(set_field, self._ids[each.key], each.field, each.value))
             for each in schedule.foreign
@@ -147,15 +147,15 @@ class World:
     def _note(self, text: str) -> None:
         self._outcome.notes.append((wall(), text.replace(self._address, "the API")))
 
-    def _edit(self, key: int, leaves: tuple[tuple[str, str], ...]) -> None:
-        self._declared[self._ids[key]] = Desired(self._ids[key], leaves)
+    def _edit(self, key: int, fields: tuple[tuple[str, str], ...]) -> None:
+        self._declared[self._ids[key]] = Desired(self._ids[key], fields)
         self._edits += 1
-        self._note(f"edit {self._ids[key][:8]} {dict(leaves)}")
+        self._note(f"edit {self._ids[key][:8]} {dict(fields)}")
         if self._process is not None:
-            self._process.deliver(self._generation())
+            self._process.deliver(self._revision())
 
-    def _generation(self) -> Generation:
-        return Generation(f"generation-{self._edits}", dict(self._declared))
+    def _revision(self) -> Revision:
+        return Revision(f"generation-{self._edits}", dict(self._declared))
 
     def _set_reachable(self, *, refuses: bool) -> None:
         self._note("connections are refused" if refuses else "connections are accepted again")
@@ -166,8 +166,8 @@ class World:
         self._waiting_end = None
         self._network.refuses = False
         self._server.set_faults({})
-        for key, leaves in enumerate(self._schedule.final):
-            self._edit(key, leaves)
+        for key, fields in enumerate(self._schedule.final):
+            self._edit(key, fields)
 
     # Processes.
 
@@ -187,7 +187,7 @@ class World:
                 on_seam=self._on_seam,
                 observe=self._observe,
             )
-            process.deliver(self._generation())
+            process.deliver(self._revision())
             self._task = task = asyncio.get_running_loop().create_task(process.run())
             await asyncio.wait({task})
             self._check_end(process, task)
@@ -260,7 +260,7 @@ class World:
             return False
         left = process.file.connection.execute("SELECT count(*) FROM open_intents").fetchone()[0]
         return left == 0 and all(
-            leaf(self._server.clouds[key], name) == value
+            field_value(self._server.clouds[key], name) == value
             for key, desired in self._declared.items()
-            for name, value in desired.leaves
+            for name, value in desired.fields
         )

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from allocsync.model.cloud import leaf
+from allocsync.model.cloud import field_value
 from allocsync.model.desired_state import Mode
 from tests.simulation.disk.sqlite_shim import SqliteShim
 from tests.simulation.engine.schedule import (
@@ -35,7 +35,8 @@ def held_times(run: RunRecord) -> list[float]:
 def sent_times(run: RunRecord, region: str, keys: Iterable[int] = ALL) -> dict[int, list[float]]:
     """When each of these allocations was sent this region; allocations without an update are left out."""
     times = {
-        key: [post.sent for post in run.posts(key) if leaf(post.body, "region") == region] for key in keys
+        key: [post.sent for post in run.posts(key) if field_value(post.body, "region") == region]
+        for key in keys
     }
     return {key: at for key, at in times.items() if at}
 
@@ -79,7 +80,7 @@ def test_edits_within_a_minute_add_up_for_the_change_limit_and_are_held_until_ap
     # Unchanged allocations go on. A changed one is not written at all, not even back to its former value.
     assert sent_times(run, "x") == {35: [soon(31.0)]}
     assert sent_times(run, "a", [5]) == {5: [soon(10.0), soon(approved)]}
-    assert [leaf(run.cloud(key), "region") for key in ALL] == ["a"] * 40
+    assert [field_value(run.cloud(key), "region") for key in ALL] == ["a"] * 40
 
 
 @pytest.mark.parametrize("how", [EndKind.KILL, EndKind.POWER, EndKind.STOP])
@@ -161,7 +162,7 @@ def test_removed_allocations_stay_active_while_held_and_are_released_on_approval
     )
     assert held_times(run) == [near(20.0), *(near(start) for start in run.starts()[1:])]
     assert sent_times(run, "x") == {3: [soon(40.0)], 30: [soon(40.0), soon(120.0)]}
-    assert leaf(run.cloud(3), "region") == "theirs"
+    assert field_value(run.cloud(3), "region") == "theirs"
     assert all(run.reads(key, since=120.0) for key in kept)
     assert not any(run.reads(key, since=120.0) for key in removed)
 

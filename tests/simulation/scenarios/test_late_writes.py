@@ -1,6 +1,6 @@
 """Updates of unknown outcome that are applied late: what is read, sent again, recorded and reported."""
 
-from allocsync.model.cloud import leaf
+from allocsync.model.cloud import field_value
 from tests.simulation.disk.sqlite_shim import SqliteShim
 from tests.simulation.engine.schedule import EndKind, EndProcess, ForeignWrite, RequestResync
 from tests.simulation.engine.script import accepted, allocation, at, edit, run_script, unknown
@@ -55,7 +55,7 @@ def test_a_late_write_that_undoes_an_edit_is_reported_and_the_edit_is_sent_again
     late, edited, once_more = run.posts()
     assert edited.sent == near(answered(late) + SETTLE_SECONDS)
     assert (late.applied, once_more.sent) == (near(25.0), near(30.0))
-    assert leaf(run.cloud(), "region") == "b"
+    assert field_value(run.cloud(), "region") == "b"
     assert run.outcomes() == [["not_applied", "late_applied"], ["applied"], ["applied"]]
     assert run.conditions() == ["Pending", "OutcomeUnknown", "Pending", "InSync", "Pending", "InSync"]
 
@@ -74,7 +74,7 @@ def test_a_file_back_at_the_live_value_is_not_in_sync_while_an_update_may_be_app
     assert near(3.0) in run.lists  # the list showed the declared value
     assert applied_late.applied == near(5.0)
     assert repair.sent == near(answered(applied_late) + SETTLE_SECONDS)
-    assert leaf(run.cloud(), "region") == "x"
+    assert field_value(run.cloud(), "region") == "x"
     assert run.outcomes() == [["applied"], ["applied"]]
     assert run.conditions() == ["Pending", "OutcomeUnknown", "Pending", "InSync"]
 
@@ -90,8 +90,8 @@ def test_a_late_write_that_overwrites_an_unmanaged_field_is_reported_and_not_rep
     )
     late, again = run.posts()
     assert again.sent == near(answered(late) + SETTLE_SECONDS)
-    assert leaf(again.body, "note") == "theirs"
-    assert (late.applied, leaf(run.cloud(), "note")) == (near(25.0), "n")
+    assert field_value(again.body, "note") == "theirs"
+    assert (late.applied, field_value(run.cloud(), "note")) == (near(25.0), "n")
     assert run.outcomes() == [["not_applied", "stale_overwrite"], ["applied"]]
     settled = [
         note for note in run.events("update_settled", 0) if note.fields["outcome"] == "stale_overwrite"
@@ -108,7 +108,7 @@ def test_a_changing_timestamp_does_not_shorten_the_settle_time(shim: SqliteShim)
         until=60.0,
     )
     lost, again = run.posts()
-    stamps = [leaf(get.cloud, "updated.value") for get in run.gets() if get.cloud is not None]
+    stamps = [field_value(get.cloud, "updated.value") for get in run.gets() if get.cloud is not None]
     assert len(set(stamps)) == len(stamps) == 3
     assert run.reads(since=lost.sent, until=again.sent) == [near(answered(lost) + SETTLE_SECONDS)]
     assert again.sent == near(answered(lost) + SETTLE_SECONDS)
@@ -123,7 +123,7 @@ def test_a_field_that_the_server_ignores_is_reported_after_the_propagation_windo
     run = run_script(shim, allocations=[ignored_field], updates={0: [unknown(applied=0.01)]}, until=3600.0)
     (update,) = run.posts()
     assert update.answer == "unknown"
-    assert [leaf(run.cloud(), name) for name in three] == ["x", "a", "a"]
+    assert [field_value(run.cloud(), name) for name in three] == ["x", "a", "a"]
     assert run.outcomes() == [["applied_partial"]]
     assert run.conditions() == ["Pending", "OutcomeUnknown", "Pending", "Ignored"]
     (refused,) = [note for note in run.events("condition_changed", 0) if note.fields["after"] == "Ignored"]

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from allocsync.model.api_answers import OutcomeUnknown, Rejected
-from allocsync.model.cloud import leaf
+from allocsync.model.cloud import field_value
 from allocsync.model.desired_state import Mode
 from tests.simulation.disk.sqlite_shim import SqliteShim
 from tests.simulation.engine.schedule import AllocationGone, ForeignWrite, RequestResync, Seam
@@ -32,7 +32,7 @@ def test_an_edit_after_the_snapshot_replaces_the_update_before_it_is_sent(
     withdrawn, sent = run.updates()
     assert [change.desired for change in (*withdrawn.changes, *sent.changes)] == ["a", "b"]
     assert run.outcomes() == [["not_sent"], ["applied"]]
-    assert (update.intent, update.leaves) == (sent.sequence, {"region": "b"})
+    assert (update.intent, update.fields) == (sent.sequence, {"region": "b"})
     assert len(run.reads(until=update.sent)) == 2
     assert update.sent == near(0.05)
 
@@ -129,7 +129,7 @@ def test_a_missing_allocation_is_not_written_until_it_is_back(
         assert waited == [near(60.0 * 2**number) for number in range(6)]
         assert probes[-2] < back < probes[-1]
     assert again.sent == near(probes[-1])
-    assert leaf(run.cloud(0), "region") == leaf(run.cloud(1), "region") == "a"
+    assert field_value(run.cloud(0), "region") == field_value(run.cloud(1), "region") == "a"
     assert run.outcomes(0) == [["void"]]
     assert run.outcomes(1) == [["void"], ["applied"]]
     assert run.conditions(0) == ["Pending", "OutcomeUnknown", "Missing", "InSync"]

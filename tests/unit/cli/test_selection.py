@@ -4,17 +4,17 @@ import pytest
 
 from allocsync.cli.selection import select
 from allocsync.errors import UsageError
-from allocsync.model.desired_state import Desired, Generation, Mode
+from allocsync.model.desired_state import Desired, Mode, Revision
 from allocsync.model.ids import AllocationId
 
 GOOD, OTHER, QUARANTINED = (AllocationId(key) for key in ("7b0c4c5e-1", "91d2a0f3-1", "abcdefgh-1"))
 
 
-def revision() -> Generation:
+def revision() -> Revision:
     allocations = {
         key: Desired(key, (("region", "a"),), mode=Mode.ENFORCE, source="a.yaml:3") for key in (GOOD, OTHER)
     }
-    return Generation("0" * 64, allocations, {QUARANTINED: ("a mistake",)}, files=1)
+    return Revision("0" * 64, allocations, {QUARANTINED: ("a mistake",)}, files=1)
 
 
 def test_without_a_name_everything_is_selected() -> None:

@@ -44,7 +44,7 @@ def _single(write: Callable[..., Path]) -> Callable[[str], Desired]:
         examined = examine(files.read(write(text)), default_mode=Mode.ENFORCE)
         assert not examined.problems
         assert examined.loaded is not None
-        (desired,) = examined.loaded.generation.allocations.values()
+        (desired,) = examined.loaded.revision.allocations.values()
         return desired
 
     return single

@@ -10,7 +10,7 @@ from allocsync.desired.export import declarations, to_scalar
 from allocsync.desired.loader import examine
 from allocsync.desired.schema import MAX_TEXT_LENGTH
 from allocsync.desired.similar_ids import DeclarableIds
-from allocsync.model.cloud import DECLARABLE, STATUSES, UNDECLARABLE_STATUSES, NumberLiteral, leaf
+from allocsync.model.cloud import DECLARABLE, STATUSES, UNDECLARABLE_STATUSES, NumberLiteral, field_value
 from allocsync.model.desired_state import Mode
 from allocsync.planning.diff import compare
 
@@ -62,7 +62,7 @@ def exported(clouds_to_export: list[Any]) -> list[str]:
 
 
 def declarable(cloud: Any, name: str) -> bool:  # noqa: ANN401 - JSON
-    value = leaf(cloud, name)
+    value = field_value(cloud, name)
     passing = name.endswith((".status", ".cloud")) and value in UNDECLARABLE_STATUSES
     return isinstance(value, str) and not passing and len(value) < 9000
 
@@ -72,17 +72,17 @@ def declarable(cloud: Any, name: str) -> bool:  # noqa: ANN401 - JSON
 def test_an_export_loads_and_equals_the_live_state(clouds_to_export: list[Any]) -> None:
     found = loaded("\n".join(exported(clouds_to_export)) + "\n")
     assert [str(problem) for problem in found.problems] == []
-    generation = found.loaded.generation
+    revision = found.loaded.revision
     ids = DeclarableIds()
     declarable_ids = {
         key for key in sorted(cloud["id"] for cloud in clouds_to_export) if not ids.problem(key)
     }
-    assert set(generation.allocations) == declarable_ids
+    assert set(revision.allocations) == declarable_ids
     for cloud in clouds_to_export:
-        desired = generation.allocations.get(cloud["id"])
+        desired = revision.allocations.get(cloud["id"])
         if desired is not None:
             assert compare(desired, cloud) == ()
-            assert {name for name, _ in desired.leaves} == {
+            assert {name for name, _ in desired.fields} == {
                 name for name in DECLARABLE if declarable(cloud, name)
             }
 

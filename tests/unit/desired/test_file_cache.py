@@ -114,14 +114,14 @@ def test_the_revision_is_a_hash_of_all_declarations_as_json(written: list[str], 
     )
     if found.loaded is None:
         return
-    generation = found.loaded.generation
-    declared = [[key, each.mode, each.leaves] for key, each in sorted(generation.allocations.items())]
+    revision = found.loaded.revision
+    declared = [[key, each.mode, each.fields] for key, each in sorted(revision.allocations.items())]
     quarantined_entries = [
         [key, sorted([problem.path, problem.message] for problem in found.problems if str(problem) in said)]
-        for key, said in sorted(generation.quarantined.items())
+        for key, said in sorted(revision.quarantined.items())
     ]
     text = json.dumps([declared, quarantined_entries], separators=(",", ":"))
-    assert generation.digest == sha256(text.encode()).hexdigest()
+    assert revision.id == sha256(text.encode()).hexdigest()
 
 
 def declaring(key: str) -> bytes:

@@ -53,7 +53,7 @@ allocations:
     desired = single(text)
     assert desired == Desired(
         id=AllocationId("7b0c4c5e-1f0e-4c53-9a3b-0a4b8f2f7d11"),
-        leaves=(
+        fields=(
             ("region", "us-central1"),
             ("version", "1.10"),
             ("urls.vanity.status", "RUNNING"),
@@ -73,19 +73,19 @@ def test_every_declarable_field_can_be_declared_and_is_loaded_in_order(single: S
             inner = inner.setdefault(parent, {})  # type: ignore[assignment] # the dict just put there
         inner[last] = "RUNNING" if last in {"status", "cloud"} else f"a {name}"
     desired = single(json.dumps({"apiVersion": "allocsync/v1", "allocations": {"a": body}}))
-    assert tuple(name for name, _ in desired.leaves) == DECLARABLE
-    assert dict(desired.leaves)["urls.id.url"] == "a urls.id.url"
+    assert tuple(name for name, _ in desired.fields) == DECLARABLE
+    assert dict(desired.fields)["urls.id.url"] == "a urls.id.url"
 
 
 @pytest.mark.parametrize("status", ["RUNNING", "FAILED", "SUCCEEDED", "DISCONNECTED"])
 def test_a_lasting_status_can_be_declared(single: Single, status: str) -> None:
-    assert single(HEAD + f"allocations: {{a: {{status: {{cloud: {status}}}}}}}").leaves == (
+    assert single(HEAD + f"allocations: {{a: {{status: {{cloud: {status}}}}}}}").fields == (
         ("status.cloud", status),
     )
 
 
 def test_an_empty_text_can_be_declared_and_is_not_null(single: Single) -> None:
-    assert single(HEAD + "allocations: {a: {region: ''}}").leaves == (("region", ""),)
+    assert single(HEAD + "allocations: {a: {region: ''}}").fields == (("region", ""),)
 
 
 # Defaults and modes.
@@ -98,7 +98,7 @@ def test_an_allocation_overrides_the_defaults_field_by_field(single: Single) -> 
     )
     desired = single(HEAD + text)
     assert desired.mode is Mode.OBSERVE
-    assert dict(desired.leaves) == {
+    assert dict(desired.fields) == {
         "region": "r",
         "version": "2",
         "urls.vanity.status": "RUNNING",
@@ -107,7 +107,7 @@ def test_an_allocation_overrides_the_defaults_field_by_field(single: Single) -> 
 
 
 def test_defaults_may_follow_the_allocations_and_apply_to_an_empty_body(single: Single) -> None:
-    assert single(HEAD + "allocations: {a: {}}\ndefaults: {region: r}").leaves == (("region", "r"),)
+    assert single(HEAD + "allocations: {a: {}}\ndefaults: {region: r}").fields == (("region", "r"),)
 
 
 def test_defaults_apply_to_their_own_document_only(write: Write) -> None:
@@ -117,8 +117,8 @@ def test_defaults_apply_to_their_own_document_only(write: Write) -> None:
         + HEAD
         + "allocations: {b: {version: 1}}\n"
     )
-    allocations = loaded_from(file).generation.allocations
-    assert [dict(desired.leaves) for desired in allocations.values()] == [
+    allocations = loaded_from(file).revision.allocations
+    assert [dict(desired.fields) for desired in allocations.values()] == [
         {"region": "r", "version": "1"},
         {"version": "1"},
     ]
@@ -131,7 +131,7 @@ def test_the_mode_of_the_allocation_overrides_the_defaults_and_these_the_setting
         + HEAD
         + "allocations: {c: {region: r}}"
     )
-    allocations = load(file, default_mode=Mode.SUSPEND).generation.allocations
+    allocations = load(file, default_mode=Mode.SUSPEND).revision.allocations
     assert [desired.mode for desired in allocations.values()] == [Mode.SUSPEND, Mode.OBSERVE, Mode.SUSPEND]
 
 
@@ -144,8 +144,8 @@ def test_a_mode_alone_is_a_declaration(single: Single) -> None:
 
 def test_an_alias_and_a_merge_count_at_the_line_where_they_are_used(write: Write) -> None:
     text = "allocations:\n  a: &a\n    region: r\n  b: *a\n  c: {<<: *a, version: 1}\n"
-    allocations = loaded_from(write(HEAD + text)).generation.allocations
-    assert [dict(desired.leaves) for desired in allocations.values()] == [
+    allocations = loaded_from(write(HEAD + text)).revision.allocations
+    assert [dict(desired.fields) for desired in allocations.values()] == [
         {"region": "r"},
         {"region": "r"},
         {"region": "r", "version": "1"},
@@ -158,12 +158,12 @@ def test_a_mistake_in_an_anchored_value_quarantines_every_allocation_that_uses_i
         HEAD + "allocations:\n  a: &a {regoin: r}\n  b: *a\n  c: {<<: *a, version: 1}\n  d: {version: 1}\n"
     )
     loaded = loaded_from(file)
-    assert list(loaded.generation.quarantined) == ["a", "b", "c"]
-    assert list(loaded.generation.allocations) == ["d"]
+    assert list(loaded.revision.quarantined) == ["a", "b", "c"]
+    assert list(loaded.revision.allocations) == ["d"]
 
 
 # What is rejected whole, what is quarantined.
 
 
 def test_allocations_may_come_from_a_merged_mapping(single: Single) -> None:
-    assert single(HEAD + "allocations:\n  <<: {a: {region: r}}\n").leaves == (("region", "r"),)
+    assert single(HEAD + "allocations:\n  <<: {a: {region: r}}\n").fields == (("region", "r"),)

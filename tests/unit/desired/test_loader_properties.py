@@ -13,7 +13,7 @@ from allocsync.desired.loader import Examined, examine, require_loaded
 from allocsync.desired.similar_ids import fold
 from allocsync.errors import DesiredError, Problem
 from allocsync.model.cloud import DECLARABLE
-from allocsync.model.desired_state import Desired, Generation, Mode
+from allocsync.model.desired_state import Desired, Mode, Revision
 from allocsync.model.ids import AllocationId
 from tests.support.loading import HEAD
 
@@ -65,8 +65,8 @@ def examined(*data: bytes, default_mode: Mode = Mode.ENFORCE) -> Examined:
     return examine(FileSet("d", files), default_mode=default_mode)
 
 
-def generation_of(*texts: str) -> Generation:
-    return require_loaded(examined(*(text.encode() for text in texts))).generation
+def revision_of(*texts: str) -> Revision:
+    return require_loaded(examined(*(text.encode() for text in texts))).revision
 
 
 def is_inside(data: bytes, line: int, column: int) -> bool:
@@ -90,9 +90,9 @@ def assert_loads_or_reports(*data: bytes) -> None:
         reported: tuple[Problem, ...] | None = error.problems
     else:
         reported = None
-        generation = loaded.generation
-        assert bool(generation.quarantined) is bool(loaded.problems)
-        assert not set(generation.quarantined) & set(generation.allocations)
+        revision = loaded.revision
+        assert bool(revision.quarantined) is bool(loaded.problems)
+        assert not set(revision.quarantined) & set(revision.allocations)
     assert reported is None or reported == found.problems != ()
 
 
@@ -165,14 +165,14 @@ ids = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size
 statuses = st.sampled_from(["RUNNING", "FAILED", "SUCCEEDED", "DISCONNECTED"])
 
 
-def leaf(name: str) -> st.SearchStrategy[str]:
+def field_value(name: str) -> st.SearchStrategy[str]:
     return statuses if name.endswith((".status", ".cloud")) else texts
 
 
-leaves = st.fixed_dictionaries({}, optional={name: leaf(name) for name in DECLARABLE}).filter(bool)
+fields = st.fixed_dictionaries({}, optional={name: field_value(name) for name in DECLARABLE}).filter(bool)
 modes = st.sampled_from(Mode)
 # Without ids that are easily confused: those are an error, which has tests of its own.
-states = st.dictionaries(ids, st.tuples(leaves, modes), max_size=6).filter(
+states = st.dictionaries(ids, st.tuples(fields, modes), max_size=6).filter(
     lambda state: len({fold(key) for key in state}) == len(state)
 )
 
@@ -212,21 +212,21 @@ def write_document(state: Mapping[str, tuple[Mapping[str, str], Mode]], rng: ran
 def test_a_written_document_loads_as_the_same_declarations(
     state: dict[str, tuple[dict[str, str], Mode]], rng: random.Random
 ) -> None:
-    generation = generation_of(write_document(state, rng))
-    assert generation.allocations == {
+    revision = revision_of(write_document(state, rng))
+    assert revision.allocations == {
         key: Desired(
             AllocationId(key), tuple((name, declared[name]) for name in DECLARABLE if name in declared), mode
         )
         for key, (declared, mode) in state.items()
     }
-    assert list(generation.allocations) == sorted(state)
+    assert list(revision.allocations) == sorted(state)
 
 
 @given(states, st.randoms(use_true_random=False), st.data())
 def test_the_revision_does_not_depend_on_the_order_of_keys_documents_and_files(
     state: dict[str, tuple[dict[str, str], Mode]], rng: random.Random, data: st.DataObject
 ) -> None:
-    expected = generation_of(write_document(state, rng)).digest
+    expected = revision_of(write_document(state, rng)).id
     files = data.draw(st.integers(1, 4))
     parsed_files: list[list[str]] = [[] for _ in range(files)]
     for key, value in state.items():
@@ -234,7 +234,7 @@ def test_the_revision_does_not_depend_on_the_order_of_keys_documents_and_files(
     for parsed in parsed_files:
         parsed.append(write_document({}, rng))
         rng.shuffle(parsed)
-    assert generation_of(*("".join(parsed) for parsed in parsed_files)).digest == expected
+    assert revision_of(*("".join(parsed) for parsed in parsed_files)).id == expected
 
 
 @given(states, states, st.randoms(use_true_random=False))
@@ -243,11 +243,11 @@ def test_two_states_have_the_same_revision_only_if_they_declare_the_same(
     other: dict[str, tuple[dict[str, str], Mode]],
     rng: random.Random,
 ) -> None:
-    digests = {generation_of(write_document(state, rng)).digest for state in (one, other)}
+    digests = {revision_of(write_document(state, rng)).id for state in (one, other)}
     assert (len(digests) == 1) is (one == other)
 
 
-@given(states, leaves, st.randoms(use_true_random=False))
+@given(states, fields, st.randoms(use_true_random=False))
 def test_defaults_equal_the_same_fields_in_every_allocation(
     state: dict[str, tuple[dict[str, str], Mode]], defaults: dict[str, str], rng: random.Random
 ) -> None:
@@ -255,10 +255,7 @@ def test_defaults_equal_the_same_fields_in_every_allocation(
     with_defaults = write_document(state, rng) + yaml.safe_dump({"defaults": default_body}, width=1000)
     with_defaults_applied = {key: ({**defaults, **declared}, mode) for key, (declared, mode) in state.items()}
     if not with_defaults.startswith("--- {"):
-        assert (
-            generation_of(with_defaults).digest
-            == generation_of(write_document(with_defaults_applied, rng)).digest
-        )
+        assert revision_of(with_defaults).id == revision_of(write_document(with_defaults_applied, rng)).id
 
 
 @given(states.filter(bool), st.randoms(use_true_random=False))
@@ -270,6 +267,6 @@ def test_a_mistake_in_one_allocation_does_not_affect_the_others(
     document["allocations"][bad]["regoin"] = "r"
     found = examined(yaml.safe_dump(document).encode()).loaded
     assert found is not None
-    expected = generation_of(write_document(state, rng)).allocations
-    assert found.generation.allocations == {key: declared for key, declared in expected.items() if key != bad}
-    assert list(found.generation.quarantined) == [bad]
+    expected = revision_of(write_document(state, rng)).allocations
+    assert found.revision.allocations == {key: declared for key, declared in expected.items() if key != bad}
+    assert list(found.revision.quarantined) == [bad]

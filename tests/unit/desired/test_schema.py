@@ -15,18 +15,18 @@ def test_a_mistake_inside_an_allocation_quarantines_it_and_any_other_rejects_the
     examined = examine(files.read(file), default_mode=Mode.ENFORCE)
     assert (examined.loaded is None) is (file.stem not in QUARANTINED)
     if examined.loaded is not None:
-        assert examined.loaded.generation.quarantined
+        assert examined.loaded.revision.quarantined
 
 
 def test_a_bad_allocation_is_quarantined_and_the_others_load(write: Write) -> None:
     file = write(HEAD + "allocations:\n  good: {region: r}\n  bad:\n    regoin: r\n    version: ~\n")
     loaded = loaded_from(file)
-    assert list(loaded.generation.allocations) == ["good"]
+    assert list(loaded.revision.allocations) == ["good"]
     errors = (
         f"{file}:5:5: allocations.bad.regoin: unknown field; did you mean region?",
         f"{file}:6:5: allocations.bad.version: null; leave the key out",
     )
-    assert loaded.generation.quarantined == {"bad": errors}
+    assert loaded.revision.quarantined == {"bad": errors}
     assert tuple(str(problem) for problem in loaded.problems) == errors
 
 
@@ -70,8 +70,8 @@ def test_null_defaults_are_an_error(write: Write) -> None:
 
 def test_an_explicitly_empty_set_is_a_revision(write: Write) -> None:
     loaded = loaded_from(write(HEAD + "allocations: {}\n"))
-    assert not loaded.generation.allocations
-    assert loaded.generation.files == 1
+    assert not loaded.revision.allocations
+    assert loaded.revision.files == 1
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# a comment\n", "---\n", "---\n---\n...\n", "\ufeff", "~"])
@@ -83,7 +83,7 @@ def test_a_file_that_declares_nothing_is_rejected(write: Write, text: str) -> No
 
 def test_an_empty_document_beside_another_is_ignored(single: Single) -> None:
     text = "---\n---\n" + HEAD + "allocations: {a: {region: r}}\n---\n# the end\n"
-    assert single(text).leaves == (("region", "r"),)
+    assert single(text).fields == (("region", "r"),)
 
 
 def test_a_long_value_with_control_characters_is_shortened_and_escaped(messages: Messages) -> None:
@@ -101,7 +101,7 @@ def test_a_field_name_of_a_megabyte_is_rejected_quickly(messages: Messages) -> N
 
 
 def digest_of(write: Write, text: str) -> str:
-    return loaded_from(write(HEAD + text)).generation.digest
+    return loaded_from(write(HEAD + text)).revision.id
 
 
 def test_the_revision_depends_on_the_declarations_only(write: Write) -> None:
@@ -138,7 +138,7 @@ def test_the_sample_file_loads() -> None:
     sample = Path(__file__).parents[3] / "config" / "allocations.yaml"
     loaded = loaded_from(sample)
     assert not loaded.problems
-    assert len(loaded.generation.allocations) == 6
+    assert len(loaded.revision.allocations) == 6
 
 
 def test_a_value_above_the_length_limit_is_an_error(messages: Messages) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from allocsync.desired.watcher import DirectoryWatch
-from allocsync.model.desired_state import Generation, Mode
+from allocsync.model.desired_state import Mode, Revision
 from tests.support.loading import HEAD
 
 POLL_SECONDS, SOON_SECONDS = 600.0, 30.0
@@ -31,9 +31,9 @@ def retarget(link: Path, target: str | Path) -> None:
 @asynccontextmanager
 async def watched(
     path: Path, on_change: Callable[[], None] = lambda: None
-) -> AsyncIterator[asyncio.Queue[Generation]]:
+) -> AsyncIterator[asyncio.Queue[Revision]]:
     """A queue of the revisions after the first one, in which the region is `one`."""
-    revisions: asyncio.Queue[Generation] = asyncio.Queue()
+    revisions: asyncio.Queue[Revision] = asyncio.Queue()
     watch = DirectoryWatch(
         path,
         default_mode=Mode.ENFORCE,
@@ -58,9 +58,9 @@ async def watched(
             await task
 
 
-async def next_region(revisions: asyncio.Queue[Generation]) -> str:
+async def next_region(revisions: asyncio.Queue[Revision]) -> str:
     async with asyncio.timeout(SOON_SECONDS):
-        ((only,),) = [each.leaves for each in (await revisions.get()).allocations.values()]
+        ((only,),) = [each.fields for each in (await revisions.get()).allocations.values()]
     return only[1]
 
 

@@ -159,7 +159,7 @@ async def test_damage_found_by_the_writer_sets_the_file_aside_and_ends_the_proce
     async def run() -> None:
         async with running(file) as journal:
             journal.on_change = errors.append
-            assert await journal.tend() is None
+            assert await journal.enforce_retention() is None
             await journal.intent(A, RECORD)
 
     with pytest.raises(ExceptionGroup) as ended:
@@ -186,7 +186,7 @@ async def test_damage_found_by_pruning_is_reported_and_the_writer_continues(tmp_
         prune(file, wall=later)
     assert file.connection.execute("SELECT count(*) FROM entries").fetchone() == (4,), "nothing was deleted"
     async with running(file, wall=lambda: later) as journal:
-        assert await journal.tend() is None
+        assert await journal.enforce_retention() is None
         assert journal.damage == "row 4 is not there"
         assert await journal.intent(AllocationId("c"), RECORD) == 6, "new rows can still be written"
     file.close()

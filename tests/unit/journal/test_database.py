@@ -29,9 +29,9 @@ WALL = 1.7e9
 A, B = AllocationId("a"), AllocationId("b")
 RECORD = IntentRecord(
     changes=(Change("region", "x", "y"), Change("version", NumberLiteral("1e400"), "2")),
-    leaves=(("region", "y"), ("version", "2")),
-    undeclared="00ff",
-    generation="g",
+    fields=(("region", "y"), ("version", "2")),
+    unmanaged_hash="00ff",
+    revision="g",
     reason="drift",
 )
 

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 
 from allocsync.api import json_codec
 from allocsync.model.change import Change
-from allocsync.model.cloud import DECLARABLE, NumberLiteral, leaf
+from allocsync.model.cloud import DECLARABLE, NumberLiteral, field_value
 from allocsync.model.desired_state import Desired
 from allocsync.model.ids import AllocationId
 from allocsync.planning.diff import CannotMergeError, body_problems, compare, merge, pending, update_body
@@ -27,7 +27,7 @@ def merge_or_assume(desired: Desired, cloud: dict[str, Any]) -> Any:  # noqa: AN
 
 @given(strategies.clouds)
 def test_a_cloud_that_holds_the_declared_values_does_not_differ(cloud: dict[str, Any]) -> None:
-    own = tuple((name, value) for name in DECLARABLE if isinstance(value := leaf(cloud, name), str))
+    own = tuple((name, value) for name in DECLARABLE if isinstance(value := field_value(cloud, name), str))
     assert compare(Desired(ID, own), cloud) == ()
 
 
@@ -46,7 +46,7 @@ def test_merging_sets_the_declared_fields_and_changes_nothing_else(
 def rest_as_text(cloud: Any, desired: Desired) -> Any:  # noqa: ANN401 - JSON
     """The cloud as JSON text, without the declared fields and without objects that only held those."""
     rest = copy.deepcopy(dict(cloud))
-    for name, _ in desired.leaves:
+    for name, _ in desired.fields:
         *parents, last = name.split(".")
         trail = [rest]
         for parent in parents:
@@ -67,7 +67,7 @@ def test_comparing_names_exactly_the_fields_that_merging_changes(
     desired: Desired, cloud: dict[str, Any]
 ) -> None:
     body = merge_or_assume(desired, cloud)
-    changed = {name for name, _ in desired.leaves if leaf(body, name) != leaf(cloud, name)}
+    changed = {name for name, _ in desired.fields if field_value(body, name) != field_value(cloud, name)}
     assert {change.field for change in compare(desired, cloud)} == changed
 
 
@@ -112,7 +112,7 @@ def test_a_new_vanity_url_needs_its_status() -> None:
         "urls": {"base": {"status": "x", "url": "y"}, "id": {"status": "x", "url": "y"}},
     }
     body, problems = update_body(Desired(ID, (("urls.vanity.url", "mark.pieces.cloud"),)), cloud)
-    assert leaf(body, "urls.vanity.url") == "mark.pieces.cloud"
+    assert field_value(body, "urls.vanity.url") == "mark.pieces.cloud"
     assert problems == ("urls.vanity has no status; declare urls.vanity.status too",)
 
 

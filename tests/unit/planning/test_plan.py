@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from allocsync.model.api_answers import Failed, Live, Missing, Snapshot
 from allocsync.model.cloud import NumberLiteral
-from allocsync.model.desired_state import Desired, Generation, Mode
+from allocsync.model.desired_state import Desired, Mode, Revision
 from allocsync.model.ids import AllocationId
 from allocsync.planning import rendering
 from allocsync.planning.diff import update_body
 from allocsync.planning.plan import Plan, Verdict, plan
 from tests.support import strategies
 
-PlanningInput = tuple[Generation, dict[AllocationId, Snapshot]]
+PlanningInput = tuple[Revision, dict[AllocationId, Snapshot]]
 KEYS = ("7b0c4c5e", "91d2a0f3", "c44e11aa")
 snapshots = st.one_of(strategies.clouds.map(Live), st.just(Missing()), st.just(Failed("504")))
 
@@ -28,36 +28,36 @@ def planning_inputs(draw: st.DrawFn) -> PlanningInput:
     wanted = {AllocationId(key): draw(strategies.desired(key, modes)) for key in KEYS}
     live = {AllocationId(key): draw(snapshots) for key in KEYS if draw(st.integers(0, 9))}
     quarantined = {AllocationId("0bad"): ("a.yaml:3:1: wrong",)} if draw(st.booleans()) else {}
-    return Generation("d" * 64, wanted, quarantined, 1), live
+    return Revision("d" * 64, wanted, quarantined, 1), live
 
 
 @given(planning_inputs())
 def test_a_plan_does_not_depend_on_the_order_of_its_input(planning_input: PlanningInput) -> None:
-    generation, live = planning_input
-    reversed_generation = Generation(
-        generation.digest,
-        dict(reversed(list(generation.allocations.items()))),
-        generation.quarantined,
-        generation.files,
+    revision, live = planning_input
+    reversed_generation = Revision(
+        revision.id,
+        dict(reversed(list(revision.allocations.items()))),
+        revision.quarantined,
+        revision.files,
     )
-    one, other = plan(generation, live), plan(reversed_generation, dict(reversed(live.items())))
+    one, other = plan(revision, live), plan(reversed_generation, dict(reversed(live.items())))
     assert one == other
-    assert one.digest == other.digest
+    assert one.plan_id == other.plan_id
 
 
 @given(planning_inputs(), st.integers(0, len(KEYS)))
 def test_a_plan_made_after_some_updates_has_exactly_the_other_updates(
     planning_input: PlanningInput, done: int
 ) -> None:
-    generation, live = planning_input
-    before = plan(generation, live)
+    revision, live = planning_input
+    before = plan(revision, live)
     for step in before.updates[:done]:
         snapshot = live[step.id]
         assert isinstance(snapshot, Live)
-        body, problems = update_body(generation.allocations[step.id], snapshot.cloud)
+        body, problems = update_body(revision.allocations[step.id], snapshot.cloud)
         assert not problems
         live[step.id] = Live(body)
-    assert plan(generation, live).updates == before.updates[done:]
+    assert plan(revision, live).updates == before.updates[done:]
 
 
 @given(planning_inputs(), planning_inputs())
@@ -69,18 +69,18 @@ def test_two_plans_have_the_same_id_exactly_if_their_updates_are_equal(
     same = [(step.id, step.changes) for step in first.updates] == [
         (step.id, step.changes) for step in second.updates
     ]
-    assert (first.digest == second.digest) == same
+    assert (first.plan_id == second.plan_id) == same
 
 
 @given(planning_inputs())
 def test_a_plan_has_one_counted_step_for_each_allocation(
     planning_input: PlanningInput,
 ) -> None:
-    generation, live = planning_input
-    made = plan(generation, live)
-    assert [step.id for step in made.steps] == sorted([*generation.allocations, *generation.quarantined])
+    revision, live = planning_input
+    made = plan(revision, live)
+    assert [step.id for step in made.steps] == sorted([*revision.allocations, *revision.quarantined])
     assert sum(made.counts.values()) == len(made.steps)
-    assert list(rendering.as_json(made)["counts"]) == ["in_sync", "update", "missing", "held", "failing"]  # type: ignore[call-overload]  # JSON
+    assert list(rendering.as_json(made)["counts"]) == ["in_sync", "update", "missing", "blocked", "failing"]  # type: ignore[call-overload]  # JSON
 
 
 @given(planning_inputs())
@@ -90,13 +90,13 @@ def test_a_rendered_plan_has_no_control_characters_and_is_valid_json(
     made = plan(*planning_input)
     for line in rendering.text(made, read_how="live read in 0.1 s", files=1):
         assert line.text.isprintable()
-    assert json.loads(json.dumps(rendering.as_json(made)))["digest"] == made.digest
+    assert json.loads(json.dumps(rendering.as_json(made)))["plan_id"] == made.plan_id
 
 
 def one(live: Any, mode: Mode = Mode.ENFORCE) -> Plan:  # noqa: ANN401 - a snapshot or a cloud
     wanted = Desired(AllocationId("a"), (("region", "eu"), ("version", "1.10")), mode, "eu.yaml:18")
     snapshot = live if isinstance(live, Missing | Failed) else Live(live)
-    return plan(Generation("7f3a91c2" * 8, {wanted.id: wanted}), {wanted.id: snapshot})
+    return plan(Revision("7f3a91c2" * 8, {wanted.id: wanted}), {wanted.id: snapshot})
 
 
 WHOLE = {
@@ -133,7 +133,7 @@ def test_the_verdict_and_reason_for_one_allocation(
 
 def test_a_live_number_and_the_same_text_give_different_plan_ids() -> None:
     number, text = ({**WHOLE, "version": value, "region": "eu"} for value in (NumberLiteral("1.9"), "1.9"))
-    assert one(number).digest != one(text).digest
+    assert one(number).plan_id != one(text).plan_id
     rows: Any = rendering.as_json(one(number))["changes"]
     assert rows == [{"id": "a", "field": "version", "live": '{"number": "1.9"}', "desired": "1.10"}]
 
@@ -148,7 +148,7 @@ def test_a_plan_is_rendered_as_aligned_text() -> None:
         "    region    (absent)   → eu",
         "    version   1.9\\x1b[2J → 1.10",
         "",
-        f"1 of 1 allocation not in sync: 1 to update (2 fields). Digest {made.digest[:12]}.",
+        f"1 of 1 allocation not in sync: 1 to update (2 fields). Plan {made.plan_id[:12]}.",
     ]
 
 

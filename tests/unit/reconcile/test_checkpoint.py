@@ -3,8 +3,8 @@
 import pytest
 
 from allocsync.model.intent_record import Restored
-from allocsync.reconcile.checkpoint import FORGOTTEN_SECONDS, Keeper
-from allocsync.reconcile.parameters import Rules
+from allocsync.reconcile.checkpoint import FORGOTTEN_SECONDS, Checkpoint
+from allocsync.reconcile.parameters import Parameters
 from tests.support.scripted_api import ListJournal, VirtualClock
 
 pytestmark = pytest.mark.looptime
@@ -20,6 +20,6 @@ async def test_what_is_old_is_forgotten_of_allocations_alone_and_the_journals_ow
         "probe": old,  # what the journal writes to see whether a full disk can be written again
     }
     journal.memories = dict(kept)
-    keeper = Keeper(journal, clock, Rules(), Restored(memories=kept))
+    checkpoint = Checkpoint(journal, clock, Parameters(), Restored(memories=kept))
     assert set(journal.memories) == {"allocation/b", "baseline/a", "probe"}
-    assert set(keeper.recalled("baseline/")) == {"a"}
+    assert set(checkpoint.stored("baseline/")) == {"a"}

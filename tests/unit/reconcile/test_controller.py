@@ -10,9 +10,9 @@ from allocsync.model.api_answers import Failed, Live, OutcomeUnknown, Rejected, 
 from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId
 from allocsync.reconcile import events
-from allocsync.reconcile.parameters import Rules
+from allocsync.reconcile.parameters import Parameters
 from allocsync.reconcile.resync import BulkPolicy
-from tests.support.scripted_api import KEYS, Run, ScriptedApi, VirtualClock, generation
+from tests.support.scripted_api import KEYS, Run, ScriptedApi, VirtualClock, revision
 
 pytestmark = pytest.mark.looptime
 
@@ -20,10 +20,10 @@ pytestmark = pytest.mark.looptime
 async def test_one_bulk_request_finds_the_drift_and_all_come_in_sync_within_the_limit() -> None:
     api = ScriptedApi()
     async with Run(api) as run:
-        run.loop.adopt(generation())
+        run.controller.activate(revision())
         await asyncio.sleep(5)
         assert run.count(Condition.IN_SYNC) == len(KEYS)
-        assert run.loop.settled()
+        assert run.controller.settled()
         assert run.events(events.AllInSync)
         assert api.most <= 8 + 8
         assert len(api.posts) == len(KEYS)
@@ -37,20 +37,20 @@ async def test_one_bulk_request_finds_the_drift_and_all_come_in_sync_within_the_
 async def test_without_the_route_everything_is_looked_at_one_by_one() -> None:
     api = ScriptedApi(bulk=False)
     async with Run(api) as run:
-        run.loop.adopt(generation("live"))
+        run.controller.activate(revision("live"))
         await asyncio.sleep(2)
-        assert run.count(Condition.IN_SYNC) == len(KEYS) == len(api.looks)
+        assert run.count(Condition.IN_SYNC) == len(KEYS) == len(api.reads)
         await asyncio.sleep(400)
         assert api.lists == 1
-        assert 2 * len(KEYS) <= len(api.looks) <= 3 * len(KEYS)
+        assert 2 * len(KEYS) <= len(api.reads) <= 3 * len(KEYS)
         assert not api.posts
-        assert run.loop.status().last_full_read is not None
+        assert run.controller.status().last_full_read is not None
 
 
 async def test_bulk_off_never_asks_for_it() -> None:
     api = ScriptedApi()
     async with Run(api, bulk=BulkPolicy.OFF) as run:
-        run.loop.adopt(generation())
+        run.controller.activate(revision())
         await asyncio.sleep(5)
         assert api.lists == 0
         assert run.count(Condition.IN_SYNC) == len(KEYS)
@@ -60,9 +60,9 @@ async def test_a_bulk_answer_that_never_comes_hides_nothing() -> None:
     api = ScriptedApi()
     api.bulk_error = BulkUnavailable("504 Gateway Timeout", supported=True)
     async with Run(api) as run:
-        run.loop.adopt(generation())
+        run.controller.activate(revision())
         await asyncio.sleep(2.5)
-        assert not api.looks  # the bulk request is tried again first
+        assert not api.reads  # the bulk request is tried again first
         await asyncio.sleep(30)
         assert api.lists >= 3
         assert run.count(Condition.IN_SYNC) == len(KEYS)
@@ -78,12 +78,12 @@ async def test_a_bulk_answer_that_is_wrong_twice_in_a_row_is_not_used_again(
     api = ScriptedApi()
     api.on_list = lambda row: {**row, "region": "wanted"}
     async with Run(api, bulk=policy) as run:
-        run.loop.adopt(generation())
+        run.controller.activate(revision())
         await asyncio.sleep(600)
         assert api.lists == pytest.approx(lists, abs=1)
         if policy is BulkPolicy.AUTO:
-            (told,) = run.events(events.ListUnavailable)
-            assert "is not what GET /allocation/{id} says" in str(told.reason)
+            (scripted,) = run.events(events.ListUnavailable)
+            assert "is not what GET /allocation/{id} says" in str(scripted.reason)
             assert {row["region"] for row in api.truth.values()} == {"wanted"}
         else:
             assert not run.events(events.ListUnavailable)
@@ -102,12 +102,12 @@ async def test_a_change_between_a_bulk_answer_and_the_check_of_it_is_no_distrust
 
     api.on_snapshot = drift_once
     async with Run(api) as run:
-        run.loop.adopt(generation("live"))
+        run.controller.activate(revision("live"))
         await asyncio.sleep(600)
         assert len(set(drifted.values())) == 2
         assert api.lists >= 9
         assert not run.events(events.ListUnavailable)
-        checks = len(api.looks) - len([key for _, key in api.looks if key in drifted.values()])
+        checks = len(api.reads) - len([key for _, key in api.reads if key in drifted.values()])
         assert 2 * (api.lists - 1) <= checks <= 3 * api.lists
         assert {row["region"] for row in api.truth.values()} == {"live"}
 
@@ -116,27 +116,27 @@ async def test_a_change_between_a_bulk_answer_and_the_check_of_it_is_no_distrust
 async def test_whoever_asks_has_everything_looked_at_now(*, bulk: bool) -> None:
     api = ScriptedApi(bulk=bulk)
     async with Run(api) as run:
-        run.loop.adopt(generation("live"))
+        run.controller.activate(revision("live"))
         await asyncio.sleep(5)
         api.truth[KEYS[9]] = {**api.truth[KEYS[9]], "region": "drift"}
-        before, asked = len(api.looks), api.lists
-        assert run.loop.sync() == len(KEYS)
-        assert run.loop.sync() == len(KEYS)
+        before, asked = len(api.reads), api.lists
+        assert run.controller.sync() == len(KEYS)
+        assert run.controller.sync() == len(KEYS)
         await asyncio.sleep(2)
         assert api.truth[KEYS[9]]["region"] == "live"
         assert api.lists - asked == (1 if bulk else 0)
-        assert len(api.looks) - before <= (10 if bulk else len(KEYS) + 2)
+        assert len(api.reads) - before <= (10 if bulk else len(KEYS) + 2)
 
 
 async def test_asking_in_mid_pass_has_another_pass_follow() -> None:
     api = ScriptedApi()
     async with Run(api) as run:
-        run.loop.adopt(generation("live"))
+        run.controller.activate(revision("live"))
         await asyncio.sleep(5)
         api.seconds = 1.0
-        run.loop.sync()
+        run.controller.sync()
         await asyncio.sleep(0.5)
-        run.loop.sync()
+        run.controller.sync()
         await asyncio.sleep(3)
         assert api.lists == 3
 
@@ -146,27 +146,27 @@ async def test_one_unknown_outcome_waits_the_settle_time_and_holds_nobody_up() -
     slow = KEYS[7]
     api.on_update = lambda key, _: OutcomeUnknown("504", 504) if key == slow and len(api.posts) < 41 else None
     async with Run(api) as run:
-        run.loop.adopt(generation())
+        run.controller.activate(revision())
         await asyncio.sleep(5)
         assert run.count(Condition.IN_SYNC) == len(KEYS) - 1
-        assert run.count(Condition.OUTCOME_UNKNOWN) == 1 == run.loop.status().open_intents
-        assert not run.loop.settled()
+        assert run.count(Condition.OUTCOME_UNKNOWN) == 1 == run.controller.status().open_intents
+        assert not run.controller.settled()
         await asyncio.sleep(10)
         assert run.count(Condition.IN_SYNC) == len(KEYS)
         first, second = [at for at, key in api.posts if key == slow]
-        assert second - first >= Rules().settle_seconds
+        assert second - first >= Parameters().settle_seconds
         assert [event.outcome for event in run.events(events.UpdateSettled)] == ["not_applied"]
 
 
 async def test_an_edit_under_way_wins_and_what_is_not_declared_any_more_is_let_go() -> None:
     api = ScriptedApi()
     async with Run(api) as run:
-        run.loop.adopt(generation("one"))
+        run.controller.activate(revision("one"))
         await asyncio.sleep(0.03)
-        run.loop.adopt(generation("two", KEYS[:20]))
+        run.controller.activate(revision("two", KEYS[:20]))
         await asyncio.sleep(10)
         assert {api.truth[key]["region"] for key in KEYS[:20]} == {"two"}
-        assert [row.id for row in run.loop.allocations()] == list(KEYS[:20])
+        assert [row.id for row in run.controller.allocations()] == list(KEYS[:20])
         posted = len(api.posts)
         for key in KEYS[20:]:
             api.truth[key] = {**api.truth[key], "region": "free"}
@@ -177,16 +177,16 @@ async def test_an_edit_under_way_wins_and_what_is_not_declared_any_more_is_let_g
 async def test_a_mistake_in_one_allocation_keeps_its_last_good_version() -> None:
     api = ScriptedApi()
     async with Run(api) as run:
-        run.loop.adopt(generation("one"))
+        run.controller.activate(revision("one"))
         await asyncio.sleep(5)
         broken = {KEYS[0]: ("a.yaml:3:1: wrong",), AllocationId("new"): ("a.yaml:9:1: wrong",)}
-        run.loop.adopt(generation("two", KEYS[1:], quarantined=broken))
+        run.controller.activate(revision("two", KEYS[1:], quarantined=broken))
         await asyncio.sleep(5)
         assert api.truth[KEYS[0]]["region"] == "one"
         api.truth[KEYS[0]] = {**api.truth[KEYS[0]], "region": "drift"}
         await asyncio.sleep(90)
         assert api.truth[KEYS[0]]["region"] == "one"
-        (held,) = [row for row in run.loop.allocations() if row.condition is Condition.BLOCKED]
+        (held,) = [row for row in run.controller.allocations() if row.condition is Condition.BLOCKED]
         assert (held.id, held.reason) == ("new", "a.yaml:9:1: wrong")
 
 
@@ -195,7 +195,7 @@ async def test_429_closes_the_write_slots_for_all() -> None:
     refusal = Rejected(429, "429 Too Many Requests", terminal=False, retry_after_seconds=30)
     api.on_update = lambda _key, _body: refusal if asyncio.get_running_loop().time() < 20 else None
     async with Run(api) as run:
-        run.loop.adopt(generation())
+        run.controller.activate(revision())
         await asyncio.sleep(20)
         assert 1 <= len(api.posts) <= 8
         await asyncio.sleep(60)
@@ -206,13 +206,13 @@ async def test_a_missing_allocation_is_probed_slowly_and_never_posted_to() -> No
     api = ScriptedApi()
     del api.truth[KEYS[3]]
     async with Run(api) as run:
-        run.loop.adopt(generation())
+        run.controller.activate(revision())
         await asyncio.sleep(3600)
-        looks = [at for at, key in api.looks if key == KEYS[3]]
+        reads = [at for at, key in api.reads if key == KEYS[3]]
         assert run.count(Condition.MISSING) == 1
-        assert len(looks) in range(5, 8)
+        assert len(reads) in range(5, 8)
         assert KEYS[3] not in {key for _, key in api.posts}
-        assert run.loop.settled()
+        assert run.controller.settled()
 
 
 async def test_failing_reads_back_off_and_are_settled_only_when_they_end() -> None:
@@ -220,10 +220,10 @@ async def test_failing_reads_back_off_and_are_settled_only_when_they_end() -> No
     failing = Failed("500 Internal Server Error", 500)
     api.on_snapshot = lambda key: failing if key == KEYS[0] and VirtualClock().now() < 300 else None
     async with Run(api) as run:
-        run.loop.adopt(generation())
+        run.controller.activate(revision())
         await asyncio.sleep(20)
         assert run.count(Condition.FAILING) == 1
-        assert not run.loop.settled()
+        assert not run.controller.settled()
         await asyncio.sleep(900)
         assert run.count(Condition.IN_SYNC) == len(KEYS)
 
@@ -232,13 +232,13 @@ async def test_a_stop_in_mid_flight_ends_in_time_and_leaves_open_intents() -> No
     api = ScriptedApi()
     run = Run(api)
     async with run:
-        run.loop.adopt(generation())
+        run.controller.activate(revision())
         await asyncio.sleep(0.5)
         api.seconds = 60.0
-        run.loop.adopt(generation("again"))
+        run.controller.activate(revision("again"))
         await asyncio.sleep(61)  # the snapshots have ended, the updates are under way
         begun = asyncio.get_running_loop().time()
-        assert run.loop.status().in_flight["write"] == 8
+        assert run.controller.status().in_flight["write"] == 8
         posted = len(api.posts)
     assert asyncio.get_running_loop().time() - begun <= 20.1
     assert len(api.posts) == posted
@@ -257,11 +257,11 @@ async def test_a_snapshot_that_is_too_old_when_the_intent_is_recorded_is_not_wri
 
     run.journal.intent = intent  # type: ignore[method-assign,assignment]  # a disk that is slow at first
     async with run:
-        run.loop.adopt(generation())
+        run.controller.activate(revision())
         await asyncio.sleep(60)
-        held_back = [event for event in run.events(events.UpdateFinished) if event.outcome == "not_sent"]
-        assert len(held_back) >= 8
-        assert "older than" in str(held_back[0].reason)
+        aborted = [event for event in run.events(events.UpdateFinished) if event.outcome == "not_sent"]
+        assert len(aborted) >= 8
+        assert "older than" in str(aborted[0].reason)
         assert len(api.posts) == len(KEYS)
         assert run.count(Condition.IN_SYNC) == len(KEYS)
         assert not run.journal.open
@@ -272,14 +272,14 @@ async def test_a_request_that_outlives_its_deadline_by_far_is_a_stall_and_an_out
     api.bulk_error = BulkUnavailable("refused", supported=True)
     api.on_snapshot = lambda _: Failed("refused")
     async with Run(api) as run:
-        run.loop.adopt(generation())
+        run.controller.activate(revision())
         await asyncio.sleep(600)
-        assert run.loop.status().stalled is None
+        assert run.controller.status().stalled is None
         api.seconds = 100.0
         said = []
         for _ in range(35):
             await asyncio.sleep(10)
-            said.append(str(run.loop.status().stalled))
+            said.append(str(run.controller.status().stalled))
         assert any("outlived its deadline" in each for each in said)
         api.seconds = 0.01
         await asyncio.sleep(100)

@@ -10,7 +10,7 @@ from allocsync.model.intent_record import IntentRecord
 from allocsync.reconcile import events
 from allocsync.reconcile.controller import IDLE_SECONDS, STALL_SECONDS
 from tests.support.failing_api import now
-from tests.support.scripted_api import KEYS, Run, ScriptedApi, generation
+from tests.support.scripted_api import KEYS, Run, ScriptedApi, revision
 
 pytestmark = pytest.mark.looptime
 
@@ -22,12 +22,12 @@ async def test_a_stop_between_the_intent_and_the_request_keeps_the_update_from_l
 
     async def intent(allocation: AllocationId, record: IntentRecord) -> int:
         sequence = await recorded(allocation, record)
-        run.loop.stop()
+        run.controller.stop()
         return sequence
 
     run.journal.intent = intent  # type: ignore[method-assign]  # SIGTERM comes while the disk is at work
     async with run:
-        run.loop.adopt(generation())
+        run.controller.activate(revision())
         await asyncio.sleep(5)
     assert run.events(events.UpdateIntended), "it was about to leave"
     assert not api.posts
@@ -41,13 +41,13 @@ async def test_a_second_signal_neither_says_so_again_nor_makes_the_end_come_late
     api = ScriptedApi()
     api.post_seconds = lambda _: 60.0
     async with Run(api) as run:
-        run.loop.adopt(generation())
+        run.controller.activate(revision())
         await asyncio.sleep(5)
         assert api.under_way
         begun = now()
-        run.loop.stop()
+        run.controller.stop()
         await asyncio.sleep(15)
-        run.loop.stop()
+        run.controller.stop()
     assert now() - begun <= 20.1
     assert len(run.events(events.Stopping)) == 1
 
@@ -56,7 +56,7 @@ async def test_a_stop_does_not_wait_for_a_bulk_answer() -> None:
     api = ScriptedApi()
     api.seconds = 60.0
     async with Run(api) as run:
-        run.loop.adopt(generation())
+        run.controller.activate(revision())
         await asyncio.sleep(1)
         assert api.lists == 1
         begun = now()
@@ -66,25 +66,25 @@ async def test_a_stop_does_not_wait_for_a_bulk_answer() -> None:
 
 async def test_a_dispatcher_that_has_died_is_a_stall_within_a_minute() -> None:
     run = Run(ScriptedApi())
-    running = asyncio.create_task(run.loop.run())
-    run.loop.adopt(generation("live", KEYS[:1]))
+    running = asyncio.create_task(run.controller.run())
+    run.controller.activate(revision("live", KEYS[:1]))
     await asyncio.sleep(300)
-    assert run.loop.status().stalled is None
+    assert run.controller.status().stalled is None
     running.cancel()
     await asyncio.sleep(IDLE_SECONDS + STALL_SECONDS + 1)
     assert running.cancelled()
-    assert "the dispatcher has not turned for" in str(run.loop.status().stalled)
+    assert "the dispatcher has not turned for" in str(run.controller.status().stalled)
 
 
 async def test_an_update_that_the_end_cuts_off_is_unknown_and_not_under_way() -> None:
     api = ScriptedApi()
     api.post_seconds = lambda _: 60.0
     async with Run(api) as run:
-        run.loop.adopt(generation("wanted", KEYS[:3]))
+        run.controller.activate(revision("wanted", KEYS[:3]))
         await asyncio.sleep(5)
         assert len(api.posts) == 3
     assert run.count(Condition.OUTCOME_UNKNOWN) == len(run.journal.open) == 3
-    (reason,) = {row.reason for row in run.loop.allocations()}
+    (reason,) = {row.reason for row in run.controller.allocations()}
     assert reason == "allocsync ended before the answer came; nothing is sent before a read-back"
 
 
@@ -98,11 +98,11 @@ async def test_a_disk_that_takes_minutes_is_no_stall() -> None:
             return await quick(allocation, record)
 
         run.journal.intent = intent  # type: ignore[method-assign]
-        run.loop.adopt(generation())
+        run.controller.activate(revision())
         await asyncio.sleep(95)
-        assert api.looks
+        assert api.reads
         assert not api.posts, "the disk is at work"
-        assert run.loop.status().stalled is None
+        assert run.controller.status().stalled is None
         run.journal.intent = quick  # type: ignore[method-assign]
 
 
@@ -115,7 +115,7 @@ async def test_nothing_to_follow_is_waited_for_and_not_asked_about_all_the_time(
         asked += 1
         return asyncio.get_running_loop().time()
 
-    run.loop._clock.now = look  # type: ignore[method-assign]  # noqa: SLF001 - each turn of the dispatcher asks
+    run.controller._clock.now = look  # type: ignore[method-assign]  # noqa: SLF001 - each turn of the dispatcher asks
     async with run:
         await asyncio.sleep(600)
         assert 2 * 600 / IDLE_SECONDS <= asked < 1000
@@ -130,9 +130,9 @@ async def test_an_update_that_the_end_finds_still_at_the_disk_is_not_unknown() -
             raise AssertionError(allocation, record)
 
         run.journal.intent = intent  # type: ignore[method-assign]
-        run.loop.adopt(generation("wanted", KEYS[:3]))
+        run.controller.activate(revision("wanted", KEYS[:3]))
         await asyncio.sleep(5)
-        assert api.looks
+        assert api.reads
     assert not api.posts
     assert run.count(Condition.PENDING) == 3
     assert run.events(events.Stopped)[0].open_intents == 0

@@ -6,12 +6,12 @@ import pytest
 
 from allocsync.model.api_answers import OutcomeUnknown
 from allocsync.model.condition import Condition
-from allocsync.model.desired_state import Generation
+from allocsync.model.desired_state import Revision
 from allocsync.model.ids import AllocationId, NotFound
-from allocsync.planning.change_limit import Limit
+from allocsync.planning.change_limit import ChangeLimit
 from allocsync.reconcile import events
 from allocsync.reconcile.pause_control import MOST_SECONDS, Begun, Lifted
-from tests.support.scripted_api import KEYS, Run, ScriptedApi, generation
+from tests.support.scripted_api import KEYS, Run, ScriptedApi, revision
 
 pytestmark = pytest.mark.looptime
 ONE = KEYS[7]
@@ -23,17 +23,17 @@ def drift(api: ScriptedApi, *keys: str) -> None:
 
 
 def paused(run: Run) -> set[AllocationId]:
-    return {row.id for row in run.loop.allocations() if row.paused is not None}
+    return {row.id for row in run.controller.allocations() if row.paused is not None}
 
 
 def pause(run: Run, name: str | None, seconds: float, reason: str = "maintenance") -> Begun:
-    begun = run.loop.pauses.begin(name, seconds=seconds, reason=reason, owner="mark@here")
+    begun = run.controller.pauses.begin(name, seconds=seconds, reason=reason, owner="mark@here")
     assert isinstance(begun, Begun)
     return begun
 
 
 def lift(run: Run, name: str | None) -> Lifted:
-    lifted = run.loop.pauses.lift(name, by="mark@here")
+    lifted = run.controller.pauses.lift(name, by="mark@here")
     assert isinstance(lifted, Lifted)
     return lifted
 
@@ -44,25 +44,25 @@ async def test_pause_while_settling_reads_back_sends_nothing_and_looks_first_whe
         OutcomeUnknown("504", 504) if key == ONE and len(api.posts) == 1 else None
     )
     async with Run(api) as run:
-        run.loop.adopt(generation(keys=(ONE,)))
+        run.controller.activate(revision(keys=(ONE,)))
         await asyncio.sleep(5)
         assert run.count(Condition.OUTCOME_UNKNOWN) == 1
         pause(run, ONE, 120)
-        looks, begun = len(api.looks), asyncio.get_running_loop().time()
+        reads, begun = len(api.reads), asyncio.get_running_loop().time()
         assert run.count(Condition.OUTCOME_UNKNOWN) == 1, "what is open comes first"
         await asyncio.sleep(60)
-        assert len(api.looks) > looks, "the read-back happens"
+        assert len(api.reads) > reads, "the read-back happens"
         (settled,) = run.events(events.UpdateSettled)
         assert settled.outcome == "not_applied"
         assert len(api.posts) == 1, "and nothing is sent again"
         assert paused(run) == {ONE}
         await asyncio.sleep(58)
         assert len(api.posts) == 1
-        before = len(api.looks)
+        before = len(api.reads)
         await asyncio.sleep(5)
         assert len(api.posts) == 2, "it goes on by itself"
-        looked = api.looks[before][0]
-        assert begun + 120 <= looked < api.posts[1][0], "after a fresh look"
+        on_read = api.reads[before][0]
+        assert begun + 120 <= on_read < api.posts[1][0], "after a fresh look"
         await asyncio.sleep(5)
         assert run.count(Condition.IN_SYNC) == 1
 
@@ -71,32 +71,32 @@ async def test_pause_while_settling_reads_back_sends_nothing_and_looks_first_whe
 async def test_all_is_the_kill_switch_and_looks_go_on(*, bulk: bool) -> None:
     api = ScriptedApi(bulk=bulk)
     async with Run(api) as run:
-        run.loop.adopt(generation("live"))
+        run.controller.activate(revision("live"))
         await asyncio.sleep(5)
         begun = pause(run, None, 3600)
         assert paused(run) == {*KEYS}
         drift(api, *KEYS)
-        run.loop.adopt(generation("wanted"))
-        before = len(api.looks)
+        run.controller.activate(revision("wanted"))
+        before = len(api.reads)
         await asyncio.sleep(1800)
         assert not api.posts
-        assert len(api.looks) - before >= len(KEYS), "they were looked at"
+        assert len(api.reads) - before >= len(KEYS), "they were looked at"
         assert paused(run) == {*KEYS}
-        (said,) = {str(row.paused) for row in run.loop.allocations()}
+        (said,) = {str(row.paused) for row in run.controller.allocations()}
         assert said == f"paused until {begun.pause.ends} by mark@here: maintenance"
-        assert run.loop.status().pauses == {"all": (1, begun.pause.ends_at), "one": (0, 0.0)}
+        assert run.controller.status().pauses == {"all": (1, begun.pause.ends_at), "one": (0, 0.0)}
         lifted = lift(run, None)
         assert lifted.there
         await asyncio.sleep(5)
         assert len(api.posts) == len(KEYS)
-        assert run.loop.status().pauses == {"all": (0, 0.0), "one": (0, 0.0)}
+        assert run.controller.status().pauses == {"all": (0, 0.0), "one": (0, 0.0)}
         assert not lift(run, None).there
 
 
 async def test_a_pause_of_one_stops_that_one_alone() -> None:
     api = ScriptedApi()
     async with Run(api) as run:
-        run.loop.adopt(generation("live"))
+        run.controller.activate(revision("live"))
         await asyncio.sleep(5)
         pause(run, ONE, 600)
         drift(api, ONE, KEYS[8])
@@ -105,7 +105,7 @@ async def test_a_pause_of_one_stops_that_one_alone() -> None:
         assert paused(run) == {ONE}
         await asyncio.sleep(600)
         assert {key for _, key in api.posts} == {KEYS[8], ONE}
-        assert [event.name for event in run.told if event.name.startswith("pause_")] == [
+        assert [event.name for event in run.emitted if event.name.startswith("pause_")] == [
             *("pause_begun", "pause_ended"),
         ]
 
@@ -113,18 +113,18 @@ async def test_a_pause_of_one_stops_that_one_alone() -> None:
 async def test_a_pause_outlives_restarts_and_ends_when_it_would_have() -> None:
     api = ScriptedApi()
     async with Run(api) as first:
-        first.loop.adopt(generation("live"))
+        first.controller.activate(revision("live"))
         await asyncio.sleep(5)
         pause(first, None, 1000)
         pause(first, ONE, 2000)
     drift(api, *KEYS)
     async with Run(api, before=first) as second:
-        second.loop.adopt(generation("live"))
+        second.controller.activate(revision("live"))
         await asyncio.sleep(500)
-        assert api.looks
+        assert api.reads
         assert not api.posts
     async with Run(api, before=second) as third:
-        third.loop.adopt(generation("live"))
+        third.controller.activate(revision("live"))
         await asyncio.sleep(480)
         assert not api.posts
         await asyncio.sleep(120)
@@ -132,7 +132,7 @@ async def test_a_pause_outlives_restarts_and_ends_when_it_would_have() -> None:
         await asyncio.sleep(1000)
         assert {key for _, key in api.posts} == {*KEYS}
     async with Run(api, before=third) as last:
-        last.loop.adopt(generation("live"))
+        last.controller.activate(revision("live"))
         assert not paused(last)
     assert not [name for name in last.journal.memories if name.startswith("pause/")]
 
@@ -140,10 +140,10 @@ async def test_a_pause_outlives_restarts_and_ends_when_it_would_have() -> None:
 async def test_what_is_declared_later_is_paused_with_all() -> None:
     api = ScriptedApi()
     async with Run(api) as run:
-        run.loop.adopt(generation("live", KEYS[:5]))
+        run.controller.activate(revision("live", KEYS[:5]))
         await asyncio.sleep(5)
         pause(run, None, 600)
-        run.loop.adopt(generation("wanted"))
+        run.controller.activate(revision("wanted"))
         await asyncio.sleep(300)
         assert not api.posts
         assert paused(run) == {*KEYS}
@@ -160,7 +160,7 @@ async def test_one_that_is_set_between_the_intent_and_the_request_stops_it() -> 
             return sequence
 
         run.journal.intent = intent  # type: ignore[method-assign]  # the disk is slow
-        run.loop.adopt(generation(keys=(ONE,)))
+        run.controller.activate(revision(keys=(ONE,)))
         await asyncio.sleep(300)
         assert run.events(events.UpdateIntended), "it was about to leave"
         assert not api.posts
@@ -171,7 +171,7 @@ async def test_one_that_is_set_between_the_intent_and_the_request_stops_it() -> 
 async def test_lifting_one_kind_leaves_the_other() -> None:
     api = ScriptedApi()
     async with Run(api) as run:
-        run.loop.adopt(generation("live"))
+        run.controller.activate(revision("live"))
         await asyncio.sleep(5)
         pause(run, None, 600)
         pause(run, ONE, 3000, "it is being moved")
@@ -184,41 +184,41 @@ async def test_lifting_one_kind_leaves_the_other() -> None:
         assert lift(run, None).others == 1
         await asyncio.sleep(120)
         assert {key for _, key in api.posts} == {*KEYS} - {ONE}
-        (row,) = [row for row in run.loop.allocations() if row.paused is not None]
+        (row,) = [row for row in run.controller.allocations() if row.paused is not None]
         assert str(row.paused).endswith("by mark@here: it is being moved")
 
 
 async def test_a_pause_has_an_end_whatever_is_asked_and_names_what_is_there() -> None:
     async with Run(ScriptedApi()) as run:
-        run.loop.adopt(generation("live"))
+        run.controller.activate(revision("live"))
         begun = pause(run, None, 1e12)
         assert begun.pause.until <= asyncio.get_running_loop().time() + MOST_SECONDS
-        assert isinstance(run.loop.pauses.begin("nobody", seconds=9, reason="r", owner="o"), NotFound)
-        assert isinstance(run.loop.pauses.lift("nobody", by="o"), NotFound)
+        assert isinstance(run.controller.pauses.begin("nobody", seconds=9, reason="r", owner="o"), NotFound)
+        assert isinstance(run.controller.pauses.lift("nobody", by="o"), NotFound)
 
 
 async def test_what_was_paused_does_not_count_as_settled_for_the_rail() -> None:
     api = ScriptedApi()
-    async with Run(api, rail=Limit()) as run:
-        run.loop.adopt(generation("live"))
+    async with Run(api, change_limit=ChangeLimit()) as run:
+        run.controller.activate(revision("live"))
         await asyncio.sleep(5)
         pause(run, None, 20_000)
         for step in (10, 20):
-            edited = {**generation("live").allocations, **generation("b", KEYS[:step]).allocations}
-            run.loop.adopt(Generation(f"edit {step}", edited))
+            edited = {**revision("live").allocations, **revision("b", KEYS[:step]).allocations}
+            run.controller.activate(Revision(f"edit {step}", edited))
             await asyncio.sleep(7000)
-        assert run.loop.status().held_reason, "nothing of the first edit was ever sent"
+        assert run.controller.status().awaiting_reason, "nothing of the first edit was ever sent"
         assert not api.posts
 
 
 async def test_a_pause_of_what_is_not_declared_any_more_can_be_lifted() -> None:
     async with Run(ScriptedApi()) as run:
-        run.loop.adopt(generation("live"))
+        run.controller.activate(revision("live"))
         await asyncio.sleep(5)
         pause(run, ONE, 3600)
-        run.loop.adopt(generation("live", keys=tuple(key for key in KEYS if key != ONE)))
+        run.controller.activate(revision("live", keys=tuple(key for key in KEYS if key != ONE)))
         await asyncio.sleep(5)
-        assert run.loop.pauses.ends()["one"][0] == 1
-        assert isinstance(run.loop.pauses.begin(ONE, seconds=1, reason="", owner=""), NotFound)
+        assert run.controller.pauses.ends()["one"][0] == 1
+        assert isinstance(run.controller.pauses.begin(ONE, seconds=1, reason="", owner=""), NotFound)
         assert lift(run, ONE).there
-        assert run.loop.pauses.ends()["one"][0] == 0
+        assert run.controller.pauses.ends()["one"][0] == 0

@@ -9,14 +9,14 @@ from allocsync.errors import BulkUnavailable
 from allocsync.model.api_answers import Failed, OutcomeUnknown
 from allocsync.model.cloud import Cloud
 from allocsync.model.condition import Condition
-from allocsync.model.desired_state import Desired, Generation, Mode
+from allocsync.model.desired_state import Desired, Mode, Revision
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import OpenIntent
 from allocsync.reconcile import events
 from allocsync.reconcile.resync import BulkPolicy, Resync
 from tests.support.failing_api import now
-from tests.support.scripted_allocation import DIFFERENT, ID, RULES, Told, new_lane
-from tests.support.scripted_api import KEYS, Run, ScriptedApi, VirtualClock, generation
+from tests.support.scripted_allocation import DIFFERENT, ID, RULES, ScriptedAllocation, new_allocation
+from tests.support.scripted_api import KEYS, Run, ScriptedApi, VirtualClock, revision
 
 pytestmark = pytest.mark.looptime
 
@@ -26,12 +26,12 @@ async def test_edits_in_the_middle_of_bulk_answers_are_no_distrust_of_them() -> 
 
     def edit_before_the_last_row(row: Cloud) -> Cloud:
         if row["id"] == KEYS[-1] and now() < 500:
-            run.loop.adopt(generation(f"edit{api.lists}"))
+            run.controller.activate(revision(f"edit{api.lists}"))
         return row
 
     api.on_list = edit_before_the_last_row
     async with Run(api) as run:
-        run.loop.adopt(generation("live"))
+        run.controller.activate(revision("live"))
         await asyncio.sleep(600)
         assert len(run.events(events.RevisionActivated)) >= 8, "every answer had an edit in it"
         assert not run.events(events.ListUnavailable)
@@ -45,13 +45,13 @@ async def test_whoever_asks_for_a_look_at_everything_hurries_neither_a_backoff_n
     api.on_snapshot = lambda key: Failed("500", 500) if key == failing else None
     api.on_update = lambda key, _: OutcomeUnknown("504", 504) if key == unknown else None
     async with Run(api, bulk=BulkPolicy.OFF, backoff=lambda _failures, _after: 100.0) as run:
-        run.loop.adopt(generation())
+        run.controller.activate(revision())
         await asyncio.sleep(5)
-        before = [key for _, key in api.looks]
+        before = [key for _, key in api.reads]
         assert before.count(failing) == run.count(Condition.OUTCOME_UNKNOWN) == 1
-        run.loop.sync()
+        run.controller.sync()
         await asyncio.sleep(4)
-        asked = [key for _, key in api.looks[len(before) :]]
+        asked = [key for _, key in api.reads[len(before) :]]
         assert sorted(asked) == sorted({*KEYS} - {failing, unknown})
 
 
@@ -59,7 +59,7 @@ async def test_a_bulk_read_that_keeps_failing_is_tried_every_resync_and_drift_is
     api = ScriptedApi()
     api.bulk_error = BulkUnavailable("504", supported=True)
     async with Run(api, backoff=lambda failures, _: min(2.0**failures, 300.0)) as run:
-        run.loop.adopt(generation("live"))
+        run.controller.activate(revision("live"))
         await asyncio.sleep(3600)
         assert 50 <= api.lists <= 75
         api.bulk_error = None
@@ -71,12 +71,12 @@ async def test_a_bulk_read_that_keeps_failing_is_tried_every_resync_and_drift_is
 async def test_asking_in_a_pass_that_fails_asks_for_one_more_pass_and_not_for_two() -> None:
     api = ScriptedApi()
     async with Run(api) as run:
-        run.loop.adopt(generation("live"))
+        run.controller.activate(revision("live"))
         await asyncio.sleep(5)
         api.seconds, api.bulk_error = 1.0, BulkUnavailable("504", supported=True)
-        run.loop.sync()
+        run.controller.sync()
         await asyncio.sleep(0.5)
-        run.loop.sync()
+        run.controller.sync()
         await asyncio.sleep(1)
         assert run.events(events.ListUnavailable), "the pass failed"
         before, api.bulk_error = api.lists, None
@@ -84,10 +84,10 @@ async def test_asking_in_a_pass_that_fails_asks_for_one_more_pass_and_not_for_tw
         assert api.lists == before + 1
 
 
-@pytest.mark.parametrize("shown", [True, False])
-async def test_a_check_that_failed_is_no_agreement_even_where_that_is_forgiven(*, shown: bool) -> None:
-    told = Told()
-    told.look(DIFFERENT)
+@pytest.mark.parametrize("reported", [True, False])
+async def test_a_check_that_failed_is_no_agreement_even_where_that_is_forgiven(*, reported: bool) -> None:
+    scripted = ScriptedAllocation()
+    scripted.read(DIFFERENT)
     resync = Resync(
         api=ScriptedApi(keys=()),
         clock=VirtualClock(),
@@ -95,13 +95,13 @@ async def test_a_check_that_failed_is_no_agreement_even_where_that_is_forgiven(*
         rules=RULES,
         backoff=lambda _failures, _after: 1.0,
         policy=BulkPolicy.AUTO,
-        show=lambda _: None,
+        update_reported=lambda _: None,
     )
-    assert told.lane.desired is not None
-    resync._checks[ID] = told.lane.desired  # noqa: SLF001 - what a pass would have left
-    told.lane.changes = ()
-    resync.looked(told.lane, shown=shown)
-    assert (resync._agreed, ID in resync._checks) == (shown, not shown)  # noqa: SLF001
+    assert scripted.allocation.desired is not None
+    resync._checks[ID] = scripted.allocation.desired  # noqa: SLF001 - what a pass would have left
+    scripted.allocation.changes = ()
+    resync.on_read(scripted.allocation, reported=reported)
+    assert (resync._agreed, ID in resync._checks) == (reported, not reported)  # noqa: SLF001
 
 
 MANY = tuple(AllocationId(f"{number:05}") for number in range(1200))
@@ -112,24 +112,24 @@ async def test_what_is_declared_in_the_middle_of_the_first_pass_is_in_a_second_o
     *, put_back: bool
 ) -> None:
     api = ScriptedApi(keys=MANY)
-    whole, less = generation("live", MANY), generation("live", MANY[600:])
-    adopted: list[float] = []
+    whole, less = revision("live", MANY), revision("live", MANY[600:])
+    activated: list[float] = []
 
     def edit(row: Cloud) -> Cloud:
-        if row["id"] == MANY[900] and not adopted:
-            adopted.append(now())
-            run.loop.adopt(less)
-            run.loop.adopt(whole)
+        if row["id"] == MANY[900] and not activated:
+            activated.append(now())
+            run.controller.activate(less)
+            run.controller.activate(whole)
         return row
 
     api.on_list = edit
     async with Run(api, bulk=BulkPolicy.ON) as run:
-        run.loop.adopt(whole if put_back else less)
+        run.controller.activate(whole if put_back else less)
         await asyncio.sleep(1)
-        assert adopted
+        assert activated
         assert run.count(Condition.IN_SYNC) == len(MANY)
         assert api.lists == 2
-        assert not api.looks, "not one GET each"
+        assert not api.reads, "not one GET each"
 
 
 async def test_asking_while_a_pass_that_failed_has_all_looked_at_asks_for_one_more_pass() -> None:
@@ -140,20 +140,22 @@ async def test_asking_while_a_pass_that_failed_has_all_looked_at_asks_for_one_mo
         if failures == 3:
             asked.append(now())
             api.bulk_error = None
-            asyncio.get_running_loop().call_soon(run.loop.sync)
+            asyncio.get_running_loop().call_soon(run.controller.sync)
         return 1.0
 
     api.bulk_error = BulkUnavailable("504", supported=True)
     async with Run(api, backoff=backoff) as run:
-        run.loop.adopt(generation("live", MANY))
+        run.controller.activate(revision("live", MANY))
         await asyncio.sleep(40)
         assert asked
         assert api.lists == 4
 
 
 async def test_nor_does_it_hurry_what_an_earlier_process_left_open() -> None:
-    lane = new_lane()
-    lane.outcome_unknown_since_restart(OpenIntent(7, ID, 0.0, Told().update(DIFFERENT).record("g")), now())
+    allocation = new_allocation()
+    allocation.outcome_unknown_since_restart(
+        OpenIntent(7, ID, 0.0, ScriptedAllocation().update(DIFFERENT).record("g")), now()
+    )
     resync = Resync(
         api=ScriptedApi(),
         clock=VirtualClock(),
@@ -161,25 +163,25 @@ async def test_nor_does_it_hurry_what_an_earlier_process_left_open() -> None:
         rules=RULES,
         backoff=lambda _failures, _after: 1.0,
         policy=BulkPolicy.OFF,
-        show=lambda _: None,
+        update_reported=lambda _: None,
     )
-    resync.hurry({ID: lane}, lambda _: None)
-    assert lane.turn().at == now() + RULES.settle_seconds
+    resync.resync_soon({ID: allocation}, lambda _: None)
+    assert allocation.queue_entry().at == now() + RULES.settle_seconds
 
 
 async def test_in_an_outage_nothing_is_called_in_sync_for_longer_than_three_resyncs() -> None:
     api = ScriptedApi(bulk=False)
     async with Run(api) as run:
-        run.loop.adopt(generation("live"))
+        run.controller.activate(revision("live"))
         await asyncio.sleep(60)
         assert run.count(Condition.IN_SYNC) == len(KEYS)
         api.on_snapshot = lambda _: Failed("refused")
-        await asyncio.sleep(5 * run.loop._rules.resync_each_seconds)  # noqa: SLF001 - as it has it
-        assert run.loop.status().breakers_open["read"]
+        await asyncio.sleep(5 * run.controller._rules.resync_each_seconds)  # noqa: SLF001 - as it has it
+        assert run.controller.status().breakers_open["read"]
         assert run.count(Condition.IN_SYNC) == 0
-        rows = Counter(row.condition for row in run.loop.allocations())
+        rows = Counter(row.condition for row in run.controller.allocations())
         assert rows == Counter(
-            {name: number for name, number in run.loop.status().conditions.items() if number}
+            {name: number for name, number in run.controller.status().conditions.items() if number}
         )
 
 
@@ -187,13 +189,13 @@ async def test_one_that_is_missing_is_not_looked_at_more_often_because_bulk_read
     api = ScriptedApi()
     del api.truth[KEYS[0]]
     async with Run(api) as run:
-        run.loop.adopt(generation("live"))
+        run.controller.activate(revision("live"))
         await asyncio.sleep(600)
         api.bulk_error = BulkUnavailable("504", supported=True)
-        before = len([key for _, key in api.looks if key == KEYS[0]])
+        before = len([key for _, key in api.reads if key == KEYS[0]])
         await asyncio.sleep(3600)
         assert len(run.events(events.ListUnavailable)) > 30
-        assert len([key for _, key in api.looks if key == KEYS[0]]) - before < 20
+        assert len([key for _, key in api.reads if key == KEYS[0]]) - before < 20
 
 
 @pytest.mark.parametrize("bulk", [BulkPolicy.OFF, BulkPolicy.AUTO])
@@ -201,16 +203,16 @@ async def test_everything_counts_as_looked_at_where_only_what_is_suspended_is_no
     api = ScriptedApi()
     api.bulk_error = BulkUnavailable("503", supported=True)
     wanted = {
-        **generation("live").allocations,
+        **revision("live").allocations,
         KEYS[0]: Desired(KEYS[0], (("region", "live"),), Mode.SUSPEND),
     }
     async with Run(api, bulk=bulk) as run:
-        run.loop.adopt(Generation("one is suspended", wanted))
+        run.controller.activate(Revision("one is suspended", wanted))
         await asyncio.sleep(2000)
-        looked_at = run.loop.status().last_full_read
-        assert looked_at is not None
-        longest = 2.2 * run.loop._rules.resync_each_seconds  # noqa: SLF001 - as it has it
-        assert 1e9 + now() - longest <= looked_at <= 1e9 + now()
+        all_read_since = run.controller.status().last_full_read
+        assert all_read_since is not None
+        longest = 2.2 * run.controller._rules.resync_each_seconds  # noqa: SLF001 - as it has it
+        assert 1e9 + now() - longest <= all_read_since <= 1e9 + now()
 
 
 @pytest.mark.parametrize(
@@ -225,15 +227,15 @@ async def test_who_asks_for_a_look_in_a_bulk_read_that_is_not_tried_again_soon_h
 ) -> None:
     api = ScriptedApi()
     async with Run(api) as run:
-        run.loop.adopt(generation("live"))
+        run.controller.activate(revision("live"))
         await asyncio.sleep(20)
         assert run.count(Condition.IN_SYNC) == len(KEYS)
         api.seconds, api.bulk_error = 2.0, failure
         async with asyncio.timeout(100):
             while api.lists < 2:
                 await asyncio.sleep(0.1)
-        looked = len(api.looks)
-        run.loop.sync()
+        on_read = len(api.reads)
+        run.controller.sync()
         await asyncio.sleep(30)
         assert len(run.events(events.ListUnavailable)) == 1
-        assert {key for _, key in api.looks[looked:]} == set(KEYS)
+        assert {key for _, key in api.reads[on_read:]} == set(KEYS)

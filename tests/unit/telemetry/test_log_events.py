@@ -19,7 +19,7 @@ from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId
 from allocsync.reconcile import events
 from allocsync.reconcile.events import Event
-from allocsync.reconcile.operation import Slot
+from allocsync.reconcile.operation import Operation
 from allocsync.telemetry.log_events import LogObserver
 from allocsync.telemetry.log_setup import LibraryLogHandler, configure, redirect_library_logs, rfc3339
 from tests.support.made_events import made
@@ -127,9 +127,9 @@ def test_an_update_of_unknown_outcome_is_logged_as_documented() -> None:
         (made(events.ResyncFinished, differ=3), "info", "resync_finished"),
         (made(events.ListUnavailable, supported=True), "warning", "bulk_unavailable"),
         (made(events.ListUnavailable, supported=False), "info", "bulk_unavailable"),
-        (made(events.BreakerOpened, reason="504", operation=Slot.WRITE), "warning", "breaker_opened"),
-        (made(events.BreakerClosed, probes=3, operation=Slot.WRITE), "info", "breaker_closed"),
-        (made(events.ProbeStarted, operation=Slot.WRITE), "debug", "probe_started"),
+        (made(events.BreakerOpened, reason="504", operation=Operation.WRITE), "warning", "breaker_opened"),
+        (made(events.BreakerClosed, probes=3, operation=Operation.WRITE), "info", "breaker_closed"),
+        (made(events.ProbeStarted, operation=Operation.WRITE), "debug", "probe_started"),
         (made(events.AllInSync, allocations=3), "info", "all_in_sync"),
         (made(events.Stopping, in_flight=1), "info", "stopping"),
         (made(events.Stopped, open_intents=0), "info", "stopped"),

@@ -29,7 +29,7 @@ from allocsync.telemetry.log_sampling import (
 from allocsync.telemetry.log_setup import configure
 from tests.support.failing_api import DEAD, TIMEOUT, named, now, real_run
 from tests.support.made_events import made
-from tests.support.scripted_api import ScriptedApi, generation
+from tests.support.scripted_api import ScriptedApi, revision
 
 NUMBER = 2_000
 OUTAGE_FROM, OUTAGE_UNTIL = 120.0, 720.0
@@ -102,7 +102,7 @@ async def test_an_outage_of_2000_allocations_is_a_page_of_lines_between_breaker_
 ) -> None:
     log, api = Log(), OutageApi(how)
     async with real_run(api, observer=log.observer()) as run:
-        run.loop.adopt(generation("live", named(NUMBER)))
+        run.controller.activate(revision("live", named(NUMBER)))
         await asyncio.sleep(OUTAGE_FROM)
         for key in named(NUMBER):
             api.truth[key] = {**api.truth[key], "region": "drift"}
@@ -129,7 +129,7 @@ async def test_an_outage_of_2000_allocations_is_a_page_of_lines_between_breaker_
     assert {group: quiet[group] for group in summed} == dict(summed)
     if how == "updates 504":
         assert summed["update_outcome_unknown", None] > 100
-        failed = sum(outcome == "unknown" for outcome in _outcomes(run.told))
+        failed = sum(outcome == "unknown" for outcome in _outcomes(run.emitted))
         assert failed == len(log.rows("update_outcome_unknown")) == api.fired
 
 
@@ -142,7 +142,7 @@ async def test_if_most_requests_fail_the_log_is_bounded_without_an_open_breaker(
     log, api, chance, seconds = Log(), ScriptedApi(keys=named(NUMBER), bulk=False), random.Random(5), 400.0
     api.on_snapshot = lambda _key: DEAD if chance.random() < 0.9 else None
     async with real_run(api, observer=log.observer()) as run:
-        run.loop.adopt(generation("live", named(NUMBER)))
+        run.controller.activate(revision("live", named(NUMBER)))
         await asyncio.sleep(seconds)
         assert not run.events(events.BreakerOpened)
     every = [row for row in log.rows("condition_changed") if row["after"] == "Failing"]
@@ -163,10 +163,10 @@ def test_a_summary_is_logged_when_it_is_due_and_before_the_daemon_stops() -> Non
             observer(made(events.ConditionChanged, after=Condition.FAILING, reason="\x1b[2J503"))
 
     failing(FIRST_LINES + 3)
-    observer.tend()
+    observer.tick()
     assert len(stream.getvalue().splitlines()) == FIRST_LINES
     at = SUMMARY_FIRST_SECONDS
-    observer.tend()
+    observer.tick()
     found = json.loads(stream.getvalue().splitlines()[-1])
     assert (found["event"], found["level"], found["lines"]) == ("lines_suppressed", "warning", 3)
     assert found["of"] == [

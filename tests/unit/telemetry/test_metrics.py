@@ -18,13 +18,13 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId
 from allocsync.reconcile import events
-from allocsync.reconcile.status.controller_status import LoopStatus
+from allocsync.reconcile.status.controller_status import ControllerStatus
 from allocsync.telemetry.metric_definitions import CODES, METRICS
 from allocsync.telemetry.metrics import Metrics
 from tests.support.made_events import made
 
 ID = AllocationId("7b0c4c5e")
-STATUS = LoopStatus(
+STATUS = ControllerStatus(
     revision="9" * 64,
     active_revision="7f3a91c2" + "0" * 56,
     active_since=1_700_000_000.5,

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allocsync.reconcile.status.controller_status import LoopStatus
+from allocsync.reconcile.status.controller_status import ControllerStatus
 from allocsync.web.health import START_GRACE_SECONDS, check_live, check_ready, check_started
 
-HEALTHY = LoopStatus(
+HEALTHY = ControllerStatus(
     revision="7f3a91c2",
     active_revision="7f3a91c2",
     active_since=1.0,
@@ -78,7 +78,7 @@ def test_a_daemon_that_cannot_write_its_journal_is_live_but_not_ready() -> None:
 
 @given(
     st.builds(
-        LoopStatus,
+        ControllerStatus,
         revision=st.none() | st.text(min_size=1),
         active_since=st.none(),
         conditions=st.just({}),
@@ -97,7 +97,9 @@ def test_a_daemon_that_cannot_write_its_journal_is_live_but_not_ready() -> None:
     ),
     st.floats(0, 100),
 )
-def test_ready_implies_started_and_every_result_has_a_reason(status: LoopStatus, up_seconds: float) -> None:
+def test_ready_implies_started_and_every_result_has_a_reason(
+    status: ControllerStatus, up_seconds: float
+) -> None:
     results = [
         check_live(status),
         check_started(status, up_seconds=up_seconds),

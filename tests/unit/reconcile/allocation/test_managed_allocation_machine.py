@@ -14,21 +14,21 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from allocsync.model.api_answers import Accepted, Failed, Live, Missing, NotSent, OutcomeUnknown, Rejected
 from allocsync.model.change import Change
-from allocsync.model.cloud import leaf
+from allocsync.model.cloud import field_value
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Desired
 from allocsync.model.ids import AllocationId
-from allocsync.reconcile.allocation.managed_allocation import Lane
-from allocsync.reconcile.allocation.read_back import Past
-from allocsync.reconcile.allocation.settle_time import Settle
+from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
+from allocsync.reconcile.allocation.read_back import ReadBack
+from allocsync.reconcile.allocation.settle_time import SettleTime
 from allocsync.reconcile.allocation.updates import State, Update
 from allocsync.reconcile.gates.pause import Pause
-from allocsync.reconcile.gates.write_gate import Stops
-from allocsync.reconcile.parameters import Rules
+from allocsync.reconcile.gates.write_gate import WriteGate
+from allocsync.reconcile.parameters import Parameters
 from allocsync.reconcile.status.condition_rules import project
 
 ID = AllocationId("7b0c4c5e-1f0e-4c53-9a3b-0a4b8f2f7d11")
-RULES = Rules()
+RULES = Parameters()
 VALUES = ("a", "b", "c")
 RESYNC = 300.0
 ANSWERS = ("ok", "unknown", "late", "lost", "partial", "rejected", "terminal", "not_sent", "late_ok", "echo")
@@ -55,51 +55,55 @@ states = st.builds(desired, st.sampled_from(VALUES), st.sampled_from(VALUES))
 
 
 @dataclass
-class Landing:
+class LateApplication:
     at: float
     body: dict[str, Any]
 
 
-class LaneMachine(RuleBasedStateMachine):
+class AllocationMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
         self.sent = 0
         self.truth = cloud("a", "a")
-        self.landings: list[Landing] = []
-        self.settle = Settle(RULES)
-        self.stops = Stops()
-        past = Past(rules=RULES, settle=self.settle)
-        self.lane = Lane(id=ID, rules=RULES, past=past, look_at=0.0, stops=self.stops)
+        self.applications: list[LateApplication] = []
+        self.settle_time = SettleTime(RULES)
+        self.write_gate = WriteGate()
+        past = ReadBack(rules=RULES, settle_time=self.settle_time)
+        self.allocation = ManagedAllocation(
+            id=ID, rules=RULES, read_back=past, next_read_at=0.0, write_gate=self.write_gate
+        )
         self.unknown_since: float | None = None
         self.accepted: dict[str, tuple[str, float]] = {}
         self.last_read: dict[str, Any] | None = None
 
     @initialize(region=st.sampled_from(VALUES), version=st.sampled_from(VALUES))
     def declare(self, region: str, version: str) -> None:
-        self.want(desired(region, version))
+        self.set_desired(desired(region, version))
 
-    def want(self, wanted: Desired) -> None:
-        self.lane.want(wanted, now=self.now)
-        values = dict(wanted.leaves)
+    def set_desired(self, wanted: Desired) -> None:
+        self.allocation.set_desired(wanted, now=self.now)
+        values = dict(wanted.fields)
         self.accepted = {k: v for k, v in self.accepted.items() if values[k] == v[0]}
 
     def land(self) -> None:
-        for landing in sorted((each for each in self.landings if each.at <= self.now), key=lambda x: x.at):
-            self.truth = dict(landing.body)
-            self.landings.remove(landing)
+        for application in sorted(
+            (each for each in self.applications if each.at <= self.now), key=lambda x: x.at
+        ):
+            self.truth = dict(application.body)
+            self.applications.remove(application)
 
     def read(
         self, *, fails: bool = False, gone: bool = False, edit: Desired | None = None, early: bool = False
     ) -> Update | None:
         """One whole look, begun when it is due or earlier; `edit` arrives while it is under way."""
         if not early:
-            self.now = max(self.now, self.lane.turn().at)
+            self.now = max(self.now, self.allocation.queue_entry().at)
         self.land()
         begun = self.now
-        self.lane.begin_look()
+        self.allocation.begin_read()
         if edit is not None:
-            self.want(edit)
+            self.set_desired(edit)
         self.now += 0.1
         self.land()
         if gone:
@@ -110,11 +114,11 @@ class LaneMachine(RuleBasedStateMachine):
         else:
             snapshot = Live(dict(self.truth))
             self.last_read = dict(self.truth)
-            self.accepted = {k: v for k, v in self.accepted.items() if leaf(self.truth, k) != v[0]}
-        decision = self.lane.looked(
+            self.accepted = {k: v for k, v in self.accepted.items() if field_value(self.truth, k) != v[0]}
+        decision = self.allocation.on_read(
             snapshot, begun=begun, now=self.now, delay_seconds=1.0, resync_seconds=RESYNC
         )
-        if self.unknown_since is not None and self.lane.intent is None:
+        if self.unknown_since is not None and self.allocation.intent is None:
             # Of that update: one that was accepted earlier may be found not to be honoured in the same look.
             if any((each.sequence, each.outcome) == (self.sent, "not_applied") for each in decision.findings):
                 assert begun >= self.unknown_since + RULES.settle_seconds
@@ -126,13 +130,15 @@ class LaneMachine(RuleBasedStateMachine):
             assert self.unknown_since is None, "an update while an outcome is unknown"
             assert snapshot == Live(dict(self.truth)), "an update that no read preceded"
             assert decision.update.changes, "an update where nothing differs"
-            assert not self.stops.why(ID, self.now), "an update of what is held or paused"
-            assert not all(self.in_grace(change) for change in decision.update.changes), "sent twice in grace"
+            assert not self.write_gate.why(ID, self.now), "an update of what is held or paused"
+            assert not all(self.in_propagation_window(change) for change in decision.update.changes), (
+                "sent twice in grace"
+            )
         return decision.update
 
-    def in_grace(self, change: Change) -> bool:
+    def in_propagation_window(self, change: Change) -> bool:
         value, at = self.accepted.get(change.field, ("", 0.0))
-        return value == change.desired and self.now < at + RULES.grace_seconds
+        return value == change.desired and self.now < at + RULES.propagation_window_seconds
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 4.0, 11.0, 70.0, 400.0]))
     def wait(self, seconds: float) -> None:
@@ -141,30 +147,33 @@ class LaneMachine(RuleBasedStateMachine):
 
     @rule(region=st.sampled_from(VALUES), version=st.sampled_from(VALUES))
     def edit(self, region: str, version: str) -> None:
-        self.want(desired(region, version))
+        self.set_desired(desired(region, version))
 
     @rule(held=st.booleans())
-    def a_rail(self, *, held: bool) -> None:
-        self.stops.held, self.stops.held_reason = (frozenset([ID]) if held else frozenset()), "held"
+    def a_change_limit(self, *, held: bool) -> None:
+        self.write_gate.awaiting_approval, self.write_gate.awaiting_reason = (
+            (frozenset([ID]) if held else frozenset()),
+            "held",
+        )
 
     @rule(seconds=st.sampled_from([0.0, 5.0, 60.0, 1000.0]), everything=st.booleans())
     def a_pause(self, *, seconds: float, everything: bool) -> None:
         pause = Pause(until=self.now + seconds, ends_at=0.0, ends="later", reason="why", owner="who")
         if everything:
-            self.stops.everything = pause
+            self.write_gate.everything = pause
         else:
-            self.stops.pauses[ID] = pause
+            self.write_gate.pauses[ID] = pause
 
     @rule(field=st.sampled_from(["region", "version"]), value=st.sampled_from(VALUES))
     def another_writer(self, field: str, value: str) -> None:
         self.truth = {**self.truth, field: value}
 
     @rule(gone=st.booleans(), edit=st.one_of(st.none(), states))
-    def look_that_teaches_little(self, *, gone: bool, edit: Desired | None) -> None:
-        before = self.lane.desired
+    def read_that_teaches_little(self, *, gone: bool, edit: Desired | None) -> None:
+        before = self.allocation.desired
         assert self.read(fails=not gone, gone=gone, edit=edit) is None
-        if edit is not None and edit != before and self.lane.intent is None:
-            assert self.lane.turn().at <= self.now, "an edit was forgotten"
+        if edit is not None and edit != before and self.allocation.intent is None:
+            assert self.allocation.queue_entry().at <= self.now, "an edit was forgotten"
 
     @rule(
         answer=st.sampled_from(ANSWERS),
@@ -189,30 +198,30 @@ class LaneMachine(RuleBasedStateMachine):
             return
         self.intend(update)
         if edit_later is not None:
-            self.want(edit_later)
+            self.set_desired(edit_later)
         if held_later:
-            self.a_rail(held=True)
-        held_back = self.lane.recheck(update, self.now, commit_seconds=0.0)
-        assert (held_back is None) == (self.lane.desired == update.desired and not held_later)
-        if held_back is not None:
-            self.lane.withdraw(held_back, now=self.now, delay_seconds=1.0)
+            self.a_change_limit(held=True)
+        aborted = self.allocation.recheck(update, self.now, commit_seconds=0.0)
+        assert (aborted is None) == (self.allocation.desired == update.desired and not held_later)
+        if aborted is not None:
+            self.allocation.withdraw(aborted, now=self.now, delay_seconds=1.0)
             return
         self.send(update, answer, late)
 
     def intend(self, update: Update) -> None:
         self.sent += 1
-        self.lane.intend(update.record("")).sequence = self.sent
+        self.allocation.intend(update.record("")).sequence = self.sent
 
     def send(self, update: Update, answer: str, late: float) -> None:
         body = dict(update.body)
-        assert any(leaf(self.truth, change.field) != change.desired for change in update.changes)
+        assert any(field_value(self.truth, change.field) != change.desired for change in update.changes)
         assert body["extra"] == {"kept": True}
         if answer in {"ok", "unknown"}:
             self.truth = body
         elif answer == "partial":
             self.truth = {**self.truth, update.changes[0].field: update.changes[0].desired}
         elif answer in {"late", "late_ok"}:
-            self.landings.append(Landing(self.now + late, body))
+            self.applications.append(LateApplication(self.now + late, body))
         outcome: Accepted | Rejected | OutcomeUnknown | NotSent
         match answer:
             case "ok" | "late_ok" | "echo":
@@ -228,45 +237,52 @@ class LaneMachine(RuleBasedStateMachine):
             case _:
                 outcome = OutcomeUnknown("504 Gateway Timeout", 504)
                 self.unknown_since = self.now
-        self.lane.posted(outcome, now=self.now, delay_seconds=1.0, confirm_seconds=1.5, resync_seconds=RESYNC)
+        self.allocation.posted(
+            outcome, now=self.now, delay_seconds=1.0, confirm_seconds=1.5, resync_seconds=RESYNC
+        )
 
     @invariant()
-    def an_open_intent_is_unknown_and_is_looked_at(self) -> None:
-        if self.lane.intent is not None:
-            assert self.lane.state is State.SETTLING
+    def an_open_intent_is_unknown_and_is_read(self) -> None:
+        if self.allocation.intent is not None:
+            assert self.allocation.state is State.SETTLING
             assert self.unknown_since is not None
-            assert self.lane.turn().at >= self.unknown_since + RULES.settle_seconds
-            assert self.lane.turn().at <= self.now + 2 * RULES.settle_most_seconds
-            assert project(self.lane, self.now, RESYNC)[0] is Condition.OUTCOME_UNKNOWN
+            assert self.allocation.queue_entry().at >= self.unknown_since + RULES.settle_seconds
+            assert self.allocation.queue_entry().at <= self.now + 2 * RULES.settle_most_seconds
+            assert project(self.allocation, self.now, RESYNC)[0] is Condition.OUTCOME_UNKNOWN
 
     @invariant()
-    def a_lane_always_has_a_next_look(self) -> None:
-        assert self.lane.turn().at <= self.now + RULES.refused_seconds
+    def an_allocation_always_has_a_next_read(self) -> None:
+        assert self.allocation.queue_entry().at <= self.now + RULES.ignored_seconds
 
     @invariant()
     def what_is_called_in_sync_was_seen_to_be(self) -> None:
-        if project(self.lane, self.now, RESYNC)[0] is Condition.IN_SYNC:
+        if project(self.allocation, self.now, RESYNC)[0] is Condition.IN_SYNC:
             assert self.last_read is not None
-            assert self.lane.desired is not None
-            assert all(leaf(self.last_read, field) == value for field, value in self.lane.desired.leaves)
+            assert self.allocation.desired is not None
+            assert all(
+                field_value(self.last_read, field) == value for field, value in self.allocation.desired.fields
+            )
 
     def teardown(self) -> None:
         """The faults stop: within bounded time the truth is what is desired, and stays untouched."""
         self.now += 50.0  # whatever still lands has landed
-        self.stops.held = frozenset()
+        self.write_gate.awaiting_approval = frozenset()
         self.land()
         for _ in range(200):
             update = self.read()
             if update is not None:
                 self.intend(update)
                 self.send(update, "ok", 0.0)
-            elif project(self.lane, self.now, RESYNC)[0] is Condition.IN_SYNC and not self.lane.past.leaves:
+            elif (
+                project(self.allocation, self.now, RESYNC)[0] is Condition.IN_SYNC
+                and not self.allocation.read_back.field_records
+            ):
                 break
-        wanted = self.lane.desired
+        wanted = self.allocation.desired
         if wanted is not None:
-            assert project(self.lane, self.now, RESYNC)[0] is Condition.IN_SYNC
-            assert all(leaf(self.truth, field) == value for field, value in wanted.leaves)
+            assert project(self.allocation, self.now, RESYNC)[0] is Condition.IN_SYNC
+            assert all(field_value(self.truth, field) == value for field, value in wanted.fields)
 
 
-TestLane = LaneMachine.TestCase
-TestLane.settings = settings(max_examples=300)
+TestAllocation = AllocationMachine.TestCase
+TestAllocation.settings = settings(max_examples=300)

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allocsync.reconcile.allocation.settle_time import LITTLE, Settle
-from allocsync.reconcile.parameters import Rules
+from allocsync.reconcile.allocation.settle_time import LITTLE, SettleTime
+from allocsync.reconcile.parameters import Parameters
 
-RULES = Rules()
+RULES = Parameters()
 FAR = 1e9
 
 
-def storm(settle: Settle, chance: random.Random, number: int, lag_seconds: float) -> int:
+def storm(settle_time: SettleTime, chance: random.Random, number: int, lag_seconds: float) -> int:
     """So many updates end with 504, half of them carried out so late at the most; then those left, again.
 
     Returns how many second tries it took until a lag was learned, 0 for never.
@@ -24,48 +24,48 @@ def storm(settle: Settle, chance: random.Random, number: int, lag_seconds: float
 
     first = [lands() for _ in range(number)]
     for at in first:
-        settle.tried(again=False, applied=at <= 10)
+        settle_time.tried(again=False, applied=at <= 10)
     for count, at in enumerate([at for at in first if at > 10], start=1):
         applied = at <= 20 or lands() <= 10
         if applied:
-            settle.lagged(20.0, certain=False)
-        if settle.lag_seconds:
+            settle_time.lagged(20.0, certain=False)
+        if settle_time.lag_seconds:
             return count
-        settle.tried(again=True, applied=applied)
+        settle_time.tried(again=True, applied=applied)
     return 0
 
 
 @pytest.mark.parametrize("number", [300, 5000])
 def test_second_tries_that_are_carried_out_at_once_rarely_look_late(number: int) -> None:
-    learned = sum(storm(Settle(RULES), random.Random(seed), number, 0.0) > 0 for seed in range(100))
+    learned = sum(storm(SettleTime(RULES), random.Random(seed), number, 0.0) > 0 for seed in range(100))
     assert learned <= 8, "a storm without a single late landing made everybody wait four times as long"
 
 
 @pytest.mark.parametrize("number", [300, 5000])
 def test_landings_that_are_late_are_learned_after_a_few(number: int) -> None:
-    took = [storm(Settle(RULES), random.Random(seed), number, 20.0) for seed in range(100)]
+    took = [storm(SettleTime(RULES), random.Random(seed), number, 20.0) for seed in range(100)]
     assert all(took)
     assert sorted(took)[50] < 60
 
 
 def test_while_little_is_known_one_landing_is_enough() -> None:
-    settle = Settle(RULES)
+    settle_time = SettleTime(RULES)
     for _ in range(LITTLE - 1):
-        settle.tried(again=False, applied=True)
-    settle.lagged(20.0, certain=False)
-    assert settle.seconds(0.0) == 40.0
+        settle_time.tried(again=False, applied=True)
+    settle_time.lagged(20.0, certain=False)
+    assert settle_time.seconds(0.0) == 40.0
 
 
 def test_a_landing_that_can_be_nothing_else_is_always_believed_and_never_less_than_before() -> None:
-    settle = Settle(RULES)
+    settle_time = SettleTime(RULES)
     for _ in range(LITTLE):
-        settle.tried(again=False, applied=True)
-    settle.lagged(20.0, certain=False)
-    assert settle.seconds(0.0) == RULES.settle_seconds
-    settle.lagged(20.0, certain=True)
-    settle.lagged(15.0, certain=True)
-    settle.lagged(80.0, certain=False)
-    assert settle.seconds(0.0) == 40.0
+        settle_time.tried(again=False, applied=True)
+    settle_time.lagged(20.0, certain=False)
+    assert settle_time.seconds(0.0) == RULES.settle_seconds
+    settle_time.lagged(20.0, certain=True)
+    settle_time.lagged(15.0, certain=True)
+    settle_time.lagged(80.0, certain=False)
+    assert settle_time.seconds(0.0) == 40.0
 
 
 @given(
@@ -76,12 +76,12 @@ def test_a_landing_that_can_be_nothing_else_is_always_believed_and_never_less_th
 def test_it_stays_within_its_bounds_whatever_is_seen(
     tries: list[tuple[bool, bool]], lags: list[tuple[float, bool]], took: list[float]
 ) -> None:
-    settle = Settle(RULES)
+    settle_time = SettleTime(RULES)
     for again, applied in tries:
-        settle.tried(again=again, applied=applied)
+        settle_time.tried(again=again, applied=applied)
     for seconds in took:
-        settle.took(seconds, 0.0)
+        settle_time.took(seconds, 0.0)
     for seconds, certain in lags:
-        before = settle.seconds(0.0)
-        settle.lagged(seconds, certain=certain)
-        assert before <= settle.seconds(0.0) <= RULES.settle_most_seconds
+        before = settle_time.seconds(0.0)
+        settle_time.lagged(seconds, certain=certain)
+        assert before <= settle_time.seconds(0.0) <= RULES.settle_most_seconds

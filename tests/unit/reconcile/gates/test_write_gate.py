@@ -15,10 +15,10 @@ from allocsync.planning.write_windows import parse_windows
 from allocsync.reconcile import checkpoint_codecs as codecs
 from allocsync.reconcile import events
 from allocsync.reconcile.gates.pause import Pause
-from allocsync.reconcile.gates.write_gate import Stops
-from allocsync.reconcile.gates.write_quota import HOUR, Budget
-from allocsync.reconcile.parameters import Rules
-from tests.support.scripted_api import KEYS, Run, ScriptedApi, generation
+from allocsync.reconcile.gates.write_gate import WriteGate
+from allocsync.reconcile.gates.write_quota import HOUR, WriteQuota
+from allocsync.reconcile.parameters import Parameters
+from tests.support.scripted_api import KEYS, Run, ScriptedApi, revision
 
 ONE = AllocationId("one")
 looptime = pytest.mark.looptime
@@ -28,68 +28,68 @@ looptime = pytest.mark.looptime
 def test_no_hour_has_more_than_the_limit_over_restarts_too(
     most: int, waits: list[float], restarts: set[int]
 ) -> None:
-    budget, now, sent = Budget(most), 0.0, list[float]()
+    write_quota, now, sent = WriteQuota(most), 0.0, list[float]()
     for number, wait in enumerate(waits):
         now += wait
         if number in restarts:
             clocks = codecs.Clocks(1e9, now)
-            kept, budget = codecs.encode_write_quota(budget, clocks), Budget(most)
+            kept, write_quota = codecs.encode_write_quota(write_quota, clocks), WriteQuota(most)
             if kept is not None:
-                budget.spent = codecs.decode_write_quota(kept, clocks)
-        if not budget.empty(now):
-            budget.spend(ONE, now)
+                write_quota.spent = codecs.decode_write_quota(kept, clocks)
+        if not write_quota.empty(now):
+            write_quota.spend(ONE, now)
             sent.append(now)
         assert sum(now - HOUR < at <= now for at in sent) <= most
-        turn = budget.turn(ONE, now)
-        assert turn <= now + HOUR + 60.001
-        assert turn == float("-inf") or not budget.empty(turn + 0.001)
+        next_turn = write_quota.next_turn(ONE, now)
+        assert next_turn <= now + HOUR + 60.001
+        assert next_turn == float("-inf") or not write_quota.empty(next_turn + 0.001)
 
 
 def test_without_a_limit_it_is_never_empty_and_remembers_nothing() -> None:
-    budget = Budget()
+    write_quota = WriteQuota()
     for _ in range(1000):
-        budget.spend(ONE, 1.0)
-    assert not budget.empty(1.0)
-    assert codecs.encode_write_quota(budget, codecs.Clocks(0.0, 1.0)) is None
+        write_quota.spend(ONE, 1.0)
+    assert not write_quota.empty(1.0)
+    assert codecs.encode_write_quota(write_quota, codecs.Clocks(0.0, 1.0)) is None
 
 
 @looptime
 @pytest.mark.parametrize("bulk", [True, False])
 async def test_ten_updates_an_hour_are_ten_and_the_rest_follows(*, bulk: bool) -> None:
     api = ScriptedApi(bulk=bulk)
-    rules = Rules(writes_per_hour=10)
+    rules = Parameters(writes_per_hour=10)
     async with Run(api, rules=rules) as run:
-        run.loop.adopt(generation())
+        run.controller.activate(revision())
         await asyncio.sleep(600)
         assert len(api.posts) == 10
         assert run.count(Condition.BLOCKED) == len(KEYS) - 10
-        (reason,) = {row.reason for row in run.loop.allocations() if row.condition is Condition.BLOCKED}
+        (reason,) = {row.reason for row in run.controller.allocations() if row.condition is Condition.BLOCKED}
         assert reason == "10 updates in an hour are all that ALLOCSYNC_MAX_WRITES_PER_HOUR allows"
         assert len(run.events(events.UpdateIntended)) < 10 + 2 * 8, "it asks before it writes things down"
     async with Run(api, rules=rules, before=run) as again:
-        again.loop.adopt(generation())
+        again.controller.activate(revision())
         await asyncio.sleep(1200)
         assert len(api.posts) == 10, "a restart gives no new ones"
-        before, lists = len(api.looks), api.lists
+        before, lists = len(api.reads), api.lists
         await asyncio.sleep(4 * HOUR)
         assert again.count(Condition.IN_SYNC) == len(KEYS)
         assert len(api.posts) == len(KEYS)
         times = [at for at, _ in api.posts]
         assert all(late - early > HOUR for early, late in zip(times, times[10:], strict=False))
         checks = 3 * (api.lists - lists)  # of what the bulk answer called in sync
-        assert len(api.looks) - before < checks + 5 * len(KEYS) or not bulk, "not all come for each token"
+        assert len(api.reads) - before < checks + 5 * len(KEYS) or not bulk, "not all come for each token"
 
 
 @looptime
 async def test_outside_the_windows_everything_is_looked_at_and_nothing_sent() -> None:
     api = ScriptedApi()
-    async with Run(api, rules=Rules(windows=parse_windows("Sun-Mon 02:00-02:10"))) as run:
-        run.loop.adopt(generation())  # it is Sunday, 01:46:40
+    async with Run(api, rules=Parameters(windows=parse_windows("Sun-Mon 02:00-02:10"))) as run:
+        run.controller.activate(revision())  # it is Sunday, 01:46:40
         await asyncio.sleep(780)
-        assert {key for _, key in api.looks} == {*KEYS}
+        assert {key for _, key in api.reads} == {*KEYS}
         assert not api.posts
         assert run.count(Condition.BLOCKED) == len(KEYS)
-        (reason,) = {row.reason for row in run.loop.allocations()}
+        (reason,) = {row.reason for row in run.controller.allocations()}
         assert reason.endswith("the windows of ALLOCSYNC_WRITE_WINDOWS alone: Sun-Mon 02:00-02:10 UTC")
         await asyncio.sleep(60)
         assert len(api.posts) == len(KEYS)
@@ -105,19 +105,19 @@ async def test_outside_the_windows_everything_is_looked_at_and_nothing_sent() ->
 
 
 def test_each_token_that_comes_back_has_one_turn_and_the_rest_come_with_the_last() -> None:
-    budget = Budget(3)
+    write_quota = WriteQuota(3)
     for now in (0.0, 100.0, 200.0):
-        budget.spend(ONE, now)
+        write_quota.spend(ONE, now)
     keys = [AllocationId(name) for name in "abcde"]
-    turns = [budget.turn(key, 300.0) for key in keys]
+    turns = [write_quota.next_turn(key, 300.0) for key in keys]
     assert turns == [3660.0, 3760.0, 3860.0, 3860.0, 3860.0]
-    assert [budget.turn(key, 400.0) for key in reversed(keys)] == turns[::-1], "a turn is kept"
+    assert [write_quota.next_turn(key, 400.0) for key in reversed(keys)] == turns[::-1], "a turn is kept"
 
 
 @looptime
 async def test_many_that_were_planned_for_the_last_token_are_stopped_just_before_sending() -> None:
     api = ScriptedApi()
-    async with Run(api, rules=Rules(writes_per_hour=1)) as run:
+    async with Run(api, rules=Parameters(writes_per_hour=1)) as run:
         quick = run.journal.intent
 
         async def intent(allocation: AllocationId, record: IntentRecord) -> int:
@@ -125,7 +125,7 @@ async def test_many_that_were_planned_for_the_last_token_are_stopped_just_before
             return await quick(allocation, record)
 
         run.journal.intent = intent  # type: ignore[method-assign]  # the disk is slow
-        run.loop.adopt(generation())
+        run.controller.activate(revision())
         await asyncio.sleep(600)
         assert len(run.events(events.UpdateIntended)) > 1, "several were about to leave"
         assert len(api.posts) == 1
@@ -133,10 +133,10 @@ async def test_many_that_were_planned_for_the_last_token_are_stopped_just_before
 
 
 def test_what_is_held_or_paused_takes_no_turn_from_those_that_wait_for_the_budget() -> None:
-    budget = Budget(3)
+    write_quota = WriteQuota(3)
     for now in (0.0, 100.0, 200.0):
-        budget.spend(ONE, now)
+        write_quota.spend(ONE, now)
     held, paused, waiting = AllocationId("held"), AllocationId("paused"), AllocationId("waiting")
     pause = Pause(until=9e9, ends_at=9e9, ends="later", reason="r", owner="o")
-    stops = Stops(budget=budget, held={held}, pauses={paused: pause})
-    assert [stops.until(key, 300.0) for key in (held, paused, waiting)] == [inf, 9e9, 3660.0]
+    write_gate = WriteGate(write_quota=write_quota, awaiting_approval={held}, pauses={paused: pause})
+    assert [write_gate.until(key, 300.0) for key in (held, paused, waiting)] == [inf, 9e9, 3660.0]

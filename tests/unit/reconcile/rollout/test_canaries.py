@@ -8,25 +8,25 @@ import pytest
 from allocsync.model.api_answers import Accepted, OutcomeUnknown, UpdateAnswer
 from allocsync.model.cloud import Cloud
 from allocsync.model.condition import Condition
-from allocsync.model.desired_state import Generation, Mode
+from allocsync.model.desired_state import Mode, Revision
 from allocsync.model.ids import AllocationId
-from allocsync.planning.change_limit import Limit
+from allocsync.planning.change_limit import ChangeLimit
 from allocsync.reconcile import events
 from allocsync.reconcile.resync import BulkPolicy
 from tests.support.scripted_api import KEYS, Run, ScriptedApi
 from tests.unit.reconcile.rollout.test_change_review import edited
 
 pytestmark = pytest.mark.looptime
-RAIL = Limit(canary=3)
+CHANGE_LIMIT = ChangeLimit(canary=3)
 FIRST = KEYS[:3]
 HOUR = 3600.0
 
 
-async def begun(run: Run, generation: Generation) -> None:
+async def begun(run: Run, revision: Revision) -> None:
     """A baseline, and then this."""
-    run.loop.adopt(edited(0))
+    run.controller.activate(edited(0))
     await asyncio.sleep(5)
-    run.loop.adopt(generation)
+    run.controller.activate(revision)
 
 
 def written(api: ScriptedApi) -> set[str]:
@@ -36,40 +36,40 @@ def written(api: ScriptedApi) -> set[str]:
 @pytest.mark.parametrize("bulk", BulkPolicy)
 async def test_when_the_canaries_are_verified_the_rest_follows_by_itself(bulk: BulkPolicy) -> None:
     api = ScriptedApi()
-    async with Run(api, rail=RAIL, bulk=bulk) as run:
+    async with Run(api, change_limit=CHANGE_LIMIT, bulk=bulk) as run:
         await begun(run, edited(20))
         await asyncio.sleep(0.9)
         assert written(api) == {*FIRST}
-        assert run.loop.status().canaries == dict.fromkeys(FIRST, False)
+        assert run.controller.status().canaries == dict.fromkeys(FIRST, False)
         await asyncio.sleep(30)
         assert len(api.posts) == 20
         assert run.count(Condition.IN_SYNC) == len(KEYS)
         (approved,) = run.events(events.RevisionApproved)
-        assert approved == events.RevisionApproved(revision=edited(20).digest, changes=20, by="canary")
-        status = run.loop.status()
-        assert (status.held_reason, status.held_since, status.canaries) == ("", None, {})
+        assert approved == events.RevisionApproved(revision=edited(20).id, changes=20, by="canary")
+        status = run.controller.status()
+        assert (status.awaiting_reason, status.awaiting_since, status.canaries) == ("", None, {})
         proofs = [
-            max(at for at, key in api.looks if key == first and at < api.posts[3][0]) for first in FIRST
+            max(at for at, key in api.reads if key == first and at < api.posts[3][0]) for first in FIRST
         ]
         assert all(proof > sent for proof, (sent, _) in zip(proofs, sorted(api.posts)[:3], strict=True))
-    async with Run(api, rail=RAIL, before=run) as again:
-        again.loop.adopt(edited(20))
-        assert not again.loop.status().held_reason, "the baseline has moved, as by an approval"
+    async with Run(api, change_limit=CHANGE_LIMIT, before=run) as again:
+        again.controller.activate(edited(20))
+        assert not again.controller.status().awaiting_reason, "the baseline has moved, as by an approval"
 
 
 async def test_a_refused_canary_holds_the_rest_for_hours_and_the_reason_says_so() -> None:
     api = ScriptedApi()
     api.on_update = lambda key, body: Accepted(200, body) if key == FIRST[1] else None
-    async with Run(api, rail=RAIL) as run:
+    async with Run(api, change_limit=CHANGE_LIMIT) as run:
         await begun(run, edited(20))
         await asyncio.sleep(5 * HOUR)
         assert run.count(Condition.IGNORED) == 1, "the fault fired"
         assert sorted(key for _, key in api.posts) == [*FIRST]
-        assert "each of these in sync (2 so far, 1 Ignored); " in run.loop.status().held_reason
-        assert run.loop.status().canaries == {FIRST[0]: True, FIRST[1]: False, FIRST[2]: True}
-        rows = {row.id: row for row in run.loop.allocations()}
-        assert rows[KEYS[3]].reason == run.loop.status().held_reason
-        assert run.loop.adoption.approve(edited(20).digest) == 20
+        assert "each of these in sync (2 so far, 1 Ignored); " in run.controller.status().awaiting_reason
+        assert run.controller.status().canaries == {FIRST[0]: True, FIRST[1]: False, FIRST[2]: True}
+        rows = {row.id: row for row in run.controller.allocations()}
+        assert rows[KEYS[3]].reason == run.controller.status().awaiting_reason
+        assert run.controller.rollout.approve(edited(20).id) == 20
         await asyncio.sleep(30)
         assert written(api) == {*KEYS[:20]}, "a person may let it through all the same"
 
@@ -84,12 +84,12 @@ async def test_a_canary_of_unknown_outcome_is_waited_for_until_a_read_shows_it()
         return OutcomeUnknown("504", 504)
 
     api.on_update = lost
-    async with Run(api, rail=RAIL) as run:
+    async with Run(api, change_limit=CHANGE_LIMIT) as run:
         await begun(run, edited(20))
         await asyncio.sleep(9)
         assert run.count(Condition.OUTCOME_UNKNOWN) == 1, "the fault fired"
         assert written(api) == {*FIRST}
-        assert "(2 so far, 1 OutcomeUnknown)" in run.loop.status().held_reason
+        assert "(2 so far, 1 OutcomeUnknown)" in run.controller.status().awaiting_reason
         await asyncio.sleep(30)
         assert len(api.posts) == 20, "it had landed and was not sent again"
 
@@ -99,21 +99,21 @@ async def test_a_restart_has_the_same_canaries_and_no_others() -> None:
     api.on_update = lambda _key, body: Accepted(200, body)
     before: Run | None = None
     for _ in range(3):
-        async with Run(api, rail=RAIL, before=before) as run:
+        async with Run(api, change_limit=CHANGE_LIMIT, before=before) as run:
             if before is None:
-                run.loop.adopt(edited(0))
+                run.controller.activate(edited(0))
                 await asyncio.sleep(5)
-            run.loop.adopt(edited(20))
+            run.controller.activate(edited(20))
             await asyncio.sleep(90)
-            assert [*run.loop.status().canaries] == [*FIRST]
+            assert [*run.controller.status().canaries] == [*FIRST]
         before = run
     assert written(api) == {*FIRST}
     for key in FIRST:  # an operator has mended the server
         api.truth[key] = {**api.truth[key], "region": "edited"}
     api.on_update = lambda _key, _body: None
     api.posts.clear()
-    async with Run(api, rail=RAIL, before=before) as run:
-        run.loop.adopt(edited(20))
+    async with Run(api, change_limit=CHANGE_LIMIT, before=before) as run:
+        run.controller.activate(edited(20))
         await asyncio.sleep(30)
         assert written(api) == {*KEYS[3:20]}, "what is seen as it should be is not written, and counts"
 
@@ -122,47 +122,47 @@ async def test_an_edit_in_between_has_canaries_of_its_own_and_taking_it_back_has
     api = ScriptedApi()
     refused = True
     api.on_update = lambda _key, body: Accepted(200, body) if refused else None
-    async with Run(api, rail=RAIL) as run:
+    async with Run(api, change_limit=CHANGE_LIMIT) as run:
         await begun(run, edited(20))
         await asyncio.sleep(90)
-        assert "0 so far, 3 Ignored" in run.loop.status().held_reason
+        assert "0 so far, 3 Ignored" in run.controller.status().awaiting_reason
         other = edited(20, "other")
         unlike = {**edited(20).allocations, **{key: edited(0).allocations[key] for key in FIRST}}
-        run.loop.adopt(replace(other, digest="unlike--", allocations=unlike))
+        run.controller.activate(replace(other, id="unlike--", allocations=unlike))
         await asyncio.sleep(90)
-        assert [*run.loop.status().canaries] == [*KEYS[3:6]]
+        assert [*run.controller.status().canaries] == [*KEYS[3:6]]
         assert written(api) == {*KEYS[:6]}
-        run.loop.adopt(edited(0))
+        run.controller.activate(edited(0))
         await asyncio.sleep(90)
-        assert not run.loop.status().canaries
+        assert not run.controller.status().canaries
         assert run.count(Condition.IN_SYNC) == len(KEYS)
         assert written(api) == {*KEYS[:6]}
         refused = False
-        run.loop.adopt(other)
+        run.controller.activate(other)
         await asyncio.sleep(30)
         assert written(api) == {*KEYS[:20]}
         (approved,) = run.events(events.RevisionApproved)
-        assert approved.revision == other.digest
+        assert approved.revision == other.id
 
 
 async def test_an_update_that_was_about_to_leave_is_not_sent_once_its_lane_is_no_canary_any_more() -> None:
     api = ScriptedApi()
     whole = edited(20)
-    less = Generation("less----", {**whole.allocations, KEYS[0]: edited(0).allocations[KEYS[0]]})
-    async with Run(api, rail=RAIL) as run:
+    less = Revision("less----", {**whole.allocations, KEYS[0]: edited(0).allocations[KEYS[0]]})
+    async with Run(api, change_limit=CHANGE_LIMIT) as run:
         await begun(run, edited(0))
         slow = run.journal.intent
 
         async def intent(allocation: AllocationId, record: object) -> int:
             sequence = await slow(allocation, record)  # type: ignore[arg-type]  # passed on
             if allocation == KEYS[3]:
-                run.loop.adopt(whole)
+                run.controller.activate(whole)
             return sequence
 
         run.journal.intent = intent  # type: ignore[method-assign]  # the disk is slow
         api.on_update = lambda _key, body: Accepted(200, body)
-        run.loop.adopt(less)
-        assert [*run.loop.status().canaries] == [*KEYS[1:4]]
+        run.controller.activate(less)
+        assert [*run.controller.status().canaries] == [*KEYS[1:4]]
         await asyncio.sleep(90)
         assert "not_sent" in [outcome for _, outcome in run.journal.outcomes]
         assert written(api) == {*FIRST}
@@ -170,11 +170,11 @@ async def test_an_update_that_was_about_to_leave_is_not_sent_once_its_lane_is_no
 
 async def test_from_observe_to_enforce_for_all_the_canaries_go_first_too() -> None:
     api = ScriptedApi()
-    async with Run(api, rail=RAIL) as run:
-        run.loop.adopt(edited(len(KEYS), mode=Mode.OBSERVE))
+    async with Run(api, change_limit=CHANGE_LIMIT) as run:
+        run.controller.activate(edited(len(KEYS), mode=Mode.OBSERVE))
         await asyncio.sleep(5)
-    async with Run(api, rail=RAIL, before=run) as enforcing:
-        enforcing.loop.adopt(edited(len(KEYS)))
+    async with Run(api, change_limit=CHANGE_LIMIT, before=run) as enforcing:
+        enforcing.controller.activate(edited(len(KEYS)))
         await asyncio.sleep(0.9)
         assert written(api) == {*FIRST}
         await asyncio.sleep(30)
@@ -184,15 +184,15 @@ async def test_from_observe_to_enforce_for_all_the_canaries_go_first_too() -> No
 @pytest.mark.parametrize("name", [None, FIRST[0]])
 async def test_while_a_canary_is_paused_the_rest_waits(name: str | None) -> None:
     api = ScriptedApi()
-    async with Run(api, rail=RAIL) as run:
-        run.loop.adopt(edited(0))
+    async with Run(api, change_limit=CHANGE_LIMIT) as run:
+        run.controller.activate(edited(0))
         await asyncio.sleep(5)
         for key in FIRST:
             api.truth[key] = {**api.truth[key], "region": "edited"}  # nothing is left to be written of them
-        run.loop.pauses.begin(name, seconds=HOUR, reason="a migration", owner="ops")
-        run.loop.adopt(edited(20))
+        run.controller.pauses.begin(name, seconds=HOUR, reason="a migration", owner="ops")
+        run.controller.activate(edited(20))
         await asyncio.sleep(HOUR - 60)
-        assert "paused" in run.loop.status().held_reason
+        assert "paused" in run.controller.status().awaiting_reason
         assert not api.posts
         assert not run.events(events.RevisionApproved)
         await asyncio.sleep(120)
@@ -201,8 +201,8 @@ async def test_while_a_canary_is_paused_the_rest_waits(name: str | None) -> None
 
 async def test_without_the_setting_nothing_goes_first() -> None:
     api = ScriptedApi()
-    async with Run(api, rail=Limit()) as run:
+    async with Run(api, change_limit=ChangeLimit()) as run:
         await begun(run, edited(20))
         await asyncio.sleep(HOUR)
         assert not api.posts
-        assert not run.loop.status().canaries
+        assert not run.controller.status().canaries

@@ -8,18 +8,18 @@ import pytest
 from allocsync.model.api_answers import Accepted, Failed, OutcomeUnknown, Snapshot, UpdateAnswer
 from allocsync.model.cloud import Cloud
 from allocsync.model.condition import Condition
-from allocsync.planning.change_limit import Limit
+from allocsync.planning.change_limit import ChangeLimit
 from allocsync.reconcile import events
-from allocsync.reconcile.allocation.managed_allocation import Lane
+from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import Intent
-from allocsync.reconcile.operation import Slot
-from allocsync.reconcile.parameters import Rules
+from allocsync.reconcile.operation import Operation
+from allocsync.reconcile.parameters import Parameters
 from allocsync.reconcile.resync import BulkPolicy
 from allocsync.reconcile.rollout.canaries import Canaries, Progress
-from allocsync.reconcile.status.report import Shown
-from tests.support.scripted_allocation import ID, A, Told, wanted
+from allocsync.reconcile.status.report import ReportedCondition
+from tests.support.scripted_allocation import ID, A, ScriptedAllocation, wanted
 from tests.support.scripted_api import KEYS, Run, ScriptedApi
-from tests.unit.reconcile.rollout.test_canaries import FIRST, HOUR, RAIL, begun, written
+from tests.unit.reconcile.rollout.test_canaries import CHANGE_LIMIT, FIRST, HOUR, begun, written
 from tests.unit.reconcile.rollout.test_change_review import edited
 
 pytestmark = pytest.mark.looptime
@@ -29,7 +29,7 @@ async def test_a_bulk_answer_verifies_nothing() -> None:
     api = ScriptedApi()
     api.on_list = lambda row: {**row, "region": "edited"}
     api.on_update = lambda _key, body: Accepted(200, body)
-    async with Run(api, rail=RAIL, bulk=BulkPolicy.ON) as run:
+    async with Run(api, change_limit=CHANGE_LIMIT, bulk=BulkPolicy.ON) as run:
         await begun(run, edited(20))
         await asyncio.sleep(HOUR)
         assert api.lists > 50, "it said again and again that all is well"
@@ -45,23 +45,23 @@ async def test_a_canary_that_drifts_before_the_last_one_is_verified_is_verified_
         return None if answers or key != FIRST[0] else Failed("503", 503)
 
     api.on_snapshot = answer
-    async with Run(api, rail=RAIL, bulk=BulkPolicy.OFF) as run:
-        run.loop.adopt(edited(0))
+    async with Run(api, change_limit=CHANGE_LIMIT, bulk=BulkPolicy.OFF) as run:
+        run.controller.activate(edited(0))
         await asyncio.sleep(5)
         api.on_update = lambda key, body: Accepted(200, body) if key == FIRST[1] else None
-        run.loop.adopt(edited(20))
+        run.controller.activate(edited(20))
         await asyncio.sleep(30)
-        assert [*run.loop.status().canaries.values()] == [True, False, True]
+        assert [*run.controller.status().canaries.values()] == [True, False, True]
         answers = False
-        run.loop.sync()
+        run.controller.sync()
         await asyncio.sleep(10)
-        assert [*run.loop.status().canaries.values()] == [False, False, True], (
+        assert [*run.controller.status().canaries.values()] == [False, False, True], (
             "its latest pass showed nothing"
         )
         api.truth[FIRST[1]] = {**api.truth[FIRST[1]], "region": "edited"}
-        run.loop.sync()
+        run.controller.sync()
         await asyncio.sleep(600)
-        assert [*run.loop.status().canaries.values()] == [False, True, True]
+        assert [*run.controller.status().canaries.values()] == [False, True, True]
         assert written(api) == {*FIRST}
         answers = True
         await asyncio.sleep(600)
@@ -70,16 +70,16 @@ async def test_a_canary_that_drifts_before_the_last_one_is_verified_is_verified_
 
 async def test_what_a_bulk_answer_alone_calls_in_sync_is_looked_at_for_a_proof() -> None:
     api = ScriptedApi()
-    async with Run(api, rail=Limit(), bulk=BulkPolicy.ON) as run:
+    async with Run(api, change_limit=ChangeLimit(), bulk=BulkPolicy.ON) as run:
         await begun(run, edited(20))
         await asyncio.sleep(5)
     for key in FIRST:
         api.truth[key] = {**api.truth[key], "region": "edited"}
-    api.looks.clear()
-    async with Run(api, rail=RAIL, bulk=BulkPolicy.ON, before=run) as again:
-        again.loop.adopt(edited(20))
+    api.reads.clear()
+    async with Run(api, change_limit=CHANGE_LIMIT, bulk=BulkPolicy.ON, before=run) as again:
+        again.controller.activate(edited(20))
         await asyncio.sleep(30)
-        assert {*FIRST} <= {key for _, key in api.looks}
+        assert {*FIRST} <= {key for _, key in api.reads}
         assert written(api) == {*KEYS[3:20]}
 
 
@@ -93,11 +93,11 @@ async def test_a_canary_that_a_bulk_answer_calls_different_is_in_doubt_until_it_
         return OutcomeUnknown("504", 504)
 
     api.on_update = lost
-    limits, rules = {Slot.READ: 8, Slot.WRITE: 1}, Rules(settle_seconds=130)
-    async with Run(api, rail=RAIL, bulk=BulkPolicy.ON, limits=limits, rules=rules) as run:
+    limits, rules = {Operation.READ: 8, Operation.WRITE: 1}, Parameters(settle_seconds=130)
+    async with Run(api, change_limit=CHANGE_LIMIT, bulk=BulkPolicy.ON, limits=limits, rules=rules) as run:
         await begun(run, edited(20))
         await asyncio.sleep(30)
-        assert "2 so far, 1 OutcomeUnknown" in run.loop.status().held_reason
+        assert "2 so far, 1 OutcomeUnknown" in run.controller.status().awaiting_reason
         api.post_seconds = lambda _key: 100
         api.truth[KEYS[30]] = {**api.truth[KEYS[30]], "region": "drift"}
         await asyncio.sleep(40)
@@ -105,8 +105,8 @@ async def test_a_canary_that_a_bulk_answer_calls_different_is_in_doubt_until_it_
         api.truth[FIRST[0]] = {**api.truth[FIRST[0]], "region": "drift"}
         api.post_seconds = lambda _key: 0.01
         await asyncio.sleep(75)
-        assert [*run.loop.status().canaries.values()] == [False, True, True]
-        assert "2 so far, 1 not yet seen by a GET" in run.loop.status().held_reason
+        assert [*run.controller.status().canaries.values()] == [False, True, True]
+        assert "2 so far, 1 not yet seen by a GET" in run.controller.status().awaiting_reason
         assert not run.events(events.RevisionApproved)
         await asyncio.sleep(60)
         assert written(api) == {*KEYS[:20], KEYS[30]}
@@ -117,11 +117,11 @@ async def test_a_get_that_fails_proves_nothing_where_the_api_serves_nobody(statu
     api = ScriptedApi()
     down = False
     api.on_snapshot = lambda _key: Failed("down", status) if down else None
-    async with Run(api, rail=RAIL, bulk=BulkPolicy.ON) as run:
+    async with Run(api, change_limit=CHANGE_LIMIT, bulk=BulkPolicy.ON) as run:
         await begun(run, edited(0))
         down = True
         api.on_list = lambda row: {**row, "region": "edited"} if row["id"] in FIRST else row
-        run.loop.adopt(edited(20))
+        run.controller.activate(edited(20))
         await asyncio.sleep(600)
         assert run.events(events.BreakerOpened), "what fails now is forgiven"
         assert run.count(Condition.IN_SYNC) >= len(FIRST), "and the bulk answer calls them in sync"
@@ -133,49 +133,51 @@ async def test_a_get_that_fails_proves_nothing_where_the_api_serves_nobody(statu
 
 async def test_a_pass_that_began_before_the_generation_came_proves_nothing_of_it() -> None:
     api = ScriptedApi()
-    async with Run(api, rail=RAIL, bulk=BulkPolicy.OFF) as run:
+    async with Run(api, change_limit=CHANGE_LIMIT, bulk=BulkPolicy.OFF) as run:
         await begun(run, edited(0))
         for key in FIRST:
             api.truth[key] = {**api.truth[key], "region": "edited"}
         api.on_update = lambda key, body: Accepted(200, body) if key in FIRST else None
-        api.look_seconds = lambda _key: 1.0
-        run.loop.sync()
+        api.read_seconds = lambda _key: 1.0
+        run.controller.sync()
         await asyncio.sleep(0.5)
         assert {*FIRST} <= api.under_way
-        run.loop.adopt(edited(20))
+        run.controller.activate(edited(20))
         await asyncio.sleep(0.6)
-        assert [*run.loop.status().canaries.values()] == [False, False, False]
+        assert [*run.controller.status().canaries.values()] == [False, False, False]
         await asyncio.sleep(60)
         assert written(api) == {*KEYS[3:20]}
 
 
 @pytest.mark.parametrize("fault", ["none", "differs", "failed", "forgiven", "unknown", "edited", "early"])
 def test_a_pass_that_did_not_see_what_is_declared_now_proves_nothing(fault: str) -> None:
-    told = Told(wanted(**A))
-    told.look(A)
-    lane, shown = told.lane, {ID: Shown(Condition.IN_SYNC, "", 0.0)}
-    placed: list[Lane] = []
-    canaries = Canaries(lanes={ID: lane}, shown=shown, place=placed.append)
+    scripted = ScriptedAllocation(wanted(**A))
+    scripted.read(A)
+    allocation, reported = scripted.allocation, {ID: ReportedCondition(Condition.IN_SYNC, "", 0.0)}
+    placed: list[ManagedAllocation] = []
+    canaries = Canaries(allocations={ID: allocation}, reported=reported, requeue=placed.append)
     if fault == "early":
         canaries.begun(ID)
     canaries.watch({ID})
     if fault != "early":
         canaries.begun(ID)
     if fault == "differs":
-        told.look({**A, "region": "b"})
+        scripted.read({**A, "region": "b"})
     elif fault in {"failed", "forgiven"}:
-        told.look(Failed("503", 503))
-        lane.read_failures = int(fault == "failed")
+        scripted.read(Failed("503", 503))
+        allocation.read_failures = int(fault == "failed")
     elif fault == "unknown":
-        lane.past.intent = Intent(changes=(), leaves=(), undeclared="")
+        allocation.read_back.intent = Intent(changes=(), fields=(), unmanaged_hash="")
     elif fault == "edited":
-        lane.desired = wanted(region="b", version="1")
-    canaries.looked(lane, shown=fault not in {"failed", "forgiven"})
-    lane.look_at = inf
-    progress = canaries.tend(1.0)
+        allocation.desired = wanted(region="b", version="1")
+    canaries.on_read(allocation, reported=fault not in {"failed", "forgiven"})
+    allocation.next_read_at = inf
+    progress = canaries.tick(1.0)
     seen = fault == "none"
     assert progress == Progress(done=seen, text="1 so far" if seen else "0 so far, 1 not yet seen by a GET")
-    assert placed == ([] if fault in {"none", "failed"} else [lane]), "a backoff after a failed read is kept"
-    assert canaries.tend(2.0) is None, "nothing is new"
+    assert placed == ([] if fault in {"none", "failed"} else [allocation]), (
+        "a backoff after a failed read is kept"
+    )
+    assert canaries.tick(2.0) is None, "nothing is new"
     canaries.watch({ID})
     assert canaries.verified() == {ID: False}, "of what is declared from now on nothing has been seen"

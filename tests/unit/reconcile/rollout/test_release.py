@@ -10,7 +10,7 @@ from allocsync.model.condition import Condition
 from allocsync.reconcile import events
 from allocsync.reconcile.resync import YIELD_EVERY, BulkPolicy
 from tests.support.failing_api import DEAD, named, now
-from tests.support.scripted_api import KEYS, Run, ScriptedApi, generation
+from tests.support.scripted_api import KEYS, Run, ScriptedApi, revision
 
 pytestmark = pytest.mark.looptime
 
@@ -19,11 +19,11 @@ async def test_what_is_let_go_after_it_failed_does_not_hinder_the_breaker_from_o
     api = ScriptedApi()
     api.on_snapshot = lambda _: DEAD if now() < 60 else None
     async with Run(api, bulk=BulkPolicy.OFF) as run:
-        run.loop.adopt(generation())
+        run.controller.activate(revision())
         await asyncio.sleep(5)
-        assert {key for _, key in api.looks} == {*KEYS}, "all of them have failed"
+        assert {key for _, key in api.reads} == {*KEYS}, "all of them have failed"
         assert not run.events(events.BreakerOpened)
-        run.loop.adopt(generation(keys=KEYS[20:]))
+        run.controller.activate(revision(keys=KEYS[20:]))
         await asyncio.sleep(55)
         assert run.events(events.BreakerOpened)
         await asyncio.sleep(60)
@@ -38,12 +38,12 @@ async def test_what_was_refused_starts_afresh_when_it_is_taken_out_of_the_files_
         refused if len(api.posts) == 1 else Rejected(423, "423", terminal=False)
     )
     async with Run(api, bulk=BulkPolicy.OFF) as run:
-        run.loop.adopt(generation(keys=(key,)))
+        run.controller.activate(revision(keys=(key,)))
         await asyncio.sleep(5)
         assert [event.outcome for event in run.events(events.UpdateFinished)] == ["rejected"]
-        run.loop.adopt(generation(keys=()))
-        assert list(run.loop.allocations()) == []
-        run.loop.adopt(generation(keys=(key,)))
+        run.controller.activate(revision(keys=()))
+        assert list(run.controller.allocations()) == []
+        run.controller.activate(revision(keys=(key,)))
         await asyncio.sleep(0.5)
         assert len(api.posts) == 2, "the refusal of what was declared before still holds"
         assert run.events(events.UpdateFinished)[1].next_read_in_seconds == 1.0, "it is the first failure"
@@ -55,13 +55,13 @@ async def test_an_edit_while_everything_is_gone_through_lets_go_of_what_it_remov
 ) -> None:
     keys = named(2 * YIELD_EVERY)
     api = ScriptedApi(keys=keys[:-1])  # the last one is missing for now, so no bulk answer has it
-    edits = [generation("live", keys[:-1]), *([generation("live", keys)] if comes_back else [])]
+    edits = [revision("live", keys[:-1]), *([revision("live", keys)] if comes_back else [])]
     seen: list[int] = []
 
     def edit() -> None:
         for each in edits:
-            run.loop.adopt(each)
-            seen.append(len(list(run.loop.allocations())))
+            run.controller.activate(each)
+            seen.append(len(list(run.controller.allocations())))
 
     def edit_when_all_is_listed(row: Cloud) -> Cloud:
         if api.lists == 2 and row["id"] == keys[-2]:
@@ -70,10 +70,10 @@ async def test_an_edit_while_everything_is_gone_through_lets_go_of_what_it_remov
 
     api.on_list = edit_when_all_is_listed
     async with Run(api) as run:
-        run.loop.adopt(generation("live", keys))
+        run.controller.activate(revision("live", keys))
         await asyncio.sleep(120)
         assert seen == ([len(keys) - 1, len(keys)] if comes_back else [len(keys) - 1])
-        assert len(list(run.loop.allocations())) == seen[-1]
+        assert len(list(run.controller.allocations())) == seen[-1]
         assert run.count(Condition.MISSING) == comes_back
         api.truth[keys[-1]] = {**api.truth[keys[0]], "id": keys[-1], "region": "drift"}
         await asyncio.sleep(300)

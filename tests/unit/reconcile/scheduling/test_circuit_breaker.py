@@ -22,51 +22,51 @@ from allocsync.reconcile.scheduling.circuit_breaker import (
     PROBE_JITTER,
     PROBE_MOST_SECONDS,
     SILENT_SECONDS,
-    Breaker,
+    CircuitBreaker,
 )
-from allocsync.reconcile.scheduling.response_class import Result, result_of
+from allocsync.reconcile.scheduling.response_class import ResponseClass, class_of
 
 
-def opened(keys: int = 100) -> Breaker[int]:
-    breaker: Breaker[int] = Breaker()
+def opened(keys: int = 100) -> CircuitBreaker[int]:
+    breaker: CircuitBreaker[int] = CircuitBreaker()
     for number in range(FAILURES):
-        breaker.failed(number % keys, Result.SHUT, begun=0.0, now=0.0, keys=keys)
+        breaker.failed(number % keys, ResponseClass.SHUT, begun=0.0, now=0.0, keys=keys)
     assert breaker.open
     return breaker
 
 
-def fail(breaker: Breaker[int], *, keys: int, every: float, many: int = 40) -> float | None:
+def fail(breaker: CircuitBreaker[int], *, keys: int, every: float, many: int = 40) -> float | None:
     """One failure after another; returns when it opened."""
     for number in range(many):
         now = number * every
-        breaker.failed(number % keys, Result.OVERLOADED, begun=now, now=now, keys=10_000)
+        breaker.failed(number % keys, ResponseClass.OVERLOADED, begun=now, now=now, keys=10_000)
         if breaker.open:
             return now
     return None
 
 
 def test_it_opens_when_nothing_has_succeeded_for_long_and_many_failed() -> None:
-    assert fail(Breaker(), keys=5, every=0.5) == SILENT_SECONDS
-    assert fail(Breaker(), keys=5, every=2) == 2 * (FAILURES - 1)
+    assert fail(CircuitBreaker(), keys=5, every=0.5) == SILENT_SECONDS
+    assert fail(CircuitBreaker(), keys=5, every=2) == 2 * (FAILURES - 1)
 
 
 def test_a_burst_and_a_few_that_keep_failing_do_not_open_it() -> None:
-    assert fail(Breaker(), keys=100, every=0.01, many=900) is None
-    assert fail(Breaker(), keys=KEYS - 1, every=10) is None
+    assert fail(CircuitBreaker(), keys=100, every=0.01, many=900) is None
+    assert fail(CircuitBreaker(), keys=KEYS - 1, every=10) is None
 
 
 def test_one_success_now_and_then_keeps_it_closed() -> None:
-    breaker: Breaker[int] = Breaker()
+    breaker: CircuitBreaker[int] = CircuitBreaker()
     for number in range(1000):
-        breaker.failed(number, Result.OVERLOADED, begun=number / 10, now=number / 10, keys=10_000)
+        breaker.failed(number, ResponseClass.OVERLOADED, begun=number / 10, now=number / 10, keys=10_000)
         if number % 90 == 0:
             assert not breaker.served(number / 10)
         assert not breaker.open
 
 
-@pytest.mark.parametrize("result", [Result.OVERLOADED, Result.SHUT])
-def test_where_most_fail_it_takes_as_many_more_to_open_it(result: Result) -> None:
-    breaker: Breaker[int] = Breaker()
+@pytest.mark.parametrize("result", [ResponseClass.OVERLOADED, ResponseClass.SHUT])
+def test_where_most_fail_it_takes_as_many_more_to_open_it(result: ResponseClass) -> None:
+    breaker: CircuitBreaker[int] = CircuitBreaker()
 
     def fail_until(number: int, end: int) -> None:
         for each in range(number, end):
@@ -87,29 +87,29 @@ def test_where_most_fail_it_takes_as_many_more_to_open_it(result: Result) -> Non
 
 @pytest.mark.parametrize(("keys", "failures"), [(1, 2), (3, 6), (5, 10), (10_000, 10)])
 def test_a_fault_of_the_whole_api_is_not_waited_for(keys: int, failures: int) -> None:
-    breaker: Breaker[int] = Breaker()
+    breaker: CircuitBreaker[int] = CircuitBreaker()
     for number in range(failures):
         assert not breaker.open
-        breaker.failed(number % keys, Result.SHUT, begun=0.0, now=0.0, keys=keys)
+        breaker.failed(number % keys, ResponseClass.SHUT, begun=0.0, now=0.0, keys=keys)
     assert breaker.open
 
 
 def test_one_allocation_that_is_forbidden_among_many_does_not_open_it() -> None:
-    breaker: Breaker[int] = Breaker()
+    breaker: CircuitBreaker[int] = CircuitBreaker()
     for now in range(100):
-        breaker.failed(7, Result.SHUT, begun=now, now=now, keys=100)
+        breaker.failed(7, ResponseClass.SHUT, begun=now, now=now, keys=100)
     assert not breaker.open
 
 
 def test_what_failed_since_the_last_success_is_forgiven_and_nothing_else() -> None:
-    breaker: Breaker[int] = Breaker()
-    breaker.failed(99, Result.OVERLOADED, begun=0.0, now=0.0, keys=100)
+    breaker: CircuitBreaker[int] = CircuitBreaker()
+    breaker.failed(99, ResponseClass.OVERLOADED, begun=0.0, now=0.0, keys=100)
     breaker.served(1.0)
     forgiven: dict[int, int] = {}
     for number in range(2 * KEYS):
-        forgiven |= breaker.failed(number % KEYS, Result.SHUT, begun=2.0, now=2.0, keys=100)
+        forgiven |= breaker.failed(number % KEYS, ResponseClass.SHUT, begun=2.0, now=2.0, keys=100)
     assert forgiven == dict.fromkeys(range(KEYS), 2)
-    assert breaker.failed(50, Result.OVERLOADED, begun=3.0, now=3.0, keys=100) == {50: 1}
+    assert breaker.failed(50, ResponseClass.OVERLOADED, begun=3.0, now=3.0, keys=100) == {50: 1}
     assert breaker.failures(50) == 1
 
 
@@ -147,7 +147,7 @@ def test_a_probe_that_ended_unheard_leaves_the_interval_as_it_was_and_the_next_m
         assert breaker.wait(now) is None
         breaker.probe(7, now, failures=0, chance=0.0)
         if heard or now < 4.0:
-            breaker.failed(7, Result.OVERLOADED, begun=now, now=now, keys=100)
+            breaker.failed(7, ResponseClass.OVERLOADED, begun=now, now=now, keys=100)
         breaker.ended(7, now)
     assert breaker.wait(4.0) == (8.0 if heard else 5.0)
     breaker.probe(7, 8.0, failures=0, chance=0.0)
@@ -160,7 +160,7 @@ def test_of_two_probes_under_way_only_the_latest_can_be_taken_for_none() -> None
     breaker.probe(8, 2.0, failures=0, chance=0.0)
     breaker.ended(7, 2.0)
     assert breaker.wait(2.0) == 4.0
-    breaker.failed(7, Result.OVERLOADED, begun=1.0, now=2.0, keys=100)
+    breaker.failed(7, ResponseClass.OVERLOADED, begun=1.0, now=2.0, keys=100)
     breaker.ended(8, 2.5)
     assert breaker.wait(2.5) == 3.5
 
@@ -172,7 +172,7 @@ def test_an_opening_after_another_begins_anew() -> None:
     breaker.served(50.0)
     assert not breaker.open
     for number in range(FAILURES):
-        breaker.failed(number, Result.SHUT, begun=60.0, now=60.0, keys=100)
+        breaker.failed(number, ResponseClass.SHUT, begun=60.0, now=60.0, keys=100)
     assert breaker.wait(60.0) == 60.0 + PROBE_FIRST_SECONDS
     assert breaker.probes == 0
 
@@ -180,42 +180,44 @@ def test_an_opening_after_another_begins_anew() -> None:
 @pytest.mark.parametrize(
     ("answer", "result"),
     [
-        (Live({}), Result.SERVED),
-        (Missing(), Result.SERVED),
-        (Accepted(200, None), Result.SERVED),
-        (Rejected(400, "", terminal=True), Result.SERVED),
-        (Rejected(422, "", terminal=True), Result.SERVED),
-        (Rejected(423, "", terminal=False), Result.SERVED),
-        (Rejected(429, "", terminal=False), Result.OVERLOADED),
-        (Failed("", 429), Result.OVERLOADED),
-        (Failed("", 408), Result.OVERLOADED),
-        (Failed("", 500), Result.OVERLOADED),
-        (OutcomeUnknown("", 504), Result.OVERLOADED),
-        (OutcomeUnknown("timeout"), Result.OVERLOADED),
-        (Failed("timeout"), Result.OVERLOADED),
-        (Failed("refused", unreachable=True), Result.SHUT),
-        (NotSent("refused", unreachable=True), Result.SHUT),
-        (Failed("", 401), Result.SHUT),
-        (Rejected(403, "", terminal=False), Result.SHUT),
-        (Failed("", 404), Result.SHUT),
-        (OutcomeUnknown("", 302), Result.SHUT),
-        (OutcomeUnknown("another id", 200), Result.UNUSABLE),
-        (Failed("no JSON", 200), Result.UNUSABLE),
-        (Failed("", 204), Result.UNUSABLE),
+        (Live({}), ResponseClass.SERVED),
+        (Missing(), ResponseClass.SERVED),
+        (Accepted(200, None), ResponseClass.SERVED),
+        (Rejected(400, "", terminal=True), ResponseClass.SERVED),
+        (Rejected(422, "", terminal=True), ResponseClass.SERVED),
+        (Rejected(423, "", terminal=False), ResponseClass.SERVED),
+        (Rejected(429, "", terminal=False), ResponseClass.OVERLOADED),
+        (Failed("", 429), ResponseClass.OVERLOADED),
+        (Failed("", 408), ResponseClass.OVERLOADED),
+        (Failed("", 500), ResponseClass.OVERLOADED),
+        (OutcomeUnknown("", 504), ResponseClass.OVERLOADED),
+        (OutcomeUnknown("timeout"), ResponseClass.OVERLOADED),
+        (Failed("timeout"), ResponseClass.OVERLOADED),
+        (Failed("refused", unreachable=True), ResponseClass.SHUT),
+        (NotSent("refused", unreachable=True), ResponseClass.SHUT),
+        (Failed("", 401), ResponseClass.SHUT),
+        (Rejected(403, "", terminal=False), ResponseClass.SHUT),
+        (Failed("", 404), ResponseClass.SHUT),
+        (OutcomeUnknown("", 302), ResponseClass.SHUT),
+        (OutcomeUnknown("another id", 200), ResponseClass.UNUSABLE),
+        (Failed("no JSON", 200), ResponseClass.UNUSABLE),
+        (Failed("", 204), ResponseClass.UNUSABLE),
         (NotSent("a check just before sending"), None),
     ],
 )
-def test_what_an_answer_says_of_the_api(answer: Snapshot | UpdateAnswer, result: Result | None) -> None:
-    assert result_of(answer) is result
+def test_what_an_answer_says_of_the_api(
+    answer: Snapshot | UpdateAnswer, result: ResponseClass | None
+) -> None:
+    assert class_of(answer) is result
 
 
 def test_a_few_that_have_failed_for_days_do_not_hide_that_the_api_is_gone() -> None:
-    breaker: Breaker[int] = Breaker()
+    breaker: CircuitBreaker[int] = CircuitBreaker()
     for number in range(3000):  # of three, and nothing else was asked meanwhile
         now = 60.0 * number
-        breaker.failed(number % 3, Result.OVERLOADED, begun=now, now=now, keys=10_000)
+        breaker.failed(number % 3, ResponseClass.OVERLOADED, begun=now, now=now, keys=10_000)
         assert not breaker.open
     breaker.served(now + 1)
     for number in range(5 * FAILURES):
-        breaker.failed(number, Result.SHUT, begun=now + 2, now=now + 2, keys=10_000)
+        breaker.failed(number, ResponseClass.SHUT, begun=now + 2, now=now + 2, keys=10_000)
     assert breaker.open

@@ -6,17 +6,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from allocsync.reconcile.operation import Slot
+from allocsync.reconcile.operation import Operation
 from allocsync.reconcile.scheduling.circuit_breaker import (
     PROBE_FIRST_SECONDS,
     PROBE_JITTER,
     PROBE_MOST_SECONDS,
 )
-from allocsync.reconcile.scheduling.concurrency import SLOW_LEAST_SECONDS, Limiter
-from allocsync.reconcile.scheduling.response_class import Result
+from allocsync.reconcile.scheduling.concurrency import SLOW_LEAST_SECONDS, ConcurrencyLimits
+from allocsync.reconcile.scheduling.response_class import ResponseClass
 
 KEYS = tuple("abcdefghijkl")
-slots = st.sampled_from(Slot)
+limits = st.sampled_from(Operation)
 WISH_MOST_SECONDS = 20
 
 
@@ -25,67 +25,69 @@ class LimiterMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.most = {Slot.READ: 3, Slot.WRITE: 2}
-        self.limiter: Limiter[str] = Limiter(self.most)
+        self.most = {Operation.READ: 3, Operation.WRITE: 2}
+        self.limiter: ConcurrencyLimits[str] = ConcurrencyLimits(self.most)
         self.now = 0.0
-        self.held: dict[str, tuple[Slot, float]] = {}
-        self.probed_at = dict.fromkeys(Slot, -inf)
+        self.held: dict[str, tuple[Operation, float]] = {}
+        self.probed_at = dict.fromkeys(Operation, -inf)
 
-    def fresh(self, slot: Slot) -> int:
+    def fresh(self, operation: Operation) -> int:
         """How many count; whoever does not is old enough."""
-        slow = self.limiter.slots[slot].slow
+        slow = self.limiter.limits[operation].slow
         assert all(self.now - self.held[key][1] >= SLOW_LEAST_SECONDS for key in slow)
-        return sum(held is slot for held, _ in self.held.values()) - len(slow)
+        return sum(held is operation for held, _ in self.held.values()) - len(slow)
 
-    def shut(self, slot: Slot) -> list[Slot]:
-        asked = [Slot.READ] if slot is Slot.READ else list(Slot)
-        return [each for each in asked if self.limiter.slots[each].breaker.open]
+    def shut(self, operation: Operation) -> list[Operation]:
+        asked = [Operation.READ] if operation is Operation.READ else list(Operation)
+        return [each for each in asked if self.limiter.limits[each].breaker.open]
 
-    @rule(slot=slots, key=st.sampled_from(KEYS), failures=st.integers(0, 4), chance=st.floats(0, 1))
-    def admit(self, slot: Slot, key: str, failures: int, chance: float) -> None:
+    @rule(operation=limits, key=st.sampled_from(KEYS), failures=st.integers(0, 4), chance=st.floats(0, 1))
+    def admit(self, operation: Operation, key: str, failures: int, chance: float) -> None:
         if key in self.held:
             return
-        shut = self.shut(slot)
-        until = self.limiter.admit(slot, key, self.now, failures=failures, chance=chance)
+        shut = self.shut(operation)
+        until = self.limiter.admit(operation, key, self.now, failures=failures, chance=chance)
         if until is not None:
             assert until > self.now
             return
-        self.held[key] = (slot, self.now)
+        self.held[key] = (operation, self.now)
         if not shut:
-            assert self.fresh(slot) <= self.limiter.slots[slot].limit
+            assert self.fresh(operation) <= self.limiter.limits[operation].limit
         for each in shut:
             assert self.now - self.probed_at[each] >= PROBE_FIRST_SECONDS * (1 - PROBE_JITTER)
             self.probed_at[each] = self.now
 
-    @precondition(lambda self: any(slot is Slot.READ for slot, _ in self.held.values()))
+    @precondition(lambda self: any(operation is Operation.READ for operation, _ in self.held.values()))
     @rule(data=st.data())
     def promote(self, data: st.DataObject) -> None:
-        key = data.draw(st.sampled_from(sorted(k for k, (s, _) in self.held.items() if s is Slot.READ)))
-        probing = self.limiter.probing(Slot.WRITE)
+        key = data.draw(st.sampled_from(sorted(k for k, (s, _) in self.held.items() if s is Operation.READ)))
+        probing = self.limiter.probing(Operation.WRITE)
         if self.limiter.promote(key, self.now):
             assert not probing
-            self.held[key] = (Slot.WRITE, self.now)
+            self.held[key] = (Operation.WRITE, self.now)
 
     @precondition(lambda self: self.held)
-    @rule(data=st.data(), result=st.sampled_from(Result), ends=st.booleans())
-    def hear(self, data: st.DataObject, result: Result, *, ends: bool) -> None:
+    @rule(data=st.data(), result=st.sampled_from(ResponseClass), ends=st.booleans())
+    def record_response(self, data: st.DataObject, result: ResponseClass, *, ends: bool) -> None:
         key = data.draw(st.sampled_from(sorted(self.held)))
         held, began = self.held[key]
-        asked = data.draw(st.sampled_from([Slot.READ, held]))
-        was_open = self.limiter.slots[asked].breaker.open
-        heard = self.limiter.hear(asked, held, key, result, begun=began, now=self.now, keys=len(KEYS))
-        breaker = self.limiter.slots[asked].breaker
+        asked = data.draw(st.sampled_from([Operation.READ, held]))
+        was_open = self.limiter.limits[asked].breaker.open
+        heard = self.limiter.record_response(
+            asked, held, key, result, begun=began, now=self.now, keys=len(KEYS)
+        )
+        breaker = self.limiter.limits[asked].breaker
         assert heard.turned is (breaker.open is not was_open)
-        assert not (result is Result.SERVED and breaker.open)
+        assert not (result is ResponseClass.SERVED and breaker.open)
         if breaker.open and not was_open:
             self.probed_at[asked] = self.now
         if ends:
             self.limiter.release(held, key, self.now)
             del self.held[key]
 
-    @rule(slot=slots, seconds=st.integers(0, WISH_MOST_SECONDS))
-    def close(self, slot: Slot, seconds: int) -> None:
-        self.limiter.close(slot, self.now + seconds)
+    @rule(operation=limits, seconds=st.integers(0, WISH_MOST_SECONDS))
+    def close(self, operation: Operation, seconds: int) -> None:
+        self.limiter.close(operation, self.now + seconds)
 
     @rule(seconds=st.one_of(st.floats(0, 1), st.integers(1, 40)))
     def wait(self, seconds: float) -> None:
@@ -93,10 +95,10 @@ class LimiterMachine(RuleBasedStateMachine):
 
     @invariant()
     def slots_are_conserved_and_the_hard_maximum_holds(self) -> None:
-        for slot, most in self.most.items():
-            model = sum(held is slot for held, _ in self.held.values())
-            assert self.limiter.slots[slot].in_flight == model <= most
-            assert 1 <= self.limiter.slots[slot].limit <= most
+        for operation, most in self.most.items():
+            model = sum(held is operation for held, _ in self.held.values())
+            assert self.limiter.limits[operation].in_flight == model <= most
+            assert 1 <= self.limiter.limits[operation].limit <= most
 
     @invariant()
     def the_next_time_lies_ahead(self) -> None:
@@ -104,17 +106,19 @@ class LimiterMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Whatever happened: give everything back, and a minute of an API that works opens all again."""
-        for key, (slot, _) in self.held.items():
-            self.limiter.release(slot, key, self.now)
-        for slot in Slot:
+        for key, (operation, _) in self.held.items():
+            self.limiter.release(operation, key, self.now)
+        for operation in Operation:
             self.now += max(PROBE_MOST_SECONDS, WISH_MOST_SECONDS)
-            assert self.limiter.admit(slot, "a", self.now) is None
-            for asked in self.shut(slot) or [slot]:
-                self.limiter.hear(asked, slot, "a", Result.SERVED, begun=self.now, now=self.now, keys=12)
-            self.limiter.release(slot, "a", self.now)
-        for slot in Slot:
-            assert not self.limiter.probing(slot)
-            assert self.limiter.admit(slot, slot, self.now) is None
+            assert self.limiter.admit(operation, "a", self.now) is None
+            for asked in self.shut(operation) or [operation]:
+                self.limiter.record_response(
+                    asked, operation, "a", ResponseClass.SERVED, begun=self.now, now=self.now, keys=12
+                )
+            self.limiter.release(operation, "a", self.now)
+        for operation in Operation:
+            assert not self.limiter.probing(operation)
+            assert self.limiter.admit(operation, operation, self.now) is None
 
 
 TestLimiter = LimiterMachine.TestCase

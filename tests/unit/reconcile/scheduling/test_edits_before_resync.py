@@ -7,19 +7,19 @@ import pytest
 
 from allocsync.model.api_answers import OutcomeUnknown
 from allocsync.model.condition import Condition
-from allocsync.model.desired_state import Desired, Generation
-from allocsync.reconcile.parameters import Rules
+from allocsync.model.desired_state import Desired, Revision
+from allocsync.reconcile.parameters import Parameters
 from allocsync.reconcile.resync import BulkPolicy
 from allocsync.reconcile.scheduling.scheduler import MAKE_WAY_SECONDS
 from tests.support.failing_api import named, now
-from tests.support.scripted_api import KEYS, Run, ScriptedApi, generation
+from tests.support.scripted_api import KEYS, Run, ScriptedApi, revision
 
 pytestmark = pytest.mark.looptime
 
 NUMBER = 1_000
 ALL = named(NUMBER)
 # One resync follows the other: eight looks at once of 0.1 s each.
-RULES = Rules(resync_each_seconds=5.0)
+RULES = Parameters(resync_each_seconds=5.0)
 
 
 def busy(api: ScriptedApi) -> Run:
@@ -32,7 +32,7 @@ async def test_no_periodic_look_goes_while_files_are_read_and_what_is_more_urgen
     unknown, edited = ALL[7], ALL[8]
     api.on_update = lambda _key, _body: OutcomeUnknown("504", 504) if len(api.posts) == 1 else None
     async with busy(api) as run:
-        run.loop.adopt(generation("live", ALL))
+        run.controller.activate(revision("live", ALL))
         await asyncio.sleep(20)  # a first look is no periodic one
         api.truth[unknown] = {**api.truth[unknown], "region": "drift"}
         async with asyncio.timeout(100):
@@ -40,48 +40,48 @@ async def test_no_periodic_look_goes_while_files_are_read_and_what_is_more_urgen
                 await asyncio.sleep(0.05)
         ((lost, _),) = api.posts
         await asyncio.sleep(lost + 0.1 + RULES.settle_seconds - now() - 0.5)
-        before = len(api.looks)
-        run.loop.adoption.expect()
+        before = len(api.reads)
+        run.controller.rollout.expect()
         await asyncio.sleep(0.2)
-        run.loop.adopt(
-            Generation(
+        run.controller.activate(
+            Revision(
                 "edit",
-                {**generation("live", ALL).allocations, edited: Desired(edited, (("region", "edit"),))},
+                {**revision("live", ALL).allocations, edited: Desired(edited, (("region", "edit"),))},
             )
         )
         await asyncio.sleep(0.7)
-        looked = [key for _, key in api.looks[before:]]
-        assert set(looked) == {edited, unknown}
+        on_read = [key for _, key in api.reads[before:]]
+        assert set(on_read) == {edited, unknown}
         assert api.posts[-1][1] in {edited, unknown}
         assert len(api.posts) == 3
         await asyncio.sleep(1.0)
-        assert len(api.looks) > before + 40, "they go on"
+        assert len(api.reads) > before + 40, "they go on"
 
 
 async def test_what_has_made_way_goes_when_the_second_is_over_though_nothing_else_happens() -> None:
     api = ScriptedApi()
     async with Run(api, bulk=BulkPolicy.OFF) as run:
-        run.loop.adopt(generation("live"))
+        run.controller.activate(revision("live"))
         await asyncio.sleep(10)
-        before = len(api.looks)
-        run.loop.adoption.expect()
-        run.loop.sync()
+        before = len(api.reads)
+        run.controller.rollout.expect()
+        run.controller.sync()
         await asyncio.sleep(0.9 * MAKE_WAY_SECONDS)
-        assert len(api.looks) == before
+        assert len(api.reads) == before
         await asyncio.sleep(0.2 * MAKE_WAY_SECONDS)
-        assert {key for _, key in api.looks[before:]} == set(KEYS)
+        assert {key for _, key in api.reads[before:]} == set(KEYS)
 
 
 async def test_files_that_change_all_the_time_hold_the_periodic_looks_up_half_of_the_time_at_most() -> None:
     api = ScriptedApi(keys=ALL)
     async with busy(api) as run:
-        run.loop.adopt(generation("live", ALL))
+        run.controller.activate(revision("live", ALL))
         await asyncio.sleep(30)
-        begun, before = now(), len(api.looks)
+        begun, before = now(), len(api.reads)
         for _ in range(200):
-            run.loop.adoption.expect()
+            run.controller.rollout.expect()
             await asyncio.sleep(0.1)
-        times = [at for at, _ in api.looks[before:]]
+        times = [at for at, _ in api.reads[before:]]
         assert len(times) >= (now() - begun) / 2 * 80 * 0.9
         gaps = [later - earlier for earlier, later in pairwise(times) if later - earlier > 0.2]
         assert len(gaps) >= 8, "they made way"

@@ -12,7 +12,7 @@ from allocsync.errors import BulkUnavailable
 from allocsync.model.api_answers import Failed, OutcomeUnknown, Rejected, Snapshot
 from allocsync.model.condition import Condition
 from allocsync.reconcile import events
-from allocsync.reconcile.parameters import Rules
+from allocsync.reconcile.parameters import Parameters
 from allocsync.reconcile.resync import BulkPolicy
 from allocsync.reconcile.scheduling.circuit_breaker import (
     PROBE_FIRST_SECONDS,
@@ -21,7 +21,7 @@ from allocsync.reconcile.scheduling.circuit_breaker import (
 )
 from tests.support.failing_api import DEAD, TIMEOUT, Pressed, edits, named, now, real_run
 from tests.support.scripted_allocation import cloud
-from tests.support.scripted_api import KEYS, ScriptedApi, generation
+from tests.support.scripted_api import KEYS, ScriptedApi, revision
 
 pytestmark = pytest.mark.looptime
 
@@ -45,11 +45,11 @@ async def test_dead_updates_leave_the_looks_alone_and_one_write_probe_goes_an_in
 
     api.on_update = dead
     async with real_run(api) as run:
-        run.loop.adopt(generation())
+        run.controller.activate(revision())
         await asyncio.sleep(300)
         (opened,) = run.events(events.BreakerOpened)
         assert opened.operation == "write"
-        assert run.loop.status().breakers_open == {"read": False, "write": True}
+        assert run.controller.status().breakers_open == {"read": False, "write": True}
         late = [at for at, _ in api.posts if at > 30]
         assert fired >= 10
         assert 0 < len(late) <= probes_allowed(270)
@@ -57,7 +57,7 @@ async def test_dead_updates_leave_the_looks_alone_and_one_write_probe_goes_an_in
         if bulk:
             assert api.lists in {5, 6}
         else:
-            assert {key for _, key in api.looks} == set(KEYS)
+            assert {key for _, key in api.reads} == set(KEYS)
         await asyncio.sleep(60)
         assert run.count(Condition.IN_SYNC) == len(KEYS)
         (closed,) = run.events(events.BreakerClosed)
@@ -81,11 +81,11 @@ async def test_ten_thousand_come_in_sync_after_an_outage_and_the_ramp_is_bounded
     for key in keys[::50]:
         api.truth[key] = {**api.truth[key], "region": "drift"}
     async with real_run(api) as run:
-        run.loop.adopt(generation("live", keys))
+        run.controller.activate(revision("live", keys))
         await asyncio.sleep(600)
-        in_outage = len(api.looks)
+        in_outage = len(api.reads)
         assert in_outage > 20
-        late = [at for at, _ in api.looks if at > 60]
+        late = [at for at, _ in api.reads if at > 60]
         assert 0 < len(late) <= probes_allowed(540)
         assert run.count(Condition.FAILING) == 0
         while not served:
@@ -101,14 +101,14 @@ async def test_ten_thousand_come_in_sync_after_an_outage_and_the_ramp_is_bounded
         await asyncio.sleep(60)
         assert run.count(Condition.IN_SYNC) == len(keys)
         assert len(api.posts) == len(keys) / 50
-        assert len(api.looks) - in_outage <= 1.2 * len(keys) + 20
+        assert len(api.reads) - in_outage <= 1.2 * len(keys) + 20
 
 
 async def test_an_api_whose_throughput_falls_under_pressure_recovers() -> None:
     keys = named(3_000)
     api = Pressed(keys, at_once=8)
     async with real_run(api, bulk=BulkPolicy.OFF) as run:
-        run.loop.adopt(generation("live", keys))
+        run.controller.activate(revision("live", keys))
         await asyncio.sleep(2)
         api.at_once = 2  # a quarter of it is left, for a while
         await asyncio.sleep(30)
@@ -151,7 +151,7 @@ async def test_nine_of_ten_fail_for_ever_and_it_goes_on() -> None:
     api.on_update = mostly
     api.post_seconds = lambda _: 1.0
     async with real_run(api) as run:
-        run.loop.adopt(generation(keys=keys))
+        run.controller.activate(revision(keys=keys))
         converged = []
         for _ in range(12):
             await asyncio.sleep(600)
@@ -181,7 +181,7 @@ async def test_what_the_server_asks_for_is_kept_within_five_minutes(
     refusal = Rejected(423, "423 Locked", terminal=False, retry_after_seconds=after)
     api.on_update = lambda _key, _body: refusal if len(api.posts) == 1 else None
     async with real_run(api, bulk=BulkPolicy.OFF) as run:
-        run.loop.adopt(generation(keys=KEYS[:1]))
+        run.controller.activate(revision(keys=KEYS[:1]))
         await asyncio.sleep(400)
         (first, _), (second, _) = api.posts
         assert least <= second - first <= most
@@ -213,13 +213,13 @@ async def test_what_meets_everybody_costs_one_probe_an_interval(of: str, *, unre
         api.on_snapshot = shut(lambda: failed)  # type: ignore[assignment]  # likewise
         api.bulk_error = BulkUnavailable("401 Unauthorized", supported=True)
     async with real_run(api) as run:
-        run.loop.adopt(generation(keys=keys))
+        run.controller.activate(revision(keys=keys))
         await asyncio.sleep(ends)
-        requests = api.posts if of == "updates" else api.looks
+        requests = api.posts if of == "updates" else api.reads
         assert 10 <= fired <= 10 + 4 + probes_allowed(ends)
         assert fired == len(requests)
         assert run.count(Condition.FAILING) == 0
-        assert run.loop.status().limits["write" if of == "updates" else "read"] == 1
+        assert run.controller.status().limits["write" if of == "updates" else "read"] == 1
         assert [event.operation for event in run.events(events.BreakerOpened)] == [
             "write" if of == "updates" else "read"
         ]
@@ -233,32 +233,32 @@ async def test_edits_in_an_outage_do_not_get_round_the_probes() -> None:
     api.on_update = lambda _key, _body: TIMEOUT
     async with real_run(api) as run:
         for number in range(240):
-            run.loop.adopt(generation(f"edit{number}"))
+            run.controller.activate(revision(f"edit{number}"))
             await asyncio.sleep(0.5)
         assert run.events(events.BreakerOpened)
         late = [at for at, _ in api.posts if at > 20]
         assert 0 < len(late) <= probes_allowed(100)
         read_backs = 2 * len(api.posts)
-        assert len(api.looks) <= len(KEYS) + len(api.posts) + read_backs + 20
+        assert len(api.reads) <= len(KEYS) + len(api.posts) + read_backs + 20
 
 
 async def test_probes_that_find_nothing_to_do_do_not_make_edits_wait_while_updates_are_dead() -> None:
     api = ScriptedApi(keys=KEYS[:1])
     api.on_update = lambda _key, _body: Rejected(401, "401 Unauthorized", terminal=False)
     async with real_run(api, bulk=BulkPolicy.OFF) as run:
-        run.loop.adopt(generation("mars", KEYS[:1]))
+        run.controller.activate(revision("mars", KEYS[:1]))
         await asyncio.sleep(4)
-        assert run.loop.status().breakers_open == {"read": False, "write": True}
+        assert run.controller.status().breakers_open == {"read": False, "write": True}
         for number in range(10):
             await asyncio.sleep(5)
             posts = len(api.posts)
             api.truth[KEYS[0]] = {**cloud(region=f"edit{number}"), "id": KEYS[0]}  # somebody was quicker
-            edited, looks = now(), len(api.looks)
-            run.loop.adopt(generation(f"edit{number}", KEYS[:1]))
+            edited, reads = now(), len(api.reads)
+            run.controller.activate(revision(f"edit{number}", KEYS[:1]))
             await asyncio.sleep(5)
-            assert number == 0 or api.looks[looks][0] <= edited + PROBE_FIRST_SECONDS
+            assert number == 0 or api.reads[reads][0] <= edited + PROBE_FIRST_SECONDS
             assert len(api.posts) == posts
-        assert run.loop.status().breakers_open["write"]
+        assert run.controller.status().breakers_open["write"]
         assert len(run.events(events.ProbeStarted)) > 10
 
 
@@ -266,25 +266,25 @@ async def test_an_urgent_one_that_hangs_is_not_the_probe_again_and_again() -> No
     api = ScriptedApi()
     api.on_snapshot = lambda key: DEAD if 10 < now() < 700 or key == KEYS[0] else None
     async with real_run(api, bulk=BulkPolicy.OFF) as run:
-        run.loop.adopt(generation("live", KEYS[1:]))
+        run.controller.activate(revision("live", KEYS[1:]))
         await asyncio.sleep(20)
-        run.loop.adopt(generation("live"))  # an edit is more urgent than all the others
+        run.controller.activate(revision("live"))  # an edit is more urgent than all the others
         await asyncio.sleep(680)
-        assert run.loop.status().breakers_open["read"]
-        assert sum(key == KEYS[0] for _, key in api.looks) > 1
+        assert run.controller.status().breakers_open["read"]
+        assert sum(key == KEYS[0] for _, key in api.reads) > 1
         await asyncio.sleep(2 * PROBE_MOST_SECONDS)
-        assert not run.loop.status().breakers_open["read"]
+        assert not run.controller.status().breakers_open["read"]
 
 
 async def test_429_to_a_look_holds_all_looks_up_as_long_as_it_says() -> None:
     api = ScriptedApi()
     busy = Failed("429 Too Many Requests", 429, 30.0)
-    api.on_snapshot = lambda _: busy if len(api.looks) == 1 else None
+    api.on_snapshot = lambda _: busy if len(api.reads) == 1 else None
     async with real_run(api, bulk=BulkPolicy.OFF) as run:
-        run.loop.adopt(generation("live", KEYS[:1]))
+        run.controller.activate(revision("live", KEYS[:1]))
         await asyncio.sleep(1)
-        run.loop.adopt(generation("live"))
+        run.controller.activate(revision("live"))
         await asyncio.sleep(28)
-        assert len(api.looks) == 1
-        await asyncio.sleep(Rules().settle_seconds)
+        assert len(api.reads) == 1
+        await asyncio.sleep(Parameters().settle_seconds)
         assert run.count(Condition.IN_SYNC) == len(KEYS)

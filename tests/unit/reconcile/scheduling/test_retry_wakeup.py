@@ -11,27 +11,27 @@ from hypothesis import strategies as st
 from allocsync.model.api_answers import Live, OutcomeUnknown
 from allocsync.model.cloud import Cloud
 from allocsync.model.condition import Condition
-from allocsync.model.desired_state import Desired, Generation
+from allocsync.model.desired_state import Desired, Revision
 from allocsync.model.ids import AllocationId
 from allocsync.reconcile import events
-from allocsync.reconcile.allocation.managed_allocation import Lane
-from allocsync.reconcile.operation import Slot
+from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
+from allocsync.reconcile.operation import Operation
 from allocsync.reconcile.scheduling.circuit_breaker import FAILURES, KEYS, SILENT_SECONDS
-from allocsync.reconcile.scheduling.concurrency import MOST, Limiter
-from allocsync.reconcile.scheduling.retry_wakeup import CALLS, Recovery
-from allocsync.reconcile.scheduling.scheduler import SPREAD_SECONDS, Admission
-from allocsync.reconcile.scheduling.work_queue import Queue
+from allocsync.reconcile.scheduling.concurrency import MOST, ConcurrencyLimits
+from allocsync.reconcile.scheduling.retry_wakeup import CALLS, RetryWakeup
+from allocsync.reconcile.scheduling.scheduler import SPREAD_SECONDS, Scheduler
+from allocsync.reconcile.scheduling.work_queue import WorkQueue
 from allocsync.reconcile.status.explain import Explanation
 from tests.support.failing_api import DEAD, TIMEOUT, named, now, real_run
-from tests.support.scripted_allocation import new_lane
-from tests.support.scripted_api import ScriptedApi, VirtualClock, generation
+from tests.support.scripted_allocation import new_allocation
+from tests.support.scripted_api import ScriptedApi, VirtualClock, revision
 
 STORM_SECONDS = 60.0
 SETTLE_SECONDS = 10.0
 
 
-def waiting(*keys: int) -> Recovery[int]:
-    recovery: Recovery[int] = Recovery()
+def waiting(*keys: int) -> RetryWakeup[int]:
+    recovery: RetryWakeup[int] = RetryWakeup()
     for key in keys:
         recovery.failed(key)
     return recovery
@@ -75,7 +75,7 @@ EVENTS = st.lists(st.tuples(st.sampled_from(["failed", "served", "done"]), st.in
 def test_only_those_are_called_that_failed_last_and_one_for_each_that_is_served(
     events: list[tuple[str, int]],
 ) -> None:
-    recovery: Recovery[int] = Recovery()
+    recovery: RetryWakeup[int] = RetryWakeup()
     known: dict[int, bool] = {}  # whether each has been called since it failed
     for what, key in events:
         if what == "failed":
@@ -114,15 +114,15 @@ async def test_backoffs_do_not_outlast_a_storm_in_which_some_are_served(
 ) -> None:
     keys, failed = named(number), list[bool]()
     api = ScriptedApi(keys=keys)
-    api.look_seconds, api.post_seconds = lambda _: 0.02, lambda _: post_seconds
+    api.read_seconds, api.post_seconds = lambda _: 0.02, lambda _: post_seconds
     api.on_update = stormy(api, failed, share=share, applied=applied)
     async with real_run(api) as run:
-        run.loop.adopt(generation(keys=keys))
+        run.controller.activate(revision(keys=keys))
         await asyncio.sleep(STORM_SECONDS)
         assert sum(failed) > number / 2
         assert not run.events(events.BreakerOpened), "some are served"
-        known = [told for key in keys if isinstance(told := run.loop.explain(key), Explanation)]
-        until = max(told.no_update_before or 0.0 for told in known)
+        known = [scripted for key in keys if isinstance(scripted := run.controller.explain(key), Explanation)]
+        until = max(scripted.no_update_before or 0.0 for scripted in known)
         assert until > VirtualClock().wall() + 2 * SETTLE_SECONDS, "backoffs hold some up"
         await asyncio.sleep(2 * SETTLE_SECONDS)
         assert run.count(Condition.IN_SYNC) == number
@@ -138,7 +138,7 @@ async def test_what_fails_by_itself_is_not_called_by_healthy_ones() -> None:
         for number in range(60):
             wanted = {key: "stays" if key in poison else f"edit{number}" for key in keys}
             desired = {key: Desired(key, (("region", region),)) for key, region in wanted.items()}
-            run.loop.adopt(Generation(str(number), desired))
+            run.controller.activate(Revision(str(number), desired))
             await asyncio.sleep(5.0)
     tried = sum(key in poison for _, key in api.posts)
     served = len(api.posts) - tried
@@ -146,33 +146,44 @@ async def test_what_fails_by_itself_is_not_called_by_healthy_ones() -> None:
     assert tried <= 10 * len(poison), "five minutes have room for 30 each, but for the backoff"
 
 
-def admitted(lanes: dict[AllocationId, Lane]) -> Admission:
-    return Admission(Queue(), Limiter(MOST), lanes)
+def admitted(allocations: dict[AllocationId, ManagedAllocation]) -> Scheduler:
+    return Scheduler(WorkQueue(), ConcurrencyLimits(MOST), allocations)
 
 
 def test_an_allocation_that_is_declared_no_more_passes_its_call_on() -> None:
-    first, second, third = lanes = [new_lane(key) for key in named(3)]
-    admission = admitted({lane.id: lane for lane in lanes})
-    for lane in lanes:
-        lane.read_failures, lane.look_at = 6, 300.0
-        admission.hear(lane, Slot.READ, DEAD, begun=0.0, now=0.0, uniform=lambda _, most: most)
-    admission.hear(third, Slot.READ, Live({}), begun=1.0, now=1.0, uniform=lambda _, most: most)
-    assert (first.look_at < 2.0, second.look_at) == (True, 300.0)
+    first, second, third = allocations = [new_allocation(key) for key in named(3)]
+    admission = admitted({allocation.id: allocation for allocation in allocations})
+    for allocation in allocations:
+        allocation.read_failures, allocation.next_read_at = 6, 300.0
+        admission.record_response(
+            allocation, Operation.READ, DEAD, begun=0.0, now=0.0, uniform=lambda _, most: most
+        )
+    admission.record_response(
+        third, Operation.READ, Live({}), begun=1.0, now=1.0, uniform=lambda _, most: most
+    )
+    assert (first.next_read_at < 2.0, second.next_read_at) == (True, 300.0)
     admission.forget(first.id, 1.0, lambda _, most: most)
-    assert second.look_at < 2.0
+    assert second.next_read_at < 2.0
 
 
 @pytest.mark.parametrize(("failing", "within_seconds"), [(KEYS, 0.05), (40, 0.4), (2_000, SPREAD_SECONDS)])
 def test_many_come_back_one_after_the_other_and_a_few_at_once(failing: int, within_seconds: float) -> None:
-    lanes = [new_lane(key) for key in named(failing)]
-    admission = admitted({lane.id: lane for lane in lanes})
+    allocations = [new_allocation(key) for key in named(failing)]
+    admission = admitted({allocation.id: allocation for allocation in allocations})
     for number in range(failing + FAILURES):
-        lane = lanes[number % failing]
-        lane.read_failures, lane.look_at = lane.read_failures + 1, 300.0
-        admission.hear(lane, Slot.READ, DEAD, begun=1.0, now=1.0, uniform=lambda _, most: most)
-    turned = admission.hear(
-        lanes[0], Slot.READ, DEAD, begun=1.0, now=1.0 + SILENT_SECONDS, uniform=lambda _, most: most
+        allocation = allocations[number % failing]
+        allocation.read_failures, allocation.next_read_at = allocation.read_failures + 1, 300.0
+        admission.record_response(
+            allocation, Operation.READ, DEAD, begun=1.0, now=1.0, uniform=lambda _, most: most
+        )
+    turned = admission.record_response(
+        allocations[0],
+        Operation.READ,
+        DEAD,
+        begun=1.0,
+        now=1.0 + SILENT_SECONDS,
+        uniform=lambda _, most: most,
     )
     assert turned is not None
     assert turned.opened
-    assert {lane.look_at for lane in lanes} == {1.0 + SILENT_SECONDS + within_seconds}
+    assert {allocation.next_read_at for allocation in allocations} == {1.0 + SILENT_SECONDS + within_seconds}

@@ -6,12 +6,12 @@ from collections import Counter
 import pytest
 
 from allocsync.model.condition import Condition
-from allocsync.model.desired_state import Desired, Generation
+from allocsync.model.desired_state import Desired, Revision
 from allocsync.model.ids import AllocationId
 from allocsync.reconcile import events
 from allocsync.reconcile.resync import BulkPolicy
 from tests.support.failing_api import DEAD, named, now, real_run
-from tests.support.scripted_api import ScriptedApi, generation
+from tests.support.scripted_api import ScriptedApi, revision
 
 pytestmark = pytest.mark.looptime
 
@@ -22,9 +22,9 @@ async def test_when_somebody_is_served_again_nobody_waits_for_the_breaker_any_mo
     api.seconds = 0.3
     api.on_snapshot = lambda _: DEAD if now() < 1.0 else None
     async with real_run(api, bulk=BulkPolicy.OFF) as run:
-        run.loop.adopt(generation("live", keys))
+        run.controller.activate(revision("live", keys))
         await asyncio.sleep(0.95)
-        assert len(keys) <= len(api.looks) < len(keys) + 8, "each failed, and most wait: eight were too early"
+        assert len(keys) <= len(api.reads) < len(keys) + 8, "each failed, and most wait: eight were too early"
         await asyncio.sleep(4.0)
         assert run.count(Condition.IN_SYNC) == len(keys)
         assert not run.events(events.BreakerOpened)
@@ -36,15 +36,15 @@ async def test_an_edit_during_a_look_that_fails_does_not_wait_for_the_breaker() 
     api.seconds = 0.3
     api.on_snapshot = lambda _: DEAD
     async with real_run(api, bulk=BulkPolicy.OFF) as run:
-        run.loop.adopt(generation("live", keys))
+        run.controller.activate(revision("live", keys))
         await asyncio.sleep(0.8)
-        edited = next(AllocationId(key) for _, key in api.looks[10:] if key in api.under_way)
-        desired = dict(generation("live", keys).allocations)
+        edited = next(AllocationId(key) for _, key in api.reads[10:] if key in api.under_way)
+        desired = dict(revision("live", keys).allocations)
         desired[edited] = Desired(edited, (("region", "edit"),))
-        run.loop.adopt(Generation("edit", desired))
-        before = len(api.looks)
+        run.controller.activate(Revision("edit", desired))
+        before = len(api.reads)
         await asyncio.sleep(0.5)
-        assert edited in [key for _, key in api.looks[before:]]
+        assert edited in [key for _, key in api.reads[before:]]
         await asyncio.sleep(6.0)
         assert not run.events(events.BreakerOpened), "and the others do"
-        assert max(Counter(key for _, key in api.looks).values()) <= 3
+        assert max(Counter(key for _, key in api.reads).values()) <= 3

@@ -7,14 +7,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from allocsync.reconcile.operation import Priority, Slot, Turn
-from allocsync.reconcile.scheduling.work_queue import RESYNC_TURN, Queue
+from allocsync.reconcile.operation import Operation, Priority, QueueEntry
+from allocsync.reconcile.scheduling.work_queue import RESYNC_TURN, WorkQueue
 
 keys = st.sampled_from("abc")
 turns = st.builds(
-    Turn,
+    QueueEntry,
     at=st.one_of(st.integers(0, 12).map(float), st.just(inf)),
-    slot=st.sampled_from(Slot),
+    operation=st.sampled_from(Operation),
     priority=st.sampled_from(Priority),
 )
 
@@ -22,20 +22,20 @@ turns = st.builds(
 class QueueMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.queue: Queue[str] = Queue()
+        self.queue: WorkQueue[str] = WorkQueue()
         self.now = 0.0
-        self.waiting: dict[str, Turn] = {}
-        self.out: dict[str, Turn | None] = {}
+        self.waiting: dict[str, QueueEntry] = {}
+        self.out: dict[str, QueueEntry | None] = {}
 
-    @rule(key=keys, turn=turns)
-    def schedule(self, key: str, turn: Turn) -> None:
-        self.queue.schedule(key, turn)
+    @rule(key=keys, queue_entry=turns)
+    def schedule(self, key: str, queue_entry: QueueEntry) -> None:
+        self.queue.schedule(key, queue_entry)
         if key in self.out:
-            self.out[key] = turn
-        elif turn.at == inf:
+            self.out[key] = queue_entry
+        elif queue_entry.at == inf:
             self.waiting.pop(key, None)
         else:
-            self.waiting[key] = turn
+            self.waiting[key] = queue_entry
 
     @rule(key=keys)
     def forget(self, key: str) -> None:
@@ -44,29 +44,29 @@ class QueueMachine(RuleBasedStateMachine):
         if key in self.out:
             self.out[key] = None
 
-    @rule(slot=st.sampled_from(Slot), without=st.sets(st.sampled_from(Priority), max_size=2))
-    def take(self, slot: Slot, without: set[Priority]) -> None:
-        key = self.queue.take(slot, self.now, without=without)
+    @rule(operation=st.sampled_from(Operation), without=st.sets(st.sampled_from(Priority), max_size=2))
+    def take(self, operation: Operation, without: set[Priority]) -> None:
+        key = self.queue.take(operation, self.now, without=without)
         due = {
             k: t
             for k, t in self.waiting.items()
-            if t.slot is slot and t.at <= self.now and t.priority not in without
+            if t.operation is operation and t.at <= self.now and t.priority not in without
         }
         if key is None:
             assert not due
             return
         assert key in due
         assert key not in self.out
-        urgencies = [turn.priority for turn in due.values()]
+        urgencies = [queue_entry.priority for queue_entry in due.values()]
         assert due[key].priority in {min(urgencies), max(urgencies)}
         del self.waiting[key]
         self.out[key] = None
 
-    @rule(slot=st.sampled_from(Slot), failures=st.lists(st.integers(0, 3), min_size=3, max_size=3))
-    def probe(self, slot: Slot, failures: list[int]) -> None:
+    @rule(operation=st.sampled_from(Operation), failures=st.lists(st.integers(0, 3), min_size=3, max_size=3))
+    def probe(self, operation: Operation, failures: list[int]) -> None:
         count = dict(zip("abc", failures, strict=True))
-        key = self.queue.take(slot, self.now, fewest=count.__getitem__)
-        due = [k for k, t in self.waiting.items() if t.slot is slot and t.at <= self.now]
+        key = self.queue.take(operation, self.now, fewest=count.__getitem__)
+        due = [k for k, t in self.waiting.items() if t.operation is operation and t.at <= self.now]
         if key is None:
             assert not due
             return
@@ -80,9 +80,9 @@ class QueueMachine(RuleBasedStateMachine):
     def done(self, data: st.DataObject) -> None:
         key = data.draw(st.sampled_from(sorted(self.out)))
         self.queue.done(key)
-        turn = self.out.pop(key)
-        if turn is not None and turn.at != inf:
-            self.waiting[key] = turn
+        queue_entry = self.out.pop(key)
+        if queue_entry is not None and queue_entry.at != inf:
+            self.waiting[key] = queue_entry
 
     @rule(seconds=st.integers(0, 10))
     def wait(self, seconds: int) -> None:
@@ -90,23 +90,26 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_next_time_is_that_of_the_earliest_that_waits(self) -> None:
-        later = [turn.at for turn in self.waiting.values() if turn.at > self.now]
+        later = [queue_entry.at for queue_entry in self.waiting.values() if queue_entry.at > self.now]
         assert self.queue.next_at(self.now) == min(later, default=inf)
 
     @invariant()
     def what_is_due_is_counted(self) -> None:
-        for slot in Slot:
-            due = sum(turn.slot is slot and turn.at <= self.now for turn in self.waiting.values())
-            assert self.queue.due(slot, self.now) == due
+        for operation in Operation:
+            due = sum(
+                queue_entry.operation is operation and queue_entry.at <= self.now
+                for queue_entry in self.waiting.values()
+            )
+            assert self.queue.due(operation, self.now) == due
 
     def teardown(self) -> None:
         """Everything comes back and every time comes: exactly what waits is handed out, once."""
         for key in list(self.out):
             self.queue.done(key)
-            turn = self.out.pop(key)
-            if turn is not None and turn.at != inf:
-                self.waiting[key] = turn
-        handed = [self.queue.take(slot, 1e9) for slot in Slot for _ in range(9)]
+            queue_entry = self.out.pop(key)
+            if queue_entry is not None and queue_entry.at != inf:
+                self.waiting[key] = queue_entry
+        handed = [self.queue.take(operation, 1e9) for operation in Operation for _ in range(9)]
         taken = [key for key in handed if key is not None]
         assert sorted(taken) == sorted(self.waiting)
 
@@ -115,44 +118,48 @@ TestQueue = QueueMachine.TestCase
 TestQueue.settings = settings(max_examples=300)
 
 
-def scheduled(*entries: tuple[str, Priority]) -> Queue[str]:
-    queue: Queue[str] = Queue()
+def scheduled(*entries: tuple[str, Priority]) -> WorkQueue[str]:
+    queue: WorkQueue[str] = WorkQueue()
     for key, priority in entries:
-        queue.schedule(key, Turn(0.0, Slot.READ, priority))
+        queue.schedule(key, QueueEntry(0.0, Operation.READ, priority))
     return queue
 
 
 def test_the_more_urgent_goes_first() -> None:
     queue = scheduled(("resync", Priority.RESYNC), ("edit", Priority.EDIT), ("read-back", Priority.READ_BACK))
-    assert [queue.take(Slot.READ, 0.0) for _ in range(4)] == ["read-back", "edit", "resync", None]
+    assert [queue.take(Operation.READ, 0.0) for _ in range(4)] == ["read-back", "edit", "resync", None]
 
 
 def test_every_tenth_turn_goes_to_the_resync() -> None:
     queue = scheduled(*((f"edit {n}", Priority.EDIT) for n in range(40)), ("resync", Priority.RESYNC))
-    taken = [queue.take(Slot.READ, 0.0) for _ in range(RESYNC_TURN)]
+    taken = [queue.take(Operation.READ, 0.0) for _ in range(RESYNC_TURN)]
     assert taken.index("resync") == RESYNC_TURN - 1
 
 
 def test_a_probe_is_the_one_with_the_smallest_number_whatever_its_urgency() -> None:
     queue = scheduled(*((key, Priority.EDIT) for key in "abcd"), ("e", Priority.RESYNC))
     failures = {"a": 3, "b": 1, "c": 2, "d": 1, "e": 0}
-    probes = [queue.take(Slot.READ, 0.0, fewest=failures.__getitem__) for _ in range(3)]
+    probes = [queue.take(Operation.READ, 0.0, fewest=failures.__getitem__) for _ in range(3)]
     assert probes == ["e", "b", "d"]
-    assert [queue.take(Slot.READ, 0.0) for _ in range(3)] == ["a", "c", None]
+    assert [queue.take(Operation.READ, 0.0) for _ in range(3)] == ["a", "c", None]
 
 
 def test_of_equal_probes_the_more_urgent_goes_first_and_then_the_one_that_waits_longer() -> None:
     queue = scheduled(("resync", Priority.RESYNC), ("first", Priority.EDIT), ("second", Priority.EDIT))
-    assert [queue.take(Slot.READ, 0.0, fewest=lambda _: 1) for _ in range(3)] == ["first", "second", "resync"]
+    assert [queue.take(Operation.READ, 0.0, fewest=lambda _: 1) for _ in range(3)] == [
+        "first",
+        "second",
+        "resync",
+    ]
 
 
 def test_what_is_forgotten_while_it_is_handed_out_has_no_entry_when_it_comes_back() -> None:
     queue = scheduled(("a", Priority.EDIT))
-    assert queue.take(Slot.READ, 0.0) == "a"
-    queue.schedule("a", Turn(0.0, Slot.READ, Priority.EDIT))
+    assert queue.take(Operation.READ, 0.0) == "a"
+    queue.schedule("a", QueueEntry(0.0, Operation.READ, Priority.EDIT))
     queue.forget("a")
     queue.done("a")
-    assert queue.take(Slot.READ, 0.0) is None
+    assert queue.take(Operation.READ, 0.0) is None
 
 
 def test_a_key_that_was_not_handed_out_cannot_come_back() -> None:
@@ -161,19 +168,19 @@ def test_a_key_that_was_not_handed_out_cannot_come_back() -> None:
 
 
 def test_rescheduling_for_ever_does_not_grow_the_queue() -> None:
-    queue: Queue[str] = Queue()
+    queue: WorkQueue[str] = WorkQueue()
     for at in range(10_000):
-        queue.schedule("a", Turn(float(at), Slot.READ, Priority.RESYNC))
+        queue.schedule("a", QueueEntry(float(at), Operation.READ, Priority.RESYNC))
     assert len(queue._delayed) < 100  # noqa: SLF001 - the bound is the point
-    assert queue.take(Slot.READ, 1e6) == "a"
-    assert queue.take(Slot.READ, 1e6) is None
+    assert queue.take(Operation.READ, 1e6) == "a"
+    assert queue.take(Operation.READ, 1e6) is None
 
 
 def test_what_is_due_and_scheduled_again_and_again_where_nothing_is_taken_does_not_grow_the_queue() -> None:
-    queue: Queue[str] = Queue()
+    queue: WorkQueue[str] = WorkQueue()
     for at in range(10_000):
-        queue.schedule("a", Turn(float(at), Slot.READ, Priority.RESYNC))
-        assert queue.due(Slot.READ, float(at)) == 1
-    assert len(queue._due[Slot.READ][Priority.RESYNC]) < 100  # noqa: SLF001 - the bound is the point
-    assert queue.take(Slot.READ, 1e6) == "a"
-    assert queue.take(Slot.READ, 1e6) is None
+        queue.schedule("a", QueueEntry(float(at), Operation.READ, Priority.RESYNC))
+        assert queue.due(Operation.READ, float(at)) == 1
+    assert len(queue._due[Operation.READ][Priority.RESYNC]) < 100  # noqa: SLF001 - the bound is the point
+    assert queue.take(Operation.READ, 1e6) == "a"
+    assert queue.take(Operation.READ, 1e6) is None

@@ -11,14 +11,24 @@ from hypothesis import strategies as st
 from allocsync.model.api_answers import Missing, Rejected
 from allocsync.model.change import Change
 from allocsync.model.condition import Condition
-from allocsync.model.desired_state import Generation, Mode
+from allocsync.model.desired_state import Mode, Revision
 from allocsync.model.ids import PREFIX_MIN, SUGGESTIONS, AllocationId, NotFound
-from allocsync.reconcile.allocation.managed_allocation import Lane
+from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.status.condition_rules import project
 from allocsync.reconcile.status.explain import Explanation, explain
-from allocsync.reconcile.status.report import Moment, Shown, allocations
-from tests.support.scripted_allocation import DIFFERENT, ID, RESYNC, RULES, UNKNOWN, A, Told, new_lane, wanted
-from tests.support.scripted_api import KEYS, Run, ScriptedApi, generation
+from allocsync.reconcile.status.report import Moment, ReportedCondition, statuses
+from tests.support.scripted_allocation import (
+    DIFFERENT,
+    ID,
+    RESYNC,
+    RULES,
+    UNKNOWN,
+    A,
+    ScriptedAllocation,
+    new_allocation,
+    wanted,
+)
+from tests.support.scripted_api import KEYS, Run, ScriptedApi, revision
 
 WALL = 1e9
 
@@ -27,15 +37,20 @@ def moment(now: float) -> Moment:
     return Moment(now=now, wall=WALL + now, resync_seconds=RESYNC)
 
 
-def explained(told: Told) -> Explanation:
-    condition, reason = project(told.lane, told.now, RESYNC)
-    found = explain(ID, {ID: told.lane}, {ID: Shown(condition, reason, WALL - 5)}, moment(told.now))
+def explained(scripted: ScriptedAllocation) -> Explanation:
+    condition, reason = project(scripted.allocation, scripted.now, RESYNC)
+    found = explain(
+        ID,
+        {ID: scripted.allocation},
+        {ID: ReportedCondition(condition, reason, WALL - 5)},
+        moment(scripted.now),
+    )
     assert isinstance(found, Explanation)
     return found
 
 
 def test_before_the_first_look_nothing_is_said_of_live() -> None:
-    found = explained(Told())
+    found = explained(ScriptedAllocation())
     assert found.differences is None
     assert found.observed_at is None
     assert found.desired == (("region", "a"), ("version", "1"))
@@ -44,10 +59,10 @@ def test_before_the_first_look_nothing_is_said_of_live() -> None:
 
 
 def test_differences_are_those_of_the_latest_look_and_say_when_it_was() -> None:
-    told = Told(wanted(Mode.OBSERVE, **A))
-    told.look(DIFFERENT, at=7.0)
-    told.now = 20.0
-    found = explained(told)
+    scripted = ScriptedAllocation(wanted(Mode.OBSERVE, **A))
+    scripted.read(DIFFERENT, at=7.0)
+    scripted.now = 20.0
+    found = explained(scripted)
     assert found.differences == (Change("region", "x", "a"),)
     assert found.observed_at == WALL + 7
     assert found.mode is Mode.OBSERVE
@@ -55,20 +70,20 @@ def test_differences_are_those_of_the_latest_look_and_say_when_it_was() -> None:
 
 
 def test_differences_with_an_earlier_version_of_the_file_are_not_shown_as_those_with_this_one() -> None:
-    told = Told()
-    told.look(DIFFERENT)
-    told.lane.want(wanted(region="b"), now=1.0)
-    assert explained(told).differences is None
+    scripted = ScriptedAllocation()
+    scripted.read(DIFFERENT)
+    scripted.allocation.set_desired(wanted(region="b"), now=1.0)
+    assert explained(scripted).differences is None
 
 
 def test_an_open_update_says_what_was_sent_since_when_and_when_it_can_be_settled() -> None:
-    told = Told()
-    told.update(DIFFERENT)
-    under_way = explained(told).open_update
+    scripted = ScriptedAllocation()
+    scripted.update(DIFFERENT)
+    under_way = explained(scripted).open_update
     assert under_way is not None
     assert (under_way.unknown_since, under_way.settles_at) == (None, None)
-    told.post(UNKNOWN, at=3.0)
-    found = explained(told)
+    scripted.post(UNKNOWN, at=3.0)
+    found = explained(scripted)
     assert found.open_update is not None
     assert found.open_update.changes == (Change("region", "x", "a"),)
     assert found.open_update.unknown_since == WALL + 3
@@ -79,39 +94,41 @@ def test_an_open_update_says_what_was_sent_since_when_and_when_it_can_be_settled
 
 
 def test_a_refused_body_says_until_when_it_is_not_sent_again() -> None:
-    told = Told()
-    told.update(DIFFERENT)
-    told.post(Rejected(400, "400 Bad Request", terminal=True))
-    assert explained(told).no_update_before == WALL + RULES.terminal_seconds
+    scripted = ScriptedAllocation()
+    scripted.update(DIFFERENT)
+    scripted.post(Rejected(400, "400 Bad Request", terminal=True))
+    assert explained(scripted).no_update_before == WALL + RULES.terminal_seconds
 
 
 def test_missing_is_said() -> None:
-    told = Told()
-    told.look(Missing())
-    found = explained(told)
+    scripted = ScriptedAllocation()
+    scripted.read(Missing())
+    found = explained(scripted)
     assert found.missing
     assert found.differences is None
 
 
 def test_an_entry_with_mistakes_and_no_good_version_has_its_problems() -> None:
-    lane = new_lane(ID)
-    lane.want(None, now=0.0, problems=("a.yaml:3:1: wrong",))
-    found = explain(ID, {ID: lane}, {ID: Shown(Condition.BLOCKED, "", WALL)}, moment(0))
+    allocation = new_allocation(ID)
+    allocation.set_desired(None, now=0.0, problems=("a.yaml:3:1: wrong",))
+    found = explain(ID, {ID: allocation}, {ID: ReportedCondition(Condition.BLOCKED, "", WALL)}, moment(0))
     assert isinstance(found, Explanation)
     assert (found.mode, found.desired, found.problems) == (None, (), ("a.yaml:3:1: wrong",))
 
 
 # Names.
 
-LANES = {
-    AllocationId(key): new_lane(key)
+ALLOCATIONS = {
+    AllocationId(key): new_allocation(key)
     for key in ("7b0c4c5e-1", "7b0c4c5e-2", "91d2a0f3-1", "91d2", "abcdefghi" * 3)
 }
 
 
-def ask(name: str, lanes: Mapping[AllocationId, Lane] = LANES) -> Explanation | NotFound:
-    shown = {key: Shown(Condition.PENDING, "", WALL) for key in lanes}
-    return explain(name, lanes, shown, moment(0))
+def ask(
+    name: str, allocations: Mapping[AllocationId, ManagedAllocation] = ALLOCATIONS
+) -> Explanation | NotFound:
+    reported = {key: ReportedCondition(Condition.PENDING, "", WALL) for key in allocations}
+    return explain(name, allocations, reported, moment(0))
 
 
 @pytest.mark.parametrize(
@@ -158,8 +175,8 @@ def test_any_other_name_is_not_found_and_says_what_begins_alike(
 
 @given(st.sets(st.text("ab", min_size=1, max_size=12)), st.text("ab", max_size=12))
 def test_no_name_ever_leads_to_an_allocation_that_does_not_begin_so(ids: set[str], name: str) -> None:
-    lanes = {AllocationId(key): new_lane(key) for key in ids}
-    found = ask(name, lanes)
+    allocations = {AllocationId(key): new_allocation(key) for key in ids}
+    found = ask(name, allocations)
     if isinstance(found, NotFound):
         assert name not in ids
         assert len(name) < PREFIX_MIN or sum(key.startswith(name) for key in ids) != 1
@@ -170,39 +187,39 @@ def test_no_name_ever_leads_to_an_allocation_that_does_not_begin_so(ids: set[str
 
 
 def test_an_allocation_that_goes_while_a_report_is_read_is_left_out() -> None:
-    lanes = dict(LANES)
-    shown = {key: Shown(Condition.PENDING, "", WALL) for key in lanes}
-    rows = allocations(lanes, shown, moment(0))
+    allocations = dict(ALLOCATIONS)
+    reported = {key: ReportedCondition(Condition.PENDING, "", WALL) for key in allocations}
+    rows = statuses(allocations, reported, moment(0))
     first = next(rows).id
-    del lanes[AllocationId("91d2")]
-    assert [first, *(row.id for row in rows)] == sorted(lanes)
+    del allocations[AllocationId("91d2")]
+    assert [first, *(row.id for row in rows)] == sorted(allocations)
 
 
 @pytest.mark.looptime
 async def test_the_loop_explains_what_it_works_on() -> None:
     async with Run(ScriptedApi()) as run:
-        run.loop.adopt(generation("mars"))
+        run.controller.activate(revision("mars"))
         await asyncio.sleep(5)
-        found = run.loop.explain(KEYS[3])
+        found = run.controller.explain(KEYS[3])
         assert isinstance(found, Explanation)
         assert found.status.condition is Condition.IN_SYNC
         assert found.differences == ()
-        assert isinstance(run.loop.explain("nobody"), NotFound)
+        assert isinstance(run.controller.explain("nobody"), NotFound)
 
 
 @pytest.mark.looptime
 @pytest.mark.parametrize("seen", [True, False])
 async def test_a_declaration_that_moves_is_explained_where_it_stands_now(*, seen: bool) -> None:
-    def at(line: int) -> Generation:
-        found = generation().allocations
+    def at(line: int) -> Revision:
+        found = revision().allocations
         moved = {key: replace(desired, source=f"a.yaml:{line}") for key, desired in found.items()}
-        return replace(generation(), allocations=moved)
+        return replace(revision(), allocations=moved)
 
     async with Run(ScriptedApi()) as run:
-        run.loop.adopt(at(3))
+        run.controller.activate(at(3))
         await asyncio.sleep(60 if seen else 0)
-        run.loop.adopt(at(9))
-        found = run.loop.explain(KEYS[3])
+        run.controller.activate(at(9))
+        found = run.controller.explain(KEYS[3])
         assert isinstance(found, Explanation)
         assert (found.observed_at is not None, found.source) == (seen, "a.yaml:9")
 
@@ -210,9 +227,9 @@ async def test_a_declaration_that_moves_is_explained_where_it_stands_now(*, seen
 @pytest.mark.looptime
 async def test_where_one_request_reads_all_it_says_when_each_is_looked_at_next() -> None:
     async with Run(ScriptedApi()) as run:
-        run.loop.adopt(generation("live"))
+        run.controller.activate(revision("live"))
         await asyncio.sleep(5)
-        rows = list(run.loop.allocations())
+        rows = list(run.controller.allocations())
         at = {row.next_read_at for row in rows}
         assert len(rows) == len(KEYS)
         assert len(at) == 1
