@@ -23,7 +23,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test coverage check check-format check-lint check-architecture check-layers check-types bench soak soak-processes bugs tables clean
+.PHONY: help demo run test test-all coverage check check-format check-lint check-architecture check-layers check-types bench soak soak-processes bugs tables clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 28
@@ -35,8 +35,14 @@ run: $(RUNTIME) ## Run the daemon, with settings from ALLOCSYNC_* and ARGS="--co
 	@$(PY) -m allocsync $(ARGS) run
 
 ALL_CORES := -n auto --dist worksteal
-test: $(TOOLS) ## Run all tests on all cores; ARGS="-k journal" selects some
+test: $(TOOLS) ## Run the fast tier of the tests on all cores; ARGS="-k journal" selects some
 	@$(PY) -m pytest $(ALL_CORES) $(ARGS)
+
+test-all: $(TOOLS) ## Run all tests on all cores: the slow ones too, and five times as many random cases
+	@$(PY) -m pytest --tier=all $(ALL_CORES) $(ARGS)
+
+# The tests start hundreds of processes. Without cached bytecode each of them would compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # The seed is fixed, so that the same code always has the same coverage.
 COVERED := tests/unit/model tests/unit/planning tests/unit/journal tests/unit/desired/test_export.py \
@@ -44,7 +50,7 @@ COVERED := tests/unit/model tests/unit/planning tests/unit/journal tests/unit/de
 	$(filter-out %/test_load.py,$(shell find tests/unit/reconcile tests/simulation/scenarios -name 'test_*.py')) \
 	tests/unit/reconcile/scheduling/test_load.py::test_429_to_a_look_holds_all_looks_up_as_long_as_it_says
 coverage: $(TOOLS) ## Check that the tests of model, planning and reconcile take every branch
-	@$(PY) -m pytest -q $(ALL_CORES) --hypothesis-seed=0 $(COVERED) --cov=allocsync.model --cov=allocsync.planning --cov=allocsync.reconcile \
+	@$(PY) -m pytest -q --tier=all $(ALL_CORES) --hypothesis-seed=0 $(COVERED) --cov=allocsync.model --cov=allocsync.planning --cov=allocsync.reconcile \
 		--cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
 check: check-architecture check-format check-lint check-layers check-types ## Run all checks that do not run the tests
@@ -76,7 +82,7 @@ soak-processes: $(TOOLS) ## Inject faults between real processes for MINUTES=10;
 bugs: $(TOOLS) ## Measure how soon the simulation finds each planted bug; then `make tables`
 	@$(PY) -m tests.simulation.run bugs
 
-tables: $(TOOLS) ## Generate the tables of README.md
+tables: $(TOOLS) ## Generate the tables of all documents
 	@$(PY) -m tests.architecture.tables
 
 clean: ## Remove the environment and all caches; demo/ stays

@@ -4,6 +4,9 @@ The rules: no variable that the user has exported reaches a test. A connection o
 leave this machine fails the test, even if the code under test suppresses the error. A failure found by
 Hypothesis is printed with the line that repeats it. With ALLOCSYNC_TEST_NO_SKIPS=1 a skip is a failure.
 
+The tests have two tiers. The fast tier omits the tests marked `slow` and runs only a part of the random
+cases: EXAMPLES percent of them in every test (`support/tier.py`). `--tier=all`, as in CI, runs everything.
+
 Left out: the network of processes that a test starts; such tests give them loopback addresses only.
 """
 
@@ -19,12 +22,15 @@ import hypothesis
 import pytest
 
 NO_SKIPS = "ALLOCSYNC_TEST_NO_SKIPS"
+# Hypothesis examples per property in each tier. `part_of` scales all other random counts by the same ratio.
+EXAMPLES = {"fast": 20, "all": 100}
 # Variables set by systemd, make and terminals, which programs under test would take as their own.
 FOREIGN = frozenset(
     {
         *("CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "INVOCATION_ID"),
         *("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"),
         *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"),
+        "PYTHONDONTWRITEBYTECODE",  # hundreds of processes would each compile all modules again
     }
 )
 
@@ -90,6 +96,12 @@ GUARD = pytest.StashKey[NetworkGuard]()
 SKIPS_FAIL = pytest.StashKey[bool]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that selects the tier."""
+    text = "all: also run slow tests, and five times as many random cases"
+    parser.addoption("--tier", choices=EXAMPLES, default="fast", help=text)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Clean the environment, install the network guard and configure Hypothesis."""
     worker_input: dict[str, bool] = getattr(config, "workerinput", {})
@@ -100,8 +112,21 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[GUARD] = NetworkGuard()
     sys.addaudithook(config.stash[GUARD])
     # A deadline would measure the machine, not the code; print_blob prints the line that repeats a failure.
-    hypothesis.settings.register_profile("allocsync", deadline=None, print_blob=True)
-    hypothesis.settings.load_profile("allocsync")
+    for tier, examples in EXAMPLES.items():
+        hypothesis.settings.register_profile(tier, deadline=None, print_blob=True, max_examples=examples)
+    hypothesis.settings.load_profile(config.getoption("tier"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect slow tests in the fast tier. They are not skipped, because a skip can be a failure."""
+    if config.getoption("tier") == "fast":
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    for item in items:
+        # By default looptime runs 42 idle iterations of the event loop before it advances the time.
+        if item.get_closest_marker("looptime"):
+            item.add_marker(pytest.mark.looptime(noop_cycles=0))
 
 
 @pytest.hookimpl(optionalhook=True)

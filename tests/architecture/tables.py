@@ -1,19 +1,19 @@
-"""Generates the tables of README.md from the code: commands, settings, metrics, speed and others.
+"""Generates the tables of all documents from the code: commands, settings, metrics, speed and others.
 
-    python -m tests.architecture.tables       writes them into README.md
+    python -m tests.architecture.tables       writes them into every document
 
-Each table is between `<!-- table: NAME -->` and `<!-- end -->`. The rule: a table is made from the values
-that the program itself uses, so a setting without a description, a metric without a help text or an exit
-code without a
-meaning is an error. A test compares README.md with the result.
+Each table is between `<!-- table: NAME -->` and `<!-- end -->`, in the document that has this marker. The
+rules: a table is made from the values that the program itself uses, so a setting without a description, a
+metric without a help text or an exit code without a meaning is an error. Each table is in exactly one
+document, and each marker names a table. A test compares the documents with the result.
 """
 
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 
@@ -28,12 +28,13 @@ from allocsync.settings.model import Settings, is_secret
 from allocsync.settings.sources import flag_name, variable_name
 from allocsync.telemetry.metric_definitions import METRICS
 from tests.benchmarks import storm_tables
+from tests.support.documents import ROOT, documents
 
-README = Path(__file__).resolve().parents[2] / "README.md"
-RESULTS = README.parent / "tests" / "benchmarks" / "results.json"
-SOAKS = README.parent / "tests" / "soak" / "results.jsonl"
-SIMULATED = README.parent / "tests" / "simulation" / "results.jsonl"
-PLANTED = README.parent / "tests" / "simulation" / "bugs.jsonl"
+TESTS = ROOT / "tests"
+RESULTS = TESTS / "benchmarks" / "results.json"
+SOAKS = TESTS / "soak" / "results.jsonl"
+SIMULATED = TESTS / "simulation" / "results.jsonl"
+PLANTED = TESTS / "simulation" / "bugs.jsonl"
 SIMULATED_COLUMNS = (
     *("schedules", "virtual_hours", "updates", "faults", "crashes", "disk_faults", "violations"),
 )
@@ -242,25 +243,56 @@ TABLES: Mapping[str, Callable[[], str]] = {
 }
 
 
-def with_tables(text: str) -> str:
-    """Return the text with each table in its place.
+MARKER = re.compile(r"^<!-- table: (.*?) -->$", re.MULTILINE)
+PLACE = re.compile(
+    r"^(<!-- table: (\S[^\n]*?) -->)\n(?:(?!<!-- table: ).)*?^(<!-- end -->)$", re.DOTALL | re.MULTILINE
+)
+
+Texts: TypeAlias = Mapping[Path, str]
+
+
+def read_documents() -> Texts:
+    """Return the text of every document, by its path relative to the root."""
+    return {path: (ROOT / path).read_text(encoding="utf-8") for path in documents()}
+
+
+def with_tables(texts: Texts) -> dict[Path, str]:
+    """Return the texts with each table in its place.
 
     Raises:
-        ValueError: a place is missing, occurs twice, or names no table.
+        ValueError: a marker names no table or has no end, or a table is in no place or in several.
     """
-    places = re.findall(r"<!-- table: (.*?) -->", text)
-    if sorted(places) != sorted(TABLES):
-        raise ValueError(f"places for tables: {places}; wanted, once each: {list(TABLES)}")
+    problems = list(_problems(texts))
+    if problems:
+        raise ValueError("\n".join(problems))
+    return {
+        path: PLACE.sub(lambda place: f"{place[1]}\n{TABLES[place[2]]()}\n{place[3]}", text)
+        for path, text in texts.items()
+    }
 
-    def fill(place: re.Match[str]) -> str:
-        return f"{place[1]}\n{TABLES[place[2]]()}\n{place[3]}"
 
-    return re.sub(r"(<!-- table: (.*?) -->)\n.*?(<!-- end -->)", fill, text, flags=re.DOTALL)
+def _problems(texts: Texts) -> Iterator[str]:
+    places: dict[str, list[Path]] = {name: [] for name in TABLES}
+    for path, text in texts.items():
+        for name in MARKER.findall(text):
+            if name in places:
+                places[name].append(path)
+            else:
+                yield f"{path}: no table is named {name}; the tables are {', '.join(TABLES)}"
+        if len(MARKER.findall(text)) != len(PLACE.findall(text)):
+            yield f"{path}: a table has no <!-- end -->"
+    for name, found in places.items():
+        if len(found) != 1:
+            where = ", ".join(map(str, found)) or "no document"
+            yield f"the table {name} must be in one place; it is in {where}"
 
 
 def main() -> int:
-    """Write the tables into README.md."""
-    README.write_text(with_tables(README.read_text(encoding="utf-8")), encoding="utf-8")
+    """Write the tables into the documents."""
+    before = read_documents()
+    for path, text in with_tables(before).items():
+        if text != before[path]:
+            (ROOT / path).write_text(text, encoding="utf-8")
     return 0
 
 

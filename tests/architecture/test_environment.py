@@ -89,24 +89,29 @@ def test_exported_variables_of_the_user_do_not_reach_a_test(inner: Path) -> None
     assert "1 passed" in output
 
 
-SKIPS = {
-    "test": "import pytest\ndef test_it():\n    pytest.skip('promtool is not here')\n",
-    "mark": "import pytest\n@pytest.mark.skip('promtool is not here')\ndef test_it():\n    pass\n",
-    "module": "import pytest\npytest.skip('promtool is not here', allow_module_level=True)\n",
-}
+SKIPPED_TESTS = """
+import pytest
+
+def test_it():
+    pytest.skip("promtool is not here")
+
+@pytest.mark.skip("kubectl is not here")
+def test_another():
+    pass
+"""
+SKIPPED_MODULE = 'import pytest\npytest.skip("groff is not here", allow_module_level=True)\n'
 
 
 @pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["one process", "two"])
-@pytest.mark.parametrize("skip", SKIPS.values(), ids=SKIPS.keys())
-def test_a_skip_is_a_failure_if_the_environment_says_so(
-    inner: Path, skip: str, options: tuple[str, ...]
-) -> None:
-    output = _run(inner, skip, *options)
-    assert "1 skipped" in output
-    strict = _run(inner, skip, *options, ALLOCSYNC_TEST_NO_SKIPS="1")
+def test_a_skip_is_a_failure_if_the_environment_says_so(inner: Path, options: tuple[str, ...]) -> None:
+    (inner / "test_module.py").write_text(SKIPPED_MODULE, encoding="utf-8")
+    options = (*options, "--continue-on-collection-errors", "test_module.py")
+    assert "3 skipped" in _run(inner, SKIPPED_TESTS, *options).splitlines()[-1]
+    strict = _run(inner, SKIPPED_TESTS, *options, ALLOCSYNC_TEST_NO_SKIPS="1")
+    assert "1 failed, 2 errors" in strict.splitlines()[-1]
     assert "skipped" not in strict.splitlines()[-1]
-    assert "1 failed" in strict or "1 error" in strict
-    assert "promtool is not here" in strict
+    for missing in ("promtool", "kubectl", "groff"):
+        assert f"{missing} is not here" in strict
 
 
 def test_a_failure_found_by_hypothesis_is_printed_with_the_line_that_repeats_it(inner: Path) -> None:
@@ -117,3 +122,19 @@ def test_a_failure_found_by_hypothesis_is_printed_with_the_line_that_repeats_it(
         "def test_it(n):\n    assert n < 1000\n",
     )
     assert "@reproduce_failure(" in output
+
+
+def test_the_fast_tier_omits_slow_tests_and_runs_fewer_random_examples(inner: Path) -> None:
+    tests = """
+import hypothesis, pytest
+
+def test_it():
+    assert hypothesis.settings().max_examples == {examples}
+
+@pytest.mark.slow
+def test_another():
+    pass
+"""
+    (inner / "pytest.ini").write_text("[pytest]\nmarkers = slow\n", encoding="utf-8")
+    assert "1 passed, 1 deselected" in _run(inner, tests.format(examples=20))
+    assert "2 passed" in _run(inner, tests.format(examples=100), "--tier=all")

@@ -138,7 +138,10 @@ def test_a_broken_layer_fails_the_check(copy: Copy, file: str, line: str) -> Non
     ("target", "text"),
     [
         pytest.param(
-            "check-types", "\n\ndef _untyped(x):  # noqa: ANN001, ANN202\n    return x\n", id="mypy"
+            "check-types",
+            "\n\ndef _untyped(x):  # noqa: ANN001, ANN202\n    return x\n",
+            id="mypy",
+            marks=pytest.mark.slow,
         ),
         pytest.param("check-lint", '\n\nprint("here")\n', id="ruff"),
         pytest.param("check-format", "\n\nAN_ODD_SPACE  = 1\n", id="format"),

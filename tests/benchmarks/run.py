@@ -2,7 +2,7 @@
 
 Everything runs against one reference server in a process of its own, over loopback, in alternating rounds, so
 that a machine whose speed changes affects all alike. The result is ratios of medians. It goes to
-`tests/benchmarks/results.json` with the commit and the date; README shows that file.
+`tests/benchmarks/results.json` with the commit and the date; `tests/benchmarks/README.md` shows that file.
 
 Left out: storms and outages (`storm_run`). No test asserts a time.
 """

@@ -1,8 +1,9 @@
 """Runs all measurements under faults: `make bench`, or `python -m tests.benchmarks.storm_run [PART...]`.
 
 The parts are storms, poison, edit and virtual; a part that is not named keeps its figures. They go to
-`storm_results.json`, each with commit, date and machine; README shows that file. A run smaller than the usual
-one (`STORMS=50`, `--number 300`) is printed and not stored, unless `--results` names a file.
+`storm_results.json`, each with commit, date and machine; `tests/benchmarks/README.md` shows that file.
+A run smaller than the usual one (`STORMS=50`, `--number 300`) is printed and not stored, unless `--results`
+names a file.
 
 The measurements run one after the other: contender and server have the machine to themselves.
 """

@@ -1,4 +1,4 @@
-"""What README shows of `storm_results.json`: tables of figures, and requests per second as text charts.
+"""What the documents show of `storm_results.json`: tables of figures, and requests per second as charts.
 
 The rule: the tables show what the file says, with its own numbers of allocations and seconds. The scale of a
 chart is logarithmic and the same for all its lines, since peers differ by orders of magnitude.
@@ -152,7 +152,7 @@ def charts() -> str:
             next(row["ends"] for row in virtual["rows"] if row["scene"] == "outage, for both"),
         ),
     ]
-    return "```\n" + "\n\n".join(lines) + "\n```"
+    return "```text\n" + "\n\n".join(lines) + "\n```"
 
 
 def chart(title: str, series: Mapping[str, Sequence[int]], ends: float) -> str:

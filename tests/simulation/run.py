@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import closing, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -82,14 +83,17 @@ def replay(seed: int, *, shrunk: bool) -> int:
     return 1 if outcome.breaches else 0
 
 
-def schedules_until_found(mutant: Mutant, shim: SqliteShim) -> tuple[int, str | None]:
+def schedules_until_found(
+    mutant: Mutant, shim: SqliteShim, seeds: Iterable[int] = range(SEEDS_PER_MUTANT)
+) -> tuple[int, str | None]:
     """How many schedules it takes until the mutant breaks a promise, and which; None if it is not found."""
-    for seed in range(SEEDS_PER_MUTANT):
+    number = 0
+    for number, seed in enumerate(seeds, 1):
         with mutant.planted():
             outcome = simulate(draw_schedule(seed), shim)
         if outcome.breaches:
-            return seed + 1, outcome.breaches[0][0]
-    return SEEDS_PER_MUTANT, None
+            return number, outcome.breaches[0][0]
+    return number, None
 
 
 def find_mutants() -> int:

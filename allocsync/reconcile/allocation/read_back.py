@@ -129,7 +129,7 @@ class ReadBack:
             yield Finding(
                 sequence=application.sequence,
                 outcome="late_applied",
-                reason=f"applied {application.waited_seconds:.0f} s after its outcome was given up, or before",
+                reason=f"applied {application.waited_seconds:.0f} s after it was given up, or before",
                 waited_seconds=application.waited_seconds,
                 fields=tuple(sorted(application.fields)),
             )

@@ -21,6 +21,7 @@ from tests.integration.api.conftest import (
     refused_port,
     respond_with,
 )
+from tests.support.tier import part_of
 
 A = AllocationId("a")
 CLOUD = b'{"id":"a","user":"u","new":{"n":[1.10,1e400,-0]}}'
@@ -259,7 +260,7 @@ async def test_a_response_that_is_not_http_is_a_failed_read(raw: bytes) -> None:
     assert len(server.requests) == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=part_of(60))
 @given(
     raw=st.one_of(
         st.binary(max_size=300), st.binary(max_size=80).map(lambda tail: b"HTTP/1.1 200 OK\r\n" + tail)

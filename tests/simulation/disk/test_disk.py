@@ -19,10 +19,11 @@ from tests.simulation.disk.disk import Disk, Fault
 from tests.simulation.disk.image import SECTOR, Image
 from tests.simulation.disk.sqlite_shim import SqliteShim
 from tests.simulation.disk.writer import CHECKPOINTS, RECORD, WALL_SECONDS, Writer, files_in, rows_at
+from tests.support.tier import part_of
 
 
 @CHECKPOINTS
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(part_of(25)))
 def test_a_row_survives_power_cuts_once_its_commit_has_returned(
     disk: Disk, checkpoint_pages: int, seed: int
 ) -> None:

@@ -10,6 +10,7 @@ from allocsync.errors import AllocsyncError
 from allocsync.journal.database import NAME, JournalFile, rows_of
 from tests.simulation.disk.disk import Disk, Fault
 from tests.simulation.disk.writer import CHECKPOINTS, WALL_SECONDS, Writer, files_in, rows_at
+from tests.support.tier import part_of
 
 
 @CHECKPOINTS
@@ -76,7 +77,7 @@ def test_a_journal_opened_on_a_read_only_disk_cannot_be_written(disk: Disk) -> N
     Writer(disk).file.close()
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(part_of(10)))
 def test_a_damaged_journal_is_set_aside_and_survives_power_cuts(disk: Disk, seed: int) -> None:
     rng = random.Random(seed)
     writer = Writer(disk)

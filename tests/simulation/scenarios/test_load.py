@@ -81,7 +81,7 @@ def test_an_outage_of_updates_does_not_slow_reads_and_sends_one_write_probe_per_
     assert are_all_converged(run, ends + PROBE_MOST_SECONDS + SPREAD_SECONDS + SETTLE_SECONDS)
 
 
-@pytest.mark.parametrize("number", [10, 4000])
+@pytest.mark.parametrize("number", [10, 1000, pytest.param(4000, marks=pytest.mark.slow)])
 def test_all_allocations_converge_after_an_outage_at_a_bounded_rate(shim: SqliteShim, number: int) -> None:
     ends, seconds, all_of_them, drifted = 600.0, 0.05, range(number), range(0, number, 10)
     dead = failed("502 Bad Gateway", 502)

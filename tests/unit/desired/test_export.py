@@ -13,6 +13,7 @@ from allocsync.desired.similar_ids import DeclarableIds
 from allocsync.model.cloud import DECLARABLE, STATUSES, UNDECLARABLE_STATUSES, NumberLiteral, field_value
 from allocsync.model.desired_state import Mode
 from allocsync.planning.diff import compare
+from tests.support.tier import part_of
 
 texts = st.text(max_size=12) | st.sampled_from(
     [
@@ -67,7 +68,7 @@ def declarable(cloud: Any, name: str) -> bool:  # noqa: ANN401 - JSON
     return isinstance(value, str) and not passing and len(value) < 9000
 
 
-@settings(max_examples=1000)
+@settings(max_examples=part_of(1000))
 @given(st.lists(clouds, max_size=4, unique_by=lambda cloud: cloud["id"]))
 def test_an_export_loads_and_equals_the_live_state(clouds_to_export: list[Any]) -> None:
     found = loaded("\n".join(exported(clouds_to_export)) + "\n")

@@ -30,8 +30,9 @@ from allocsync.telemetry.log_setup import configure
 from tests.support.failing_api import DEAD, TIMEOUT, named, now, real_run
 from tests.support.made_events import made
 from tests.support.scripted_api import ScriptedApi, revision
+from tests.support.tier import part_of
 
-NUMBER = 2_000
+NUMBER = part_of(2_000)
 OUTAGE_FROM, OUTAGE_UNTIL = 120.0, 720.0
 MAX_LINES = 50
 
@@ -97,7 +98,7 @@ class OutageApi(ScriptedApi):
 
 @pytest.mark.looptime
 @pytest.mark.parametrize("how", ["502", "refused", "updates 504", "updates hang", "updates 401"])
-async def test_an_outage_of_2000_allocations_is_a_page_of_lines_between_breaker_opened_and_breaker_closed(
+async def test_an_outage_of_many_allocations_is_a_page_of_lines_between_breaker_opened_and_breaker_closed(
     how: str,
 ) -> None:
     log, api = Log(), OutageApi(how)

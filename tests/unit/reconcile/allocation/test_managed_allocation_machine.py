@@ -26,6 +26,7 @@ from allocsync.reconcile.gates.pause import Pause
 from allocsync.reconcile.gates.write_gate import WriteGate
 from allocsync.reconcile.parameters import Parameters
 from allocsync.reconcile.status.condition_rules import project
+from tests.support.tier import part_of
 
 ID = AllocationId("7b0c4c5e-1f0e-4c53-9a3b-0a4b8f2f7d11")
 RULES = Parameters()
@@ -285,4 +286,4 @@ class AllocationMachine(RuleBasedStateMachine):
 
 
 TestAllocation = AllocationMachine.TestCase
-TestAllocation.settings = settings(max_examples=300)
+TestAllocation.settings = settings(max_examples=part_of(300))

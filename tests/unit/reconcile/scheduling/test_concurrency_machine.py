@@ -14,6 +14,7 @@ from allocsync.reconcile.scheduling.circuit_breaker import (
 )
 from allocsync.reconcile.scheduling.concurrency import SLOW_LEAST_SECONDS, ConcurrencyLimits
 from allocsync.reconcile.scheduling.response_class import ResponseClass
+from tests.support.tier import part_of
 
 KEYS = tuple("abcdefghijkl")
 limits = st.sampled_from(Operation)
@@ -122,4 +123,4 @@ class LimiterMachine(RuleBasedStateMachine):
 
 
 TestLimiter = LimiterMachine.TestCase
-TestLimiter.settings = settings(max_examples=300, stateful_step_count=60)
+TestLimiter.settings = settings(max_examples=part_of(300), stateful_step_count=60)

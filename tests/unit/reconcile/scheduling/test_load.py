@@ -24,6 +24,8 @@ from tests.support.scripted_allocation import cloud
 from tests.support.scripted_api import KEYS, ScriptedApi, revision
 
 pytestmark = pytest.mark.looptime
+# tests/simulation/scenarios/test_load.py shows the same with a real journal, from the requests to the server.
+shown_by_scenario = pytest.mark.slow
 
 LEAST_INTERVAL = PROBE_FIRST_SECONDS * (1 - PROBE_JITTER)
 
@@ -33,6 +35,7 @@ def probes_allowed(seconds: float) -> int:
     return 5 + int(seconds / (PROBE_MOST_SECONDS * (1 - PROBE_JITTER)))
 
 
+@shown_by_scenario
 @pytest.mark.parametrize("bulk", [True, False])
 async def test_dead_updates_leave_the_looks_alone_and_one_write_probe_goes_an_interval(*, bulk: bool) -> None:
     api = ScriptedApi(bulk=bulk)
@@ -64,6 +67,7 @@ async def test_dead_updates_leave_the_looks_alone_and_one_write_probe_goes_an_in
         assert closed.probes == len(run.events(events.ProbeStarted))
 
 
+@shown_by_scenario
 async def test_ten_thousand_come_in_sync_after_an_outage_and_the_ramp_is_bounded() -> None:
     keys = named(10_000)
     api = ScriptedApi(keys=keys)
@@ -104,6 +108,7 @@ async def test_ten_thousand_come_in_sync_after_an_outage_and_the_ramp_is_bounded
         assert len(api.reads) - in_outage <= 1.2 * len(keys) + 20
 
 
+@shown_by_scenario
 async def test_an_api_whose_throughput_falls_under_pressure_recovers() -> None:
     keys = named(3_000)
     api = Pressed(keys, at_once=8)
@@ -121,6 +126,7 @@ async def test_an_api_whose_throughput_falls_under_pressure_recovers() -> None:
         assert run.count(Condition.IN_SYNC) - before > at_best / 4
 
 
+@shown_by_scenario
 async def test_twenty_allocations_that_hang_hardly_hold_the_healthy_ones_up() -> None:
     cold, later = await edits(())
     assert (cold[-1], later[-1]) < (1.0, 1.0)
@@ -135,6 +141,7 @@ async def test_more_that_hang_than_there_are_places_leave_some_to_later_edits() 
     assert beside[len(beside) // 2] <= 1.0
 
 
+@shown_by_scenario
 async def test_nine_of_ten_fail_for_ever_and_it_goes_on() -> None:
     keys = named(100)
     api = ScriptedApi(keys=keys)
@@ -189,7 +196,9 @@ async def test_what_the_server_asks_for_is_kept_within_five_minutes(
 
 
 @pytest.mark.parametrize("of", ["everything", "updates"])
-@pytest.mark.parametrize("unreachable", [pytest.param(False, id="401"), pytest.param(True, id="refused")])
+@pytest.mark.parametrize(
+    "unreachable", [pytest.param(False, id="401", marks=shown_by_scenario), pytest.param(True, id="refused")]
+)
 async def test_what_meets_everybody_costs_one_probe_an_interval(of: str, *, unreachable: bool) -> None:
     keys = named(500)
     api = ScriptedApi(keys=keys)

@@ -107,8 +107,15 @@ def stormy(
 
 
 @pytest.mark.looptime
-@pytest.mark.parametrize(("share", "applied"), [(0.5, 0.0), (0.8, 0.5)])
-@pytest.mark.parametrize(("number", "post_seconds"), [(1000, 0.1), (600, 0.02)])
+@pytest.mark.parametrize(
+    ("number", "post_seconds", "share", "applied"),
+    [
+        (600, 0.02, 0.8, 0.5),
+        pytest.param(600, 0.02, 0.5, 0.0, marks=pytest.mark.slow),
+        pytest.param(1000, 0.1, 0.8, 0.5, marks=pytest.mark.slow),
+        (1000, 0.1, 0.5, 0.0),
+    ],
+)
 async def test_backoffs_do_not_outlast_a_storm_in_which_some_are_served(
     number: int, post_seconds: float, share: float, applied: float
 ) -> None:

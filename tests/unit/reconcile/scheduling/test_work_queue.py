@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from allocsync.reconcile.operation import Operation, Priority, QueueEntry
 from allocsync.reconcile.scheduling.work_queue import RESYNC_TURN, WorkQueue
+from tests.support.tier import part_of
 
 keys = st.sampled_from("abc")
 turns = st.builds(
@@ -115,7 +116,7 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueue = QueueMachine.TestCase
-TestQueue.settings = settings(max_examples=300)
+TestQueue.settings = settings(max_examples=part_of(300))
 
 
 def scheduled(*entries: tuple[str, Priority]) -> WorkQueue[str]:
