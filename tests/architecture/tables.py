@@ -27,6 +27,7 @@ from allocsync.reference_server.faults import FAULTS, Body, Effect, Fault
 from allocsync.settings.model import Settings, is_secret
 from allocsync.settings.sources import flag_name, variable_name
 from allocsync.telemetry.metric_definitions import METRICS
+from tests.architecture import package_picture
 from tests.benchmarks import storm_tables
 from tests.support.documents import ROOT, documents
 
@@ -240,6 +241,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "soaks": soaks,
     "faults": faults,
     "knobs": knobs,
+    "packages": package_picture.packages,
+    "reconcile packages": package_picture.reconcile_packages,
 }
 
 

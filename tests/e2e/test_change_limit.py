@@ -115,7 +115,7 @@ async def test_plan_says_that_the_revision_would_be_held_and_apply_needs_a_revie
         assert found["counts"]["update"] == 6
         code, text, stderr = await command("apply", *where, environ=environ)
         assert code == 1
-        assert "6 in sync (0 updated), 6 held" in text
+        assert "6 in sync (0 updated), 6 awaiting approval" in text
         assert "it changes 6 of 12 allocations (50 %: 6 changed)" in stderr
         assert "allocsync apply --plan-id ID" in stderr
         assert "Traceback" not in stderr
@@ -170,9 +170,10 @@ async def test_canaries_are_updated_first_also_across_a_crash_and_the_rest_once_
             text = (await command("status", "--url", running.url))[1]
             assert "each of these in sync (0 so far, 2 OutcomeUnknown); `allocsync approve " in text
             assert all(f"canary {id_}   not yet" in text for id_ in first)
-            held = json.loads((await command("status", "--json", "--url", running.url))[1])["held"]
-            assert held == json.loads((await running.get("/api/v1/status"))[1])["held"]
-            assert {each["id"] for each in held["canaries"]} == first
+            printed = json.loads((await command("status", "--json", "--url", running.url))[1])
+            served = json.loads((await running.get("/api/v1/status"))[1])
+            assert printed["awaiting_approval"] == served["awaiting_approval"]
+            assert {each["id"] for each in served["awaiting_approval"]["canaries"]} == first
             text = (await command("explain", min(first), "--url", running.url))[1]
             assert "canary      it is updated first" in text
             running.process.kill()

@@ -28,7 +28,7 @@ async def test_plan_shows_what_an_apply_would_send_and_sends_nothing(tmp_path: P
         status, text, _ = await command("plan", *where, "--json", "--detailed-exitcode", FIRST[:8])
         assert status == 2
         plan = json.loads(text)
-        assert plan["counts"] == {"in_sync": 0, "update": 1, "missing": 0, "held": 0, "failing": 0}
+        assert plan["counts"] == {"in_sync": 0, "update": 1, "missing": 0, "blocked": 0, "failing": 0}
         assert plan["changes"] == [
             {"id": FIRST, "field": "region", "live": CLOUDS[0]["region"], "desired": "mars"}
         ]
@@ -85,9 +85,9 @@ async def test_apply_says_what_it_could_not_do(tmp_path: Path) -> None:
         status, text, _ = await command("apply", *where)
         assert status == 1
         lines = text.splitlines()
-        assert lines[0] == "3 allocations: 0 in sync (0 updated), 2 unknown, 1 missing."
+        assert lines[0] == "3 allocations: 0 in sync (0 updated), 2 outcome unknown, 1 missing."
         assert any(line.startswith("  missing") and FIRST in line and "410" in line for line in lines)
-        assert sum(line.startswith("  unknown") and "504" in line for line in lines) == 2
+        assert sum(line.startswith("  outcome unknown") and "504" in line for line in lines) == 2
         assert "reads it back before it sends anything again" in lines[-1]
         assert len(server.records) == 2
 

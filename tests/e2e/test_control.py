@@ -92,7 +92,10 @@ async def test_reload_reads_the_files_again_as_sighup_does(tmp_path: Path) -> No
     ):
         await running.in_sync(len(CLOUDS))
         declare(file, CLOUDS, region="b")
-        assert await running.post("/-/reload", token=CONFIGURED_TOKEN) == (202, '{"reloading": true}')
+        assert await running.post("/-/reload", token=CONFIGURED_TOKEN) == (
+            202,
+            '{"schema": 1, "reloading": true}',
+        )
         await eventually(lambda: {cloud["region"] for cloud in server.clouds.values()} == {"b"})
         assert len(running.events("reloading")) == 1
 

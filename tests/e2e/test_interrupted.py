@@ -34,7 +34,7 @@ async def test_an_interrupted_apply_reports_what_it_has_and_has_not_done(
         stdout, stderr = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 1
     assert "interrupted: no more updates are sent" in stderr.decode()
-    assert "3 allocations: 0 in sync (0 updated), 3 unknown." in stdout.decode()
+    assert "3 allocations: 0 in sync (0 updated), 3 outcome unknown." in stdout.decode()
     assert "reads it back before it sends anything again" in stdout.decode()
 
 

@@ -37,7 +37,7 @@ async def test_the_kill_switch_stops_all_updates_across_a_crash_until_resume(
             await eventually(lambda: len(running.events("revision_activated")) == 2)
             await asyncio.sleep(1.5)
             code, text, _ = await command("status", "--url", running.url, environ=environ)
-            assert "6 Suspended" in text
+            assert "6 Pending" in text
             assert "by mark: a migration" in text
             running.process.send_signal(signal.SIGKILL)
             await running.process.wait()

@@ -49,7 +49,7 @@ async def test_the_plan_id_depends_only_on_what_would_be_sent(tmp_path: Path) ->
         status, text, _ = await command("plan", *where)
         before = json.loads(text)
         assert status == 2
-        assert before["counts"] == {"in_sync": 0, "update": 3, "missing": 1, "held": 0, "failing": 0}
+        assert before["counts"] == {"in_sync": 0, "update": 3, "missing": 1, "blocked": 0, "failing": 0}
         assert {row["id"] for row in before["changes"]} == set(REST)
         assert (await command("plan", *where, GONE))[0] == 0  # a missing allocation needs no update
         declare_with_a_mistake(file)
@@ -87,19 +87,19 @@ async def test_a_plan_in_json_gives_the_same_reasons_as_the_text_for_allocations
         _, text, _ = await command("plan", *where)
     found = json.loads(as_json)
     assert status == 1
-    assert found["counts"] == {"in_sync": 0, "update": 1, "missing": 1, "held": 2, "failing": 1}
+    assert found["counts"] == {"in_sync": 0, "update": 1, "missing": 1, "blocked": 2, "failing": 1}
     assert {row["id"] for row in found["changes"]} == {sent}
     withheld = {row.pop("id"): row for row in found["not_sent"]}
     assert {key: row["verdict"] for key, row in withheld.items()} == {
         bare: "failing",
         gone: "missing",
-        watched: "held",
-        "zzz": "held",
+        watched: "blocked",
+        "zzz": "blocked",
     }
     assert all(f"    {row['verdict']}: {row['reason']}\n" in text for row in withheld.values())
     assert withheld[gone]["reason"] == "the API answers 410 Cloud not found; no update will be sent"
     assert withheld[watched] == {
-        "verdict": "held",
+        "verdict": "blocked",
         "reason": "mode observe forbids the update",
         "source": f"{file}:5",
         "changes": [{"field": "region", "live": region, "desired": "mars"}],

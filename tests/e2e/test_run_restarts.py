@@ -102,7 +102,7 @@ async def test_damage_that_shows_at_run_time_ends_the_daemon_and_a_restart_recov
             assert await asyncio.wait_for(running.process.wait(), 20) == 1
             said = running.log.read_text()
         assert "the journal is damaged" in said
-        assert "Started again, allocsync begins a new one" in said
+        assert "After a restart allocsync creates a new one" in said
         assert "Traceback" not in said
         assert len(server.records) == len(CLOUDS), "nothing left without a record"
         async with daemon(server.url, file, tmp_path / "second", environ=environ) as running:

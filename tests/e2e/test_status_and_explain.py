@@ -34,7 +34,7 @@ async def test_status_shows_the_daemons_status_and_waits_until_all_are_in_sync(t
         assert list(found) == [
             *("schema", "revision", "conditions", "allocations", "awaiting_approval", "rejected")
         ]
-        assert found["held"] is found["rejected"] is None
+        assert found["awaiting_approval"] is found["rejected"] is None
         assert found["conditions"] == {each.value: 3 * (each == "Suspended") for each in Condition}
         assert [list(row) for row in found["allocations"]] == [
             ["id", "condition", "reason", "since", "next_read_at", "paused"]

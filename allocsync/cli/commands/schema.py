@@ -1,8 +1,8 @@
 """`allocsync schema`: prints the JSON Schemas of the files, for editors and CI."""
 
-import click
+import json
 
-from allocsync.cli import output
+import click
 
 
 @click.command()
@@ -16,8 +16,8 @@ def schema(what: str) -> None:
     if what == "desired":
         from allocsync.desired.json_schema import desired_schema
 
-        output.write_json(desired_schema())
+        click.echo(json.dumps(desired_schema(), indent=2))
     else:
         from allocsync.settings.json_schema import settings_schema
 
-        output.write_json(settings_schema())
+        click.echo(json.dumps(settings_schema(), indent=2))
