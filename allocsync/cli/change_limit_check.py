@@ -11,7 +11,7 @@ from allocsync.errors import AllocsyncError
 from allocsync.journal import reader
 from allocsync.model.desired_state import Revision
 from allocsync.planning import change_limit
-from allocsync.reconcile.rollout.change_review import BASELINE, baseline_from
+from allocsync.reconcile.rollout.change_review import BASELINE, decode_baseline
 from allocsync.runtime.wiring import build_change_limit
 from allocsync.settings.model import Settings
 
@@ -20,7 +20,7 @@ def review_changes(settings: Settings, revision: Revision) -> change_limit.Chang
     """Compare the revision with the baseline in the journal; None if the baseline cannot be read."""
     try:
         with reader.opened(settings.state_dir) as connection:
-            baseline = baseline_from(reader.memories(connection, BASELINE))
+            baseline = decode_baseline(reader.memories(connection, BASELINE))
     except (AllocsyncError, OSError, ValueError):
         return None
     return change_limit.review_changes(baseline, revision, build_change_limit(settings))

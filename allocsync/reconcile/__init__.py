@@ -1,1 +1,1 @@
-"""The loop that brings each allocation in line; knows no transport, file format, metric or log (checked)."""
+"""The controller that keeps each allocation in sync; knows no transport, file format, metric or log."""

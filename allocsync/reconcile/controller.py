@@ -1,14 +1,14 @@
-"""The loop: takes what is due, gives it a slot, and carries out what its lane decides.
+"""The controller: admits what is due, starts a reconcile for it, and puts it back into the queue.
 
-One dispatcher and one task per allocation at work; nothing here sleeps while it holds a slot. The dispatcher
-waits for the next due time or for news, and never for a request. Every decision is made by pure parts (lane,
-queue, limiter); this file only asks them, in this order, and tells what happened.
+There are one dispatcher and one task for each allocation that is being reconciled. The dispatcher waits for
+the next due time or for a change, and never for a request. The packages `allocation`, `scheduling` and
+`rollout` make every decision; this module calls them in order and emits events.
 
-The rules: one request at a time for one allocation; an intent is in the journal before its update leaves; a
-check is repeated just before sending; a stop admits nothing new, waits, and then leaves what is still under
-way as an open intent.
+The rules: an allocation has at most one request in flight. An intent is in the journal before its update is
+sent, and the update is checked once more just before that. A stop admits nothing new, waits for the requests
+in flight, and leaves those that have not ended by then as open intents.
 
-Left out: how a pass over one allocation goes (`cycle`) and the pass over all of them at once (`resync`).
+Left out: the steps of one reconcile (`reconciler`) and the read of all allocations at once (`resync`).
 """
 
 import asyncio
@@ -43,12 +43,12 @@ from allocsync.reconcile.status.controller_status import AllocationStatus, Contr
 from allocsync.reconcile.status.explain import Explanation, explain
 
 STALL_SECONDS = 30.0
-TICK_SECONDS = 0.001  # no finer: a clock that is a hair short of a due time must not make it spin
-IDLE_SECONDS = 10.0  # the dispatcher turns at least this often, so that its silence means something
+TICK_SECONDS = 0.001  # the least wait: a clock just short of a due time must not make the dispatcher spin
+IDLE_SECONDS = 10.0  # the dispatcher runs at least this often, so that a longer gap is a stall
 
 
 class Controller:
-    """Keeps every allocation of the generation in force in line, until it is stopped."""
+    """Keeps every allocation of the active revision in sync, until it is stopped."""
 
     def __init__(
         self,
@@ -65,10 +65,11 @@ class Controller:
         drain_seconds: float = 20.0,
         change_limit: ChangeLimit | None = None,
     ) -> None:
-        """`limits` are the hard maxima of requests in flight; the limits adapt below them.
+        """`limits` are the most requests in flight of each operation; the current limits adapt below them.
 
-        `backoff(failures, retry_after_seconds)` gives the seconds to wait after that many failures.
-        `restored` is what an earlier process left: its open intents are unknown from now on, and read back.
+        `backoff(failures, retry_after_seconds)` returns how many seconds to wait after that many failures in
+        a row. `restored` is what an earlier process saved; the outcome of its open intents is unknown, and a
+        read-back follows. `drain_seconds` is the longest wait for requests in flight after a stop.
         """
         self._clock = clock
         self._emit = observer
@@ -80,10 +81,10 @@ class Controller:
         self._queue: WorkQueue[AllocationId] = WorkQueue()
         self._concurrency: ConcurrencyLimits[AllocationId] = ConcurrencyLimits(limits)
         self._scheduler = Scheduler(self._queue, self._concurrency, self._allocations)
-        self._working: dict[AllocationId, asyncio.Task[None]] = {}
+        self._reconciling: dict[AllocationId, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         self._stopping = False
-        self._turned_at = clock.now()
+        self._dispatched_at = clock.now()
         self._answered = False
         self._resync = Resync(
             api=api,
@@ -106,11 +107,12 @@ class Controller:
                 write_gate=write_gate,
             ),
             allocations=self._allocations,
+            manage=self._manage,
             reported=self._conditions.reported,
-            admission=self._scheduler,
+            scheduler=self._scheduler,
             first_read_at=self._resync.first_read_at,
             requeue=self._requeue,
-            wake=self._changed.set,
+            wake_dispatcher=self._changed.set,
         )
         self._reconciler = Reconciler(
             api=api,
@@ -118,7 +120,7 @@ class Controller:
             journal=journal,
             emit=self._emit,
             rules=rules,
-            admission=self._scheduler,
+            scheduler=self._scheduler,
             backoff=backoff,
             checkpoint=self._checkpoint,
             resync_seconds=self._resync.next_read_in_seconds,
@@ -131,33 +133,33 @@ class Controller:
             emit=self._emit,
             allocations=self._allocations,
             requeue=self._requeue,
-            wake=self._changed.set,
+            wake_dispatcher=self._changed.set,
         )
         for allocation in self._checkpoint.left_open():
             self._allocations[allocation.id] = allocation
             self._requeue(allocation)
 
     def journal_works(self) -> None:
-        """The journal can be written again: what waited for that is looked at now."""
+        """Read the allocations whose update waited for the journal: it can be written again."""
         for allocation in list(self._allocations.values()):
-            if allocation.recordable(self._clock.now()) and allocation.id not in self._working:
+            if allocation.recordable(self._clock.now()) and allocation.id not in self._reconciling:
                 self._requeue(allocation)
         self._changed.set()
 
-    # What is wanted.
+    # Revisions.
 
     def activate(self, revision: Revision, *, approved: bool = False, whole: bool = True) -> None:
-        """Put a generation in force at once, as far as the rail lets it; see `Adoption.adopt`."""
+        """Activate a revision at once, as far as the change limit allows; see `Rollout.activate`."""
         self.rollout.activate(revision, approved=approved, whole=whole)
 
     def conclude(self) -> None:
-        """Nothing more comes: if all is settled now, it is what the next generation is compared with."""
-        self.rollout.tick(settled=self._conditions.nothing_to_do(), least_seconds=0.0)
+        """Make the active revision the baseline if all allocations are settled; no other revision comes."""
+        self.rollout.tick(settled=self._conditions.all_settled(), least_seconds=0.0)
 
     # Running.
 
     async def run(self) -> None:
-        """Run until `stop`; ends within the drain time after that, whatever is under way."""
+        """Run until `stop`; return at most `drain_seconds` after it, even if requests are still in flight."""
         async with asyncio.TaskGroup() as group:
             while not self._stopping:
                 self._dispatch(group)
@@ -165,22 +167,22 @@ class Controller:
             await self._drain()
 
     def stop(self) -> None:
-        """Admit nothing more and end. Safe to call more than once and from a signal handler of the loop."""
+        """Admit nothing new and end. May be called repeatedly and from a signal handler of the event loop."""
         if not self._stopping:
             self._stopping = True
-            self._emit(events.Stopping(in_flight=len(self._working)))
+            self._emit(events.Stopping(in_flight=len(self._reconciling)))
         self._changed.set()
 
     def _dispatch(self, group: asyncio.TaskGroup) -> None:
-        now = self._turned_at = self._clock.now()
+        now = self._dispatched_at = self._clock.now()
         self._changed.clear()
         self.pauses.tick()
-        self.rollout.tick(settled=self._conditions.nothing_to_do())
+        self.rollout.tick(settled=self._conditions.all_settled())
         if self._resync.due(now) and self.rollout.revision is not None:
             self._resync.start(group, self._allocations, requeue=self._requeue, finished=self._changed.set)
         for allocation, operation, probe in self._scheduler.admit(now, self._clock.uniform):
-            self._working[allocation.id] = group.create_task(
-                self._work(allocation, operation), name=f"{operation} {allocation.id}"
+            self._reconciling[allocation.id] = group.create_task(
+                self._reconcile(allocation, operation), name=f"{operation} {allocation.id}"
             )
             if probe:
                 self._emit(events.ProbeStarted(allocation=allocation.id, operation=operation))
@@ -193,22 +195,22 @@ class Controller:
             async with asyncio.timeout(max(TICK_SECONDS, min(due_at - now, IDLE_SECONDS))):
                 await self._changed.wait()
 
-    async def _work(self, allocation: ManagedAllocation, operation: Operation) -> None:
+    async def _reconcile(self, allocation: ManagedAllocation, operation: Operation) -> None:
         try:
-            self.rollout.canaries.begun(allocation.id)
-            reported = await self._reconciler.run(allocation, operation)
-            self._resync.on_read(allocation, reported=reported)
-            self.rollout.canaries.on_read(allocation, reported=reported)
+            self.rollout.canaries.on_begin(allocation.id)
+            observed = await self._reconciler.reconcile(allocation, operation)
+            self._resync.on_read(allocation, reported=observed)
+            self.rollout.canaries.on_end(allocation, observed=observed)
             self._answered = True
         finally:
-            del self._working[allocation.id]
+            del self._reconciling[allocation.id]
             self._queue.done(allocation.id)
             self._requeue(allocation)
             self._changed.set()
 
     async def _drain(self) -> None:
         self._resync.cancel()
-        if tasks := list(self._working.values()):
+        if tasks := list(self._reconciling.values()):
             await asyncio.wait(tasks, timeout=self._drain_seconds)
             for task in tasks:
                 task.cancel()
@@ -216,48 +218,55 @@ class Controller:
         open_intents = sum(allocation.intent is not None for allocation in self._allocations.values())
         self._emit(events.Stopped(open_intents=open_intents))
 
+    def _manage(self, key: AllocationId) -> ManagedAllocation:
+        """Add an allocation, with what the checkpoint has of it; `_requeue` must follow in the same step."""
+        allocation = self._allocations[key] = self._checkpoint.allocation(key)
+        return allocation
+
     def _requeue(self, allocation: ManagedAllocation) -> None:
-        """Put a lane where it belongs in the queue, or let it go; and tell when its condition changed."""
+        """Queue an allocation by its queue entry, or release it; emit its condition if that has changed."""
         if allocation.state in {State.IDLE, State.SETTLING}:
-            disowned = allocation.desired is None and allocation.intent is None and not allocation.problems
-            if disowned and allocation.id not in self._working:
-                self._checkpoint.save(allocation)  # to be disowned is an edit too
+            released = allocation.desired is None and allocation.intent is None and not allocation.problems
+            if released and allocation.id not in self._reconciling:
+                self._checkpoint.save(allocation)  # the release is an edit too
                 del self._allocations[allocation.id]
                 self._scheduler.forget(allocation.id, self._clock.now(), self._clock.uniform)
-                self._conditions.drop(allocation.id)
+                self._conditions.forget(allocation.id)
                 return
             self._queue.schedule(allocation.id, allocation.queue_entry())
         self._update_reported(allocation)
 
     def _update_reported(self, allocation: ManagedAllocation) -> None:
-        """Tell when a lane's condition changed."""
+        """Emit the condition of an allocation if it has changed."""
         self._conditions.update_reported(
             allocation, resync_seconds=self._resync.interval_seconds, allocations=len(self._allocations)
         )
-        self.rollout.canaries.placed(allocation.id)
+        self.rollout.canaries.on_condition(allocation.id)
 
-    # What it says of itself.
+    # Status.
 
     def settled(self) -> bool:
-        """Whether nothing is unknown or under way any more; what cannot be in sync has said why."""
+        """Whether nothing is in flight, unknown or Pending, and no failure is left that a retry may end."""
         failing = (
             allocation
             for key, allocation in self._allocations.items()
             if self._conditions.reported[key].condition is Condition.FAILING
             and not allocation.write_backoff.terminal
         )
-        return not self._conditions.unsettled() and not self._working and next(failing, None) is None
+        return (
+            not self._conditions.unsettled_count() and not self._reconciling and next(failing, None) is None
+        )
 
     def allocations(self) -> Iterator[AllocationStatus]:
-        """Every allocation as it is now, sorted by id; those that go while this is read are left out."""
+        """Yield every allocation as it is now, sorted by id; one that is released meanwhile is left out."""
         return report.statuses(self._allocations, self._conditions.reported, self._moment())
 
     def explain(self, name: str) -> Explanation | NotFound:
-        """One allocation, by its id or the beginning of it: all that is known of it now."""
+        """Return everything known now of one allocation, named by its id or a unique beginning of it."""
         return explain(name, self._allocations, self._conditions.reported, self._moment())
 
     def sync(self) -> int:
-        """Look at everything now, as a resync would; returns how many allocations that is."""
+        """Read all allocations now, as a resync does; return how many there are."""
         self._resync.resync_soon(self._allocations, self._requeue)
         self._changed.set()
         return len(self._allocations)
@@ -267,11 +276,11 @@ class Controller:
             now=self._clock.now(),
             wall=self._clock.wall(),
             resync_seconds=self._resync.interval_seconds,
-            bulk_at=self._resync.bulk_at,
+            list_read_at=self._resync.bulk_at,
         )
 
     def status(self) -> ControllerStatus:
-        """The loop as it is now."""
+        """Return the state of the controller now."""
         now, review = self._clock.now(), self.rollout.review
         return ControllerStatus(
             revision=self.rollout.revision_id or None,
@@ -306,15 +315,15 @@ class Controller:
         )
 
     def _last_full_read(self) -> float | None:
-        """Since when (wall clock) every allocation has been looked at, as far as looks succeed."""
+        """Return since when (wall clock) every allocation has been read; None if it has not."""
         if self._resync.bulk and not self._resync.failing:
             return self._resync.finished_at
         return report.all_read_since(self._allocations, self._moment())
 
     def _stalled(self, now: float) -> str | None:
-        lag = now - self._turned_at - IDLE_SECONDS
+        lag = now - self._dispatched_at - IDLE_SECONDS
         if lag > STALL_SECONDS:
-            return f"the dispatcher has not turned for {lag + IDLE_SECONDS:.0f} s"
+            return f"the dispatcher has not run for {lag + IDLE_SECONDS:.0f} s"
         overdue = now - self._reconciler.earliest_deadline()
         if overdue > STALL_SECONDS:
             return f"a request has outlived its deadline by {overdue:.0f} s"

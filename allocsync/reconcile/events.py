@@ -1,8 +1,8 @@
-"""What happens in the controller, as one dataclass for each kind of event.
+"""The events of the controller, one dataclass for each kind.
 
-The rule: each thing that happens is one event, emitted once. Logs, metrics and the terminal read the same
-fields with their types, so that they cannot disagree. `name` is the name of the event in logs; it is public,
-and so are the names of the fields. `reconcile` is shared by all events of one pass over an allocation.
+The rule: an event is emitted once. Logs, metrics and the terminal read the same typed fields, so that they
+agree. `name` is the name of the event in logs; it and the names of the fields are public. `reconcile` is the
+id of one reconcile, the same in all its events.
 
 Left out: which events become log lines (`telemetry.log_events`) and which are counted (`telemetry.metrics`).
 """
@@ -36,7 +36,7 @@ class RevisionActivated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevisionAwaitingApproval:
-    """The change limit stops a revision until it is approved; the numbers count allocations."""
+    """The change limit withholds a revision until it is approved; the numbers count allocations."""
 
     name: ClassVar[str] = "revision_awaiting_approval"
     revision: str
@@ -50,7 +50,7 @@ class RevisionAwaitingApproval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevisionApproved:
-    """A revision that awaited approval is let through; `by` is `canary` where no person approved it."""
+    """A revision that awaited approval is approved; `by` is its approver, `canary` for its canaries."""
 
     name: ClassVar[str] = "revision_approved"
     revision: str
@@ -74,7 +74,7 @@ class ReadFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateIntended:
-    """The intent of an update is in the journal, in the row `sequence`; the update is about to leave."""
+    """The intent of an update is in the journal, in the row `sequence`; the update is about to be sent."""
 
     name: ClassVar[str] = "update_intended"
     allocation: AllocationId
@@ -85,9 +85,9 @@ class UpdateIntended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateFinished:
-    """A POST ended, or was not sent. `settle_seconds` is given when the outcome is unknown.
+    """A POST ended, or was not sent. `settle_seconds` is None unless the outcome is unknown.
 
-    `next_read_in_seconds` is infinite where no read is due.
+    `next_read_in_seconds` is infinite if no read is due.
     """
 
     name: ClassVar[str] = "update_finished"
@@ -104,10 +104,10 @@ class UpdateFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateSettled:
-    """A read showed what became of an update: one of `model.intent_record.OUTCOMES`.
+    """A read showed the outcome of an update: one of `model.intent_record.OUTCOMES`.
 
-    `waited_seconds` is since its outcome became unknown, or since it was accepted; `sequence` is its row in
-    the journal.
+    `waited_seconds` is the time since the outcome became unknown or the update was accepted; `sequence` is
+    its row in the journal.
     """
 
     name: ClassVar[str] = "update_settled"
@@ -133,7 +133,7 @@ class ConditionChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PauseBegun:
-    """A pause of one allocation, or of all (None). `ends` is an RFC 3339 time."""
+    """A pause of one allocation, or of all (None), began. `ends` is an RFC 3339 time."""
 
     name: ClassVar[str] = "pause_begun"
     allocation: AllocationId | None
@@ -145,7 +145,7 @@ class PauseBegun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PauseLifted:
-    """Somebody ended a pause before its time."""
+    """A person ended a pause before its time."""
 
     name: ClassVar[str] = "pause_lifted"
     allocation: AllocationId | None
@@ -155,7 +155,7 @@ class PauseLifted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PauseEnded:
-    """The time of a pause is over."""
+    """A pause ended because its time is over."""
 
     name: ClassVar[str] = "pause_ended"
     allocation: AllocationId | None
@@ -164,7 +164,7 @@ class PauseEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResyncStarted:
-    """A read of the list began; so many allocations are managed."""
+    """A read of the list began. `allocations` is the number of managed allocations."""
 
     name: ClassVar[str] = "resync_started"
     allocations: int
@@ -172,7 +172,7 @@ class ResyncStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResyncFinished:
-    """A read of the list ended: how many managed allocations it has, and how many of all differ."""
+    """A read of the list ended. `allocations` counts the managed ones in it, `differ` all that differ."""
 
     name: ClassVar[str] = "resync_finished"
     allocations: int
@@ -182,7 +182,7 @@ class ResyncFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListUnavailable:
-    """The list cannot be used. `supported`: it is tried again; `asked`: a request was made."""
+    """The list cannot be used. `supported`: it will be tried again; `asked`: a request was made for it."""
 
     name: ClassVar[str] = "bulk_unavailable"
     reason: str
@@ -193,7 +193,7 @@ class ListUnavailable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerOpened:
-    """No request of this operation succeeds: one probe an interval goes from now on."""
+    """No request of this operation succeeds; from now on one probe is sent in each interval."""
 
     name: ClassVar[str] = "breaker_opened"
     operation: Operation
@@ -202,7 +202,7 @@ class BreakerOpened:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerClosed:
-    """A request of this operation succeeded."""
+    """A request of this operation succeeded again, after `open_seconds` and so many probes."""
 
     name: ClassVar[str] = "breaker_closed"
     operation: Operation
@@ -212,7 +212,7 @@ class BreakerClosed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeStarted:
-    """A probe of an open breaker goes."""
+    """A reconcile began as the probe of an open breaker."""
 
     name: ClassVar[str] = "probe_started"
     allocation: AllocationId
@@ -237,7 +237,7 @@ class Stopping:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopped:
-    """The controller has ended; `open_intents` counts updates whose outcome is not known."""
+    """The controller has ended. `open_intents` counts the updates whose outcome is not known."""
 
     name: ClassVar[str] = "stopped"
     open_intents: int
@@ -270,16 +270,16 @@ KINDS: tuple[type[Event], ...] = get_args(Event)
 
 
 def fields_of(event: Event) -> Mapping[str, object]:
-    """The fields of an event by name, in their order; values are not copied."""
+    """Return the fields of an event by name, in their order; the values are not copied."""
     return {field.name: getattr(event, field.name) for field in fields(event)}
 
 
 def emit_to_all(observers: Iterable[Observer]) -> Observer:
-    """One observer that passes each event to all of these, in their order."""
-    everyone = tuple(observers)
+    """Return one observer that passes each event to all of these, in their order."""
+    all_observers = tuple(observers)
 
     def emit(event: Event) -> None:
-        for observer in everyone:
+        for observer in all_observers:
             observer(event)
 
     return emit

@@ -1,10 +1,10 @@
-"""Pauses: somebody wants nothing to be sent, for one allocation or for all, until a certain time.
+"""Pauses: no updates of one allocation, or of all, until a given time.
 
-The rules: a pause has an end, a reason and an owner, and outlives a restart. A later one for the same takes
-the place of the earlier. The pause of all and those of single allocations are set and lifted apart from each
-other. When one ends, the next update is built on a new look, as always.
+The rules: a pause has an end, a reason and an owner, and survives a restart. A new pause replaces the one of
+the same scope. The pause of all allocations and the pauses of single ones are set and lifted independently.
+When a pause ends, an update is built on a new read, as always.
 
-Left out: what a pause forbids (`stops`), and which allocation a name means (`explain`).
+Left out: what a pause forbids (`gates.write_gate`), and which allocation a name means (`model.ids`).
 """
 
 from collections.abc import Callable, Mapping
@@ -20,13 +20,13 @@ from allocsync.reconcile.events import Observer, PauseBegun, PauseEnded, PauseLi
 from allocsync.reconcile.gates.pause import Pause
 from allocsync.reconcile.ports import Clock
 
-MOST_SECONDS = 30 * 86_400.0  # what is to stay longer is better said in the files, as mode: suspend
-KEPT, ALL, ONE = "pause/", "all", "of/"
+MAX_PAUSE_SECONDS = 30 * 86_400.0  # for longer, `mode: suspend` in the files is the right means
+_KEY, _ALL, _ONE = "pause/", "all", "of/"  # parts of the stored keys
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A pause that was set; `key` is None for all."""
+    """A pause that was set; `key` is None if it is of all allocations."""
 
     key: AllocationId | None
     pause: Pause
@@ -34,16 +34,20 @@ class Begun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lifted:
-    """Whether there was a pause to lift, and which others are left: of single ones, and of everything."""
+    """The answer to `lift`: whether there was such a pause, and which pauses remain.
+
+    `key` is None for all allocations. `others` is the number of pauses of single allocations that remain,
+    `everything` the remaining pause of all (None after a lift of that one).
+    """
 
     key: AllocationId | None
-    there: bool
+    was_paused: bool
     others: int
     everything: Pause | None
 
 
 class PauseControl:
-    """Sets, lifts, ends and keeps pauses. A name of None means all allocations."""
+    """Sets, lifts, ends and stores pauses. A name or key of None means all allocations."""
 
     def __init__(
         self,
@@ -53,62 +57,74 @@ class PauseControl:
         emit: Observer,
         allocations: Mapping[AllocationId, ManagedAllocation],
         requeue: Callable[[ManagedAllocation], None],
-        wake: Callable[[], None],
+        wake_dispatcher: Callable[[], None],
     ) -> None:
-        """`place` puts a lane where it belongs in the queue, `wake` has the queue looked at."""
+        """Restore the stored pauses.
+
+        `requeue` queues an allocation anew; `wake_dispatcher` has the dispatcher run at once.
+        """
         self._write_gate = checkpoint.write_gate
         self._checkpoint = checkpoint
         self._clock = clock
         self._emit = emit
         self._allocations = allocations
         self._requeue = requeue
-        self._wake = wake
-        for name, each in checkpoint.stored(KEPT).items():
-            key = None if name == ALL else AllocationId(name.removeprefix(ONE))
-            self._put(key, self._pause(each["ends_at"] - clock.wall(), each["reason"], each["owner"]))
+        self._wake_dispatcher = wake_dispatcher
+        for name, stored in checkpoint.stored(_KEY).items():
+            key = None if name == _ALL else AllocationId(name.removeprefix(_ONE))
+            pause = self._pause(stored["ends_at"] - clock.wall(), stored["reason"], stored["owner"])
+            self._write_gate.set_pause(key, pause)
 
     def begin(self, name: str | None, *, seconds: float, reason: str, owner: str) -> Begun | NotFound:
-        """Send nothing for so long, 30 days at most; the allocation may be named by the start of its id."""
+        """Pause one allocation or all for `seconds`, at most MAX_PAUSE_SECONDS.
+
+        `name` is an id or a unique beginning of one. Return NotFound if no declared allocation has it.
+        """
         key = None if name is None else find(name, self._allocations)
         if isinstance(key, NotFound):
             return key
         pause = self._pause(seconds, reason, owner)
-        self._put(key, pause)
-        self._checkpoint.save_value(_name(key), encode_pause(pause))
+        self._write_gate.set_pause(key, pause)
+        self._checkpoint.save_value(_stored_key(key), encode_pause(pause))
         self._emit(
             PauseBegun(allocation=key, scope=scope_of(key), ends=pause.ends, reason=reason, owner=owner)
         )
-        self._touched(key)
+        self._requeue_affected(key)
         return Begun(key, pause)
 
     def lift(self, name: str | None, *, by: str) -> Lifted | NotFound:
-        """End a pause before its time, declared still or not; those of another scope stay."""
+        """End a pause before its time; pauses of another scope stay.
+
+        `name` may also be a paused allocation that is no longer declared. Return NotFound if nothing has it.
+        """
         key = None if name is None else find(name, self._allocations.keys() | self._write_gate.pauses.keys())
         if isinstance(key, NotFound):
             return key
-        there = self._take(key) is not None
-        if there:
+        was_paused = self._remove(key) is not None
+        if was_paused:
             self._emit(PauseLifted(allocation=key, scope=scope_of(key), by=by))
-            self._touched(key)
+            self._requeue_affected(key)
         everything = self._write_gate.everything if key is not None else None
-        return Lifted(key=key, there=there, others=len(self._write_gate.pauses), everything=everything)
+        return Lifted(
+            key=key, was_paused=was_paused, others=len(self._write_gate.pauses), everything=everything
+        )
 
     def tick(self) -> None:
-        """End those that are over."""
+        """End the pauses whose time is over, and follow changes of the wall clock."""
         now, write_gate = self._clock.now(), self._write_gate
-        write_gate.offset_seconds = self._clock.wall() - now  # wall clocks are set now and then
-        over: list[AllocationId | None] = [
+        write_gate.set_wall_offset(self._clock.wall() - now)
+        ended: list[AllocationId | None] = [
             key for key, pause in write_gate.pauses.items() if pause.until <= now
         ]
         if write_gate.everything is not None and write_gate.everything.until <= now:
-            over.append(None)
-        for key in over:
-            self._take(key)
+            ended.append(None)
+        for key in ended:
+            self._remove(key)
             self._emit(PauseEnded(allocation=key, scope=scope_of(key)))
-            self._touched(key)
+            self._requeue_affected(key)
 
     def ends(self) -> Mapping[str, tuple[int, float]]:
-        """By scope: how many there are, and when the last of them ends (wall clock; 0: there is none)."""
+        """Return by scope the number of pauses and when the last one ends (wall clock; 0 without any)."""
         one = [pause.ends_at for pause in self._write_gate.pauses.values()]
         everything = [self._write_gate.everything.ends_at] if self._write_gate.everything else []
         return {
@@ -116,28 +132,19 @@ class PauseControl:
         }
 
     def _pause(self, seconds: float, reason: str, owner: str) -> Pause:
-        seconds = min(seconds, MOST_SECONDS)
+        seconds = min(seconds, MAX_PAUSE_SECONDS)
         ends_at = self._clock.wall() + seconds
         ends = datetime.fromtimestamp(ends_at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         until = self._clock.now() + seconds
         return Pause(until=until, ends_at=ends_at, ends=ends, reason=reason, owner=owner)
 
-    def _put(self, key: AllocationId | None, pause: Pause) -> None:
-        if key is None:
-            self._write_gate.everything = pause
-        else:
-            self._write_gate.pauses[key] = pause
+    def _remove(self, key: AllocationId | None) -> Pause | None:
+        removed = self._write_gate.remove_pause(key)
+        self._checkpoint.save_value(_stored_key(key), None)
+        return removed
 
-    def _take(self, key: AllocationId | None) -> Pause | None:
-        if key is None:
-            taken, self._write_gate.everything = self._write_gate.everything, None
-        else:
-            taken = self._write_gate.pauses.pop(key, None)
-        self._checkpoint.save_value(_name(key), None)
-        return taken
-
-    def _touched(self, key: AllocationId | None) -> None:
-        """What may be sent now is looked at first; what may not says why."""
+    def _requeue_affected(self, key: AllocationId | None) -> None:
+        """Read the allocations whose update may be sent now, and report the new reason of the others."""
         now = self._clock.now()
         for allocation in [each for each in self._allocations.values() if key in {None, each.id}]:
             if (
@@ -149,13 +156,13 @@ class PauseControl:
                     allocation.next_read_at, allocation.write_backoff.allowed_at(now)
                 )
             self._requeue(allocation)
-        self._wake()
+        self._wake_dispatcher()
 
 
 def scope_of(key: AllocationId | None) -> Scope:
-    """The word for what a pause is of, in events and metrics."""
+    """Return the scope of a pause, as events and metrics name it."""
     return "all" if key is None else "one"
 
 
-def _name(key: AllocationId | None) -> str:
-    return KEPT + (ALL if key is None else ONE + key)
+def _stored_key(key: AllocationId | None) -> str:
+    return _KEY + (_ALL if key is None else _ONE + key)

@@ -1,9 +1,11 @@
-"""One pass over one allocation: snapshot, decide, record the intent, check again, update, record the outcome.
+"""One reconcile: read an allocation, decide, record the intent, check again, update, record the outcome.
 
-The rules: the update that leaves is built on a snapshot of this very pass; its intent is in the journal
-first; it is sent once. Whatever the API answers is an outcome that the lane judges, never an exception here.
+The rules: an update is built on the snapshot of the same reconcile. Its intent is in the journal before it is
+sent, and it is sent once. Every answer of the API is an outcome for the allocation to judge, and never an
+exception here.
 
-Left out: which allocation and when (`loop`), and every judgement (`lane`).
+Left out: which allocation is reconciled and when (`controller`), and every decision
+(`allocation.managed_allocation`).
 """
 
 import asyncio
@@ -46,7 +48,7 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 class Reconciler:
-    """Carries out passes; holds nothing of an allocation."""
+    """Reconciles allocations, each of them in one call; keeps no state of an allocation between calls."""
 
     def __init__(
         self,
@@ -56,7 +58,7 @@ class Reconciler:
         journal: Journal,
         emit: Observer,
         rules: Parameters,
-        admission: Scheduler,
+        scheduler: Scheduler,
         backoff: Callable[[int, float | None], float],
         checkpoint: Checkpoint,
         resync_seconds: Callable[[], float],
@@ -68,29 +70,30 @@ class Reconciler:
         self._journal = journal
         self._emit = emit
         self._rules = rules
-        self._scheduler = admission
+        self._scheduler = scheduler
         self._backoff = backoff
         self._resync_seconds = resync_seconds
         self._revision = revision
         self._stopping = stopping
         self._checkpoint = checkpoint
-        self._passes = int(clock.uniform(0, 36**3))
+        self._reconciles = int(clock.uniform(0, 36**3))
         self._deadlines: dict[AllocationId, float] = {}
 
     def earliest_deadline(self) -> float:
-        """When the first of the requests under way must have ended (infinity: none is under way)."""
+        """Return the earliest deadline (monotonic) of the requests in flight; infinity if there are none."""
         return min(self._deadlines.values(), default=inf)
 
-    async def run(self, allocation: ManagedAllocation, operation: Operation) -> bool:
-        """One pass in a slot that was admitted; gives it back, and takes a write slot if it needs one.
+    async def reconcile(self, allocation: ManagedAllocation, operation: Operation) -> bool:
+        """Reconcile an allocation that was admitted for `operation`; release its slot at the end.
 
-        Returns whether its GET showed anything.
+        If it was admitted for a read and needs an update, it takes a write slot first; without a free one it
+        is read again. Return whether the GET was answered with a state: live or missing.
         """
-        self._passes += 1
-        name = _name(self._passes)
+        self._reconciles += 1
+        reconcile_id = _reconcile_id(self._reconciles)
         admitted_for = operation
         try:
-            decision = await self._read(allocation, name, admitted_for)
+            decision = await self._read(allocation, reconcile_id, admitted_for)
             if decision.update is None:
                 return not decision.failed
             if admitted_for is Operation.READ:
@@ -98,22 +101,24 @@ class Reconciler:
                     allocation.next_read_at = self._clock.now()  # again as soon as there is a write slot
                     return True
                 admitted_for = Operation.WRITE
-            await self._send(allocation, decision.update, name)
+            await self._send(allocation, decision.update, reconcile_id)
             return True
         finally:
-            if allocation.state is State.POSTING:  # the end came while it was being recorded
+            if allocation.state is State.POSTING:  # the daemon ended while the intent was being recorded
                 allocation.withdraw(
                     "allocsync ended before it was sent", now=self._clock.now(), delay_seconds=0.0
                 )
             self._deadlines.pop(allocation.id, None)
             self._scheduler.release(allocation, admitted_for, self._clock.now())
 
-    async def _read(self, allocation: ManagedAllocation, name: str, admitted_for: Operation) -> Decision:
+    async def _read(
+        self, allocation: ManagedAllocation, reconcile_id: str, admitted_for: Operation
+    ) -> Decision:
         allocation.begin_read()
         begun = self._clock.now()
         self._deadlines[allocation.id] = begun + self._rules.get_deadline_seconds
         snapshot = await self._api.snapshot(allocation.id)
-        del self._deadlines[allocation.id]  # what comes next waits for the disk, which has none
+        del self._deadlines[allocation.id]  # the next step waits for the disk, which has no deadline
         now = self._clock.now()
         decision = allocation.on_read(
             snapshot,
@@ -126,7 +131,7 @@ class Reconciler:
         self._emit(
             ReadFinished(
                 allocation=allocation.id,
-                reconcile=name,
+                reconcile=reconcile_id,
                 answer=_READ_ANSWERS[type(snapshot)],
                 status=_read_status(snapshot),
                 reason=snapshot.reason if isinstance(snapshot, Failed) else "",
@@ -139,7 +144,7 @@ class Reconciler:
             self._emit(
                 UpdateSettled(
                     allocation=allocation.id,
-                    reconcile=name,
+                    reconcile=reconcile_id,
                     outcome=finding.outcome,
                     reason=finding.reason,
                     sequence=finding.sequence,
@@ -150,25 +155,29 @@ class Reconciler:
         self._checkpoint.save(allocation)
         return decision
 
-    async def _send(self, allocation: ManagedAllocation, update: Update, name: str) -> None:
+    async def _send(self, allocation: ManagedAllocation, update: Update, reconcile_id: str) -> None:
         record = update.record(self._revision())
         intent = allocation.intend(record)
         try:
-            intent.sequence = await self._journal.intent(allocation.id, record)
+            intent.recorded_as(await self._journal.intent(allocation.id, record))
         except JournalUnavailable as error:
             allocation.unrecorded(str(error), now=self._clock.now())
-            self._finished(allocation, update, name, NotSent(f"the journal cannot be written: {error}"), 0.0)
+            self._emit_finished(
+                allocation, update, reconcile_id, NotSent(f"the journal cannot be written: {error}"), 0.0
+            )
             return
         fields = tuple(change.field for change in update.changes)
         self._emit(
-            UpdateIntended(allocation=allocation.id, reconcile=name, fields=fields, sequence=intent.sequence)
+            UpdateIntended(
+                allocation=allocation.id, reconcile=reconcile_id, fields=fields, sequence=intent.sequence
+            )
         )
         aborted = self._abort_reason(allocation, update)
         if aborted is not None:
             self._journal.outcome(allocation.id, intent.sequence, "not_sent", aborted)
             delay = self._backoff(allocation.write_backoff.failures + 1, None)
             allocation.withdraw(aborted, now=self._clock.now(), delay_seconds=delay)
-            self._finished(allocation, update, name, NotSent(aborted), 0.0)
+            self._emit_finished(allocation, update, reconcile_id, NotSent(aborted), 0.0)
             return
         self._checkpoint.spend(allocation.id)
         begun = self._clock.now()
@@ -182,15 +191,15 @@ class Reconciler:
                 "allocsync ended before the answer came",
             )
             raise
-        self._answered(allocation, intent, answer, begun)
-        self._finished(allocation, update, name, answer, self._clock.now() - begun)
+        self._process_answer(allocation, intent, answer, begun)
+        self._emit_finished(allocation, update, reconcile_id, answer, self._clock.now() - begun)
 
     def _abort_reason(self, allocation: ManagedAllocation, update: Update) -> str | None:
         if self._stopping():
             return "the daemon is stopping"
         return allocation.recheck(update, self._clock.now(), commit_seconds=self._journal.commit_seconds)
 
-    def _answered(
+    def _process_answer(
         self, allocation: ManagedAllocation, intent: Intent, answer: UpdateAnswer, begun: float
     ) -> None:
         now = self._clock.now()
@@ -207,7 +216,7 @@ class Reconciler:
         self._record_response(allocation, Operation.WRITE, answer, begun)
         if isinstance(answer, Accepted):
             self._journal.outcome(allocation.id, intent.sequence, "applied", f"accepted: {answer.status}")
-        elif not isinstance(answer, OutcomeUnknown):  # of that one the open intent says so
+        elif not isinstance(answer, OutcomeUnknown):  # an intent without an outcome says that it is unknown
             self._journal.outcome(allocation.id, intent.sequence, _OUTCOMES[type(answer)], answer.reason)
         self._checkpoint.save(allocation)
 
@@ -218,35 +227,35 @@ class Reconciler:
         answer: Snapshot | UpdateAnswer,
         begun: float,
     ) -> None:
-        """The one place where an answer counts for everybody, and not for its allocation."""
-        now, after = self._clock.now(), _retry_after(answer)
+        """Count an answer for the API as a whole: rate limits, concurrency and circuit breakers."""
+        now, retry_after_seconds = self._clock.now(), _retry_after(answer)
         match answer:
-            # The wish is for everybody; how often this one allocation has failed is not.
+            # A 429 limits all allocations, so the failures of this one do not lengthen the wait.
             case Rejected(status=429):
-                self._scheduler.close(Operation.WRITE, now + self._backoff(1, after))
-            case Failed(status=429) if after is not None:
-                self._scheduler.close(Operation.READ, now + self._backoff(1, after))
+                self._scheduler.close(Operation.WRITE, now + self._backoff(1, retry_after_seconds))
+            case Failed(status=429) if retry_after_seconds is not None:
+                self._scheduler.close(Operation.READ, now + self._backoff(1, retry_after_seconds))
             case _:
                 pass
-        turned = self._scheduler.record_response(
+        change = self._scheduler.record_response(
             allocation, admitted_for, answer, begun=begun, now=now, uniform=self._clock.uniform
         )
-        if turned is None:
+        if change is None:
             return
-        if turned.opened:
-            self._emit(BreakerOpened(operation=turned.operation, reason=getattr(answer, "reason", "")))
+        if change.opened:
+            self._emit(BreakerOpened(operation=change.operation, reason=getattr(answer, "reason", "")))
         else:
             self._emit(
                 BreakerClosed(
-                    operation=turned.operation, open_seconds=turned.open_seconds, probes=turned.probes
+                    operation=change.operation, open_seconds=change.open_seconds, probes=change.probes
                 )
             )
 
-    def _finished(
+    def _emit_finished(
         self,
         allocation: ManagedAllocation,
         update: Update,
-        name: str,
+        reconcile_id: str,
         answer: UpdateAnswer,
         elapsed_seconds: float,
     ) -> None:
@@ -254,7 +263,7 @@ class Reconciler:
         self._emit(
             UpdateFinished(
                 allocation=allocation.id,
-                reconcile=name,
+                reconcile=reconcile_id,
                 outcome=_OUTCOMES[type(answer)],
                 status=getattr(answer, "status", None),
                 reason=getattr(answer, "reason", ""),
@@ -291,8 +300,8 @@ def _read_status(snapshot: Snapshot) -> int | None:
             return snapshot.status
 
 
-def _name(number: int) -> str:
-    """A short name for one pass: r- and the number in base 36."""
+def _reconcile_id(number: int) -> str:
+    """Return the id of a reconcile: `r-` and its number in base 36."""
     digits = ""
     while number:
         number, digit = divmod(number, 36)

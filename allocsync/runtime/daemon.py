@@ -296,7 +296,7 @@ class Daemon:
 
     def _on_change_expected(self) -> None:
         if self.controller is not None:
-            self.controller.rollout.expect()
+            self.controller.rollout.expect_edits()
 
     def _on_loaded(self, loaded: Loaded) -> None:
         self._rejected_files = None

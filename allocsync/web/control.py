@@ -19,7 +19,7 @@ from allocsync.errors import AllocsyncError
 from allocsync.model.ids import NotFound
 from allocsync.model.public_json import SCHEMA
 from allocsync.planning.rendering import count
-from allocsync.reconcile.pause_control import MOST_SECONDS, Begun, Lifted
+from allocsync.reconcile.pause_control import MAX_PAUSE_SECONDS, Begun, Lifted
 from allocsync.web import serializers
 
 Body: TypeAlias = Mapping[str, Any]
@@ -84,7 +84,7 @@ def add_control_routes(app: web.Application, control: Control) -> None:
         lifted = control.pauses.lift(name, by=parse_text(body, "owner", default=""))
         if isinstance(lifted, NotFound):
             return _json(serializers.not_found(lifted), status=404)
-        if not lifted.there:
+        if not lifted.was_paused:
             what = (
                 "there is no pause of everything"
                 if name is None
@@ -132,8 +132,12 @@ def _parse_name(body: Body) -> str | None:
 
 def _parse_seconds(body: Body) -> float:
     seconds = body.get("seconds")
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MOST_SECONDS:
-        raise WrongBodyError(f"seconds must be a number above 0 and at most {MOST_SECONDS:.0f}")
+    if (
+        isinstance(seconds, bool)
+        or not isinstance(seconds, int | float)
+        or not 0 < seconds <= MAX_PAUSE_SECONDS
+    ):
+        raise WrongBodyError(f"seconds must be a number above 0 and at most {MAX_PAUSE_SECONDS:.0f}")
     return float(seconds)
 
 

@@ -1,4 +1,4 @@
-"""Makes events for tests: what a test does not care about has a plain value of its type."""
+"""Creates events for tests; a field that a test does not give has a plain value of its type."""
 
 from dataclasses import fields
 from typing import Any, TypeVar
@@ -30,10 +30,10 @@ TEXTS = {"revision", "reason", "by", "ends", "owner"}
 
 
 def made(kind: type[E], **given: object) -> E:
-    """An event of this kind with these fields; the numbers that are not given are 0."""
+    """Return an event of this kind with these fields; numbers that are not given are 0."""
     names = [field.name for field in fields(kind)]
     if unknown := given.keys() - set(names):
-        raise TypeError(f"{kind.name} has no {unknown}")
+        raise TypeError(f"{kind.name} has no fields {unknown}")
     plain: dict[str, Any] = {name: PLAIN.get(name, "" if name in TEXTS else 0) for name in names}
     if kind.name == "revision_approved":
         plain["changes"] = 0

@@ -50,8 +50,8 @@ class RecordingDaemon:
         if name == "nobody":
             return NotFound("nobody: no such allocation is declared", ())
         self.done.append(f"resume {name} {by}")
-        there = self.pauses.pop(name, None) is not None
+        was_paused = self.pauses.pop(name, None) is not None
         others = sum(each is not None for each in self.pauses)
         everything = self.pauses.get(None) if name is not None else None
         key = None if name is None else AllocationId(name)
-        return Lifted(key=key, there=there, others=others, everything=everything)
+        return Lifted(key=key, was_paused=was_paused, others=others, everything=everything)

@@ -16,7 +16,7 @@ from allocsync.cli.options import Flags, setting_options, settings_from
 from allocsync.cli.owner import owner_option
 from allocsync.model.escaping import visible
 from allocsync.planning.rendering import Line, Tone
-from allocsync.reconcile.pause_control import MOST_SECONDS
+from allocsync.reconcile.pause_control import MAX_PAUSE_SECONDS
 
 _UNIT_SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(s|min|m|h|d)")
@@ -93,7 +93,7 @@ def parse_duration(length: str) -> float:
     """
     found = _DURATION.fullmatch(length)
     seconds = float(found[1]) * _UNIT_SECONDS[found[2]] if found else 0.0
-    if not 0 < seconds <= MOST_SECONDS:
+    if not 0 < seconds <= MAX_PAUSE_SECONDS:
         raise errors.UsageError(
             f"--for {visible(length)}: not a duration of at most 30 days. Try 90s, 30min, 2h or 1.5d. "
             "To stop updates for longer, declare `mode: suspend` in the files."

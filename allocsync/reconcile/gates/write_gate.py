@@ -71,3 +71,36 @@ class WriteGate:
             most = self.write_quota.most
             return f"{most:,} updates in an hour are all that ALLOCSYNC_MAX_WRITES_PER_HOUR allows"
         return ""
+
+    # Transitions.
+
+    def withhold(
+        self, keys: AbstractSet[AllocationId], *, reason: str, canaries: AbstractSet[AllocationId]
+    ) -> None:
+        """Forbid updates of exactly these allocations until a revision is approved.
+
+        `reason` is the text for people. `canaries` are the allocations of that revision that go first.
+        """
+        self.awaiting_approval, self.awaiting_reason, self.canaries = keys, reason, canaries
+
+    def set_awaiting_reason(self, reason: str) -> None:
+        """Replace the reason why allocations await approval."""
+        self.awaiting_reason = reason
+
+    def set_pause(self, key: AllocationId | None, pause: Pause) -> None:
+        """Pause one allocation, or all (None), in place of an earlier pause of the same scope."""
+        if key is None:
+            self.everything = pause
+        else:
+            self.pauses[key] = pause
+
+    def remove_pause(self, key: AllocationId | None) -> Pause | None:
+        """End the pause of one allocation, or of all (None); return it, or None if there was none."""
+        if key is not None:
+            return self.pauses.pop(key, None)
+        removed, self.everything = self.everything, None
+        return removed
+
+    def set_wall_offset(self, seconds: float) -> None:
+        """Take over the current difference: wall clock minus monotonic clock."""
+        self.offset_seconds = seconds

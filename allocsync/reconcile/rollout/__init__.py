@@ -1,1 +1,1 @@
-"""Puts revisions in force, as far as the change limit lets them."""
+"""Activates revisions, as far as the change limit allows."""

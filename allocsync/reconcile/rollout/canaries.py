@@ -1,13 +1,15 @@
-"""The canaries of a held generation: watched until a GET has shown each of them in sync. Pure.
+"""The canaries of a revision that awaits approval: watched until a GET has shown each of them in sync. Pure.
 
-The rule: a canary is verified while the latest pass over it saw, by a GET of its own, all that the newest
-generation declares of it, and it is InSync. A bulk answer is no such proof, but may put one in doubt, and nor
-is a GET that failed, forgiven or not; each new generation asks for passes that begin after it. The rest may
-follow when all are verified at once. No time lets it through.
+The rules: a canary is verified if its condition is InSync and the GET of its latest reconcile showed all that
+the newest revision declares of it. A reconcile counts only if it began after that revision was loaded. A list
+read verifies nothing, but a difference in it ends the verification; a failed GET verifies nothing either,
+even if the failure is forgiven. The revision is approved when all canaries are verified at the same time, and
+never by time alone.
 
-The cost: it is reckoned anew only after something happened to a canary, however many allocations there are.
+The cost: progress is computed only after an event of a canary, so that it does not grow with the number of
+allocations.
 
-Left out: which ones they are (`planning.guard`), and what it means that the rest may follow (`adoption`).
+Left out: which allocations are canaries (`planning.change_limit`), and the approval (`rollout`).
 """
 
 from collections import Counter
@@ -21,19 +23,19 @@ from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import State
 from allocsync.reconcile.status.report import ReportedCondition
 
-_UNSEEN = "not yet seen by a GET"  # in sync, as far as that is known without one
+_UNVERIFIED = "not yet verified by a GET"  # InSync, according to the list or to an earlier GET
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far they are: whether the rest may follow, and the same for people."""
+    """`done`: all canaries are verified. `text`: how many are, and the state of the others, for people."""
 
     done: bool
     text: str
 
 
 class Canaries:
-    """Watches the canaries of the newest generation; there are none where nothing is held."""
+    """Watches the canaries of the newest revision; there are none unless it awaits approval."""
 
     def __init__(
         self,
@@ -42,75 +44,75 @@ class Canaries:
         reported: Mapping[AllocationId, ReportedCondition],
         requeue: Callable[[ManagedAllocation], None],
     ) -> None:
-        """`place` puts a lane where it belongs in the queue; `shown` are the conditions as they were told."""
+        """`requeue` queues an allocation anew; `reported` has the reported condition of each allocation."""
         self._allocations = allocations
-        self._shown = reported
+        self._reported = reported
         self._requeue = requeue
         self._ids: AbstractSet[AllocationId] = frozenset()
         self._verified: set[AllocationId] = set()
-        self._begun: set[AllocationId] = set()  # a pass over these has, since they are the canaries
-        self._news = False
+        self._begun: set[AllocationId] = set()  # a reconcile of these began after `watch`
+        self._changed = False  # whether a canary had an event since the latest `tick`
 
     def watch(self, ids: AbstractSet[AllocationId]) -> None:
-        """These are the canaries from now on, and nothing has shown anything of them yet."""
-        self._ids, self._verified, self._begun, self._news = ids, set(), set(), bool(ids)
+        """Watch these canaries from now on; none of them is verified yet."""
+        self._ids, self._verified, self._begun, self._changed = ids, set(), set(), bool(ids)
 
-    def begun(self, key: AllocationId) -> None:
-        """A pass over one allocation begins."""
+    def on_begin(self, key: AllocationId) -> None:
+        """A reconcile of this allocation begins."""
         if key in self._ids:
             self._begun.add(key)
 
-    def on_read(self, allocation: ManagedAllocation, *, reported: bool) -> None:
-        """A pass over one allocation ended, and its GET has `shown` what is live, or has failed."""
+    def on_end(self, allocation: ManagedAllocation, *, observed: bool) -> None:
+        """A reconcile of this allocation ended; `observed`: its GET showed a state and did not fail."""
         if allocation.id not in self._begun:
             return
-        if reported and _seen_equal(allocation):
+        if observed and _shows_desired(allocation):
             self._verified.add(allocation.id)
         else:
             self._verified.discard(allocation.id)
 
-    def placed(self, key: AllocationId) -> None:
-        """Something has happened to one allocation, and its condition is told."""
-        self._news = self._news or key in self._ids
+    def on_condition(self, key: AllocationId) -> None:
+        """The condition of this allocation was computed anew after an event."""
+        self._changed = self._changed or key in self._ids
 
     def tick(self, now: float) -> Progress | None:
-        """Have a look at those that only a bulk answer called in sync; None where there is nothing new."""
-        if not self._news:
+        """Read the canaries that only the list shows in sync; return the progress, None if unchanged."""
+        if not self._changed:
             return None
-        self._news = False
+        self._changed = False
         for key in self._ids - self._verified:
             allocation = self._allocations[key]
-            waits = (
+            needs_read = (
                 self._in_sync(allocation) and allocation.state is State.IDLE and not allocation.read_failures
             )
-            if waits and allocation.next_read_at > (soon := allocation.write_backoff.allowed_at(now)):
+            if needs_read and allocation.next_read_at > (soon := allocation.write_backoff.allowed_at(now)):
                 allocation.next_read_at = soon
                 self._requeue(allocation)
         verified = self.verified()
-        others = Counter(self._word(key) for key in verified if not verified[key])
-        words = [f"{number:,} {word}" for word, number in others.items()]
+        others = Counter(self._describe(key) for key in verified if not verified[key])
+        states = [f"{number:,} {state}" for state, number in others.items()]
         so_far = f"{sum(verified.values()):,} so far"
-        return Progress(done=not others, text=", ".join([so_far, *words]))
+        return Progress(done=not others, text=", ".join([so_far, *states]))
 
     def verified(self) -> Mapping[AllocationId, bool]:
-        """Which allocations they are, and whether each is verified now."""
+        """Return for each canary, sorted by id, whether it is verified now."""
         return {key: self._is_verified(self._allocations[key]) for key in sorted(self._ids)}
 
     def _is_verified(self, allocation: ManagedAllocation) -> bool:
-        clear = not allocation.suspected and not self._shown[allocation.id].paused
-        return allocation.id in self._verified and self._in_sync(allocation) and clear
+        undisputed = not allocation.suspected and not self._reported[allocation.id].paused
+        return allocation.id in self._verified and self._in_sync(allocation) and undisputed
 
-    def _word(self, key: AllocationId) -> str:
-        """Why a canary is not verified, for people."""
-        if self._shown[key].paused:
+    def _describe(self, key: AllocationId) -> str:
+        """Return why a canary is not verified, for people."""
+        if self._reported[key].paused:
             return "paused"
-        condition = self._shown[key].condition
-        return _UNSEEN if condition is Condition.IN_SYNC else condition.value
+        condition = self._reported[key].condition
+        return _UNVERIFIED if condition is Condition.IN_SYNC else condition.value
 
     def _in_sync(self, allocation: ManagedAllocation) -> bool:
-        return self._shown[allocation.id].condition is Condition.IN_SYNC
+        return self._reported[allocation.id].condition is Condition.IN_SYNC
 
 
-def _seen_equal(allocation: ManagedAllocation) -> bool:
-    """Whether the pass that has just ended saw what is declared now; nothing was sent since, then."""
+def _shows_desired(allocation: ManagedAllocation) -> bool:
+    """Whether the latest reconcile saw exactly what is declared now, so that it sent nothing."""
     return allocation.compared == allocation.desired and not (allocation.changes or allocation.intent)

@@ -1,12 +1,12 @@
-"""The rail at work: the baseline that a new generation is compared with, and how it moves and is kept.
+"""The change review: compares each new revision with the baseline, and decides when the baseline advances.
 
-The rules: the first generation is the baseline at once. A later one becomes it when it is approved, when it
-has been in force for `rail_settled_seconds` and all that it wants is settled, or when it came into force more
-than `rail_age_seconds` ago; one that is held never does by itself. The baseline is in the journal, so that an
-edit and a restart do not pass the rail by.
+The rules: the first revision is the baseline at once. A later one becomes the baseline when it is approved,
+when it has been active for `baseline_settled_seconds` and all allocations are settled, or
+`baseline_age_seconds` after it was activated. A revision that awaits approval becomes it only by approval.
+The baseline is in the journal, so that a restart does not bypass the change limit.
 
-Left out: the comparison itself (`planning.guard`), what canaries show (`canaries`), and what becomes of the
-lanes (`adoption`).
+Left out: the comparison itself (`planning.change_limit`), what canaries show (`canaries`), and what happens
+to the allocations (`rollout`).
 """
 
 from collections.abc import Mapping
@@ -28,11 +28,11 @@ from allocsync.reconcile.checkpoint_codecs import decode_declaration, encode_dec
 from allocsync.reconcile.gates.write_gate import WriteGate
 from allocsync.reconcile.parameters import Parameters
 
-BASELINE = "baseline/"  # begins the key of each allocation in it
+BASELINE = "baseline/"  # prefix of the stored key of each allocation in the baseline
 
 
 class ChangeReviewer:
-    """Judges generations. `ruling` is of the newest one, `held_since` (wall clock) while it is held."""
+    """Reviews revisions. `baseline` is what they are compared with, `review` that of the newest one."""
 
     def __init__(
         self, *, checkpoint: Checkpoint, limit: ChangeLimit, rules: Parameters, write_gate: WriteGate
@@ -41,55 +41,64 @@ class ChangeReviewer:
         self._limit = limit
         self._rules = rules
         self._write_gate = write_gate
-        self.baseline = baseline_from(checkpoint.stored(BASELINE))
+        self.baseline = decode_baseline(checkpoint.stored(BASELINE))
         self.review: ChangeReview | None = None
-        self._current: tuple[float, Revision] | None = None  # in force, and not yet the baseline
-        self._waiting: tuple[float, Revision] | None = None  # came into force first of those that are not
+        self._newest: tuple[float, Revision] | None = None  # the active revision, unless it is the baseline
+        self._oldest: tuple[float, Revision] | None = None  # activated first of those after the baseline
 
     def judge(self, revision: Revision, now: float, *, approved: bool, whole: bool = True) -> ChangeReview:
-        """Take in the newest generation; `approved` by a person, perhaps a part of the whole set only."""
+        """Review the newest revision at `now` (monotonic) and withhold the updates that await approval.
+
+        `approved`: it is the baseline from now on. `whole` is False if the revision has only the allocations
+        that a person named: these are approved, and the baseline keeps the others.
+        """
         if not whole:
             if self.baseline:
-                self._settle({**self.baseline, **revision.allocations})
+                self._set_baseline({**self.baseline, **revision.allocations})
         elif approved or not self.baseline:
-            self._settle(next_baseline(self.baseline, revision))
+            self._set_baseline(next_baseline(self.baseline, revision))
         review = review_changes(self.baseline, revision, self._limit if whole else NO_LIMIT)
-        in_force = whole and review.changes and not review.awaits_approval
-        self._current = (now, revision) if in_force else None
-        self._waiting = (self._waiting or self._current) if in_force else None
+        is_candidate = whole and review.changes and not review.awaits_approval
+        self._newest = (now, revision) if is_candidate else None
+        self._oldest = (self._oldest or self._newest) if is_candidate else None
         self.review = review
-        self._write_gate.awaiting_approval, self._write_gate.awaiting_reason = review.withheld, review.reason
-        self._write_gate.canaries = review.canaries
+        self._write_gate.withhold(review.withheld, reason=review.reason, canaries=review.canaries)
         return review
 
-    def progressed(self, review: ChangeReview, text: str) -> None:
-        """The canaries of the generation that is held are as far as this text says."""
+    def record_progress(self, review: ChangeReview, text: str) -> None:
+        """Add the progress of the canaries, a text for people, to the reason of a review."""
         self.review = replace(review, progress=text)
-        self._write_gate.awaiting_reason = self.review.reason
+        self._write_gate.set_awaiting_reason(self.review.reason)
 
     def tick(self, now: float, *, settled: bool, least_seconds: float | None = None) -> None:
-        """Move the baseline if it is time; `settled`: nothing of what is in force is still to be done."""
-        if self._current is None or self._waiting is None or self._write_gate.everything is not None:
-            return  # what nothing is sent of shows nothing
+        """Advance the baseline if its time has come; `now` is monotonic.
+
+        `settled`: all allocations are settled. If they are, the revision must have been active for
+        `least_seconds`, by default `baseline_settled_seconds`. During a pause of all the baseline stays, and
+        during the pause of a single allocation nothing counts as settled: an update not sent proves nothing.
+        """
+        if self._newest is None or self._oldest is None or self._write_gate.everything is not None:
+            return
         settled = settled and not self._write_gate.pauses
-        since, current = self._current
-        first_since, first = self._waiting
+        newest_since, newest = self._newest
+        oldest_since, oldest = self._oldest
         least = self._rules.baseline_settled_seconds if least_seconds is None else least_seconds
-        if settled and now - since >= least:
-            self._move(current, current)
-        elif now - first_since >= self._rules.baseline_age_seconds:
-            # What is in force now must not be held after a restart: then its own turn is waited for.
-            if not review_changes(next_baseline(self.baseline, first), current, self._limit).awaits_approval:
-                self._move(first, current)
-            self._waiting = self._current
+        if settled and now - newest_since >= least:
+            self._advance(newest, newest)
+        elif now - oldest_since >= self._rules.baseline_age_seconds:
+            # With this baseline the active revision must not await approval after a restart; if it would,
+            # the baseline stays until the active revision is old enough itself.
+            if not review_changes(next_baseline(self.baseline, oldest), newest, self._limit).awaits_approval:
+                self._advance(oldest, newest)
+            self._oldest = self._newest
 
-    def _move(self, to: Revision, current: Revision) -> None:
-        self._settle(next_baseline(self.baseline, to))
-        self.review = review_changes(self.baseline, current, NO_LIMIT)
+    def _advance(self, to: Revision, newest: Revision) -> None:
+        self._set_baseline(next_baseline(self.baseline, to))
+        self.review = review_changes(self.baseline, newest, NO_LIMIT)
         if not self.review.changes:
-            self._current = self._waiting = None
+            self._newest = self._oldest = None
 
-    def _settle(self, baseline: Baseline) -> None:
+    def _set_baseline(self, baseline: Baseline) -> None:
         for key in self.baseline.keys() - baseline.keys():
             self._checkpoint.save_value(BASELINE + key, None)
         for key, desired in baseline.items():
@@ -98,7 +107,7 @@ class ChangeReviewer:
         self.baseline = dict(baseline)
 
 
-def baseline_from(kept: Mapping[str, Any]) -> dict[AllocationId, Desired]:
-    """The baseline as the journal has it, by the rest of each key."""
-    found = {AllocationId(key): decode_declaration(key, each) for key, each in kept.items()}
-    return {key: desired for key, desired in found.items() if desired is not None}
+def decode_baseline(stored: Mapping[str, Any]) -> dict[AllocationId, Desired]:
+    """Return the baseline from its stored values; their keys are ids, without the prefix BASELINE."""
+    decoded = {AllocationId(key): decode_declaration(key, value) for key, value in stored.items()}
+    return {key: desired for key, desired in decoded.items() if desired is not None}

@@ -1,11 +1,11 @@
-"""What is in force where the baseline has something else, kept for the next process.
+"""The active declarations that differ from the baseline, stored for the next process.
 
-The rule: an edit within the rail's limit is in force at once, and becomes the baseline minutes later. A
-process that starts with files that are held meanwhile must not fall back on the baseline: it would write
-values that no file declares any more, even of what has been let go. So of each allocation that differs from
-the baseline it is kept what is in force of it; also that it is not declared.
+The rule: an edit within the change limit is active at once, but becomes the baseline only minutes later. If a
+process starts in between with files that await approval, it must not fall back on the baseline: it would
+write values that no file declares any longer, even of released allocations. So for each allocation that
+differs from the baseline its active declaration is stored, or that it has none.
 
-Left out: the baseline (`rails`), and what becomes of what stands (`adoption`).
+Left out: the baseline (`change_review`), and how a declaration becomes active (`rollout`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,31 +15,37 @@ from allocsync.model.ids import AllocationId
 from allocsync.reconcile.checkpoint import Checkpoint
 from allocsync.reconcile.checkpoint_codecs import decode_declaration, encode_declaration
 
-IN_FORCE = "in_force/"  # begins the key of each allocation
+ACTIVE = "in_force/"  # prefix of the stored key of each allocation
 
 
 class ActiveDeclarations:
-    """See the module. `kept` is for reading."""
+    """Keeps the active declarations that differ from the baseline.
+
+    `stored` has them by id, None for an allocation that is not declared; it is read-only for others.
+    """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
-        self.kept: Mapping[AllocationId, Desired | None] = {
+        self.stored: Mapping[AllocationId, Desired | None] = {
             AllocationId(key): decode_declaration(key, value)
-            for key, value in checkpoint.stored(IN_FORCE).items()
+            for key, value in checkpoint.stored(ACTIVE).items()
         }
 
-    def of(self, key: AllocationId, baseline: Mapping[AllocationId, Desired]) -> Desired | None:
-        """What is in force of it, as far as it is known without a generation; None: it is not declared."""
-        return self.kept[key] if key in self.kept else baseline.get(key)
+    def get(self, key: AllocationId, baseline: Mapping[AllocationId, Desired]) -> Desired | None:
+        """Return the declaration that was active in the latest process; None if it was not declared."""
+        return self.stored[key] if key in self.stored else baseline.get(key)
 
     def save(
-        self, beside: Mapping[AllocationId, Desired | None], *, unclear: Iterable[AllocationId] = ()
+        self, differing: Mapping[AllocationId, Desired | None], *, unchanged: Iterable[AllocationId] = ()
     ) -> None:
-        """These differ from the baseline, and so much is in force; of what is `unclear` it stays."""
-        known = self.kept
-        self.kept = {**{key: known[key] for key in sorted(unclear) if key in known}, **beside}
-        for key in sorted(known.keys() - self.kept.keys()):
-            self._checkpoint.save_value(IN_FORCE + key, None)
-        for key, desired in self.kept.items():
-            if key not in known or known[key] != desired:
-                self._checkpoint.save_value(IN_FORCE + key, encode_declaration(desired))
+        """Store these active declarations, which differ from the baseline, in place of the stored ones.
+
+        The stored declarations of the allocations in `unchanged` stay.
+        """
+        before = self.stored
+        self.stored = {**{key: before[key] for key in sorted(unchanged) if key in before}, **differing}
+        for key in sorted(before.keys() - self.stored.keys()):
+            self._checkpoint.save_value(ACTIVE + key, None)
+        for key, desired in self.stored.items():
+            if key not in before or before[key] != desired:
+                self._checkpoint.save_value(ACTIVE + key, encode_declaration(desired))

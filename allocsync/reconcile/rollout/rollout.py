@@ -1,10 +1,12 @@
-"""What is wanted: puts generations in force, as far as the rail lets them, and tells the lanes.
+"""The rollout: activates each new revision, as far as the change limit allows, and updates the allocations.
 
-The rules: the newest generation counts at once, whatever is under way; what it does not name any more is
-disowned. Of one that the rail holds, what it would change is looked at and not written, its canaries aside;
-once these are verified it is let through as if somebody had approved it.
+The rules: the newest revision counts at once, whatever is in flight. An allocation that it no longer names is
+released: allocsync never writes to it again. While a revision awaits approval, the allocations that it
+changes are read but not written, except its canaries; when all canaries are verified, the revision is
+approved.
 
-Left out: when a generation is held (`planning.guard`, `rails`) and what a lane makes of a wish (`lane`).
+Left out: when a revision awaits approval (`planning.change_limit`, `change_review`), and what an allocation
+does with a new declaration (`allocation.managed_allocation`).
 """
 
 from collections.abc import Callable, Mapping
@@ -30,14 +32,14 @@ from allocsync.reconcile.rollout.declarations import ActiveDeclarations
 from allocsync.reconcile.scheduling.scheduler import Scheduler
 from allocsync.reconcile.status.report import ReportedCondition
 
-BY_CANARY = "canary"  # stands where an approval names a person
+BY_CANARY = "canary"  # the approver of a revision whose canaries are all verified
 
 
 class Rollout:
-    """Puts revisions in force.
+    """Activates revisions.
 
-    `generation` is the newest one. `active` is the newest one that does not await approval; `active_since`
-    and `held_since` are wall times.
+    `revision` is the newest one, `active` the id of the newest one of this process that does not await
+    approval. `active_since` and `awaiting_since` are wall-clock times; None if there is no such revision.
     """
 
     def __init__(
@@ -47,28 +49,32 @@ class Rollout:
         emit: Observer,
         checkpoint: Checkpoint,
         reviewer: ChangeReviewer,
-        allocations: dict[AllocationId, ManagedAllocation],
+        allocations: Mapping[AllocationId, ManagedAllocation],
+        manage: Callable[[AllocationId], ManagedAllocation],
         reported: Mapping[AllocationId, ReportedCondition],
-        admission: Scheduler,
+        scheduler: Scheduler,
         first_read_at: Callable[[float], float],
         requeue: Callable[[ManagedAllocation], None],
-        wake: Callable[[], None],
+        wake_dispatcher: Callable[[], None],
     ) -> None:
-        """`lanes` are the loop's; `place` puts one where it belongs in the queue, `wake` has that read."""
+        """`allocations` has every managed allocation; `manage` adds a new one to it and returns that.
+
+        `requeue` queues an allocation anew, or releases it; `wake_dispatcher` runs the dispatcher.
+        `first_read_at(now)` returns when (monotonic) a new allocation is read by itself.
+        """
         self._clock = clock
         self._emit = emit
-        self._checkpoint = checkpoint
         self._reviewer = reviewer
         self._allocations = allocations
-        self._scheduler = admission
+        self._manage = manage
+        self._scheduler = scheduler
         self._first_read_at = first_read_at
         self._requeue = requeue
-        self._wake = wake
+        self._wake_dispatcher = wake_dispatcher
         self.canaries = Canaries(allocations=allocations, reported=reported, requeue=requeue)
         self._declarations = ActiveDeclarations(checkpoint)
-        self._active_before: dict[
-            AllocationId, Desired | None
-        ] = {}  # what held of each before the rail held it
+        # What was active of each allocation before the revision that awaits approval; None: not declared.
+        self._active_before: dict[AllocationId, Desired | None] = {}
         self.revision: Revision | None = None
         self.active: str | None = None
         self.active_since: float | None = None
@@ -76,63 +82,66 @@ class Rollout:
 
     @property
     def revision_id(self) -> str:
-        """Of the newest generation; empty before the first."""
+        """The id of the newest revision; empty before the first."""
         return self.revision.id if self.revision else ""
 
     @property
     def review(self) -> ChangeReview | None:
-        """What the rail says of it."""
+        """The change review of the newest revision; None before the first."""
         return self._reviewer.review
 
-    def expect(self) -> None:
-        """The files may have changed, and are being read."""
+    def expect_edits(self) -> None:
+        """Prefer edits for a moment: the files may have changed and are being read."""
         self._scheduler.prefer_edits(self._clock.now())
 
     def activate(self, revision: Revision, *, approved: bool = False, whole: bool = True) -> None:
-        """Put a generation in force at once; see `Rails.judge`."""
+        """Activate a revision at once, except the changes that await approval; emit what happened.
+
+        `approved` and `whole` are as in `ChangeReviewer.judge`.
+        """
         now = self._clock.now()
         before = self.review
         review = self._reviewer.judge(revision, now, approved=approved, whole=whole)
         self.canaries.watch(review.canaries)
         withheld = before.withheld if before else frozenset()
         awaiting = review.withheld | review.removed if review.awaits_approval else frozenset[AllocationId]()
-        self._remember(awaiting)
-        freed, ruled = withheld - review.withheld, withheld | review.withheld
+        self._remember_active(awaiting)
+        unblocked, reviewed = withheld - review.withheld, withheld | review.withheld
         wanted = active_declarations(revision, review, self._active_before)
-        known = self.revision.allocations if self.revision else {}
-        # Most are the very same object, since a file that has not changed is not parsed again.
-        new = [key for key, desired in wanted.items() if known.get(key) is not desired or key in ruled]
+        previous = self.revision.allocations if self.revision else {}
+        # Identity first: most are the same object, because an unchanged file is not parsed again.
+        new = [key for key, desired in wanted.items() if previous.get(key) is not desired or key in reviewed]
         changed = removed = 0
         for key in [*new, *revision.quarantined]:
             allocation, desired = self._allocations.get(key), wanted.get(key)
-            if allocation is not None and key not in ruled and _is_untouched(allocation, desired):
-                allocation.desired = desired  # it may stand in another place now
+            if allocation is not None and key not in reviewed and _is_untouched(allocation, desired):
+                allocation.desired = desired  # equal, but its place in the files may have changed
                 continue
             if allocation is None:
-                allocation = self._allocations[key] = self._checkpoint.allocation(key)
-            if key in freed and allocation.state is State.IDLE and allocation.changes:
+                allocation = self._manage(key)
+            if key in unblocked and allocation.state is State.IDLE and allocation.changes:
                 allocation.next_read_at = min(
                     allocation.next_read_at, allocation.write_backoff.allowed_at(now)
                 )
-            changed += self._set_desired(allocation, desired, revision, now, freed=key in freed)
+            changed += self._set_desired(allocation, desired, revision, now, unblocked=key in unblocked)
         for key in [key for key in self._allocations if key not in wanted]:
             if key not in revision.quarantined:
-                removed += self._set_desired(self._allocations[key], None, revision, now, freed=False)
-        still = awaiting | revision.quarantined.keys()
+                removed += self._set_desired(self._allocations[key], None, revision, now, unblocked=False)
+        unresolved = awaiting | revision.quarantined.keys()
         self._active_before = {
-            key: active_before for key, active_before in self._active_before.items() if key in still
+            key: active_before for key, active_before in self._active_before.items() if key in unresolved
         }
-        anew = self.revision_id != revision.id
+        is_new = self.revision_id != revision.id
         self.revision = revision
         self._save_active(revision, review, whole=whole)
-        self._wake()
+        self._wake_dispatcher()
         if review.awaits_approval:
-            self._await_approval(review, anew=anew)
+            self._await_approval(review, is_new=is_new)
             return
         if self.active != revision.id:
             self.active, self.active_since = revision.id, self._clock.wall()
         self.awaiting_since = None
-        if anew or (before is not None and before.awaits_approval):
+        if is_new or (before is not None and before.awaits_approval):
             self._emit(
                 RevisionActivated(
                     revision=revision.id,
@@ -144,35 +153,39 @@ class Rollout:
                 )
             )
 
-    def _remember(self, awaiting: AbstractSet[AllocationId]) -> None:
-        """What is in force of those that are held from now on; before this process as it was kept."""
+    def _remember_active(self, awaiting: AbstractSet[AllocationId]) -> None:
+        """Remember what is active of the allocations that await approval, or was in the latest process."""
         for key in awaiting - self._active_before.keys():
             allocation = self._allocations.get(key)
-            unknown = allocation is not None and allocation.desired is None and allocation.problems
-            if self.revision is None or unknown:
-                self._active_before[key] = self._declarations.of(key, self._reviewer.baseline)
+            is_unknown = allocation is not None and allocation.desired is None and allocation.problems
+            if self.revision is None or is_unknown:
+                self._active_before[key] = self._declarations.get(key, self._reviewer.baseline)
             else:
                 self._active_before[key] = None if allocation is None else allocation.desired
 
     def _save_active(self, revision: Revision, review: ChangeReview, *, whole: bool = True) -> None:
-        """Have it kept what is in force where the baseline has something else."""
-        if not whole:  # what is named is the baseline now, and nothing is said of the rest
-            self._declarations.save({}, unclear=self._declarations.kept.keys() - revision.allocations.keys())
+        """Store the active declarations that differ from the baseline."""
+        if not whole:  # the named allocations are in the baseline now, and the others stay as they were
+            self._declarations.save(
+                {}, unchanged=self._declarations.stored.keys() - revision.allocations.keys()
+            )
             return
         wanted, active_before, baseline = revision.allocations, self._active_before, self._reviewer.baseline
         differs = sorted(review.changed | review.added | review.removed)
-        beside = {key: active_before[key] if key in active_before else wanted.get(key) for key in differs}
-        # Of what is in quarantine the last good version is in force, if this process has seen one.
-        last = {
+        differing = {key: active_before[key] if key in active_before else wanted.get(key) for key in differs}
+        # While an entry has errors, its last declaration without errors is active, if this process has one.
+        last_good = {
             key: self._allocations[key].desired for key in revision.quarantined if key in self._allocations
         }
-        beside |= {key: good for key, good in last.items() if good is not None and good != baseline.get(key)}
+        differing |= {
+            key: good for key, good in last_good.items() if good is not None and good != baseline.get(key)
+        }
         self._declarations.save(
-            beside, unclear=[key for key in revision.quarantined if last.get(key) is None]
+            differing, unchanged=[key for key in revision.quarantined if last_good.get(key) is None]
         )
 
-    def _await_approval(self, review: ChangeReview, *, anew: bool) -> None:
-        if not anew:
+    def _await_approval(self, review: ChangeReview, *, is_new: bool) -> None:
+        if not is_new:
             return
         self.awaiting_since = self._clock.wall()
         self._emit(
@@ -194,13 +207,13 @@ class Rollout:
         revision: Revision,
         now: float,
         *,
-        freed: bool,
+        unblocked: bool,
     ) -> bool:
         problems = revision.quarantined.get(allocation.id, ())
         if problems and allocation.desired is not None:
-            if not freed:
-                return False  # its last good version stays in force
-            desired = self._active_before[allocation.id]  # what the rail held never was in force
+            if not unblocked:
+                return False  # its last declaration without errors stays active
+            desired = self._active_before[allocation.id]  # the withheld declaration was never active
         differs = allocation.desired != desired
         allocation.set_desired(desired, now=now, problems=problems)
         if differs and allocation.compared is None and not allocation.missing and allocation.intent is None:
@@ -209,10 +222,12 @@ class Rollout:
         return differs
 
     def approve(self, prefix: str, by: str = "") -> int:
-        """Let the generation that is held through, named by its prefix or the beginning; how much it changes.
+        """Approve and activate the revision that awaits approval; return how many allocations it changes.
+
+        `prefix` is its id or the beginning of it, at least DIGITS digits; `by` is the approver.
 
         Raises:
-            NotAwaitingApprovalError: no such generation is held.
+            NotAwaitingApprovalError: no revision, or another one, awaits approval.
         """
         revision, review = self.revision, self.review
         if revision is None or review is None or not review.awaits_approval:
@@ -220,24 +235,27 @@ class Rollout:
         name = revision.id[:DIGITS]
         if len(prefix) < DIGITS or not revision.id.startswith(prefix):
             raise NotAwaitingApprovalError(
-                f"the revision that awaits approval is {name}, not {prefix}: the files have changed since, "
-                f"or it is a slip. Read `allocsync plan`, then `allocsync approve {name}`"
+                f"the revision that awaits approval is {name}, not {prefix}: the files have changed since "
+                f"then, or it is mistyped. Read `allocsync plan`, then run `allocsync approve {name}`"
             )
-        self._let_through(revision, review, by)
+        self._approve(revision, review, by)
         return review.changes
 
-    def _let_through(self, revision: Revision, review: ChangeReview, by: str) -> None:
+    def _approve(self, revision: Revision, review: ChangeReview, by: str) -> None:
         self._emit(RevisionApproved(revision=revision.id, changes=review.changes, by=by))
         self.activate(revision, approved=True)
 
     def tick(self, *, settled: bool, least_seconds: float | None = None) -> None:
-        """Let the rest follow the canaries, and move the baseline, if it is time; see `Rails.tend`."""
+        """Approve the revision if its canaries are verified, and advance the baseline if it is time.
+
+        `settled` and `least_seconds` are as in `ChangeReviewer.tick`.
+        """
         progress = self.canaries.tick(self._clock.now())
         if progress is not None and self.revision is not None and self.review is not None:
             if progress.done:
-                self._let_through(self.revision, self.review, BY_CANARY)
+                self._approve(self.revision, self.review, BY_CANARY)
             else:
-                self._reviewer.progressed(self.review, progress.text)
+                self._reviewer.record_progress(self.review, progress.text)
         before = self.review
         self._reviewer.tick(self._clock.now(), settled=settled, least_seconds=least_seconds)
         if self.revision is not None and self.review is not None and self.review is not before:
@@ -245,6 +263,6 @@ class Rollout:
 
 
 def _is_untouched(allocation: ManagedAllocation, desired: Desired | None) -> bool:
-    """Whether the files say the same of it as before: of a hundred thousand few cost anything."""
+    """Whether an edit needs nothing here, so that its cost depends on what it changes and not on all."""
     same = allocation.desired is desired or allocation.desired == desired
     return same and desired is not None and allocation.compared is not None and not allocation.problems

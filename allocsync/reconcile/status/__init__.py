@@ -1,1 +1,1 @@
-"""What the controller says of itself and of each allocation. Pure."""
+"""What the controller reports of itself and of each allocation. Pure."""

@@ -1,8 +1,11 @@
-"""What to call an allocation, and why: a projection of the lane's facts, never a state that is stored. Pure.
+"""The condition of an allocation and its reason: derived from its state, and never stored. Pure.
 
-The first that matches: OutcomeUnknown, Missing, Suspended, InSync, AwaitingApproval, Blocked, Failing,
-Conflict, Ignored, Drifted, Pending. InSync holds for three resyncs without news, so that a short outage does
-not turn everything into Failing. A pause is no condition: it is a mark beside it (`report`).
+The rules: the first condition that matches is returned, in this order: OutcomeUnknown, Missing, Suspended,
+InSync, AwaitingApproval, Blocked, Failing, Conflict, Ignored, Drifted, Pending. An update in flight is
+Pending before all of them. InSync stays for three resync intervals without a new observation, so that a short
+outage does not make every allocation Failing. A pause is not a condition but a mark beside it.
+
+Left out: when a change of the condition is reported (`condition_tracker`), and the mark `paused` (`report`).
 """
 
 from collections.abc import Iterable
@@ -13,14 +16,14 @@ from allocsync.model.desired_state import Mode
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import State
 
-BELIEVED_RESYNCS = 3
+IN_SYNC_RESYNCS = 3  # resync intervals for which an observation of InSync counts
 
 
 def project(allocation: ManagedAllocation, now: float, resync_seconds: float) -> tuple[Condition, str]:
-    """The condition and its reason, for people. `resync_seconds` is the interval in force."""
+    """Return the condition at `now` (monotonic) and its reason; `resync_seconds` is the resync interval."""
     if allocation.intent is not None:
         if allocation.intent.unknown_since is None:
-            return Condition.PENDING, "an update is under way"
+            return Condition.PENDING, "an update is in flight"
         return (
             Condition.OUTCOME_UNKNOWN,
             f"{allocation.write_backoff.error}; nothing is sent before a read-back",
@@ -29,34 +32,38 @@ def project(allocation: ManagedAllocation, now: float, resync_seconds: float) ->
         return Condition.MISSING, "the API answers 410 Cloud not found; nothing is sent"
     if allocation.desired is not None and allocation.desired.mode is Mode.SUSPEND:
         return Condition.SUSPENDED, "mode suspend"
-    known = allocation.compared is not None and allocation.compared == allocation.desired
-    if known and not allocation.changes and now - allocation.observed_at <= BELIEVED_RESYNCS * resync_seconds:
+    current = allocation.compared is not None and allocation.compared == allocation.desired
+    if (
+        current
+        and not allocation.changes
+        and now - allocation.observed_at <= IN_SYNC_RESYNCS * resync_seconds
+    ):
         return Condition.IN_SYNC, ""
     if allocation.desired is not None and allocation.id in allocation.write_gate.awaiting_approval:
         return Condition.AWAITING_APPROVAL, allocation.write_gate.awaiting_reason
-    if blocked := _blocked(allocation, now, known=known):
+    if blocked := _blocked(allocation, now, current=current):
         return Condition.BLOCKED, blocked
-    return _out_of_sync(allocation, now, known=known)
+    return _out_of_sync(allocation, now, current=current)
 
 
-def _blocked(allocation: ManagedAllocation, now: float, *, known: bool) -> str:
-    """What forbids the update that it needs; empty where nothing does."""
+def _blocked(allocation: ManagedAllocation, now: float, *, current: bool) -> str:
+    """Return what blocks the update that the allocation needs; empty if nothing does."""
     if allocation.desired is None:
-        return "; ".join(allocation.problems) or "not declared any more"
+        return "; ".join(allocation.problems) or "no longer declared"
     if (
-        known
+        current
         and allocation.changes
         and allocation.desired.mode is Mode.ENFORCE
-        and (why := allocation.write_gate.limit(now))
+        and (reason := allocation.write_gate.limit(now))
     ):
-        return why
-    if known and allocation.changes and allocation.write_backoff.journal_problem:
-        why = allocation.write_backoff.journal_problem
-        return f"the journal cannot be written ({why}), and nothing is sent without it"
+        return reason
+    if current and allocation.changes and allocation.write_backoff.journal_problem:
+        problem = allocation.write_backoff.journal_problem
+        return f"the journal cannot be written ({problem}), and no update is sent without it"
     return ""
 
 
-def _out_of_sync(allocation: ManagedAllocation, now: float, *, known: bool) -> tuple[Condition, str]:
+def _out_of_sync(allocation: ManagedAllocation, now: float, *, current: bool) -> tuple[Condition, str]:
     if allocation.write_backoff.terminal and allocation.write_backoff.terminal == allocation.changes:
         return (
             Condition.FAILING,
@@ -70,23 +77,23 @@ def _out_of_sync(allocation: ManagedAllocation, now: float, *, known: bool) -> t
     ):
         return Condition.FAILING, "a status has been PENDING for too long; nothing is sent meanwhile"
     if conflicts := allocation.read_back.field_records.conflicts(allocation.changes, now):
-        fights = ", ".join(f"{change.field} (changed back {flips} times)" for change, flips in conflicts)
-        return Condition.CONFLICT, f"something else keeps changing {fights}"
+        conflicting = ", ".join(f"{change.field} (changed back {flips} times)" for change, flips in conflicts)
+        return Condition.CONFLICT, f"something else keeps changing {conflicting}"
     if ignored := allocation.read_back.field_records.ignored(allocation.changes):
-        return Condition.IGNORED, f"the API accepted {_fields(ignored)} and does not honour it"
+        return Condition.IGNORED, f"the API accepted the update of {_fields(ignored)} and ignored it"
     if (
-        known
+        current
         and allocation.changes
         and allocation.desired is not None
         and allocation.desired.mode is Mode.OBSERVE
     ):
         return Condition.DRIFTED, f"differs in {_fields(allocation.changes)}; mode observe forbids the update"
-    return Condition.PENDING, _pending(allocation, now, known=known)
+    return Condition.PENDING, _pending(allocation, now, current=current)
 
 
-def _pending(allocation: ManagedAllocation, now: float, *, known: bool) -> str:
+def _pending(allocation: ManagedAllocation, now: float, *, current: bool) -> str:
     if (
-        known
+        current
         and allocation.changes
         and (pause := allocation.write_gate.paused(allocation.id, now)) is not None
     ):
@@ -95,11 +102,11 @@ def _pending(allocation: ManagedAllocation, now: float, *, known: bool) -> str:
         return "a status is PENDING; nothing is sent while the server works on it"
     if allocation.write_backoff.error:
         return allocation.write_backoff.error
-    if known and allocation.changes:
+    if current and allocation.changes:
         if allocation.read_back.field_records.awaited(allocation.changes):
             return f"the update of {_fields(allocation.changes)} was accepted and does not show yet"
         return f"differs in {_fields(allocation.changes)}"
-    return "being looked at" if allocation.state is State.READING else "not looked at yet"
+    return "being read" if allocation.state is State.READING else "not read yet"
 
 
 def _fields(changes: Iterable[Change]) -> str:

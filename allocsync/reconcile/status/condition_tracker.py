@@ -1,6 +1,8 @@
-"""What was last told of each allocation's condition: a change is told once, and the counts agree with it.
+"""The reported condition of each allocation, and how many allocations have each condition.
 
-Left out: what the condition is (`condition`), and everything else that is said of an allocation (`report`).
+The rule: a change of the condition is reported once, and the counts always agree with what was reported.
+
+Left out: which condition applies (`condition_rules`), and everything else about an allocation (`report`).
 """
 
 from allocsync.model.condition import Condition
@@ -13,32 +15,35 @@ from allocsync.reconcile.status.report import ReportedCondition
 
 
 class ConditionTracker:
-    """The conditions as they were told. `shown` and `counts` are for reading.
+    """Keeps the reported conditions; `reported` and `counts` are read-only for others.
 
-    Every allocation that is followed is in `shown`, from the same step on in which it came until it goes.
+    Every managed allocation is in `reported`, from the step that adds it to the step that releases it.
     """
 
     def __init__(self, emit: Observer, clock: Clock) -> None:
         self._emit = emit
         self._clock = clock
         self._all_in_sync = False
-        self._waiting: set[AllocationId] = set()  # for the end of a pause, while Pending
+        self._paused_pending: set[AllocationId] = set()  # Pending only until a pause ends
         self.reported: dict[AllocationId, ReportedCondition] = {}
         self.counts = dict.fromkeys(Condition, 0)
 
     def update_reported(
         self, allocation: ManagedAllocation, *, resync_seconds: float, allocations: int
     ) -> None:
-        """See what the lane's condition is now, and tell it when it is another one."""
+        """Compute the condition of an allocation now, and emit it if it differs from the reported one.
+
+        `allocations` is the number of managed allocations.
+        """
         now = self._clock.now()
         condition, reason = project(allocation, now, resync_seconds)
         reported = self.reported.get(allocation.id)
         paused = allocation.write_gate.paused(allocation.id, now) is not None
-        self._waiting.discard(allocation.id)
+        self._paused_pending.discard(allocation.id)
         if paused and condition is Condition.PENDING:
-            self._waiting.add(allocation.id)
+            self._paused_pending.add(allocation.id)
         if reported is not None and reported.condition is condition:
-            reported.reason, reported.paused = reason, paused
+            reported.refresh(reason, paused=paused)
             return
         self.counts[condition] += 1
         if reported is not None:
@@ -46,24 +51,28 @@ class ConditionTracker:
         self.reported[allocation.id] = ReportedCondition(condition, reason, self._clock.wall(), paused)
         before = None if reported is None else reported.condition
         self._emit(ConditionChanged(allocation=allocation.id, before=before, after=condition, reason=reason))
-        everything = self.counts[Condition.IN_SYNC] == allocations
-        if everything and not self._all_in_sync and len(self.reported) == allocations:
+        all_in_sync = self.counts[Condition.IN_SYNC] == allocations
+        if all_in_sync and not self._all_in_sync and len(self.reported) == allocations:
             self._emit(AllInSync(allocations=allocations))
-        self._all_in_sync = everything
+        self._all_in_sync = all_in_sync
 
-    def drop(self, key: AllocationId) -> None:
-        """The allocation is not followed any more."""
+    def forget(self, key: AllocationId) -> None:
+        """Forget an allocation that is released."""
         self.counts[self.reported.pop(key).condition] -= 1
-        self._waiting.discard(key)
+        self._paused_pending.discard(key)
 
-    def nothing_to_do(self) -> bool:
-        """Whether nothing that is wanted is still to be done, as far as it can be."""
-        undone = (
+    def all_settled(self) -> bool:
+        """Whether no allocation is Pending, OutcomeUnknown, Failing, AwaitingApproval or Blocked."""
+        unsettled = (
             *(Condition.PENDING, Condition.OUTCOME_UNKNOWN, Condition.FAILING),
             *(Condition.AWAITING_APPROVAL, Condition.BLOCKED),
         )
-        return not any(self.counts[condition] for condition in undone)
+        return not any(self.counts[condition] for condition in unsettled)
 
-    def unsettled(self) -> int:
-        """How many are Pending or OutcomeUnknown, but for those that wait for the end of a pause."""
-        return self.counts[Condition.PENDING] - len(self._waiting) + self.counts[Condition.OUTCOME_UNKNOWN]
+    def unsettled_count(self) -> int:
+        """Return how many allocations are Pending or OutcomeUnknown, without those Pending for a pause."""
+        return (
+            self.counts[Condition.PENDING]
+            - len(self._paused_pending)
+            + self.counts[Condition.OUTCOME_UNKNOWN]
+        )

@@ -1,6 +1,9 @@
-"""What the loop says of itself when asked: plain values, made at that moment, for metrics and `status`.
+"""The status of the controller and of an allocation: plain values of one moment, for metrics and `status`.
 
-Times are seconds since the epoch, for people; the deciders never see them.
+The rule: times are wall-clock seconds since the epoch, for people; no decision depends on them.
+
+Left out: how the values are made (`report`, `Controller.status`), and all details of one allocation
+(`explain`).
 """
 
 from collections.abc import Mapping
@@ -13,7 +16,7 @@ from allocsync.reconcile.gates.pause import Pause
 
 @dataclass(frozen=True, slots=True)
 class AllocationStatus:
-    """One allocation: its condition, why, since when, when it is read next, and the pause that it is in."""
+    """One allocation: its condition with reason and begin, its next read (None: never), and its pause."""
 
     id: AllocationId
     condition: Condition
@@ -25,13 +28,14 @@ class AllocationStatus:
 
 @dataclass(frozen=True, slots=True)
 class ControllerStatus:
-    """The whole loop. What is counted by operation has an entry for `read` and one for `write`.
+    """The controller. What is counted by operation has an entry for `read` and one for `write`.
 
-    `slow` are those in flight that no longer count against the limit, `most` the hard maximum.
+    `slow` counts the requests in flight that no longer count against the limit; `limits` are the current
+    limits of requests in flight, `most` their maxima.
     """
 
-    revision: str | None  # the newest one that loaded
-    active_revision: str | None  # the newest one that is not awaiting approval, of this process
+    revision: str | None  # the newest one that was loaded
+    active_revision: str | None  # the newest one of this process that does not await approval
     active_since: float | None
     conditions: Mapping[Condition, int]
     open_intents: int
@@ -44,10 +48,10 @@ class ControllerStatus:
     breakers_open: Mapping[str, bool]
     last_full_read: float | None
     first_answer_seen: bool
-    stalled: str | None  # what stalls it, or None: an outage is not a stall
+    stalled: str | None  # what stalls it, or None; an outage of the API is not a stall
     stopping: bool
-    changes: int = 0  # how many allocations the newest revision declares otherwise than the baseline
-    awaiting_reason: str = ""  # why the newest generation is held; empty: it is not
+    changes: int = 0  # how many allocations the newest revision changes against the baseline
+    awaiting_reason: str = ""  # why the newest revision awaits approval; empty if it does not
     awaiting_since: float | None = None
-    canaries: Mapping[AllocationId, bool] = field(default_factory=dict)  # is it verified?
-    pauses: Mapping[str, tuple[int, float]] = field(default_factory=dict)  # by scope: number, last end
+    canaries: Mapping[AllocationId, bool] = field(default_factory=dict)  # whether each is verified
+    pauses: Mapping[str, tuple[int, float]] = field(default_factory=dict)  # by scope: number, end of the last

@@ -1,9 +1,9 @@
-"""Everything that is known of one allocation: what its lane knows, as a plain value for people. Pure.
+"""Everything known of one allocation, as a plain value for people. Pure.
 
-The rule: nothing is asked of the API for it. What is live is what the latest usable look showed, so the value
-says when that was; `differences` is None where no look has compared with what is declared now.
+The rule: an explanation makes no request. It shows what the latest usable read observed and when that was;
+`differences` is None until a read was compared with what is declared now.
 
-An allocation may be named by its id or by the first characters of it, when no other one has the same.
+Left out: which allocation a name means (`model.ids`), and the condition (`condition_rules`).
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,8 @@ from allocsync.reconcile.status.report import Moment, ReportedCondition, status_
 class OpenUpdate:
     """An update that was sent, or is about to be, and whose outcome is not known.
 
-    `unknown_since` is None while it is under way; before `settles_at` a read cannot say "not applied".
+    `unknown_since` is None while it is in flight. A read that begins before `settles_at` cannot show that it
+    was not applied. Times are wall-clock seconds.
     """
 
     changes: tuple[Change, ...]
@@ -33,12 +34,13 @@ class OpenUpdate:
 class Explanation:
     """One allocation. Times are seconds since the epoch, None for never or not known.
 
-    `failures` are in a row; `no_update_before` is when backoff, Retry-After and a refusal are all over.
+    `read_failures` and `write_failures` are in a row. `no_update_before` is when the last of pause, backoff,
+    Retry-After and rejection ends; None if nothing delays an update, or nothing but an approval.
     """
 
     status: AllocationStatus
     source: str
-    mode: Mode | None  # None: no good version of it is declared
+    mode: Mode | None  # None: no declaration without errors is active
     desired: tuple[tuple[str, str], ...]
     problems: tuple[str, ...]
     differences: tuple[Change, ...] | None
@@ -49,7 +51,7 @@ class Explanation:
     write_failures: int
     no_update_before: float | None
     open_update: OpenUpdate | None
-    canary: bool = False  # it goes first, and the rest of a held generation waits for it
+    canary: bool = False  # it is updated first, while its revision awaits approval
 
 
 def explain(
@@ -58,9 +60,10 @@ def explain(
     reported: Mapping[AllocationId, ReportedCondition],
     moment: Moment,
 ) -> Explanation | NotFound:
-    """The allocation with this id, or the only one whose id begins with these 8 or more characters.
+    """Explain the allocation with this id, or the only one whose id begins with these 8 or more characters.
 
-    `shown` has whatever is in `lanes`, as `Board` keeps it.
+    `reported` has every key of `allocations`, as `ConditionTracker` ensures. Return NotFound, with similar
+    ids, if the name has no match or several.
     """
     key = find(name, allocations)
     if isinstance(key, NotFound):
@@ -70,7 +73,7 @@ def explain(
 
 def _explanation(allocation: ManagedAllocation, status: AllocationStatus, moment: Moment) -> Explanation:
     current = allocation.desired is not None and allocation.compared == allocation.desired
-    held_until = max(
+    no_update_before = max(
         [
             moment.now,
             allocation.write_gate.prohibited_until(allocation.id),
@@ -78,7 +81,7 @@ def _explanation(allocation: ManagedAllocation, status: AllocationStatus, moment
         ]
     )
     if allocation.write_backoff.terminal and allocation.write_backoff.terminal == allocation.changes:
-        held_until = max(held_until, allocation.write_backoff.terminal_until)
+        no_update_before = max(no_update_before, allocation.write_backoff.terminal_until)
     return Explanation(
         status=status,
         source=allocation.desired.source if allocation.desired else "",
@@ -91,7 +94,7 @@ def _explanation(allocation: ManagedAllocation, status: AllocationStatus, moment
         last_error=allocation.write_backoff.error,
         read_failures=allocation.read_failures,
         write_failures=allocation.write_backoff.failures,
-        no_update_before=moment.at(held_until) if held_until > moment.now else None,
+        no_update_before=moment.at(no_update_before) if no_update_before > moment.now else None,
         open_update=_open_update(allocation, moment),
         canary=allocation.id in allocation.write_gate.canaries,
     )

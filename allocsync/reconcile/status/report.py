@@ -1,9 +1,9 @@
-"""What the loop's lanes look like from outside at one moment, one value an allocation. Pure.
+"""The status of all allocations at one moment, one value for each. Pure.
 
-The rule: a report is made when it is asked for and changes nothing. It is read bit by bit while the loop
-runs, so an allocation that goes meanwhile is left out and breaks nothing.
+The rule: a report is made on demand and changes nothing. It is read piece by piece while the controller runs,
+so an allocation that is released meanwhile is left out.
 
-Left out: everything about one allocation (`explain`), and the loop as a whole (`Controller.status`).
+Left out: all details of one allocation (`explain`), and the controller as a whole (`Controller.status`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,28 +20,32 @@ from allocsync.reconcile.status.controller_status import AllocationStatus
 
 @dataclass(slots=True)
 class ReportedCondition:
-    """The condition that was last told of an allocation, and since when (wall clock)."""
+    """The condition last reported of an allocation, and since when (wall clock); changed by its tracker."""
 
     condition: Condition
     reason: str
     since: float
     paused: bool = False
 
+    def refresh(self, reason: str, *, paused: bool) -> None:
+        """Take over the current reason and pause; the condition is the same."""
+        self.reason, self.paused = reason, paused
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """When a report is made, on both clocks, and the resync interval in force then (seconds).
+    """When a report is made: `now` (monotonic) and `wall`, and the current resync interval in seconds.
 
-    `bulk_at` is when everything is looked at in one request, infinity where that is not done.
+    `list_read_at` is when (monotonic) the list is read next; infinity if it is not used.
     """
 
     now: float
     wall: float
     resync_seconds: float
-    bulk_at: float = inf
+    list_read_at: float = inf
 
     def at(self, time: float | None) -> float | None:
-        """That time of the lanes' clock on the wall clock; None for never."""
+        """Return a monotonic time on the wall clock; None for None or infinity."""
         return self.wall + time - self.now if time is not None and isfinite(time) else None
 
 
@@ -50,18 +54,20 @@ def statuses(
     reported: Mapping[AllocationId, ReportedCondition],
     moment: Moment,
 ) -> Iterator[AllocationStatus]:
-    """Every allocation, sorted by id; those that go while this is read are left out."""
+    """Yield the status of each allocation, sorted by id; one that is released meanwhile is left out."""
     for key in sorted(allocations):
-        allocation, told = allocations.get(key), reported.get(key)
-        if allocation is not None and told is not None:
-            yield status_of(allocation, told, moment)
+        allocation, condition = allocations.get(key), reported.get(key)
+        if allocation is not None and condition is not None:
+            yield status_of(allocation, condition, moment)
 
 
 def status_of(allocation: ManagedAllocation, reported: ReportedCondition, moment: Moment) -> AllocationStatus:
-    """One allocation."""
+    """Return the status of one allocation."""
     condition, reason = project(allocation, moment.now, moment.resync_seconds)
-    by_bulk = _is_read(allocation) and allocation.intent is None
-    next_read = min(allocation.queue_entry().at, moment.bulk_at) if by_bulk else allocation.queue_entry().at
+    by_list = _is_read(allocation) and allocation.intent is None
+    next_read = (
+        min(allocation.queue_entry().at, moment.list_read_at) if by_list else allocation.queue_entry().at
+    )
     return AllocationStatus(
         id=allocation.id,
         condition=condition,
@@ -73,7 +79,7 @@ def status_of(allocation: ManagedAllocation, reported: ReportedCondition, moment
 
 
 def all_read_since(allocations: Mapping[AllocationId, ManagedAllocation], moment: Moment) -> float | None:
-    """Since when (wall clock) each that is looked at at all has been; None: not each has."""
+    """Return since when (wall clock) every allocation has been read; None if one has not been."""
     return moment.at(
         min(
             (allocation.observed_at for allocation in allocations.values() if _is_read(allocation)),

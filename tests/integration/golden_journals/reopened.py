@@ -104,7 +104,7 @@ def reopened(name: str, directory: Path, journal: Saved | None = None) -> Iterat
             restored=restored,
             checkpoint=checkpoint,
             baseline=_reviewer(checkpoint, rules).baseline,
-            in_force=ActiveDeclarations(checkpoint).kept,
+            in_force=ActiveDeclarations(checkpoint).stored,
             recorded_at=RECORDED[name],
             restored_at=clock.wall(),
             now=clock.now(),
@@ -141,7 +141,7 @@ def pauses_of(checkpoint: Checkpoint, clock: StoppedClock, *named: AllocationId)
         emit=lambda _event: None,
         allocations=allocations,
         requeue=lambda _allocation: None,
-        wake=lambda: None,
+        wake_dispatcher=lambda: None,
     )
 
 

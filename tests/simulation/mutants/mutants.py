@@ -95,9 +95,9 @@ def _do_not_wake(stack: ExitStack) -> None:
     original = Rollout.activate
 
     def activate(self: Rollout, revision: Revision, *, approved: bool = False, whole: bool = True) -> None:
-        wake, self._wake = self._wake, lambda: None
+        wake, self._wake_dispatcher = self._wake_dispatcher, lambda: None
         original(self, revision, approved=approved, whole=whole)
-        self._wake = wake
+        self._wake_dispatcher = wake
 
     replace_function(stack, Rollout.activate, activate)
 

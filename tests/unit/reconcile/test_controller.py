@@ -1,4 +1,4 @@
-"""The loop on virtual time: order, slots, stops, bulk and its absence."""
+"""The controller on virtual time: order, slots, stops, and reads with and without the list."""
 
 import asyncio
 from typing import Any
@@ -17,7 +17,7 @@ from tests.support.scripted_api import KEYS, Run, ScriptedApi, VirtualClock, rev
 pytestmark = pytest.mark.looptime
 
 
-async def test_one_bulk_request_finds_the_drift_and_all_come_in_sync_within_the_limit() -> None:
+async def test_one_list_read_finds_the_drift_and_all_are_updated_within_the_limits() -> None:
     api = ScriptedApi()
     async with Run(api) as run:
         run.controller.activate(revision())
@@ -34,7 +34,7 @@ async def test_one_bulk_request_finds_the_drift_and_all_come_in_sync_within_the_
         assert not run.journal.open
 
 
-async def test_without_the_route_everything_is_looked_at_one_by_one() -> None:
+async def test_without_the_list_each_allocation_is_read_by_itself() -> None:
     api = ScriptedApi(bulk=False)
     async with Run(api) as run:
         run.controller.activate(revision("live"))
@@ -47,7 +47,7 @@ async def test_without_the_route_everything_is_looked_at_one_by_one() -> None:
         assert run.controller.status().last_full_read is not None
 
 
-async def test_bulk_off_never_asks_for_it() -> None:
+async def test_with_policy_off_the_list_is_never_requested() -> None:
     api = ScriptedApi()
     async with Run(api, bulk=BulkPolicy.OFF) as run:
         run.controller.activate(revision())
@@ -56,13 +56,13 @@ async def test_bulk_off_never_asks_for_it() -> None:
         assert run.count(Condition.IN_SYNC) == len(KEYS)
 
 
-async def test_a_bulk_answer_that_never_comes_hides_nothing() -> None:
+async def test_if_the_list_keeps_failing_each_allocation_is_read_by_itself() -> None:
     api = ScriptedApi()
     api.bulk_error = BulkUnavailable("504 Gateway Timeout", supported=True)
     async with Run(api) as run:
         run.controller.activate(revision())
         await asyncio.sleep(2.5)
-        assert not api.reads  # the bulk request is tried again first
+        assert not api.reads  # the list is retried first
         await asyncio.sleep(30)
         assert api.lists >= 3
         assert run.count(Condition.IN_SYNC) == len(KEYS)
@@ -72,9 +72,7 @@ async def test_a_bulk_answer_that_never_comes_hides_nothing() -> None:
 
 
 @pytest.mark.parametrize(("policy", "lists"), [(BulkPolicy.AUTO, 2), (BulkPolicy.ON, 10)])
-async def test_a_bulk_answer_that_is_wrong_twice_in_a_row_is_not_used_again(
-    policy: BulkPolicy, lists: int
-) -> None:
+async def test_a_list_that_is_wrong_twice_in_a_row_is_not_used_again(policy: BulkPolicy, lists: int) -> None:
     api = ScriptedApi()
     api.on_list = lambda row: {**row, "region": "wanted"}
     async with Run(api, bulk=policy) as run:
@@ -82,14 +80,14 @@ async def test_a_bulk_answer_that_is_wrong_twice_in_a_row_is_not_used_again(
         await asyncio.sleep(600)
         assert api.lists == pytest.approx(lists, abs=1)
         if policy is BulkPolicy.AUTO:
-            (scripted,) = run.events(events.ListUnavailable)
-            assert "is not what GET /allocation/{id} says" in str(scripted.reason)
+            (unavailable,) = run.events(events.ListUnavailable)
+            assert "is not what GET /allocation/{id} says" in str(unavailable.reason)
             assert {row["region"] for row in api.truth.values()} == {"wanted"}
         else:
             assert not run.events(events.ListUnavailable)
 
 
-async def test_a_change_between_a_bulk_answer_and_the_check_of_it_is_no_distrust() -> None:
+async def test_a_change_between_a_list_read_and_its_check_does_not_count_as_a_wrong_list() -> None:
     api = ScriptedApi()
     drifted: dict[int, str] = {}
 
@@ -113,22 +111,22 @@ async def test_a_change_between_a_bulk_answer_and_the_check_of_it_is_no_distrust
 
 
 @pytest.mark.parametrize("bulk", [True, False])
-async def test_whoever_asks_has_everything_looked_at_now(*, bulk: bool) -> None:
+async def test_sync_reads_everything_now(*, bulk: bool) -> None:
     api = ScriptedApi(bulk=bulk)
     async with Run(api) as run:
         run.controller.activate(revision("live"))
         await asyncio.sleep(5)
         api.truth[KEYS[9]] = {**api.truth[KEYS[9]], "region": "drift"}
-        before, asked = len(api.reads), api.lists
+        reads, lists = len(api.reads), api.lists
         assert run.controller.sync() == len(KEYS)
         assert run.controller.sync() == len(KEYS)
         await asyncio.sleep(2)
         assert api.truth[KEYS[9]]["region"] == "live"
-        assert api.lists - asked == (1 if bulk else 0)
-        assert len(api.reads) - before <= (10 if bulk else len(KEYS) + 2)
+        assert api.lists - lists == (1 if bulk else 0)
+        assert len(api.reads) - reads <= (10 if bulk else len(KEYS) + 2)
 
 
-async def test_asking_in_mid_pass_has_another_pass_follow() -> None:
+async def test_a_sync_during_a_list_read_starts_another_one_after_it() -> None:
     api = ScriptedApi()
     async with Run(api) as run:
         run.controller.activate(revision("live"))
@@ -141,7 +139,7 @@ async def test_asking_in_mid_pass_has_another_pass_follow() -> None:
         assert api.lists == 3
 
 
-async def test_one_unknown_outcome_waits_the_settle_time_and_holds_nobody_up() -> None:
+async def test_an_unknown_outcome_waits_the_settle_time_and_delays_no_other_allocation() -> None:
     api = ScriptedApi()
     slow = KEYS[7]
     api.on_update = lambda key, _: OutcomeUnknown("504", 504) if key == slow and len(api.posts) < 41 else None
@@ -158,7 +156,7 @@ async def test_one_unknown_outcome_waits_the_settle_time_and_holds_nobody_up() -
         assert [event.outcome for event in run.events(events.UpdateSettled)] == ["not_applied"]
 
 
-async def test_an_edit_under_way_wins_and_what_is_not_declared_any_more_is_let_go() -> None:
+async def test_an_edit_during_requests_wins_and_removed_allocations_are_released() -> None:
     api = ScriptedApi()
     async with Run(api) as run:
         run.controller.activate(revision("one"))
@@ -174,7 +172,7 @@ async def test_an_edit_under_way_wins_and_what_is_not_declared_any_more_is_let_g
         assert len(api.posts) == posted
 
 
-async def test_a_mistake_in_one_allocation_keeps_its_last_good_version() -> None:
+async def test_an_entry_with_errors_keeps_its_last_declaration_without_errors() -> None:
     api = ScriptedApi()
     async with Run(api) as run:
         run.controller.activate(revision("one"))
@@ -186,14 +184,14 @@ async def test_a_mistake_in_one_allocation_keeps_its_last_good_version() -> None
         api.truth[KEYS[0]] = {**api.truth[KEYS[0]], "region": "drift"}
         await asyncio.sleep(90)
         assert api.truth[KEYS[0]]["region"] == "one"
-        (held,) = [row for row in run.controller.allocations() if row.condition is Condition.BLOCKED]
-        assert (held.id, held.reason) == ("new", "a.yaml:9:1: wrong")
+        (blocked,) = [row for row in run.controller.allocations() if row.condition is Condition.BLOCKED]
+        assert (blocked.id, blocked.reason) == ("new", "a.yaml:9:1: wrong")
 
 
-async def test_429_closes_the_write_slots_for_all() -> None:
+async def test_a_429_stops_the_updates_of_all_allocations() -> None:
     api = ScriptedApi()
-    refusal = Rejected(429, "429 Too Many Requests", terminal=False, retry_after_seconds=30)
-    api.on_update = lambda _key, _body: refusal if asyncio.get_running_loop().time() < 20 else None
+    rejection = Rejected(429, "429 Too Many Requests", terminal=False, retry_after_seconds=30)
+    api.on_update = lambda _key, _body: rejection if asyncio.get_running_loop().time() < 20 else None
     async with Run(api) as run:
         run.controller.activate(revision())
         await asyncio.sleep(20)
@@ -202,7 +200,7 @@ async def test_429_closes_the_write_slots_for_all() -> None:
         assert run.count(Condition.IN_SYNC) == len(KEYS)
 
 
-async def test_a_missing_allocation_is_probed_slowly_and_never_posted_to() -> None:
+async def test_a_missing_allocation_is_read_at_growing_intervals_and_never_updated() -> None:
     api = ScriptedApi()
     del api.truth[KEYS[3]]
     async with Run(api) as run:
@@ -215,7 +213,7 @@ async def test_a_missing_allocation_is_probed_slowly_and_never_posted_to() -> No
         assert run.controller.settled()
 
 
-async def test_failing_reads_back_off_and_are_settled_only_when_they_end() -> None:
+async def test_failing_reads_back_off_and_do_not_count_as_settled() -> None:
     api = ScriptedApi()
     failing = Failed("500 Internal Server Error", 500)
     api.on_snapshot = lambda key: failing if key == KEYS[0] and VirtualClock().now() < 300 else None
@@ -228,7 +226,7 @@ async def test_failing_reads_back_off_and_are_settled_only_when_they_end() -> No
         assert run.count(Condition.IN_SYNC) == len(KEYS)
 
 
-async def test_a_stop_in_mid_flight_ends_in_time_and_leaves_open_intents() -> None:
+async def test_a_stop_with_requests_in_flight_ends_in_time_and_leaves_open_intents() -> None:
     api = ScriptedApi()
     run = Run(api)
     async with run:
@@ -236,7 +234,7 @@ async def test_a_stop_in_mid_flight_ends_in_time_and_leaves_open_intents() -> No
         await asyncio.sleep(0.5)
         api.seconds = 60.0
         run.controller.activate(revision("again"))
-        await asyncio.sleep(61)  # the snapshots have ended, the updates are under way
+        await asyncio.sleep(61)  # the snapshots have ended, the updates are in flight
         begun = asyncio.get_running_loop().time()
         assert run.controller.status().in_flight["write"] == 8
         posted = len(api.posts)
@@ -246,7 +244,7 @@ async def test_a_stop_in_mid_flight_ends_in_time_and_leaves_open_intents() -> No
     assert stopped.open_intents == 8 == len(run.journal.open)
 
 
-async def test_a_snapshot_that_is_too_old_when_the_intent_is_recorded_is_not_written_on() -> None:
+async def test_no_update_is_built_on_a_snapshot_that_is_too_old_when_the_intent_is_recorded() -> None:
     api = ScriptedApi()
     run = Run(api)
     slow = run.journal.intent
@@ -267,7 +265,7 @@ async def test_a_snapshot_that_is_too_old_when_the_intent_is_recorded_is_not_wri
         assert not run.journal.open
 
 
-async def test_a_request_that_outlives_its_deadline_by_far_is_a_stall_and_an_outage_is_none() -> None:
+async def test_a_request_long_past_its_deadline_is_a_stall_and_an_outage_is_not() -> None:
     api = ScriptedApi()
     api.bulk_error = BulkUnavailable("refused", supported=True)
     api.on_snapshot = lambda _: Failed("refused")
@@ -276,10 +274,10 @@ async def test_a_request_that_outlives_its_deadline_by_far_is_a_stall_and_an_out
         await asyncio.sleep(600)
         assert run.controller.status().stalled is None
         api.seconds = 100.0
-        said = []
+        reports = []
         for _ in range(35):
             await asyncio.sleep(10)
-            said.append(str(run.controller.status().stalled))
-        assert any("outlived its deadline" in each for each in said)
+            reports.append(str(run.controller.status().stalled))
+        assert any("outlived its deadline" in each for each in reports)
         api.seconds = 0.01
         await asyncio.sleep(100)

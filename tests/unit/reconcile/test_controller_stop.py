@@ -1,4 +1,4 @@
-"""How the loop ends, asked to or not: what is not sent any more, and what is not waited for."""
+"""How the controller ends, by a stop or a failure: what it no longer sends and does not wait for."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ from tests.support.scripted_api import KEYS, Run, ScriptedApi, revision
 pytestmark = pytest.mark.looptime
 
 
-async def test_a_stop_between_the_intent_and_the_request_keeps_the_update_from_leaving() -> None:
+async def test_an_update_is_not_sent_if_a_stop_comes_after_its_intent() -> None:
     api = ScriptedApi()
     run = Run(api)
     recorded = run.journal.intent
@@ -25,11 +25,11 @@ async def test_a_stop_between_the_intent_and_the_request_keeps_the_update_from_l
         run.controller.stop()
         return sequence
 
-    run.journal.intent = intent  # type: ignore[method-assign]  # SIGTERM comes while the disk is at work
+    run.journal.intent = intent  # type: ignore[method-assign]  # SIGTERM comes while the intent is written
     async with run:
         run.controller.activate(revision())
         await asyncio.sleep(5)
-    assert run.events(events.UpdateIntended), "it was about to leave"
+    assert run.events(events.UpdateIntended), "the update was about to be sent"
     assert not api.posts
     assert {outcome for _, outcome in run.journal.outcomes} == {"not_sent"}
     assert {event.reason for event in run.events(events.UpdateFinished)} == {"the daemon is stopping"}
@@ -37,7 +37,7 @@ async def test_a_stop_between_the_intent_and_the_request_keeps_the_update_from_l
     assert stopped.open_intents == 0 == len(run.journal.open)
 
 
-async def test_a_second_signal_neither_says_so_again_nor_makes_the_end_come_later() -> None:
+async def test_a_second_stop_neither_emits_an_event_nor_delays_the_end() -> None:
     api = ScriptedApi()
     api.post_seconds = lambda _: 60.0
     async with Run(api) as run:
@@ -52,7 +52,7 @@ async def test_a_second_signal_neither_says_so_again_nor_makes_the_end_come_late
     assert len(run.events(events.Stopping)) == 1
 
 
-async def test_a_stop_does_not_wait_for_a_bulk_answer() -> None:
+async def test_a_stop_does_not_wait_for_the_list() -> None:
     api = ScriptedApi()
     api.seconds = 60.0
     async with Run(api) as run:
@@ -61,10 +61,10 @@ async def test_a_stop_does_not_wait_for_a_bulk_answer() -> None:
         assert api.lists == 1
         begun = now()
     assert now() - begun < 1
-    assert not run.events(events.ResyncFinished), "it was under way"
+    assert not run.events(events.ResyncFinished), "the list read was in flight"
 
 
-async def test_a_dispatcher_that_has_died_is_a_stall_within_a_minute() -> None:
+async def test_a_dead_dispatcher_is_a_stall_within_a_minute() -> None:
     run = Run(ScriptedApi())
     running = asyncio.create_task(run.controller.run())
     run.controller.activate(revision("live", KEYS[:1]))
@@ -73,10 +73,10 @@ async def test_a_dispatcher_that_has_died_is_a_stall_within_a_minute() -> None:
     running.cancel()
     await asyncio.sleep(IDLE_SECONDS + STALL_SECONDS + 1)
     assert running.cancelled()
-    assert "the dispatcher has not turned for" in str(run.controller.status().stalled)
+    assert "the dispatcher has not run for" in str(run.controller.status().stalled)
 
 
-async def test_an_update_that_the_end_cuts_off_is_unknown_and_not_under_way() -> None:
+async def test_an_update_cut_off_by_the_end_has_an_unknown_outcome() -> None:
     api = ScriptedApi()
     api.post_seconds = lambda _: 60.0
     async with Run(api) as run:
@@ -88,7 +88,7 @@ async def test_an_update_that_the_end_cuts_off_is_unknown_and_not_under_way() ->
     assert reason == "allocsync ended before the answer came; nothing is sent before a read-back"
 
 
-async def test_a_disk_that_takes_minutes_is_no_stall() -> None:
+async def test_a_slow_disk_is_not_a_stall() -> None:
     api = ScriptedApi()
     async with Run(api) as run:
         quick = run.journal.intent
@@ -101,27 +101,27 @@ async def test_a_disk_that_takes_minutes_is_no_stall() -> None:
         run.controller.activate(revision())
         await asyncio.sleep(95)
         assert api.reads
-        assert not api.posts, "the disk is at work"
+        assert not api.posts, "the intents are being written"
         assert run.controller.status().stalled is None
         run.journal.intent = quick  # type: ignore[method-assign]
 
 
-async def test_nothing_to_follow_is_waited_for_and_not_asked_about_all_the_time() -> None:
+async def test_without_allocations_the_dispatcher_waits_and_does_not_poll() -> None:
     run = Run(ScriptedApi())
-    asked = 0
+    calls = 0
 
-    def look() -> float:
-        nonlocal asked
-        asked += 1
+    def counted_now() -> float:
+        nonlocal calls
+        calls += 1
         return asyncio.get_running_loop().time()
 
-    run.controller._clock.now = look  # type: ignore[method-assign]  # noqa: SLF001 - each turn of the dispatcher asks
+    run.controller._clock.now = counted_now  # type: ignore[method-assign]  # noqa: SLF001 - each run of the dispatcher calls it
     async with run:
         await asyncio.sleep(600)
-        assert 2 * 600 / IDLE_SECONDS <= asked < 1000
+        assert 2 * 600 / IDLE_SECONDS <= calls < 1000
 
 
-async def test_an_update_that_the_end_finds_still_at_the_disk_is_not_unknown() -> None:
+async def test_an_update_whose_intent_is_not_yet_written_at_the_end_is_not_unknown() -> None:
     api = ScriptedApi()
     async with Run(api) as run:
 

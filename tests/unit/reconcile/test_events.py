@@ -1,9 +1,9 @@
-"""The events that logs, metrics and the terminal all read."""
+"""The events that logs, metrics and the terminal read."""
 
 from allocsync.reconcile.events import Event, Stopped, Stopping, emit_to_all
 
 
-def test_every_observer_gets_every_event_in_the_order_in_which_they_happened() -> None:
+def test_every_observer_gets_every_event_in_order() -> None:
     log: list[Event] = []
     metrics: list[Event] = []
     happened: list[Event] = [Stopping(in_flight=1), Stopped(open_intents=0)]

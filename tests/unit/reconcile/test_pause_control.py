@@ -1,4 +1,4 @@
-"""Pauses on virtual time: nothing is sent, everything is still looked at, and it goes on by itself."""
+"""Pauses on virtual time: no updates are sent, reads go on, and updates resume by themselves."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from allocsync.model.desired_state import Revision
 from allocsync.model.ids import AllocationId, NotFound
 from allocsync.planning.change_limit import ChangeLimit
 from allocsync.reconcile import events
-from allocsync.reconcile.pause_control import MOST_SECONDS, Begun, Lifted
+from allocsync.reconcile.pause_control import MAX_PAUSE_SECONDS, Begun, Lifted
 from tests.support.scripted_api import KEYS, Run, ScriptedApi, revision
 
 pytestmark = pytest.mark.looptime
@@ -38,7 +38,7 @@ def lift(run: Run, name: str | None) -> Lifted:
     return lifted
 
 
-async def test_pause_while_settling_reads_back_sends_nothing_and_looks_first_when_it_ends() -> None:
+async def test_a_pause_allows_a_read_back_and_updates_resume_with_a_new_read() -> None:
     api = ScriptedApi(bulk=False)
     api.on_update = lambda key, _body: (
         OutcomeUnknown("504", 504) if key == ONE and len(api.posts) == 1 else None
@@ -49,26 +49,26 @@ async def test_pause_while_settling_reads_back_sends_nothing_and_looks_first_whe
         assert run.count(Condition.OUTCOME_UNKNOWN) == 1
         pause(run, ONE, 120)
         reads, begun = len(api.reads), asyncio.get_running_loop().time()
-        assert run.count(Condition.OUTCOME_UNKNOWN) == 1, "what is open comes first"
+        assert run.count(Condition.OUTCOME_UNKNOWN) == 1, "the unknown outcome has precedence"
         await asyncio.sleep(60)
         assert len(api.reads) > reads, "the read-back happens"
         (settled,) = run.events(events.UpdateSettled)
         assert settled.outcome == "not_applied"
-        assert len(api.posts) == 1, "and nothing is sent again"
+        assert len(api.posts) == 1, "and no update is sent"
         assert paused(run) == {ONE}
         await asyncio.sleep(58)
         assert len(api.posts) == 1
         before = len(api.reads)
         await asyncio.sleep(5)
-        assert len(api.posts) == 2, "it goes on by itself"
-        on_read = api.reads[before][0]
-        assert begun + 120 <= on_read < api.posts[1][0], "after a fresh look"
+        assert len(api.posts) == 2, "updates resume"
+        read_at = api.reads[before][0]
+        assert begun + 120 <= read_at < api.posts[1][0], "after a new read"
         await asyncio.sleep(5)
         assert run.count(Condition.IN_SYNC) == 1
 
 
 @pytest.mark.parametrize("bulk", [True, False])
-async def test_all_is_the_kill_switch_and_looks_go_on(*, bulk: bool) -> None:
+async def test_a_pause_of_all_stops_all_updates_and_no_reads(*, bulk: bool) -> None:
     api = ScriptedApi(bulk=bulk)
     async with Run(api) as run:
         run.controller.activate(revision("live"))
@@ -80,20 +80,20 @@ async def test_all_is_the_kill_switch_and_looks_go_on(*, bulk: bool) -> None:
         before = len(api.reads)
         await asyncio.sleep(1800)
         assert not api.posts
-        assert len(api.reads) - before >= len(KEYS), "they were looked at"
+        assert len(api.reads) - before >= len(KEYS), "reads went on"
         assert paused(run) == {*KEYS}
-        (said,) = {str(row.paused) for row in run.controller.allocations()}
-        assert said == f"paused until {begun.pause.ends} by mark@here: maintenance"
+        (reason,) = {str(row.paused) for row in run.controller.allocations()}
+        assert reason == f"paused until {begun.pause.ends} by mark@here: maintenance"
         assert run.controller.status().pauses == {"all": (1, begun.pause.ends_at), "one": (0, 0.0)}
         lifted = lift(run, None)
-        assert lifted.there
+        assert lifted.was_paused
         await asyncio.sleep(5)
         assert len(api.posts) == len(KEYS)
         assert run.controller.status().pauses == {"all": (0, 0.0), "one": (0, 0.0)}
-        assert not lift(run, None).there
+        assert not lift(run, None).was_paused
 
 
-async def test_a_pause_of_one_stops_that_one_alone() -> None:
+async def test_a_pause_of_one_allocation_stops_only_that_one() -> None:
     api = ScriptedApi()
     async with Run(api) as run:
         run.controller.activate(revision("live"))
@@ -110,7 +110,7 @@ async def test_a_pause_of_one_stops_that_one_alone() -> None:
         ]
 
 
-async def test_a_pause_outlives_restarts_and_ends_when_it_would_have() -> None:
+async def test_a_pause_survives_restarts_and_ends_at_the_same_time() -> None:
     api = ScriptedApi()
     async with Run(api) as first:
         first.controller.activate(revision("live"))
@@ -137,7 +137,7 @@ async def test_a_pause_outlives_restarts_and_ends_when_it_would_have() -> None:
     assert not [name for name in last.journal.memories if name.startswith("pause/")]
 
 
-async def test_what_is_declared_later_is_paused_with_all() -> None:
+async def test_a_pause_of_all_includes_allocations_declared_later() -> None:
     api = ScriptedApi()
     async with Run(api) as run:
         run.controller.activate(revision("live", KEYS[:5]))
@@ -149,7 +149,7 @@ async def test_what_is_declared_later_is_paused_with_all() -> None:
         assert paused(run) == {*KEYS}
 
 
-async def test_one_that_is_set_between_the_intent_and_the_request_stops_it() -> None:
+async def test_a_pause_set_after_the_intent_stops_the_update() -> None:
     api = ScriptedApi()
     async with Run(api) as run:
         slow = run.journal.intent
@@ -162,13 +162,13 @@ async def test_one_that_is_set_between_the_intent_and_the_request_stops_it() -> 
         run.journal.intent = intent  # type: ignore[method-assign]  # the disk is slow
         run.controller.activate(revision(keys=(ONE,)))
         await asyncio.sleep(300)
-        assert run.events(events.UpdateIntended), "it was about to leave"
+        assert run.events(events.UpdateIntended), "the update was about to be sent"
         assert not api.posts
         assert [outcome for _, outcome in run.journal.outcomes] == ["not_sent"]
         assert paused(run) == {ONE}
 
 
-async def test_lifting_one_kind_leaves_the_other() -> None:
+async def test_lifting_a_pause_leaves_those_of_the_other_scope() -> None:
     api = ScriptedApi()
     async with Run(api) as run:
         run.controller.activate(revision("live"))
@@ -188,16 +188,16 @@ async def test_lifting_one_kind_leaves_the_other() -> None:
         assert str(row.paused).endswith("by mark@here: it is being moved")
 
 
-async def test_a_pause_has_an_end_whatever_is_asked_and_names_what_is_there() -> None:
+async def test_a_pause_has_a_longest_duration_and_needs_a_declared_allocation() -> None:
     async with Run(ScriptedApi()) as run:
         run.controller.activate(revision("live"))
         begun = pause(run, None, 1e12)
-        assert begun.pause.until <= asyncio.get_running_loop().time() + MOST_SECONDS
+        assert begun.pause.until <= asyncio.get_running_loop().time() + MAX_PAUSE_SECONDS
         assert isinstance(run.controller.pauses.begin("nobody", seconds=9, reason="r", owner="o"), NotFound)
         assert isinstance(run.controller.pauses.lift("nobody", by="o"), NotFound)
 
 
-async def test_what_was_paused_does_not_count_as_settled_for_the_rail() -> None:
+async def test_a_paused_edit_does_not_become_the_baseline() -> None:
     api = ScriptedApi()
     async with Run(api, change_limit=ChangeLimit()) as run:
         run.controller.activate(revision("live"))
@@ -207,11 +207,11 @@ async def test_what_was_paused_does_not_count_as_settled_for_the_rail() -> None:
             edited = {**revision("live").allocations, **revision("b", KEYS[:step]).allocations}
             run.controller.activate(Revision(f"edit {step}", edited))
             await asyncio.sleep(7000)
-        assert run.controller.status().awaiting_reason, "nothing of the first edit was ever sent"
+        assert run.controller.status().awaiting_reason, "no update of the first edit was sent"
         assert not api.posts
 
 
-async def test_a_pause_of_what_is_not_declared_any_more_can_be_lifted() -> None:
+async def test_a_pause_of_a_released_allocation_can_be_lifted() -> None:
     async with Run(ScriptedApi()) as run:
         run.controller.activate(revision("live"))
         await asyncio.sleep(5)
@@ -220,5 +220,5 @@ async def test_a_pause_of_what_is_not_declared_any_more_can_be_lifted() -> None:
         await asyncio.sleep(5)
         assert run.controller.pauses.ends()["one"][0] == 1
         assert isinstance(run.controller.pauses.begin(ONE, seconds=1, reason="", owner=""), NotFound)
-        assert lift(run, ONE).there
+        assert lift(run, ONE).was_paused
         assert run.controller.pauses.ends()["one"][0] == 0

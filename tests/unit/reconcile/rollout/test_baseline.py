@@ -1,4 +1,4 @@
-"""What the rail compares with: how far each way of approving, and of waiting, moves it; on virtual time."""
+"""The baseline on virtual time: how far each kind of approval, and the passing of time, advances it."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ QUARTER = len(KEYS) // 4
 
 
 def edited(first: int, to: int, *, keys: tuple[AllocationId, ...] = KEYS) -> Revision:
-    """From the first of them up to the last, another region than the live one; the others as they are."""
+    """A revision that changes the region of `KEYS[first:to]` and declares the live one for the others."""
     regions = {key: "edited" if first <= number < to else "live" for number, key in enumerate(KEYS)}
     wanted = {key: Desired(key, (("region", regions[key]),)) for key in keys}
     return Revision(f"{first}-{to} of {len(keys)}", wanted)
@@ -26,7 +26,7 @@ def edited(first: int, to: int, *, keys: tuple[AllocationId, ...] = KEYS) -> Rev
 LIVE = edited(0, 0)
 
 
-async def test_whoever_names_allocations_approves_these_and_no_others() -> None:
+async def test_apply_with_named_allocations_approves_these_and_no_others() -> None:
     api = ScriptedApi()
     async with Run(api, change_limit=CHANGE_LIMIT) as daemon:
         daemon.controller.activate(LIVE)
@@ -40,10 +40,10 @@ async def test_whoever_names_allocations_approves_these_and_no_others() -> None:
         assert (again.controller.status().changes, again.controller.status().awaiting_reason) == (0, "")
         again.controller.activate(edited(0, 33))
         assert again.controller.status().changes == 13
-        assert again.controller.status().awaiting_reason, "the rest is an edit like any other"
+        assert again.controller.status().awaiting_reason, "the others are an edit like any other"
 
 
-async def test_allocations_that_are_named_before_any_first_start_do_not_make_that_one_an_edit() -> None:
+async def test_apply_with_named_allocations_before_the_first_start_creates_no_baseline() -> None:
     api = ScriptedApi()
     async with Run(api, change_limit=CHANGE_LIMIT) as apply:
         apply.controller.activate(edited(0, 20, keys=KEYS[:20]), approved=True, whole=False)
@@ -56,7 +56,7 @@ async def test_allocations_that_are_named_before_any_first_start_do_not_make_tha
         assert len(api.posts) == len(KEYS)
 
 
-async def test_an_apply_that_ends_with_nothing_left_to_do_is_what_the_next_edit_is_compared_with() -> None:
+async def test_an_apply_that_ends_settled_becomes_the_baseline() -> None:
     api = ScriptedApi()
     async with Run(api, change_limit=CHANGE_LIMIT) as daemon:
         daemon.controller.activate(LIVE)
@@ -64,7 +64,7 @@ async def test_an_apply_that_ends_with_nothing_left_to_do_is_what_the_next_edit_
     async with Run(api, change_limit=CHANGE_LIMIT, before=daemon) as apply:
         apply.controller.activate(edited(0, QUARTER))
         apply.controller.conclude()
-        assert apply.controller.status().changes == QUARTER, "there was something left to do"
+        assert apply.controller.status().changes == QUARTER, "it is not settled yet"
         await asyncio.sleep(5)
         apply.controller.conclude()
         assert apply.controller.status().changes == 0
@@ -73,9 +73,11 @@ async def test_an_apply_that_ends_with_nothing_left_to_do_is_what_the_next_edit_
         assert (again.controller.status().changes, again.controller.status().awaiting_reason) == (QUARTER, "")
 
 
-async def test_what_is_in_force_is_not_held_by_a_restart_when_an_older_edit_has_had_its_hour() -> None:
+async def test_the_active_revision_needs_no_approval_after_a_restart_when_an_older_edit_is_an_hour_old() -> (
+    None
+):
     api = ScriptedApi()
-    api.on_update = lambda _key, _body: OutcomeUnknown("504", 504)  # so that nothing ever settles
+    api.on_update = lambda _key, _body: OutcomeUnknown("504", 504)  # so that no allocation settles
     instead = edited(QUARTER, 2 * QUARTER)  # a quarter changed against LIVE, half against the edit before
     async with Run(api, change_limit=CHANGE_LIMIT) as run:
         run.controller.activate(LIVE)
@@ -90,10 +92,10 @@ async def test_what_is_in_force_is_not_held_by_a_restart_when_an_older_edit_has_
         again.controller.activate(instead)
         assert not again.controller.status().awaiting_reason
         await asyncio.sleep(3700)
-        assert again.controller.status().changes == 0, "its own hour moves it all the same"
+        assert again.controller.status().changes == 0, "an hour after its own activation it is the baseline"
 
 
-async def test_a_generation_that_is_held_is_told_once_however_often_its_files_are_saved() -> None:
+async def test_a_revision_that_awaits_approval_is_reported_once_however_often_its_files_are_saved() -> None:
     async with Run(ScriptedApi(), change_limit=CHANGE_LIMIT) as run:
         run.controller.activate(LIVE)
         await asyncio.sleep(5)

@@ -1,4 +1,4 @@
-"""The rail in the loop, on virtual time: what is held is not written, and nothing passes it by."""
+"""The change limit on virtual time: changes that await approval are not written, whatever happens."""
 
 import asyncio
 from collections.abc import Mapping
@@ -23,13 +23,13 @@ CHANGE_LIMIT = ChangeLimit()
 def edited(
     number: int, region: str = "edited", mode: Mode = Mode.ENFORCE, keys: tuple[AllocationId, ...] = KEYS
 ) -> Revision:
-    """The first so many of all have another region than they have live."""
+    """A revision that changes the region of the first `number` keys and declares the live one for others."""
     regions = {key: region if n < number else "live" for n, key in enumerate(KEYS)}
     wanted = {key: Desired(key, (("region", regions[key]),), mode) for key in keys}
     return Revision(f"{number:04}{region}{mode}{len(keys)}", wanted)
 
 
-def held(run: Run) -> dict[str, AllocationStatus]:
+def awaiting_approval(run: Run) -> dict[str, AllocationStatus]:
     return {
         row.id: row for row in run.controller.allocations() if row.condition is Condition.AWAITING_APPROVAL
     }
@@ -39,7 +39,7 @@ def regions(api: ScriptedApi) -> Mapping[str, object]:
     return {key: row["region"] for key, row in api.truth.items()}
 
 
-async def test_four_edits_of_a_quarter_each_in_a_minute_are_held_from_the_second_on() -> None:
+async def test_of_four_edits_of_a_quarter_each_in_a_minute_the_second_and_later_await_approval() -> None:
     api = ScriptedApi()
     async with Run(api, change_limit=CHANGE_LIMIT) as run:
         run.controller.activate(edited(0))
@@ -51,16 +51,16 @@ async def test_four_edits_of_a_quarter_each_in_a_minute_are_held_from_the_second
         assert {key for _, key in api.posts} == {*KEYS[:QUARTER]}
         assert len(run.events(events.RevisionAwaitingApproval)) == 3
         assert run.count(Condition.AWAITING_APPROVAL) == 3 * QUARTER
-        (reason,) = {row.reason for row in held(run).values()}
+        (reason,) = {row.reason for row in awaiting_approval(run).values()}
         assert "40 of 40 allocations (100 %: 40 changed), and ALLOCSYNC_MAX_CHANGES_PERCENT" in reason
         assert run.controller.status().changes == len(KEYS)
         assert run.controller.status().awaiting_reason == reason
         await asyncio.sleep(2 * 3600)
-        assert len(api.posts) == QUARTER, "time alone lets nothing through that is held"
+        assert len(api.posts) == QUARTER, "the passing of time approves nothing"
         assert run.controller.status().awaiting_reason == reason
 
 
-async def test_a_first_start_is_not_held_and_neither_is_the_repair_of_drift() -> None:
+async def test_neither_a_first_start_nor_the_repair_of_drift_awaits_approval() -> None:
     api = ScriptedApi()
     async with Run(api, change_limit=CHANGE_LIMIT) as run:
         run.controller.activate(edited(len(KEYS)))
@@ -73,7 +73,7 @@ async def test_a_first_start_is_not_held_and_neither_is_the_repair_of_drift() ->
         assert not run.events(events.RevisionAwaitingApproval)
 
 
-async def test_an_edit_and_a_restart_do_not_pass_it_by() -> None:
+async def test_a_restart_does_not_bypass_the_change_limit() -> None:
     api = ScriptedApi()
     async with Run(api, change_limit=CHANGE_LIMIT) as first:
         first.controller.activate(edited(0))
@@ -88,11 +88,11 @@ async def test_an_edit_and_a_restart_do_not_pass_it_by() -> None:
         await asyncio.sleep(60)
         assert third.count(Condition.AWAITING_APPROVAL) == 20
         reads = {key for _, key in api.reads}
-        assert {*KEYS[:20]} <= reads, "they were looked at, and only not written"
+        assert {*KEYS[:20]} <= reads, "they were read but not written"
     assert not api.posts
 
 
-async def test_the_mode_is_part_of_what_is_compared() -> None:
+async def test_a_change_of_the_mode_counts_as_a_change() -> None:
     api = ScriptedApi()
     async with Run(api, change_limit=CHANGE_LIMIT) as observing:
         observing.controller.activate(edited(len(KEYS), mode=Mode.OBSERVE))
@@ -108,7 +108,7 @@ async def test_the_mode_is_part_of_what_is_compared() -> None:
     assert not api.posts
 
 
-async def test_what_is_the_same_goes_on_and_what_is_removed_stays_in_force_over_a_restart_too() -> None:
+async def test_unchanged_and_removed_allocations_stay_managed_while_a_revision_awaits_approval() -> None:
     api = ScriptedApi()
     cut = edited(10, keys=KEYS[:20])
     async with Run(api, change_limit=CHANGE_LIMIT) as run:
@@ -122,17 +122,17 @@ async def test_what_is_the_same_goes_on_and_what_is_removed_stays_in_force_over_
             api.truth[KEYS[number]] = {**api.truth[KEYS[number]], "region": "drift"}
         await asyncio.sleep(120)
         assert sorted({key for _, key in api.posts}) == [KEYS[15], KEYS[30]]
-        assert {*held(again)} == {*KEYS[:10]}
+        assert {*awaiting_approval(again)} == {*KEYS[:10]}
         assert again.controller.rollout.approve(cut.id[:8]) == 30
         await asyncio.sleep(120)
-        assert not held(again)
+        assert not awaiting_approval(again)
         assert {key for key, region in regions(api).items() if region == "edited"} == {*KEYS[:10]}
         api.truth[KEYS[30]] = {**api.truth[KEYS[30]], "region": "drift"}
         await asyncio.sleep(120)
-        assert api.truth[KEYS[30]]["region"] == "drift", "it is disowned now"
+        assert api.truth[KEYS[30]]["region"] == "drift", "it is released now"
 
 
-async def test_a_set_that_turns_empty_is_held() -> None:
+async def test_a_revision_without_allocations_awaits_approval() -> None:
     api = ScriptedApi()
     async with Run(api, change_limit=CHANGE_LIMIT) as run:
         run.controller.activate(edited(0))
@@ -140,11 +140,11 @@ async def test_a_set_that_turns_empty_is_held() -> None:
         run.controller.activate(edited(0, keys=()))
         api.truth[KEYS[7]] = {**api.truth[KEYS[7]], "region": "drift"}
         await asyncio.sleep(120)
-        assert api.truth[KEYS[7]]["region"] == "live", "all of it stays in force"
+        assert api.truth[KEYS[7]]["region"] == "live", "all declarations stay active"
         assert "declares no allocations (40 removed)" in run.controller.status().awaiting_reason
 
 
-async def test_taking_the_edit_back_opens_it_and_an_approval_lets_it_through_once() -> None:
+async def test_a_reverted_edit_needs_no_approval_and_an_approval_is_for_one_revision() -> None:
     api = ScriptedApi()
     async with Run(api, change_limit=CHANGE_LIMIT) as run:
         run.controller.activate(edited(0))
@@ -177,10 +177,10 @@ async def test_taking_the_edit_back_opens_it_and_an_approval_lets_it_through_onc
         again.controller.activate(edited(20))
         assert again.controller.status().awaiting_reason == "", "the approval survives"
         again.controller.activate(edited(0))
-        assert again.controller.status().awaiting_reason, "and the way back is an edit like any other"
+        assert again.controller.status().awaiting_reason, "and its reversal is an edit like any other"
 
 
-async def test_a_generation_that_is_settled_for_five_minutes_is_the_next_baseline() -> None:
+async def test_a_revision_settled_for_five_minutes_becomes_the_baseline() -> None:
     api = ScriptedApi()
     async with Run(api, change_limit=CHANGE_LIMIT) as run:
         run.controller.activate(edited(0))
@@ -193,7 +193,7 @@ async def test_a_generation_that_is_settled_for_five_minutes_is_the_next_baselin
         assert not run.events(events.RevisionAwaitingApproval)
 
 
-async def test_one_that_does_not_settle_is_the_baseline_after_an_hour_and_not_before() -> None:
+async def test_a_revision_that_does_not_settle_becomes_the_baseline_after_an_hour() -> None:
     api = ScriptedApi()
     api.on_update = lambda _key, _body: OutcomeUnknown("504", 504)
     async with Run(api, change_limit=CHANGE_LIMIT) as run:
@@ -207,7 +207,7 @@ async def test_one_that_does_not_settle_is_the_baseline_after_an_hour_and_not_be
         assert run.controller.status().changes == 0
 
 
-async def test_edits_that_never_pause_long_enough_to_settle_do_not_pile_up_for_ever() -> None:
+async def test_frequent_edits_do_not_accumulate_changes_without_limit() -> None:
     api = ScriptedApi()
     async with Run(api, change_limit=CHANGE_LIMIT) as run:
         run.controller.activate(edited(0))
@@ -217,11 +217,11 @@ async def test_edits_that_never_pause_long_enough_to_settle_do_not_pile_up_for_e
             await asyncio.sleep(280)
             most = max(most, run.controller.status().changes)
             assert not run.controller.status().awaiting_reason
-        assert most > 1, "they did pile up"
+        assert most > 1, "changes did accumulate"
         assert len(api.posts) == len(KEYS) - 1
 
 
-async def test_an_edit_that_is_held_between_the_intent_and_the_request_is_not_sent() -> None:
+async def test_an_update_is_not_sent_if_another_edit_of_it_awaits_approval_after_the_intent() -> None:
     api = ScriptedApi()
     async with Run(api, change_limit=CHANGE_LIMIT) as run:
         run.controller.activate(edited(0))
@@ -236,12 +236,12 @@ async def test_an_edit_that_is_held_between_the_intent_and_the_request_is_not_se
         run.journal.intent = intent  # type: ignore[method-assign]  # the disk is slow
         run.controller.activate(edited(1))
         await asyncio.sleep(60)
-        assert run.events(events.UpdateIntended), "it was about to leave"
+        assert run.events(events.UpdateIntended), "the update was about to be sent"
         assert not api.posts
         assert [outcome for _, outcome in run.journal.outcomes] == ["not_sent"]
 
 
-async def test_the_same_update_is_stopped_by_the_rail_alone_when_only_the_rail_changed() -> None:
+async def test_an_unchanged_update_is_not_sent_if_it_awaits_approval_after_the_intent() -> None:
     api = ScriptedApi()
     async with Run(api, change_limit=CHANGE_LIMIT) as run:
         run.controller.activate(edited(0))
@@ -250,10 +250,12 @@ async def test_the_same_update_is_stopped_by_the_rail_alone_when_only_the_rail_c
 
         async def intent(allocation: AllocationId, record: object) -> int:
             sequence = await slow(allocation, record)  # type: ignore[arg-type]  # passed on
-            run.controller.activate(edited(20))  # the first one is wanted as before, and held now
+            run.controller.activate(
+                edited(20)
+            )  # the first one is declared as before, and awaits approval now
             return sequence
 
-        run.journal.intent = intent  # type: ignore[method-assign]  # likewise
+        run.journal.intent = intent  # type: ignore[method-assign]  # the disk is slow
         run.controller.activate(edited(1))
         await asyncio.sleep(60)
         (finished,) = run.events(events.UpdateFinished)

@@ -1,4 +1,4 @@
-"""What is in force beside the baseline outlives a restart: files that are held then take nothing back."""
+"""Active declarations that differ from the baseline survive a restart, though its files await approval."""
 
 import asyncio
 from dataclasses import replace
@@ -9,24 +9,24 @@ from allocsync.model.api_answers import Rejected
 from allocsync.model.desired_state import Desired, Revision
 from allocsync.model.ids import AllocationId
 from allocsync.reconcile.rollout.change_review import BASELINE
-from allocsync.reconcile.rollout.declarations import IN_FORCE
+from allocsync.reconcile.rollout.declarations import ACTIVE
 from tests.support.scripted_api import KEYS, Run, ScriptedApi
-from tests.unit.reconcile.rollout.test_active_while_held import MISTAKE, ONE, adopt_one_edit
+from tests.unit.reconcile.rollout.test_active_while_awaiting_approval import ONE, PROBLEMS, activate_one_edit
 from tests.unit.reconcile.rollout.test_change_review import CHANGE_LIMIT, edited
 
 pytestmark = pytest.mark.looptime
-GONE = edited(0, keys=KEYS[20:])  # removes the first twenty, which is held
+REMOVING = edited(0, keys=KEYS[20:])  # removes the first twenty, which needs approval
 
 
-def kept(run: Run) -> set[str]:
-    """Of which allocations it is kept what is in force."""
+def stored(run: Run) -> set[str]:
+    """The allocations whose active declaration is stored."""
     names = run.journal.memories
-    return {name.removeprefix(IN_FORCE) for name in names if name.startswith(IN_FORCE)}
+    return {name.removeprefix(ACTIVE) for name in names if name.startswith(ACTIVE)}
 
 
-async def held_files_leave(region: str, run: Run, api: ScriptedApi, key: AllocationId = ONE) -> None:
-    """Files that do not name it any more are held, and what somebody else writes is taken back to this."""
-    run.controller.activate(GONE)
+async def assert_active(region: str, run: Run, api: ScriptedApi, key: AllocationId = ONE) -> None:
+    """Assert that drift is repaired to this region while the removal of the allocation awaits approval."""
+    run.controller.activate(REMOVING)
     await asyncio.sleep(5)
     assert run.controller.status().awaiting_reason
     posts = len(api.posts)
@@ -36,61 +36,61 @@ async def held_files_leave(region: str, run: Run, api: ScriptedApi, key: Allocat
     assert api.truth[key]["region"] == region
 
 
-async def test_what_is_the_baseline_by_now_is_not_kept_twice() -> None:
+async def test_a_declaration_that_is_in_the_baseline_is_not_stored() -> None:
     api = ScriptedApi()
     async with Run(api, change_limit=CHANGE_LIMIT) as run:
-        await adopt_one_edit(run, api)
-        assert kept(run) == {ONE}
+        await activate_one_edit(run, api)
+        assert stored(run) == {ONE}
         await asyncio.sleep(400)
-        assert kept(run) == set()
+        assert stored(run) == set()
 
 
-async def test_it_outlives_more_restarts_than_one() -> None:
+async def test_an_active_declaration_survives_several_restarts() -> None:
     api = ScriptedApi()
     async with Run(api, change_limit=CHANGE_LIMIT) as run:
-        await adopt_one_edit(run, api)
+        await activate_one_edit(run, api)
     for _ in range(3):
         async with Run(api, change_limit=CHANGE_LIMIT, before=run) as run:
-            await held_files_leave("edited", run, api)
+            await assert_active("edited", run, api)
 
 
-async def test_a_mistake_in_it_does_not_have_it_forgotten() -> None:
+async def test_an_active_declaration_stays_stored_while_its_entry_has_errors() -> None:
     api = ScriptedApi()
     async with Run(api, change_limit=CHANGE_LIMIT) as run:
-        await adopt_one_edit(run, api)
-        run.controller.activate(replace(edited(0, keys=KEYS[1:]), id="mistake", quarantined={ONE: MISTAKE}))
+        await activate_one_edit(run, api)
+        run.controller.activate(replace(edited(0, keys=KEYS[1:]), id="errors", quarantined={ONE: PROBLEMS}))
         await asyncio.sleep(5)
     async with Run(api, change_limit=CHANGE_LIMIT, before=run) as again:
-        await held_files_leave("edited", again, api)
+        await assert_active("edited", again, api)
 
 
-async def test_who_names_another_allocation_changes_nothing_of_it_and_who_names_it_approves_it() -> None:
+async def test_apply_with_named_allocations_forgets_the_active_declarations_of_these_and_no_others() -> None:
     api = ScriptedApi()
     named = {key: Desired(key, (("region", "named"),)) for key in KEYS[:2]}
     async with Run(api, change_limit=CHANGE_LIMIT) as run:
-        await adopt_one_edit(run, api)
+        await activate_one_edit(run, api)
     for key, left in ((KEYS[1], {ONE}), (ONE, set())):
         async with Run(api, change_limit=CHANGE_LIMIT, before=run) as run:
             run.controller.activate(Revision(f"{key} alone", {key: named[key]}), approved=True, whole=False)
             await asyncio.sleep(5)
             assert api.truth[key]["region"] == "named"
-            assert kept(run) == left
+            assert stored(run) == left
 
 
-async def test_what_is_in_force_of_a_mistake_is_kept_when_the_baseline_moves_away_from_it() -> None:
-    api, refused = ScriptedApi(), KEYS[5]
-    api.on_update = lambda key, _: Rejected(422, "422", terminal=True) if key == refused else None
-    both = {key: Desired(key, (("region", "edited"),)) for key in (ONE, refused)}
+async def test_the_active_declaration_of_an_entry_with_errors_is_stored_when_the_baseline_advances() -> None:
+    api, rejected = ScriptedApi(), KEYS[5]
+    api.on_update = lambda key, _: Rejected(422, "422", terminal=True) if key == rejected else None
+    both = {key: Desired(key, (("region", "edited"),)) for key in (ONE, rejected)}
     async with Run(api, change_limit=CHANGE_LIMIT) as run:
         run.controller.activate(edited(0))
         await asyncio.sleep(5)
         live = dict(edited(0).allocations)
         run.controller.activate(Revision("both", live | both))
         await asyncio.sleep(600)
-        run.controller.activate(Revision("one is back", live | {refused: both[refused]}))
+        run.controller.activate(Revision("one is back", live | {rejected: both[rejected]}))
         await asyncio.sleep(600)
         del live[ONE]
-        run.controller.activate(Revision("a mistake", live | {refused: both[refused]}, {ONE: MISTAKE}))
+        run.controller.activate(Revision("errors in one", live | {rejected: both[rejected]}, {ONE: PROBLEMS}))
         await asyncio.sleep(3600)
-        assert "edited" in str(run.journal.memories[f"{BASELINE}{ONE}"]), "it has moved"
-        assert "live" in str(run.journal.memories[f"{IN_FORCE}{ONE}"])
+        assert "edited" in str(run.journal.memories[f"{BASELINE}{ONE}"]), "the baseline has advanced"
+        assert "live" in str(run.journal.memories[f"{ACTIVE}{ONE}"])

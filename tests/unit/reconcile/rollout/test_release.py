@@ -1,4 +1,4 @@
-"""Allocations that the files do not declare any more, gone at the worst moment; on virtual time."""
+"""Allocations that are released at the worst moment, on virtual time."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ from tests.support.scripted_api import KEYS, Run, ScriptedApi, revision
 pytestmark = pytest.mark.looptime
 
 
-async def test_what_is_let_go_after_it_failed_does_not_hinder_the_breaker_from_opening() -> None:
+async def test_released_allocations_that_failed_do_not_keep_the_breaker_closed() -> None:
     api = ScriptedApi()
     api.on_snapshot = lambda _: DEAD if now() < 60 else None
     async with Run(api, bulk=BulkPolicy.OFF) as run:
@@ -31,11 +31,11 @@ async def test_what_is_let_go_after_it_failed_does_not_hinder_the_breaker_from_o
         assert {key for _, key in api.posts} == {*KEYS[20:]}
 
 
-async def test_what_was_refused_starts_afresh_when_it_is_taken_out_of_the_files_and_declared_again() -> None:
+async def test_a_rejected_allocation_that_is_released_and_declared_again_starts_without_failures() -> None:
     key, api = KEYS[0], ScriptedApi(keys=KEYS[:1])
-    refused = Rejected(422, "422 Unprocessable Entity", terminal=True)
+    rejection = Rejected(422, "422 Unprocessable Entity", terminal=True)
     api.on_update = lambda _key, _body: (
-        refused if len(api.posts) == 1 else Rejected(423, "423", terminal=False)
+        rejection if len(api.posts) == 1 else Rejected(423, "423", terminal=False)
     )
     async with Run(api, bulk=BulkPolicy.OFF) as run:
         run.controller.activate(revision(keys=(key,)))
@@ -45,35 +45,35 @@ async def test_what_was_refused_starts_afresh_when_it_is_taken_out_of_the_files_
         assert list(run.controller.allocations()) == []
         run.controller.activate(revision(keys=(key,)))
         await asyncio.sleep(0.5)
-        assert len(api.posts) == 2, "the refusal of what was declared before still holds"
+        assert len(api.posts) == 2, "the earlier rejection delays nothing"
         assert run.events(events.UpdateFinished)[1].next_read_in_seconds == 1.0, "it is the first failure"
 
 
 @pytest.mark.parametrize("comes_back", [False, True])
-async def test_an_edit_while_everything_is_gone_through_lets_go_of_what_it_removes_and_of_nothing_else(
+async def test_an_edit_during_a_resync_releases_the_removed_allocations_and_no_others(
     *, comes_back: bool
 ) -> None:
     keys = named(2 * YIELD_EVERY)
-    api = ScriptedApi(keys=keys[:-1])  # the last one is missing for now, so no bulk answer has it
+    api = ScriptedApi(keys=keys[:-1])  # the last one is missing for now, so the list does not have it
     edits = [revision("live", keys[:-1]), *([revision("live", keys)] if comes_back else [])]
-    seen: list[int] = []
+    counts: list[int] = []
 
     def edit() -> None:
         for each in edits:
             run.controller.activate(each)
-            seen.append(len(list(run.controller.allocations())))
+            counts.append(len(list(run.controller.allocations())))
 
     def edit_when_all_is_listed(row: Cloud) -> Cloud:
         if api.lists == 2 and row["id"] == keys[-2]:
-            asyncio.get_running_loop().call_soon(edit)  # the pass lets it run when it has gone through half
+            asyncio.get_running_loop().call_soon(edit)  # it runs when the resync yields, halfway through
         return row
 
     api.on_list = edit_when_all_is_listed
     async with Run(api) as run:
         run.controller.activate(revision("live", keys))
         await asyncio.sleep(120)
-        assert seen == ([len(keys) - 1, len(keys)] if comes_back else [len(keys) - 1])
-        assert len(list(run.controller.allocations())) == seen[-1]
+        assert counts == ([len(keys) - 1, len(keys)] if comes_back else [len(keys) - 1])
+        assert len(list(run.controller.allocations())) == counts[-1]
         assert run.count(Condition.MISSING) == comes_back
         api.truth[keys[-1]] = {**api.truth[keys[0]], "id": keys[-1], "region": "drift"}
         await asyncio.sleep(300)

@@ -41,7 +41,7 @@ async def test_no_periodic_look_goes_while_files_are_read_and_what_is_more_urgen
         ((lost, _),) = api.posts
         await asyncio.sleep(lost + 0.1 + RULES.settle_seconds - now() - 0.5)
         before = len(api.reads)
-        run.controller.rollout.expect()
+        run.controller.rollout.expect_edits()
         await asyncio.sleep(0.2)
         run.controller.activate(
             Revision(
@@ -64,7 +64,7 @@ async def test_what_has_made_way_goes_when_the_second_is_over_though_nothing_els
         run.controller.activate(revision("live"))
         await asyncio.sleep(10)
         before = len(api.reads)
-        run.controller.rollout.expect()
+        run.controller.rollout.expect_edits()
         run.controller.sync()
         await asyncio.sleep(0.9 * MAKE_WAY_SECONDS)
         assert len(api.reads) == before
@@ -79,7 +79,7 @@ async def test_files_that_change_all_the_time_hold_the_periodic_looks_up_half_of
         await asyncio.sleep(30)
         begun, before = now(), len(api.reads)
         for _ in range(200):
-            run.controller.rollout.expect()
+            run.controller.rollout.expect_edits()
             await asyncio.sleep(0.1)
         times = [at for at, _ in api.reads[before:]]
         assert len(times) >= (now() - begun) / 2 * 80 * 0.9

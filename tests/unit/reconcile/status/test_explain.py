@@ -1,4 +1,4 @@
-"""What is said of one allocation, and by which names it can be asked for."""
+"""The explanation of one allocation, and the names by which it is found."""
 
 import asyncio
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ def explained(scripted: ScriptedAllocation) -> Explanation:
     return found
 
 
-def test_before_the_first_look_nothing_is_said_of_live() -> None:
+def test_before_the_first_read_there_are_no_live_values() -> None:
     found = explained(ScriptedAllocation())
     assert found.differences is None
     assert found.observed_at is None
@@ -58,7 +58,7 @@ def test_before_the_first_look_nothing_is_said_of_live() -> None:
     assert found.status.since == WALL - 5
 
 
-def test_differences_are_those_of_the_latest_look_and_say_when_it_was() -> None:
+def test_differences_are_those_of_the_latest_read_and_have_its_time() -> None:
     scripted = ScriptedAllocation(wanted(Mode.OBSERVE, **A))
     scripted.read(DIFFERENT, at=7.0)
     scripted.now = 20.0
@@ -69,19 +69,19 @@ def test_differences_are_those_of_the_latest_look_and_say_when_it_was() -> None:
     assert found.status.next_read_at == WALL + 7 + RESYNC
 
 
-def test_differences_with_an_earlier_version_of_the_file_are_not_shown_as_those_with_this_one() -> None:
+def test_differences_from_an_earlier_declaration_are_not_shown() -> None:
     scripted = ScriptedAllocation()
     scripted.read(DIFFERENT)
     scripted.allocation.set_desired(wanted(region="b"), now=1.0)
     assert explained(scripted).differences is None
 
 
-def test_an_open_update_says_what_was_sent_since_when_and_when_it_can_be_settled() -> None:
+def test_an_open_update_has_its_changes_and_the_times_when_it_became_unknown_and_settles() -> None:
     scripted = ScriptedAllocation()
     scripted.update(DIFFERENT)
-    under_way = explained(scripted).open_update
-    assert under_way is not None
-    assert (under_way.unknown_since, under_way.settles_at) == (None, None)
+    in_flight = explained(scripted).open_update
+    assert in_flight is not None
+    assert (in_flight.unknown_since, in_flight.settles_at) == (None, None)
     scripted.post(UNKNOWN, at=3.0)
     found = explained(scripted)
     assert found.open_update is not None
@@ -93,14 +93,14 @@ def test_an_open_update_says_what_was_sent_since_when_and_when_it_can_be_settled
     assert found.no_update_before == WALL + 5
 
 
-def test_a_refused_body_says_until_when_it_is_not_sent_again() -> None:
+def test_a_rejected_update_says_until_when_it_is_not_sent_again() -> None:
     scripted = ScriptedAllocation()
     scripted.update(DIFFERENT)
     scripted.post(Rejected(400, "400 Bad Request", terminal=True))
     assert explained(scripted).no_update_before == WALL + RULES.terminal_seconds
 
 
-def test_missing_is_said() -> None:
+def test_a_missing_allocation_is_shown_as_missing() -> None:
     scripted = ScriptedAllocation()
     scripted.read(Missing())
     found = explained(scripted)
@@ -108,7 +108,7 @@ def test_missing_is_said() -> None:
     assert found.differences is None
 
 
-def test_an_entry_with_mistakes_and_no_good_version_has_its_problems() -> None:
+def test_an_entry_with_errors_from_the_start_shows_its_problems() -> None:
     allocation = new_allocation(ID)
     allocation.set_desired(None, now=0.0, problems=("a.yaml:3:1: wrong",))
     found = explain(ID, {ID: allocation}, {ID: ReportedCondition(Condition.BLOCKED, "", WALL)}, moment(0))
@@ -124,7 +124,7 @@ ALLOCATIONS = {
 }
 
 
-def ask(
+def find(
     name: str, allocations: Mapping[AllocationId, ManagedAllocation] = ALLOCATIONS
 ) -> Explanation | NotFound:
     reported = {key: ReportedCondition(Condition.PENDING, "", WALL) for key in allocations}
@@ -140,14 +140,14 @@ def ask(
         ("abcdefgh", "abcdefghi" * 3),
     ],
 )
-def test_an_id_or_a_beginning_that_only_one_has_is_enough(name: str, key: str) -> None:
-    found = ask(name)
+def test_an_id_or_a_unique_beginning_of_one_is_found(name: str, key: str) -> None:
+    found = find(name)
     assert isinstance(found, Explanation)
     assert found.status.id == key
 
 
 @pytest.mark.parametrize(
-    ("name", "why", "suggestions"),
+    ("name", "message", "suggestions"),
     [
         (
             "7b0c4c5e",
@@ -164,19 +164,19 @@ def test_an_id_or_a_beginning_that_only_one_has_is_enough(name: str, key: str) -
         ("nobody", "nobody: no such allocation is declared", []),
     ],
 )
-def test_any_other_name_is_not_found_and_says_what_begins_alike(
-    name: str, why: str, suggestions: list[str]
+def test_any_other_name_is_not_found_and_similar_ids_are_suggested(
+    name: str, message: str, suggestions: list[str]
 ) -> None:
-    found = ask(name)
+    found = find(name)
     assert isinstance(found, NotFound)
-    assert found.why.startswith(why)
+    assert found.why.startswith(message)
     assert list(found.suggestions) == suggestions
 
 
 @given(st.sets(st.text("ab", min_size=1, max_size=12)), st.text("ab", max_size=12))
-def test_no_name_ever_leads_to_an_allocation_that_does_not_begin_so(ids: set[str], name: str) -> None:
+def test_a_found_id_always_begins_with_the_name(ids: set[str], name: str) -> None:
     allocations = {AllocationId(key): new_allocation(key) for key in ids}
-    found = ask(name, allocations)
+    found = find(name, allocations)
     if isinstance(found, NotFound):
         assert name not in ids
         assert len(name) < PREFIX_MIN or sum(key.startswith(name) for key in ids) != 1
@@ -186,7 +186,7 @@ def test_no_name_ever_leads_to_an_allocation_that_does_not_begin_so(ids: set[str
         assert found.status.id == name or (len(name) >= PREFIX_MIN and found.status.id.startswith(name))
 
 
-def test_an_allocation_that_goes_while_a_report_is_read_is_left_out() -> None:
+def test_an_allocation_released_while_a_report_is_read_is_left_out() -> None:
     allocations = dict(ALLOCATIONS)
     reported = {key: ReportedCondition(Condition.PENDING, "", WALL) for key in allocations}
     rows = statuses(allocations, reported, moment(0))
@@ -196,7 +196,7 @@ def test_an_allocation_that_goes_while_a_report_is_read_is_left_out() -> None:
 
 
 @pytest.mark.looptime
-async def test_the_loop_explains_what_it_works_on() -> None:
+async def test_the_controller_explains_its_allocations() -> None:
     async with Run(ScriptedApi()) as run:
         run.controller.activate(revision("mars"))
         await asyncio.sleep(5)
@@ -208,8 +208,8 @@ async def test_the_loop_explains_what_it_works_on() -> None:
 
 
 @pytest.mark.looptime
-@pytest.mark.parametrize("seen", [True, False])
-async def test_a_declaration_that_moves_is_explained_where_it_stands_now(*, seen: bool) -> None:
+@pytest.mark.parametrize("observed", [True, False])
+async def test_a_declaration_that_moves_in_its_file_has_its_new_source(*, observed: bool) -> None:
     def at(line: int) -> Revision:
         found = revision().allocations
         moved = {key: replace(desired, source=f"a.yaml:{line}") for key, desired in found.items()}
@@ -217,15 +217,15 @@ async def test_a_declaration_that_moves_is_explained_where_it_stands_now(*, seen
 
     async with Run(ScriptedApi()) as run:
         run.controller.activate(at(3))
-        await asyncio.sleep(60 if seen else 0)
+        await asyncio.sleep(60 if observed else 0)
         run.controller.activate(at(9))
         found = run.controller.explain(KEYS[3])
         assert isinstance(found, Explanation)
-        assert (found.observed_at is not None, found.source) == (seen, "a.yaml:9")
+        assert (found.observed_at is not None, found.source) == (observed, "a.yaml:9")
 
 
 @pytest.mark.looptime
-async def test_where_one_request_reads_all_it_says_when_each_is_looked_at_next() -> None:
+async def test_with_list_reads_the_next_read_of_each_allocation_is_that_of_the_list() -> None:
     async with Run(ScriptedApi()) as run:
         run.controller.activate(revision("live"))
         await asyncio.sleep(5)
@@ -233,6 +233,6 @@ async def test_where_one_request_reads_all_it_says_when_each_is_looked_at_next()
         at = {row.next_read_at for row in rows}
         assert len(rows) == len(KEYS)
         assert len(at) == 1
-        (next_look_at,) = at
-        assert next_look_at is not None
-        assert 45 < next_look_at - (WALL + asyncio.get_running_loop().time()) < 66
+        (next_read_at,) = at
+        assert next_read_at is not None
+        assert 45 < next_read_at - (WALL + asyncio.get_running_loop().time()) < 66
