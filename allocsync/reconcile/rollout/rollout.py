@@ -106,15 +106,17 @@ class Rollout:
         withheld = before.withheld if before else frozenset()
         awaiting = review.withheld | review.removed if review.awaits_approval else frozenset[AllocationId]()
         self._remember_active(awaiting)
-        unblocked, reviewed = withheld - review.withheld, withheld | review.withheld
+        unblocked, affected = withheld - review.withheld, withheld | review.withheld
         wanted = active_declarations(revision, review, self._active_before)
         previous = self.revision.allocations if self.revision else {}
         # Identity first: most are the same object, because an unchanged file is not parsed again.
-        new = [key for key, desired in wanted.items() if previous.get(key) is not desired or key in reviewed]
+        edited = [
+            key for key, desired in wanted.items() if previous.get(key) is not desired or key in affected
+        ]
         changed = removed = 0
-        for key in [*new, *revision.quarantined]:
+        for key in [*edited, *revision.quarantined]:
             allocation, desired = self._allocations.get(key), wanted.get(key)
-            if allocation is not None and key not in reviewed and _is_untouched(allocation, desired):
+            if allocation is not None and key not in affected and _is_untouched(allocation, desired):
                 allocation.desired = desired  # equal, but its place in the files may have changed
                 continue
             if allocation is None:
