@@ -133,14 +133,14 @@ class Controller:
             requeue=self._requeue,
             wake=self._changed.set,
         )
-        for allocation in self._checkpoint.left_open():
+        for allocation in self._checkpoint.allocations_with_open_intents():
             self._allocations[allocation.id] = allocation
             self._requeue(allocation)
 
     def journal_works(self) -> None:
         """The journal can be written again: what waited for that is looked at now."""
         for allocation in list(self._allocations.values()):
-            if allocation.recordable(self._clock.now()) and allocation.id not in self._working:
+            if allocation.journal_available(self._clock.now()) and allocation.id not in self._working:
                 self._requeue(allocation)
         self._changed.set()
 

@@ -70,11 +70,11 @@ class ScriptedAllocation:
 
     def intend(self, update: Update) -> None:
         self.sequence += 1
-        self.allocation.intend(update.record("")).sequence = self.sequence
+        self.allocation.begin_update(update.record("")).set_sequence(self.sequence)
 
     def post(self, answer: UpdateAnswer, *, at: float | None = None, delay_seconds: float = 2.0) -> None:
         self.now = self.now if at is None else at
-        self.allocation.posted(
+        self.allocation.on_update_response(
             answer,
             now=self.now,
             delay_seconds=delay_seconds,

@@ -83,8 +83,7 @@ class Canaries:
             waits = (
                 self._in_sync(allocation) and allocation.state is State.IDLE and not allocation.read_failures
             )
-            if waits and allocation.next_read_at > (soon := allocation.write_backoff.allowed_at(now)):
-                allocation.next_read_at = soon
+            if waits and allocation.read_no_later_than(now):
                 self._requeue(allocation)
         verified = self.verified()
         others = Counter(self._word(key) for key in verified if not verified[key])
@@ -97,7 +96,7 @@ class Canaries:
         return {key: self._is_verified(self._allocations[key]) for key in sorted(self._ids)}
 
     def _is_verified(self, allocation: ManagedAllocation) -> bool:
-        clear = not allocation.suspected and not self._shown[allocation.id].paused
+        clear = not allocation.list_differs and not self._shown[allocation.id].paused
         return allocation.id in self._verified and self._in_sync(allocation) and clear
 
     def _word(self, key: AllocationId) -> str:

@@ -106,14 +106,12 @@ class Rollout:
         for key in [*new, *revision.quarantined]:
             allocation, desired = self._allocations.get(key), wanted.get(key)
             if allocation is not None and key not in ruled and _is_untouched(allocation, desired):
-                allocation.desired = desired  # it may stand in another place now
+                allocation.update_source(desired)
                 continue
             if allocation is None:
-                allocation = self._allocations[key] = self._checkpoint.allocation(key)
+                allocation = self._allocations[key] = self._checkpoint.create_allocation(key)
             if key in freed and allocation.state is State.IDLE and allocation.changes:
-                allocation.next_read_at = min(
-                    allocation.next_read_at, allocation.write_backoff.allowed_at(now)
-                )
+                allocation.read_no_later_than(now)
             changed += self._set_desired(allocation, desired, revision, now, freed=key in freed)
         for key in [key for key in self._allocations if key not in wanted]:
             if key not in revision.quarantined:
@@ -204,7 +202,7 @@ class Rollout:
         differs = allocation.desired != desired
         allocation.set_desired(desired, now=now, problems=problems)
         if differs and allocation.compared is None and not allocation.missing and allocation.intent is None:
-            allocation.next_read_at = max(self._first_read_at(now), allocation.write_backoff.allowed_at(now))
+            allocation.schedule_first_read(self._first_read_at(now), now)
         self._requeue(allocation)
         return differs
 

@@ -96,7 +96,7 @@ def _pending(allocation: ManagedAllocation, now: float, *, known: bool) -> str:
     if allocation.write_backoff.error:
         return allocation.write_backoff.error
     if known and allocation.changes:
-        if allocation.read_back.field_records.awaited(allocation.changes):
+        if allocation.read_back.field_records.all_accepted(allocation.changes):
             return f"the update of {_fields(allocation.changes)} was accepted and does not show yet"
         return f"differs in {_fields(allocation.changes)}"
     return "being looked at" if allocation.state is State.READING else "not looked at yet"

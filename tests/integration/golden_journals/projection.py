@@ -59,10 +59,11 @@ def projected(of: Reopened) -> dict[str, Any]:
 
     checkpoint, gap_at = of.checkpoint, of.restored.gap_at
     write_gate = checkpoint.write_gate
-    resumed = {allocation.id: allocation for allocation in checkpoint.left_open()}
+    resumed = {allocation.id: allocation for allocation in checkpoint.allocations_with_open_intents()}
     remembered = {AllocationId(key) for key in checkpoint.stored(ALLOCATION)}
     allocations = {
-        key: resumed.get(key) or checkpoint.allocation(key) for key in sorted(remembered | resumed.keys())
+        key: resumed.get(key) or checkpoint.create_allocation(key)
+        for key in sorted(remembered | resumed.keys())
     }
     return {
         "record_lost": of.restored.gap,
@@ -86,7 +87,8 @@ def projected(of: Reopened) -> dict[str, Any]:
         "in_force": {key: _declared(each) for key, each in of.in_force.items()},
         "allocations": {key: _allocation(allocation, seconds) for key, allocation in allocations.items()},
         "no_update_of_others_before": {
-            reason: seconds(at) for reason, at in checkpoint.allocation(OTHER).write_backoff.until.items()
+            reason: seconds(at)
+            for reason, at in checkpoint.create_allocation(OTHER).write_backoff.until.items()
         },
     }
 
@@ -203,10 +205,10 @@ def _allocation(allocation: ManagedAllocation, seconds: Seconds) -> dict[str, ob
         "outcome_is_open": allocation.state is State.SETTLING,
         "open_update": None if read_back.intent is None else _open_update(read_back.intent, seconds),
         "late_writes": [_late_write(each, seconds) for each in read_back.late_writes.late_writes],
-        "last_value_of_fields_of_late_writes": _values(read_back.late_writes.known),
-        "value_before_accepted_updates": _values(read_back.late_writes.before),
-        "set_by_late_landings_since_the_update_is_open": _values(read_back.meanwhile),
-        "unmanaged_fields_moved_since_the_update_is_open": read_back.moved,
+        "last_value_of_fields_of_late_writes": _values(read_back.late_writes.latest),
+        "value_before_accepted_updates": _values(read_back.late_writes.before_accepted),
+        "set_by_late_landings_since_the_update_is_open": _values(read_back.late_values),
+        "unmanaged_fields_moved_since_the_update_is_open": read_back.unmanaged_changed,
         "fields": {name: _field(each, seconds) for name, each in read_back.field_records.records.items()},
         "no_update_before": {reason: seconds(at) for reason, at in write_backoff.until.items()},
         "failed_updates_in_a_row": write_backoff.failures,
@@ -240,9 +242,9 @@ def _late_write(late_write: LateWrite, seconds: Seconds) -> dict[str, object]:
         "changes": sorted(late_write.changes),
         "unmanaged_hash": late_write.unmanaged_hash,
         "accepted": late_write.accepted,
-        "last_not_seen_at": seconds(late_write.unseen_at),
-        "unmanaged_hash_last_seen": late_write.rest,
-        "told_as_landed": late_write.told,
+        "last_not_seen_at": seconds(late_write.absent_at),
+        "unmanaged_hash_last_seen": late_write.latest_unmanaged_hash,
+        "told_as_landed": late_write.reported,
     }
 
 
@@ -254,7 +256,7 @@ def _field(record: FieldRecord, seconds: Seconds) -> dict[str, object]:
         "value_not_honoured": record.ignored,
         "not_honoured_since": seconds(record.ignored_at),
         "live_instead": live(record.ignored_live),
-        "sent_again_at": seconds(record.again_at),
+        "sent_again_at": seconds(record.retry_at),
         "moves_of_the_live_value": record.moves,
         "changed_back_at": [seconds(at) for at in record.flips],
         "slowed_until": seconds(record.slowed_until),

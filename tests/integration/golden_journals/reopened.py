@@ -134,7 +134,7 @@ def loop_of(name: str, of: Reopened) -> Controller:
 
 def pauses_of(checkpoint: Checkpoint, clock: StoppedClock, *named: AllocationId) -> PauseControl:
     """The pauses, restored; `named` are the allocations that a new pause may name."""
-    allocations = {key: checkpoint.allocation(key) for key in named}
+    allocations = {key: checkpoint.create_allocation(key) for key in named}
     return PauseControl(
         checkpoint=checkpoint,
         clock=clock,
@@ -154,7 +154,7 @@ def _reviewer(checkpoint: Checkpoint, rules: Parameters) -> ChangeReviewer:
 def save_unchanged(of: Reopened) -> None:
     """Have everything kept by the keeper that restored it."""
     for key in of.checkpoint.stored(ALLOCATION):
-        of.checkpoint.save(of.checkpoint.allocation(AllocationId(key)))
+        of.checkpoint.save(of.checkpoint.create_allocation(AllocationId(key)))
     ActiveDeclarations(of.checkpoint).save(of.in_force)
     _reviewer(of.checkpoint, Parameters()).judge(Revision("", of.baseline), of.now, approved=True)
 
@@ -165,8 +165,8 @@ def saved_anew(name: str, of: Reopened) -> Saved:
     anew, write_gate = Checkpoint(saved, clock, rules, Restored()), of.checkpoint.write_gate
     anew.settle_time = of.checkpoint.settle_time
     for key in of.checkpoint.stored(ALLOCATION):
-        anew.save(of.checkpoint.allocation(AllocationId(key)))
-    anew.save(anew.allocation(AllocationId("nothing to keep")))  # keeps what was learned for all
+        anew.save(of.checkpoint.create_allocation(AllocationId(key)))
+    anew.save(anew.create_allocation(AllocationId("nothing to keep")))  # keeps what was learned for all
     if write_gate.write_quota.spent:
         # To spend is the one way to keep it; what it is kept as is then put right.
         anew.write_gate.write_quota.spent = list(write_gate.write_quota.spent)

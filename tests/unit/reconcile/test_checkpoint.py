@@ -3,7 +3,7 @@
 import pytest
 
 from allocsync.model.intent_record import Restored
-from allocsync.reconcile.checkpoint import FORGOTTEN_SECONDS, Checkpoint
+from allocsync.reconcile.checkpoint import MAX_AGE_SECONDS, Checkpoint
 from allocsync.reconcile.parameters import Parameters
 from tests.support.scripted_api import ListJournal, VirtualClock
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.looptime
 
 async def test_what_is_old_is_forgotten_of_allocations_alone_and_the_journals_own_is_let_be() -> None:
     clock, journal = VirtualClock(), ListJournal()
-    old = clock.wall() - FORGOTTEN_SECONDS - 1
+    old = clock.wall() - MAX_AGE_SECONDS - 1
     kept = {
         "allocation/a": {"at": old},
         "allocation/b": {"at": clock.wall()},

@@ -218,9 +218,13 @@ def test_what_a_lane_remembers_comes_back_equal(moment: str) -> None:
     before, scripted.allocation = scripted.allocation, again
     scripted.now -= 5.0
     update = scripted.read(DIFFERENT).update
-    held = [before.read_back.field_records.hold(each, scripted.now + 5.0, RULES) for each in again.changes]
+    held = [
+        before.read_back.field_records.blocked_until(each, scripted.now + 5.0, RULES)
+        for each in again.changes
+    ]
     assert (update is None) == (
-        None not in held or bool(again.write_backoff.forbids(again.changes, scripted.now, begun=scripted.now))
+        None not in held
+        or bool(again.write_backoff.blocked_until(again.changes, scripted.now, begun=scripted.now))
     )
 
 

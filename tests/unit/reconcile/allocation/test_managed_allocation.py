@@ -147,15 +147,15 @@ def test_a_disowned_allocation_is_read_back_and_never_sent_to() -> None:
 
 def test_a_bulk_answer_confirms_or_asks_for_a_look_and_decides_nothing_else() -> None:
     scripted = ScriptedAllocation()
-    scripted.allocation.listed(cloud(**A), begun=1.0, now=1.1)
+    scripted.allocation.on_listed(cloud(**A), begun=1.0, now=1.1)
     assert scripted.condition() is Condition.IN_SYNC
     assert scripted.allocation.queue_entry().at == float("inf")
-    scripted.allocation.listed(cloud(**DIFFERENT), begun=2.0, now=2.1)
+    scripted.allocation.on_listed(cloud(**DIFFERENT), begun=2.0, now=2.1)
     assert scripted.condition() is Condition.IN_SYNC
     assert scripted.allocation.queue_entry().at == 2.1
     assert scripted.allocation.queue_entry().operation is Operation.WRITE
     scripted.read(A, at=2.2)
-    scripted.allocation.listed(None, begun=3.0, now=3.1)
+    scripted.allocation.on_listed(None, begun=3.0, now=3.1)
     assert scripted.condition() is Condition.IN_SYNC
     assert scripted.allocation.queue_entry().at == 3.1
 
@@ -165,7 +165,7 @@ def test_a_bulk_answer_older_than_the_last_write_is_ignored() -> None:
     scripted.update(DIFFERENT, at=5.0)
     scripted.post(Accepted(200, None), at=6.0)
     scripted.read(A, at=7.5)
-    scripted.allocation.listed(cloud(**DIFFERENT), begun=5.5, now=8.0)
+    scripted.allocation.on_listed(cloud(**DIFFERENT), begun=5.5, now=8.0)
     assert scripted.condition() is Condition.IN_SYNC
     assert scripted.allocation.queue_entry().at > 8.0
 
@@ -174,7 +174,7 @@ def test_a_bulk_answer_does_not_settle_an_unknown() -> None:
     scripted = ScriptedAllocation()
     scripted.update(DIFFERENT)
     scripted.post(UNKNOWN)
-    scripted.allocation.listed(cloud(**A), begun=11.0, now=11.1)
+    scripted.allocation.on_listed(cloud(**A), begun=11.0, now=11.1)
     assert scripted.condition() is Condition.OUTCOME_UNKNOWN
 
 
@@ -182,7 +182,7 @@ def test_a_difference_that_bulk_shows_again_asks_for_no_second_look() -> None:
     scripted = ScriptedAllocation(wanted(Mode.OBSERVE, **A))
     scripted.read(DIFFERENT)
     before = scripted.allocation.queue_entry().at
-    scripted.allocation.listed(cloud(**DIFFERENT), begun=1.0, now=1.1)
+    scripted.allocation.on_listed(cloud(**DIFFERENT), begun=1.0, now=1.1)
     assert scripted.allocation.queue_entry().at == before
 
 
@@ -191,10 +191,10 @@ def test_a_repaired_drift_costs_no_look_per_bulk_answer_and_one_when_its_memory_
     scripted.read(A)
     scripted.update(DIFFERENT, at=10.0)
     scripted.post(Accepted(200, {}), at=10.0)
-    scripted.allocation.listed(cloud(**A), begun=11.0, now=11.0)
+    scripted.allocation.on_listed(cloud(**A), begun=11.0, now=11.0)
     assert scripted.allocation.queue_entry().at == 11.0  # only a GET may say that an accepted update shows
     scripted.read(A, at=11.5)
-    scripted.allocation.listed(cloud(**A), begun=70.0, now=70.0)
+    scripted.allocation.on_listed(cloud(**A), begun=70.0, now=70.0)
     assert scripted.allocation.queue_entry().at == 11.5 + RULES.conflict_clear_seconds
     scripted.read(A, at=scripted.allocation.queue_entry().at)
     assert not scripted.allocation.read_back.field_records
@@ -251,8 +251,8 @@ def test_a_bulk_answer_that_is_equal_ends_the_doubt_and_the_wait_for_a_status() 
     scripted.read({**DIFFERENT, "status": {"cloud": "PENDING"}})
     doubts = []
     for at, reported in (50.0, {"region": "y", "version": "1"}), (60.0, A):
-        scripted.allocation.listed(cloud(**reported), begun=at, now=at)
-        doubts.append(scripted.allocation.suspected)
+        scripted.allocation.on_listed(cloud(**reported), begun=at, now=at)
+        doubts.append(scripted.allocation.list_differs)
     assert doubts == [True, False]
     scripted.read({**DIFFERENT, "status": {"cloud": "PENDING"}}, at=5000.0)
     assert scripted.condition() is Condition.PENDING, "it has not been so all the while"

@@ -201,16 +201,16 @@ class AllocationMachine(RuleBasedStateMachine):
             self.set_desired(edit_later)
         if held_later:
             self.a_change_limit(held=True)
-        aborted = self.allocation.recheck(update, self.now, commit_seconds=0.0)
+        aborted = self.allocation.abort_reason(update, self.now, commit_seconds=0.0)
         assert (aborted is None) == (self.allocation.desired == update.desired and not held_later)
         if aborted is not None:
-            self.allocation.withdraw(aborted, now=self.now, delay_seconds=1.0)
+            self.allocation.abort_update(aborted, now=self.now, delay_seconds=1.0)
             return
         self.send(update, answer, late)
 
     def intend(self, update: Update) -> None:
         self.sent += 1
-        self.allocation.intend(update.record("")).sequence = self.sent
+        self.allocation.begin_update(update.record("")).set_sequence(self.sent)
 
     def send(self, update: Update, answer: str, late: float) -> None:
         body = dict(update.body)
@@ -237,7 +237,7 @@ class AllocationMachine(RuleBasedStateMachine):
             case _:
                 outcome = OutcomeUnknown("504 Gateway Timeout", 504)
                 self.unknown_since = self.now
-        self.allocation.posted(
+        self.allocation.on_update_response(
             outcome, now=self.now, delay_seconds=1.0, confirm_seconds=1.5, resync_seconds=RESYNC
         )
 
@@ -247,7 +247,7 @@ class AllocationMachine(RuleBasedStateMachine):
             assert self.allocation.state is State.SETTLING
             assert self.unknown_since is not None
             assert self.allocation.queue_entry().at >= self.unknown_since + RULES.settle_seconds
-            assert self.allocation.queue_entry().at <= self.now + 2 * RULES.settle_most_seconds
+            assert self.allocation.queue_entry().at <= self.now + 2 * RULES.settle_max_seconds
             assert project(self.allocation, self.now, RESYNC)[0] is Condition.OUTCOME_UNKNOWN
 
     @invariant()

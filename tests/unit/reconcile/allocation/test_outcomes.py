@@ -108,7 +108,7 @@ def test_a_live_value_that_moves_lets_a_refused_leaf_be_tried_sooner() -> None:
     scripted.post(Accepted(200, None))
     scripted.read(DIFFERENT, at=60.0)
     scripted.read({"region": "moved", "version": "1"}, at=100.0)
-    assert scripted.read({"region": "moved", "version": "1"}, at=100.0 + RULES.followed_first_seconds).update
+    assert scripted.read({"region": "moved", "version": "1"}, at=100.0 + RULES.ignored_first_seconds).update
 
 
 def test_a_leaf_that_keeps_being_changed_back_is_contested_and_slowed_down() -> None:
@@ -131,9 +131,9 @@ def test_the_edit_between_snapshot_and_sending_withdraws_the_update() -> None:
     scripted = ScriptedAllocation()
     update = scripted.update(DIFFERENT)
     scripted.allocation.set_desired(wanted(region="b", version="1"), now=0.1)
-    reason = scripted.allocation.recheck(update, 0.1, commit_seconds=0.0)
+    reason = scripted.allocation.abort_reason(update, 0.1, commit_seconds=0.0)
     assert reason == "the desired state changed"
-    scripted.allocation.withdraw(reason, now=0.1, delay_seconds=2.0)
+    scripted.allocation.abort_update(reason, now=0.1, delay_seconds=2.0)
     assert scripted.allocation.queue_entry().at == 0.1
     build_aborts = scripted.update(DIFFERENT, at=0.1)
     assert build_aborts.body["region"] == "b"
@@ -144,26 +144,26 @@ def test_what_is_held_back_twice_in_a_row_waits_as_after_a_failure_but_not_becau
     for now, region in enumerate("bcd"):
         scripted.update(DIFFERENT, at=now)
         scripted.allocation.set_desired(wanted(region=region, version="1"), now=now)
-        scripted.allocation.withdraw("the desired state changed", now=now, delay_seconds=9.0)
+        scripted.allocation.abort_update("the desired state changed", now=now, delay_seconds=9.0)
         assert scripted.allocation.queue_entry().at == now
     update = scripted.update(DIFFERENT, at=3)
     late = 3 + RULES.fresh_seconds + 1
-    assert scripted.allocation.recheck(update, late, commit_seconds=1.0) is None, (
+    assert scripted.allocation.abort_reason(update, late, commit_seconds=1.0) is None, (
         "as after any that was held back"
     )
-    scripted.allocation.withdraw("the snapshot is too old", now=3, delay_seconds=9.0)
+    scripted.allocation.abort_update("the snapshot is too old", now=3, delay_seconds=9.0)
     assert scripted.allocation.queue_entry().at == 12
     scripted = ScriptedAllocation()
     for now, next_read_at in ((0, 0), (1, 10)):
         scripted.update(DIFFERENT, at=now)
-        scripted.allocation.withdraw("the snapshot is too old", now=now, delay_seconds=9.0)
+        scripted.allocation.abort_update("the snapshot is too old", now=now, delay_seconds=9.0)
         assert scripted.allocation.queue_entry().at == next_read_at
 
 
 def test_a_stale_snapshot_is_not_written_on() -> None:
     scripted = ScriptedAllocation()
     update = scripted.update(DIFFERENT)
-    assert scripted.allocation.recheck(update, RULES.fresh_seconds, commit_seconds=0.0) is None
+    assert scripted.allocation.abort_reason(update, RULES.fresh_seconds, commit_seconds=0.0) is None
     assert "older" in (
-        scripted.allocation.recheck(update, RULES.fresh_seconds + 0.1, commit_seconds=0.0) or ""
+        scripted.allocation.abort_reason(update, RULES.fresh_seconds + 0.1, commit_seconds=0.0) or ""
     )

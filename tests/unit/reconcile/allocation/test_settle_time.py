@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allocsync.reconcile.allocation.settle_time import LITTLE, SettleTime
+from allocsync.reconcile.allocation.settle_time import MIN_FIRST_OUTCOMES, SettleTime
 from allocsync.reconcile.parameters import Parameters
 
 RULES = Parameters()
@@ -24,14 +24,14 @@ def storm(settle_time: SettleTime, chance: random.Random, number: int, lag_secon
 
     first = [lands() for _ in range(number)]
     for at in first:
-        settle_time.tried(again=False, applied=at <= 10)
+        settle_time.count_outcome(is_retry=False, applied=at <= 10)
     for count, at in enumerate([at for at in first if at > 10], start=1):
         applied = at <= 20 or lands() <= 10
         if applied:
-            settle_time.lagged(20.0, certain=False)
+            settle_time.learn_lag(20.0, certain=False)
         if settle_time.lag_seconds:
             return count
-        settle_time.tried(again=True, applied=applied)
+        settle_time.count_outcome(is_retry=True, applied=applied)
     return 0
 
 
@@ -50,21 +50,21 @@ def test_landings_that_are_late_are_learned_after_a_few(number: int) -> None:
 
 def test_while_little_is_known_one_landing_is_enough() -> None:
     settle_time = SettleTime(RULES)
-    for _ in range(LITTLE - 1):
-        settle_time.tried(again=False, applied=True)
-    settle_time.lagged(20.0, certain=False)
+    for _ in range(MIN_FIRST_OUTCOMES - 1):
+        settle_time.count_outcome(is_retry=False, applied=True)
+    settle_time.learn_lag(20.0, certain=False)
     assert settle_time.seconds(0.0) == 40.0
 
 
 def test_a_landing_that_can_be_nothing_else_is_always_believed_and_never_less_than_before() -> None:
     settle_time = SettleTime(RULES)
-    for _ in range(LITTLE):
-        settle_time.tried(again=False, applied=True)
-    settle_time.lagged(20.0, certain=False)
+    for _ in range(MIN_FIRST_OUTCOMES):
+        settle_time.count_outcome(is_retry=False, applied=True)
+    settle_time.learn_lag(20.0, certain=False)
     assert settle_time.seconds(0.0) == RULES.settle_seconds
-    settle_time.lagged(20.0, certain=True)
-    settle_time.lagged(15.0, certain=True)
-    settle_time.lagged(80.0, certain=False)
+    settle_time.learn_lag(20.0, certain=True)
+    settle_time.learn_lag(15.0, certain=True)
+    settle_time.learn_lag(80.0, certain=False)
     assert settle_time.seconds(0.0) == 40.0
 
 
@@ -78,10 +78,10 @@ def test_it_stays_within_its_bounds_whatever_is_seen(
 ) -> None:
     settle_time = SettleTime(RULES)
     for again, applied in tries:
-        settle_time.tried(again=again, applied=applied)
+        settle_time.count_outcome(is_retry=again, applied=applied)
     for seconds in took:
-        settle_time.took(seconds, 0.0)
+        settle_time.record_unknown(seconds, 0.0)
     for seconds, certain in lags:
         before = settle_time.seconds(0.0)
-        settle_time.lagged(seconds, certain=certain)
-        assert before <= settle_time.seconds(0.0) <= RULES.settle_most_seconds
+        settle_time.learn_lag(seconds, certain=certain)
+        assert before <= settle_time.seconds(0.0) <= RULES.settle_max_seconds
