@@ -67,7 +67,7 @@ class Checkpoint:
         return codecs.Clocks(self._offset_seconds, now)
 
     def allocations_with_open_intents(self) -> Iterator[ManagedAllocation]:
-        """Create an allocation for each open intent of an earlier process; its outcome is unknown from now on."""
+        """Create an allocation for each open intent of an earlier process, of unknown outcome from now on."""
         for left in self._open:
             allocation = self.create_allocation(left.allocation)
             allocation.outcome_unknown_since_restart(left, self._clock.now())

@@ -2,7 +2,7 @@
 
 The rules: a stored key never changes its name or its meaning, whatever the attribute behind it is called; a
 new key gets a default in its decoder; a change that an older allocsync would misread raises the format of the
-journal (`journal.database.FORMAT`), and an older one refuses such a file. Every time is stored on the wall
+journal (`journal.database.FORMAT`), and an older one rejects such a file. Every time is stored on the wall
 clock, in seconds to the millisecond, and null means never. A wall clock can jump, so a decoded time is never
 later than the rules could have put it.
 

@@ -54,7 +54,7 @@ class LateApplication:
     """A late write that was applied, the fields that show it, and how long after the end of its request.
 
     `lag_is_known`: a read shortly before did not show it, so it was applied only lately. `is_certain`: it
-    can be no other write. None carries the same values, and no accepted update that is ignored looks like it.
+    can be no other write. None carries the same values, and no ignored update explains them.
     """
 
     sequence: int

@@ -209,7 +209,7 @@ class ReadBack:
         return accepted is not None and accepted.value == change.desired
 
     def _ignored_updates(self, ignored: frozenset[str], now: float) -> Iterator[Finding]:
-        """A finding for each accepted update, of those still kept, whose fields are now ignored."""
+        """A finding for each accepted update among the late writes whose fields are now ignored."""
         for late_write in self.late_writes.late_writes:
             fields = ignored & late_write.changes if late_write.accepted else frozenset[str]()
             if fields:

@@ -1,10 +1,10 @@
-"""What a process has restored from its journal, in plain words that no renaming of the product changes.
+"""What a process has restored from its journal, in words that do not depend on the names in the code.
 
-The rule: this is the only module of the golden journals that reads attributes of restored objects. A renamed
-attribute is followed here; the words on the left and the expected values stay as they are. Times are seconds
-from the wall clock at the recording, whatever the clock of the process says.
+The rule: this is the only module of the golden journals that reads attributes of restored objects. When an
+attribute is renamed, only this module changes; its words and the expected values stay. Times are in seconds
+since the end of the recording, on the wall clock.
 
-Left out: what the values should be (the JSON file beside each journal).
+Left out: the expected values (the JSON file of each journal).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -31,13 +31,16 @@ from allocsync.reconcile.status.explain import Explanation
 
 NEVER, LONG_AGO = "never", "long ago"  # infinity and minus infinity
 OTHER = AllocationId("an allocation of which nothing is stored")
-HISTORY = 5  # so many of the newest updates are compared
-Seconds = Callable[[float], float | str]  # a time on the clock of the process, from the recording on
+HISTORY = 5  # how many of the newest updates are compared
+Seconds = Callable[[float], float | str]  # converts a monotonic time to seconds since the recording
 
 
 @dataclass(frozen=True, slots=True)
 class Reopened:
-    """A journal that is open again, and all that was restored from it. `restored_at` is on the wall clock."""
+    """A journal that is open again, and all that was restored from it.
+
+    `recorded_at` and `restored_at` are wall times, `now` is monotonic; all are in seconds.
+    """
 
     file: JournalFile
     restored: Restored
@@ -94,22 +97,22 @@ def projected(of: Reopened) -> dict[str, Any]:
 
 
 def history(directory: Path, recorded_at: float) -> list[dict[str, Any]]:
-    """The newest updates as they are shown to people, and when the record was lost."""
+    """The newest updates as `allocsync history` shows them, and when entries were lost."""
     with reader.opened(directory) as connection:
         updates: list[dict[str, Any]] = [
             {
-                "row": read_back.sequence,
-                "allocation": read_back.allocation,
-                "at": round(read_back.at - recorded_at, 3),
-                "generation": read_back.revision,
-                "why": read_back.reason,
-                "changes": [_change(change) for change in read_back.changes],
+                "row": update.sequence,
+                "allocation": update.allocation,
+                "at": round(update.at - recorded_at, 3),
+                "generation": update.revision,
+                "why": update.reason,
+                "changes": [_change(change) for change in update.changes],
                 "endings": [
                     {"at": round(each.at - recorded_at, 3), "outcome": each.outcome, "reason": each.reason}
-                    for each in read_back.endings
+                    for each in update.endings
                 ],
             }
-            for read_back in reader.updates(connection, reader.Query(last=HISTORY))
+            for update in reader.updates(connection, reader.Query(last=HISTORY))
         ]
         lost = [
             {"record_lost_at": round(at - recorded_at, 3), "reason": reason}
@@ -118,8 +121,8 @@ def history(directory: Path, recorded_at: float) -> list[dict[str, Any]]:
     return updates + lost
 
 
-def said(controller: Controller, keys: Iterable[AllocationId], recorded_at: float) -> dict[str, Any]:
-    """What the loop says of itself and of these allocations before it has looked at anything."""
+def reported(controller: Controller, keys: Iterable[AllocationId], recorded_at: float) -> dict[str, Any]:
+    """What the controller reports of itself and of these allocations before the first read."""
 
     def seconds(at: float | None) -> float | None:
         return None if at is None else round(at - recorded_at, 3)
@@ -152,7 +155,7 @@ def said(controller: Controller, keys: Iterable[AllocationId], recorded_at: floa
 
 
 def live(value: Json) -> object:
-    """A live value in which a number, the text of it, an object and a list differ."""
+    """A live value in a form that distinguishes a number, its text, an object and a list."""
     match value:
         case NumberLiteral(text):
             return f"number {text}"

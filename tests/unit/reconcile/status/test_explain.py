@@ -82,7 +82,7 @@ def test_an_open_update_says_what_was_sent_since_when_and_when_it_can_be_settled
     under_way = explained(scripted).open_update
     assert under_way is not None
     assert (under_way.unknown_since, under_way.settles_at) == (None, None)
-    scripted.post(UNKNOWN, at=3.0)
+    scripted.receive(UNKNOWN, at=3.0)
     found = explained(scripted)
     assert found.open_update is not None
     assert found.open_update.changes == (Change("region", "x", "a"),)
@@ -96,7 +96,7 @@ def test_an_open_update_says_what_was_sent_since_when_and_when_it_can_be_settled
 def test_a_refused_body_says_until_when_it_is_not_sent_again() -> None:
     scripted = ScriptedAllocation()
     scripted.update(DIFFERENT)
-    scripted.post(Rejected(400, "400 Bad Request", terminal=True))
+    scripted.receive(Rejected(400, "400 Bad Request", terminal=True))
     assert explained(scripted).no_update_before == WALL + RULES.terminal_seconds
 
 
