@@ -262,3 +262,33 @@ def test_a_list_without_differences_ends_the_suspicion_and_the_wait_for_a_pendin
     assert suspicions == [True, False]
     scripted.read({**DIFFERENT, "status": {"cloud": "PENDING"}}, at=5000.0)
     assert scripted.condition() is Condition.PENDING, "the status was not PENDING all the time"
+
+
+def test_a_read_is_brought_forward_only_if_that_is_sooner_and_never_before_retry_after() -> None:
+    scripted = ScriptedAllocation()
+    scripted.read(A)
+    assert scripted.allocation.read_no_later_than(20.0)
+    assert not scripted.allocation.read_no_later_than(30.0)
+    assert scripted.allocation.queue_entry().at == 20.0
+    scripted.read(Failed("503", 503, retry_after_seconds=2.0), at=20.0)
+    scripted.allocation.read_now(20.0)
+    assert scripted.allocation.queue_entry().at == 22.0
+
+
+def test_only_an_idle_allocation_without_an_edit_is_postponed() -> None:
+    scripted = ScriptedAllocation()
+    scripted.update(DIFFERENT)
+    assert not scripted.allocation.postpone_until(100.0)
+    scripted.receive(Accepted(200, None))
+    assert scripted.allocation.postpone_until(100.0)
+    assert scripted.allocation.queue_entry().at == 100.0
+
+
+def test_an_update_that_the_end_of_the_process_cuts_off_has_an_unknown_outcome() -> None:
+    scripted = ScriptedAllocation()
+    scripted.update(DIFFERENT)
+    intent = scripted.allocation.intent
+    assert intent is not None
+    scripted.allocation.sent_but_cut_off(intent, "the process ended", 1.0)
+    assert scripted.condition() is Condition.OUTCOME_UNKNOWN
+    assert intent.unknown_since == 1.0
