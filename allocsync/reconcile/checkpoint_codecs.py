@@ -2,14 +2,14 @@
 
 The rules: a stored key never changes its name or its meaning, whatever the attribute behind it is called; a
 new key gets a default in its decoder; a change that an older allocsync would misread raises the format of the
-journal (`journal.database.FORMAT`), and an older one refuses such a file. Every time is stored on the wall
+journal (`journal.database.FORMAT`), and an older one rejects such a file. Every time is stored on the wall
 clock, in seconds to the millisecond, and null means never. A wall clock can jump, so a decoded time is never
 later than the rules could have put it.
 
 Live values are stored in the form of `model.lossless_json`, written `value` below. The keys of the table:
 
     allocation/ID   {"leaves": …, "ghosts": …, "meanwhile": {field: value}, "moved": bool, "restraint": …}
-                    without the parts that have nothing to say
+                    without the parts that are empty
     settle          see `encode_settle_time`
     writes          see `encode_write_quota`
     baseline/ID     see `encode_declaration`: what a new revision is compared with
@@ -57,39 +57,42 @@ class Clocks:
 
 
 def encode_allocation(allocation: ManagedAllocation, clocks: Clocks) -> Stored | None:
-    """Everything of one allocation; None when there is nothing to store.
+    """What must survive a restart of one allocation; None if there is nothing to store.
 
-    What a read shows anyway (differences, the condition, failed reads) is not stored.
+    What any read shows (differences, the condition, failed reads) is not stored.
     """
     parts: Stored = {
         "leaves": encode_field_records(allocation.read_back.field_records, clocks),
         "ghosts": encode_late_writes(allocation.read_back.late_writes, clocks),
-        "meanwhile": {name: encode_lossless(value) for name, value in allocation.read_back.meanwhile.items()},
-        "moved": allocation.read_back.moved,
+        "meanwhile": {
+            name: encode_lossless(value) for name, value in allocation.read_back.late_values.items()
+        },
+        "moved": allocation.read_back.unmanaged_changed,
         "restraint": encode_write_backoff(allocation.write_backoff, clocks),
     }
     return {name: part for name, part in parts.items() if part} or None
 
 
 def decode_allocation(allocation: ManagedAllocation, stored: Mapping[str, Any], clocks: Clocks) -> None:
-    """Give a new allocation what `encode_allocation` returned."""
-    read_back, rules = allocation.read_back, allocation.rules
-    read_back.field_records = decode_field_records(stored.get("leaves", {}), clocks, rules)
-    read_back.late_writes = decode_late_writes(stored.get("ghosts", {}), clocks, rules)
-    read_back.meanwhile = {
-        name: decode_lossless(value) for name, value in stored.get("meanwhile", {}).items()
-    }
-    read_back.moved = stored.get("moved", False)
+    """Restore a new allocation from what `encode_allocation` returned."""
+    rules = allocation.rules
+    allocation.read_back.restore(
+        field_records=decode_field_records(stored.get("leaves", {}), clocks, rules),
+        late_writes=decode_late_writes(stored.get("ghosts", {}), clocks, rules),
+        late_values={name: decode_lossless(value) for name, value in stored.get("meanwhile", {}).items()},
+        unmanaged_changed=stored.get("moved", False),
+    )
     if "restraint" in stored:
-        allocation.write_backoff = decode_write_backoff(stored["restraint"], clocks, rules)
+        allocation.restore_write_backoff(decode_write_backoff(stored["restraint"], clocks, rules))
 
 
 def encode_late_writes(late_writes: LateWrites, clocks: Clocks) -> Stored:
     """{"ghosts": [a late write, …], "known": {field: value}, "before": {field: value}}, the oldest first.
 
-    Each late write: sequence (its row in the journal), since and until (it may still land), leaves {field:
-    text}, changes [field], undeclared and rest (hashes), accepted, unseen_at, told (already reported).
-    Empty when there is none.
+    Each late write: sequence (its row in the journal), since and until (it may be applied until then), leaves
+    {field: text}, changes [field], undeclared and rest (hashes of the unmanaged fields, as sent and as last
+    read), accepted, unseen_at (when the latest read began that did not show it), told (already reported as
+    applied). Empty without late writes.
     """
     if not late_writes.late_writes:
         return {}
@@ -103,14 +106,14 @@ def encode_late_writes(late_writes: LateWrites, clocks: Clocks) -> Stored:
                 "changes": sorted(late_write.changes),
                 "undeclared": late_write.unmanaged_hash,
                 "accepted": late_write.accepted,
-                "unseen_at": clocks.to_wall(late_write.unseen_at),
-                "rest": late_write.rest,
-                "told": late_write.told,
+                "unseen_at": clocks.to_wall(late_write.absent_at),
+                "rest": late_write.latest_unmanaged_hash,
+                "told": late_write.reported,
             }
             for late_write in late_writes.late_writes
         ],
-        "known": {name: encode_lossless(value) for name, value in late_writes.known.items()},
-        "before": {name: encode_lossless(value) for name, value in late_writes.before.items()},
+        "known": {name: encode_lossless(value) for name, value in late_writes.latest.items()},
+        "before": {name: encode_lossless(value) for name, value in late_writes.before_accepted.items()},
     }
 
 
@@ -126,22 +129,23 @@ def decode_late_writes(stored: Mapping[str, Any], clocks: Clocks, rules: Paramet
                 changes=frozenset(row["changes"]),
                 unmanaged_hash=row["undeclared"],
                 accepted=row["accepted"],
-                unseen_at=clocks.from_wall(row["unseen_at"], latest=clocks.now),
-                rest=row.get("rest", ""),
-                told=row.get("told", False),
+                absent_at=clocks.from_wall(row["unseen_at"], latest=clocks.now),
+                latest_unmanaged_hash=row.get("rest", ""),
+                reported=row.get("told", False),
             )
             for row in stored.get("ghosts", ())
         ],
-        known={name: decode_lossless(value) for name, value in stored.get("known", {}).items()},
-        before={name: decode_lossless(value) for name, value in stored.get("before", {}).items()},
+        latest={name: decode_lossless(value) for name, value in stored.get("known", {}).items()},
+        before_accepted={name: decode_lossless(value) for name, value in stored.get("before", {}).items()},
     )
 
 
 def encode_field_records(field_records: FieldRecords, clocks: Clocks) -> Stored:
-    """{field: one object}, empty when nothing is remembered.
+    """{field: one record}, empty without records.
 
-    Each object: accepted (text or null), accepted_at, accepted_live (value); refused (text or null),
-    refused_at, refused_live (value), again_at, moves; flips [time], slowed_until, slowdowns, equal_since.
+    Each record: accepted (text or null), accepted_at, accepted_live (value); refused (an ignored text,
+    or null), refused_at, refused_live (value), again_at, moves; flips [time], slowed_until, slowdowns,
+    equal_since.
     """
     return {
         field: {
@@ -151,7 +155,7 @@ def encode_field_records(field_records: FieldRecords, clocks: Clocks) -> Stored:
             "refused": record.ignored,
             "refused_at": clocks.to_wall(record.ignored_at),
             "refused_live": encode_lossless(record.ignored_live),
-            "again_at": clocks.to_wall(record.again_at),
+            "again_at": clocks.to_wall(record.retry_at),
             "moves": record.moves,
             "flips": [clocks.to_wall(at) for at in record.flips],
             "slowed_until": clocks.to_wall(record.slowed_until),
@@ -174,10 +178,10 @@ def decode_field_records(stored: Mapping[str, Any], clocks: Clocks, rules: Param
                 ignored=row["refused"],
                 ignored_at=clocks.from_wall(row["refused_at"], latest=now),
                 ignored_live=decode_lossless(row["refused_live"]),
-                again_at=clocks.from_wall(row["again_at"], latest=now + rules.ignored_seconds, never=inf),
+                retry_at=clocks.from_wall(row["again_at"], latest=now + rules.ignored_seconds, never=inf),
                 moves=row["moves"],
                 flips=tuple(clocks.from_wall(at, latest=now) for at in row["flips"]),
-                slowed_until=clocks.from_wall(row["slowed_until"], latest=now + rules.conflict_most_seconds),
+                slowed_until=clocks.from_wall(row["slowed_until"], latest=now + rules.conflict_max_seconds),
                 slowdowns=row["slowdowns"],
                 equal_since=clocks.from_wall(row["equal_since"], latest=now, never=inf),
             )
@@ -189,8 +193,9 @@ def decode_field_records(stored: Mapping[str, Any], clocks: Clocks, rules: Param
 def encode_write_backoff(write_backoff: WriteBackoff, clocks: Clocks) -> Stored:
     """{"until": {reason: time}, "failures", "error", "terminal": [[field, value, text]], "terminal_until"}.
 
-    Empty when nothing forbids an update. Trouble of the journal ends with the process, because a journal that
-    can be read again can be written; what a check of ours refused is checked again.
+    Empty if nothing forbids an update. Two causes end with the process and are not stored: an unavailable
+    journal, because a process that could open the journal can write it, and a check of ours, which is made
+    again.
     """
     until = {reason: at for reason, at in write_backoff.until.items() if reason != JOURNAL}
     terminal = write_backoff.terminal if write_backoff.rejected_by is RejectedBy.API else ()
@@ -207,7 +212,7 @@ def encode_write_backoff(write_backoff: WriteBackoff, clocks: Clocks) -> Stored:
 
 def decode_write_backoff(stored: Mapping[str, Any], clocks: Clocks, rules: Parameters) -> WriteBackoff:
     """What `encode_write_backoff` was given."""
-    latest = clocks.now + rules.wait_most_seconds
+    latest = clocks.now + rules.wait_max_seconds
     return WriteBackoff(
         until={reason: clocks.from_wall(at, latest=latest) for reason, at in stored["until"].items()},
         failures=stored["failures"],
@@ -218,7 +223,7 @@ def decode_write_backoff(stored: Mapping[str, Any], clocks: Clocks, rules: Param
 
 
 def encode_settle_time(settle_time: SettleTime, clocks: Clocks) -> Stored:
-    """{"lag_seconds": the longest seen, "unknowns": [[when, seconds that it took], …]}."""
+    """{"lag_seconds": the largest seen, "unknowns": [[when, seconds of the request], …]}."""
     return {
         "lag_seconds": round(settle_time.lag_seconds, 3),
         "unknowns": [[clocks.to_wall(at), round(took, 3)] for at, took in settle_time.unknowns],
@@ -235,13 +240,13 @@ def decode_settle_time(stored: Mapping[str, Any], clocks: Clocks, rules: Paramet
 
 
 def encode_write_quota(write_quota: WriteQuota, clocks: Clocks) -> Stored | None:
-    """{"spent": [[begin of a minute, updates in it], …]}; None when nothing was spent."""
+    """{"spent": [[start of a minute, updates in it], …]}; None if no update was sent."""
     spent = [[clocks.to_wall(at), number] for at, number in write_quota.spent]
     return {"spent": spent} if spent else None
 
 
 def decode_write_quota(stored: Mapping[str, Any], clocks: Clocks) -> list[tuple[float, int]]:
-    """The updates of the last hour by the minute: [(begin of the minute, updates in it)]."""
+    """The updates of the last hour by the minute: [(start of the minute, updates in it)]."""
     return [(clocks.from_wall(at, latest=clocks.now), number) for at, number in stored["spent"]]
 
 

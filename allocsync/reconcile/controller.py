@@ -135,14 +135,14 @@ class Controller:
             requeue=self._requeue,
             wake_dispatcher=self._changed.set,
         )
-        for allocation in self._checkpoint.left_open():
+        for allocation in self._checkpoint.allocations_with_open_intents():
             self._allocations[allocation.id] = allocation
             self._requeue(allocation)
 
     def journal_works(self) -> None:
         """Read the allocations whose update waited for the journal: it can be written again."""
         for allocation in list(self._allocations.values()):
-            if allocation.recordable(self._clock.now()) and allocation.id not in self._reconciling:
+            if allocation.journal_available(self._clock.now()) and allocation.id not in self._reconciling:
                 self._requeue(allocation)
         self._changed.set()
 
@@ -220,7 +220,7 @@ class Controller:
 
     def _manage(self, key: AllocationId) -> ManagedAllocation:
         """Add an allocation, with what the checkpoint has of it; `_requeue` must follow in the same step."""
-        allocation = self._allocations[key] = self._checkpoint.allocation(key)
+        allocation = self._allocations[key] = self._checkpoint.create_allocation(key)
         return allocation
 
     def _requeue(self, allocation: ManagedAllocation) -> None:

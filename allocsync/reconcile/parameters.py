@@ -1,4 +1,10 @@
-"""The numbers that the deciders go by, in one place and with their defaults. Seconds throughout. Pure."""
+"""The numbers that reconciliation decides by, in one place and with their defaults. Pure.
+
+The rule: every duration is in seconds and has the suffix `_seconds`. "Doubles" means that each further time
+waits twice as long as the one before, up to the matching maximum.
+
+Left out: which of them a user can set (`settings.model`).
+"""
 
 from dataclasses import dataclass, field
 
@@ -7,40 +13,43 @@ from allocsync.planning.write_windows import WriteWindows
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """How long things take before they are judged."""
+    """Durations, counts and limits of reconciliation."""
 
-    settle_seconds: float = 10.0  # after an unknown outcome, before a read may say "not applied"
-    settle_least_seconds: float = 5.0
-    settle_most_seconds: float = 180.0
-    late_write_seconds: float = 900.0  # so long after its end an update may still land
-    lag_seen_seconds: float = (
-        60.0  # a lag counts only where a look so shortly before did not show the landing
-    )
-    wait_most_seconds: float = 300.0  # no backoff and no Retry-After is longer
-    confirm_seconds: float = (
-        1.0  # after an accepted update, before the GET that confirms it (once to twice this)
-    )
-    propagation_window_seconds: float = 60.0  # an accepted update may take this long to show
-    pending_seconds: float = 600.0  # a PENDING status may last this long before it counts as failing
-    fresh_seconds: float = 2.0  # a snapshot older than this is not written on
-    terminal_seconds: float = 3600.0  # a refused body is tried again after this
-    missing_first_seconds: float = 60.0  # the first probe of a missing allocation; doubles
-    missing_most_seconds: float = 3600.0
-    ignored_seconds: float = 21600.0  # a refused leaf is sent again after this
-    followed_first_seconds: float = (
-        300.0  # a refused leaf whose live value moves is followed after this; doubles
-    )
-    conflict_flips: int = 3  # so many flips ...
-    conflict_within_seconds: float = 1800.0  # ... within this time make a leaf contested
-    conflict_first_seconds: float = 300.0  # and slow it down by this; doubles
-    conflict_most_seconds: float = 21600.0
-    conflict_clear_seconds: float = 3600.0  # seen equal for this long, the fight is over
-    resync_bulk_seconds: float = 60.0  # how often everything is looked at, in one request
-    resync_each_seconds: float = 300.0  # and one by one
-    get_deadline_seconds: float = 10.0  # the client's own deadlines: past them something is stuck
+    # Updates of unknown outcome.
+    settle_seconds: float = 10.0  # the first settle time; a read before that cannot say "not applied"
+    settle_min_seconds: float = 5.0
+    settle_max_seconds: float = 180.0
+    late_write_seconds: float = 900.0  # how long an update may still be applied after it was given up
+    lag_seen_seconds: float = 60.0  # a lag is learned only if a read this shortly before did not show it
+    wait_max_seconds: float = 300.0  # the longest backoff and the longest Retry-After
+
+    # Updates that were accepted or rejected.
+    confirm_seconds: float = 1.0  # the confirming read follows an accepted update after one to two times this
+    propagation_window_seconds: float = 60.0  # how long an accepted update may take to show
+    pending_seconds: float = 600.0  # a status that is PENDING for longer counts as failing
+    fresh_seconds: float = 2.0  # no update is built on a snapshot that is older
+    terminal_seconds: float = 3600.0  # a rejected body is sent again after this
+    missing_first_seconds: float = 60.0  # the first repeated read of a missing allocation; doubles
+    missing_max_seconds: float = 3600.0
+
+    # Fields that do not keep the desired value.
+    ignored_seconds: float = 21600.0  # an ignored field is sent again after this
+    ignored_first_seconds: float = 300.0  # and after this once its live value changes; doubles
+    conflict_flips: int = 3  # a field changed back this many times ...
+    conflict_within_seconds: float = 1800.0  # ... within this time is in conflict
+    conflict_first_seconds: float = 300.0  # the first delay of a field in conflict; doubles
+    conflict_max_seconds: float = 21600.0
+    conflict_clear_seconds: float = 3600.0  # a conflict ends when the field keeps its value for this long
+
+    # Requests.
+    resync_bulk_seconds: float = 60.0  # how often everything is read with the list
+    resync_each_seconds: float = 300.0  # how often each allocation is read by itself, without the list
+    get_deadline_seconds: float = 10.0  # the client's own deadlines; a request that exceeds them is stuck
     post_deadline_seconds: float = 75.0
-    writes_per_hour: int | None = None  # of all allocations together
+    writes_per_hour: int | None = None  # for all allocations together; None: no limit
     windows: WriteWindows = field(default_factory=WriteWindows)  # when updates may be sent
-    baseline_settled_seconds: float = 300.0  # so long in force and settled, a generation is the baseline
-    baseline_age_seconds: float = 3600.0  # and so long after it came into force in any case
+
+    # Revisions and conditions.
+    baseline_settled_seconds: float = 300.0  # a revision active and settled for this long is the baseline
+    baseline_age_seconds: float = 3600.0  # an active revision becomes the baseline after this in any case
     failing_after: int = 3  # failed requests in a row that make the condition Failing

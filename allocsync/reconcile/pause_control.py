@@ -152,9 +152,7 @@ class PauseControl:
                 and allocation.changes
                 and not self._write_gate.paused(allocation.id, now)
             ):
-                allocation.next_read_at = min(
-                    allocation.next_read_at, allocation.write_backoff.allowed_at(now)
-                )
+                allocation.read_no_later_than(now)
             self._requeue(allocation)
         self._wake_dispatcher()
 

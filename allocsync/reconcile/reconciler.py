@@ -98,14 +98,14 @@ class Reconciler:
                 return not decision.failed
             if admitted_for is Operation.READ:
                 if not self._scheduler.promote(allocation, self._clock.now()):
-                    allocation.next_read_at = self._clock.now()  # again as soon as there is a write slot
+                    allocation.read_now(self._clock.now())  # again as soon as there is a write slot
                     return True
                 admitted_for = Operation.WRITE
             await self._send(allocation, decision.update, reconcile_id)
             return True
         finally:
             if allocation.state is State.POSTING:  # the daemon ended while the intent was being recorded
-                allocation.withdraw(
+                allocation.abort_update(
                     "allocsync ended before it was sent", now=self._clock.now(), delay_seconds=0.0
                 )
             self._deadlines.pop(allocation.id, None)
@@ -157,11 +157,11 @@ class Reconciler:
 
     async def _send(self, allocation: ManagedAllocation, update: Update, reconcile_id: str) -> None:
         record = update.record(self._revision())
-        intent = allocation.intend(record)
+        intent = allocation.begin_update(record)
         try:
-            intent.recorded_as(await self._journal.intent(allocation.id, record))
+            intent.set_sequence(await self._journal.intent(allocation.id, record))
         except JournalUnavailable as error:
-            allocation.unrecorded(str(error), now=self._clock.now())
+            allocation.journal_unavailable(str(error), now=self._clock.now())
             self._emit_finished(
                 allocation, update, reconcile_id, NotSent(f"the journal cannot be written: {error}"), 0.0
             )
@@ -176,20 +176,16 @@ class Reconciler:
         if aborted is not None:
             self._journal.outcome(allocation.id, intent.sequence, "not_sent", aborted)
             delay = self._backoff(allocation.write_backoff.failures + 1, None)
-            allocation.withdraw(aborted, now=self._clock.now(), delay_seconds=delay)
+            allocation.abort_update(aborted, now=self._clock.now(), delay_seconds=delay)
             self._emit_finished(allocation, update, reconcile_id, NotSent(aborted), 0.0)
             return
-        self._checkpoint.spend(allocation.id)
+        self._checkpoint.spend_quota(allocation.id)
         begun = self._clock.now()
         self._deadlines[allocation.id] = begun + self._rules.post_deadline_seconds
         try:
             answer = await self._api.update(allocation.id, update.body)
         except asyncio.CancelledError:
-            allocation.read_back.unknown(intent, self._clock.now())
-            allocation.state, allocation.write_backoff.error = (
-                State.SETTLING,
-                "allocsync ended before the answer came",
-            )
+            allocation.sent_but_cut_off(intent, "allocsync ended before the answer came", self._clock.now())
             raise
         self._process_answer(allocation, intent, answer, begun)
         self._emit_finished(allocation, update, reconcile_id, answer, self._clock.now() - begun)
@@ -197,7 +193,7 @@ class Reconciler:
     def _abort_reason(self, allocation: ManagedAllocation, update: Update) -> str | None:
         if self._stopping():
             return "the daemon is stopping"
-        return allocation.recheck(update, self._clock.now(), commit_seconds=self._journal.commit_seconds)
+        return allocation.abort_reason(update, self._clock.now(), commit_seconds=self._journal.commit_seconds)
 
     def _process_answer(
         self, allocation: ManagedAllocation, intent: Intent, answer: UpdateAnswer, begun: float
@@ -205,8 +201,8 @@ class Reconciler:
         now = self._clock.now()
         delay = self._backoff(allocation.write_backoff.failures + 1, _retry_after(answer))
         if isinstance(answer, OutcomeUnknown):
-            self._checkpoint.settle_time.took(now - begun, now)
-        allocation.posted(
+            self._checkpoint.settle_time.record_unknown(now - begun, now)
+        allocation.on_update_response(
             answer,
             now=now,
             delay_seconds=delay,

@@ -153,9 +153,7 @@ class Resync:
                 and not allocation.read_failures
                 and not allocation.write_backoff.failures
             ):
-                allocation.next_read_at = min(
-                    allocation.next_read_at, allocation.write_backoff.allowed_at(now)
-                )
+                allocation.read_no_later_than(now)
                 requeue(allocation)
 
     def cancel(self) -> None:
@@ -195,7 +193,7 @@ class Resync:
                 allocation = allocations.get(AllocationId(str(cloud.get("id"))))
                 if allocation is not None:
                     seen.add(allocation.id)
-                    allocation.listed(cloud, begun=begun, now=self._clock.now())
+                    allocation.on_listed(cloud, begun=begun, now=self._clock.now())
                     requeue(allocation)
         except BulkUnavailable as error:
             self.answered = True
@@ -206,14 +204,16 @@ class Resync:
             if (
                 allocation.id not in seen and known.get(allocation.id) is allocation
             ):  # what is newer has its own first look
-                allocation.listed(None, begun=begun, now=self._clock.now())
+                allocation.on_listed(None, begun=begun, now=self._clock.now())
                 requeue(allocation)
         self._check(allocations, begun, requeue)
         now = self._clock.now()
         self.answered, self.finished_at = True, self._clock.wall()
         self.at = now + (0.0 if self._soon_again else self._jittered(self._rules.resync_bulk_seconds))
         self._soon_again = False
-        differ = sum(bool(allocation.changes or allocation.suspected) for allocation in allocations.values())
+        differ = sum(
+            bool(allocation.changes or allocation.list_differs) for allocation in allocations.values()
+        )
         self._emit(ResyncFinished(allocations=len(seen), differ=differ, elapsed_seconds=now - begun))
 
     async def _review(self, allocations: Mapping[AllocationId, ManagedAllocation]) -> None:
@@ -244,7 +244,7 @@ class Resync:
         for _ in range(min(CHECKED, len(equal))):
             allocation, desired = equal.pop(min(int(self._clock.uniform(0, len(equal))), len(equal) - 1))
             self._checks[allocation.id] = desired
-            allocation.next_read_at = allocation.write_backoff.allowed_at(self._clock.now())
+            allocation.read_now(self._clock.now())
             requeue(allocation)
 
     async def _failed(
@@ -276,9 +276,7 @@ class Resync:
                 # What was never seen is looked at now; the rest is spread, so that it is no wave.
                 seen = allocation.compared is not None or allocation.missing
                 spread = self._clock.uniform(0, self._rules.resync_each_seconds) if seen else 0.0
-                allocation.next_read_at = min(
-                    allocation.next_read_at, allocation.write_backoff.allowed_at(now + spread)
-                )
+                allocation.read_no_later_than(now + spread)
                 requeue(allocation)
         # Whoever asked meanwhile has the next try, which keeps its time; if that is none, or late, looks.
         hurried, self._soon_again = self._soon_again, False

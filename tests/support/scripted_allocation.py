@@ -1,4 +1,4 @@
-"""A lane and the clock that it is told: what the examples of a lane start from."""
+"""A managed allocation with a clock that the test sets, and the values that its examples share."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -46,7 +46,7 @@ def new_allocation(key: str = ID) -> ManagedAllocation:
 
 
 class ScriptedAllocation:
-    """A lane and the clock it is told, with the arguments that do not matter filled in."""
+    """A managed allocation with a clock that the test sets; arguments that do not matter are filled in."""
 
     def __init__(self, desired: Desired | None = None) -> None:
         self.now = 0.0
@@ -65,17 +65,17 @@ class ScriptedAllocation:
     def update(self, answer: Snapshot | Mapping[str, Json], *, at: float | None = None) -> Update:
         update = self.read(answer, at=at).update
         assert update is not None
-        self.intend(update)
+        self.begin_update(update)
         return update
 
-    def intend(self, update: Update) -> None:
+    def begin_update(self, update: Update) -> None:
         self.sequence += 1
-        self.allocation.intend(update.record("")).sequence = self.sequence
+        self.allocation.begin_update(update.record("")).set_sequence(self.sequence)
 
-    def post(self, answer: UpdateAnswer, *, at: float | None = None, delay_seconds: float = 2.0) -> None:
+    def receive(self, response: UpdateAnswer, *, at: float | None = None, delay_seconds: float = 2.0) -> None:
         self.now = self.now if at is None else at
-        self.allocation.posted(
-            answer,
+        self.allocation.on_update_response(
+            response,
             now=self.now,
             delay_seconds=delay_seconds,
             confirm_seconds=1.5,
@@ -87,7 +87,7 @@ class ScriptedAllocation:
 
 
 def verdict(decision: Decision) -> Finding:
-    """The only finding of a look."""
+    """The only finding of a read."""
     (finding,) = decision.findings
     return finding
 

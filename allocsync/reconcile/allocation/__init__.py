@@ -1,1 +1,1 @@
-"""One allocation: what was sent, what became of it, and what is decided next. Pure."""
+"""One managed allocation: what was sent to it, what became of that, and what happens next. Pure."""

@@ -1,11 +1,13 @@
-"""What is remembered of single leaves of one allocation: accepted, refused, contested. Pure.
+"""What is recorded of single fields of one allocation: accepted, ignored or in conflict. Pure.
 
-A leaf that the API accepted gets time to show (grace). One that has not shown by then is Refused: it alone
-causes no update for hours. One that something else keeps changing back is Contested: slowed down more and
-more. The lane goes on for all other leaves.
+A field that the API accepted has the propagation window to show its value. A field that does not show it by
+then is ignored: it causes no update for hours. A field that another writer keeps changing back is in
+conflict: each further repair waits longer. The other fields of the allocation are not affected.
 
-The rule: a refusal is evidence of a GET, never of the echo in an answer; a fight is counted only between
-two GETs, the first of which saw the value that is wanted.
+The rules: only a GET shows that a field is ignored, never the body in an update's response. A conflict is
+counted only between two GETs, of which the first showed the desired value.
+
+Left out: which fields a late write explains (`late_writes`), and what is sent (`managed_allocation`).
 """
 
 from collections.abc import Iterable
@@ -19,27 +21,27 @@ from allocsync.reconcile.parameters import Parameters
 
 @dataclass(slots=True)
 class FieldRecord:
-    """The memory of one leaf; times are on the caller's clock, infinity and -infinity mean never."""
+    """The record of one field. Times are monotonic, in seconds; infinity and -infinity mean never."""
 
     accepted: str | None = None  # the value that the API accepted and no GET has shown yet
     accepted_at: float = -inf
-    accepted_live: Json = None  # what the snapshot of that update showed
-    ignored: str | None = None  # the value that it accepted and does not honour
+    accepted_live: Json = None  # the live value in the snapshot of that update
+    ignored: str | None = None  # the value that the API accepted and ignores
     ignored_at: float = -inf
-    ignored_live: Json = None  # what it says instead
-    again_at: float = inf  # when the refused value may be sent again
-    moves: int = 0  # how often the live value of the refused leaf moved
-    flips: tuple[float, ...] = ()  # when it was found changed back
+    ignored_live: Json = None  # the live value instead
+    retry_at: float = inf  # when the ignored value may be sent again
+    moves: int = 0  # how often the live value changed while the field is ignored
+    flips: tuple[float, ...] = ()  # when a GET found the field changed back
     slowed_until: float = -inf
     slowdowns: int = 0
     equal_since: float = inf
 
-    def idle(self) -> bool:
-        """Nothing is worth remembering."""
+    def is_empty(self) -> bool:
+        """Whether the record says nothing and can be removed."""
         return self.accepted is None and self.ignored is None and not self.flips and not self.slowdowns
 
     def read_needed_at(self, rules: Parameters) -> float:
-        """See `Leaves.looks_at`."""
+        """See `FieldRecords.read_needed_at`."""
         if self.accepted is not None or self.ignored is not None or self.equal_since == inf:
             return -inf
         return self.equal_since + rules.conflict_clear_seconds
@@ -47,7 +49,10 @@ class FieldRecord:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A value that the API accepted and no GET has shown yet; `live` is what there was before."""
+    """A value that the API accepted and no GET has shown yet.
+
+    `at` is when (monotonic seconds); `live` is the value before the update.
+    """
 
     value: str
     at: float
@@ -55,111 +60,112 @@ class Accepted:
 
 
 class FieldRecords:
-    """The memories of one allocation's leaves; empty for nearly all allocations."""
+    """The records of one allocation by field. Nearly all allocations have none."""
 
     __slots__ = ("records",)
 
     def __init__(self, records: dict[str, FieldRecord] | None = None) -> None:
-        """`records` are by field, as a checkpoint has them."""
+        """`records` come from a checkpoint, by field."""
         self.records = records or {}
 
     def __bool__(self) -> bool:
-        """Whether anything is remembered."""
+        """Whether there is any record."""
         return bool(self.records)
 
     def read_needed_at(self, rules: Parameters) -> float:
-        """When a GET is needed although a bulk answer calls everything equal: -infinity is now.
+        """When a GET is needed (monotonic seconds) although the list shows no difference; -infinity is now.
 
-        What was accepted, refused or last seen different only a GET can judge; that a fight is over is seen
-        by one GET at the end of its time.
+        Only a GET can judge a field that was accepted, is ignored or differed last. One more GET, after the
+        field kept its value for long enough, ends a conflict.
         """
         return min((record.read_needed_at(rules) for record in self.records.values()), default=inf)
 
     def accept(self, changes: Iterable[Change], *, at: float) -> None:
-        """The API took these changes at this time: they get grace."""
+        """The API accepted these changes at `at` (monotonic): the propagation window begins."""
         for change in changes:
             record = self.records.setdefault(change.field, FieldRecord())
             record.accepted, record.accepted_at, record.accepted_live = change.desired, at, change.live
-            record.ignored, record.again_at = None, inf
+            record.ignored, record.retry_at = None, inf
 
     def supersede(self, changes: Iterable[Change]) -> None:
-        """An update of these has left and may have been applied: earlier values are not awaited any more."""
+        """An update with these changes may have been applied: other accepted values are not expected."""
         for change in changes:
             record = self.records.get(change.field)
             if record is not None and record.accepted != change.desired:
                 record.accepted = None
 
     def accepted(self, field: str) -> Accepted | None:
-        """What the API has accepted for this leaf and no GET has shown yet."""
+        """The value of this field that the API accepted and no GET has shown yet; None if there is none."""
         record = self.records.get(field)
         if record is None or record.accepted is None:
             return None
         return Accepted(record.accepted, record.accepted_at, record.accepted_live)
 
-    def awaited(self, changes: Iterable[Change]) -> bool:
-        """Whether all these differences were accepted and may still go away: none of them is sent."""
+    def all_accepted(self, changes: Iterable[Change]) -> bool:
+        """Whether the API accepted all these values already, so that no update is needed for now."""
         found = ((self.records.get(change.field), change.desired) for change in changes)
         return all(record is not None and record.accepted == desired for record, desired in found)
 
     def edit(self) -> None:
-        """The file changed: refusals are forgotten, fights and grace are not."""
+        """The desired state changed: ignored fields are forgotten, conflicts and accepted values are not."""
         for record in self.records.values():
-            record.ignored, record.again_at, record.moves = None, inf, 0
-        self._prune()
+            record.ignored, record.retry_at, record.moves = None, inf, 0
+        self._remove_empty()
 
     def observe(
         self,
         changes: tuple[Change, ...],
         *,
-        flipped: frozenset[str],
+        changed_back: frozenset[str],
         begun: float,
         now: float,
         rules: Parameters,
     ) -> frozenset[str]:
-        """A GET that began at `begun` shows these differences; `flipped` were equal in the GET before.
+        """Record the differences that a GET shows. Returns the fields that it shows to be ignored.
 
-        Returns the leaves that turn out to be refused.
+        The GET began at `begun` and ended at `now` (monotonic). `changed_back` are the fields that had the
+        desired value in the GET before and that another writer changed.
         """
         before = {field for field, record in self.records.items() if record.ignored is not None}
         differing = {change.field: change for change in changes}
-        for field in flipped:
-            self._flip(self.records.setdefault(field, FieldRecord()), now, rules)
+        for field in changed_back:
+            self._count_flip(self.records.setdefault(field, FieldRecord()), now, rules)
         for field, record in self.records.items():
             change = differing.get(field)
             if change is None:
-                _seen_equal(record, now, rules)
+                _observe_equal(record, now, rules)
             else:
                 record.equal_since = inf
-                _seen_different(record, change, begun, now, rules)
-        self._prune()
+                _observe_different(record, change, begun, now, rules)
+        self._remove_empty()
         return frozenset(
             field
             for field, record in self.records.items()
             if record.ignored is not None and field not in before
         )
 
-    def late_fields(self, fields: Iterable[str]) -> None:
-        """A late landing explains what these show: it is no refusal of what was accepted since."""
+    def explain_by_late_write(self, fields: Iterable[str]) -> None:
+        """A late write explains the live values of these fields: they are not judged as ignored."""
         for field in fields:
             if field in self.records:
                 self.records[field].accepted = None
-        self._prune()
+        self._remove_empty()
 
-    def hold(self, change: Change, now: float, rules: Parameters) -> float | None:
-        """None when this difference is a reason for an update now, else when to look at it again."""
+    def blocked_until(self, change: Change, now: float, rules: Parameters) -> float | None:
+        """When to read this difference again (monotonic seconds), or None if it calls for an update now."""
         record = self.records.get(change.field)
         if record is None:
             return None
         if record.accepted == change.desired:
-            # Held until a GET that begins after grace has judged it, however late that GET comes.
+            # Only a GET that begins after the propagation window can judge it, however late that GET comes.
             return max(record.accepted_at + rules.propagation_window_seconds, record.slowed_until)
         until = record.slowed_until
         if record.ignored == change.desired:
-            until = max(until, record.again_at)
+            until = max(until, record.retry_at)
         return until if until > now else None
 
     def ignored(self, changes: Iterable[Change]) -> tuple[Change, ...]:
-        """Those of the differences that the API accepted and does not honour."""
+        """Those of these differences whose desired value the API accepted and ignores."""
         return tuple(
             change
             for change in changes
@@ -167,42 +173,44 @@ class FieldRecords:
         )
 
     def conflicts(self, changes: Iterable[Change], now: float) -> tuple[tuple[Change, int], ...]:
-        """Those of the differences that are slowed down, with how often they flipped lately."""
+        """Those of these differences that are in conflict, each with how often it was changed back lately."""
         return tuple(
             (change, len(record.flips))
             for change in changes
             if (record := self.records.get(change.field)) and record.slowed_until > now
         )
 
-    def _flip(self, record: FieldRecord, now: float, rules: Parameters) -> None:
+    def _count_flip(self, record: FieldRecord, now: float, rules: Parameters) -> None:
         record.flips = (*(at for at in record.flips if at > now - rules.conflict_within_seconds), now)
         if len(record.flips) >= rules.conflict_flips:
             delay = rules.conflict_first_seconds * 2**record.slowdowns
-            record.slowed_until = now + min(delay, rules.conflict_most_seconds)
+            record.slowed_until = now + min(delay, rules.conflict_max_seconds)
             record.slowdowns += 1
 
-    def _prune(self) -> None:
-        for field in [field for field, record in self.records.items() if record.idle()]:
+    def _remove_empty(self) -> None:
+        for field in [field for field, record in self.records.items() if record.is_empty()]:
             del self.records[field]
 
 
-def _seen_equal(record: FieldRecord, now: float, rules: Parameters) -> None:
+def _observe_equal(record: FieldRecord, now: float, rules: Parameters) -> None:
     record.accepted = record.ignored = None
-    record.moves, record.again_at = 0, inf
+    record.moves, record.retry_at = 0, inf
     record.equal_since = min(record.equal_since, now)
     if now - record.equal_since >= rules.conflict_clear_seconds:
         record.flips, record.slowdowns, record.slowed_until = (), 0, -inf
 
 
-def _seen_different(record: FieldRecord, change: Change, begun: float, now: float, rules: Parameters) -> None:
+def _observe_different(
+    record: FieldRecord, change: Change, begun: float, now: float, rules: Parameters
+) -> None:
     if record.accepted == change.live:
-        record.accepted = None  # it shows; that something else is wanted by now is no refusal of it
+        record.accepted = None  # the accepted value shows; the desired value has changed since
     if record.accepted == change.desired and begun >= record.accepted_at + rules.propagation_window_seconds:
         record.accepted = None
         record.ignored, record.ignored_at, record.ignored_live = change.desired, now, change.live
-        record.again_at = now + rules.ignored_seconds
+        record.retry_at = now + rules.ignored_seconds
     elif record.ignored == change.desired and change.live != record.ignored_live:
         record.ignored_live = change.live
-        follow = min(rules.followed_first_seconds * 2**record.moves, rules.ignored_seconds)
-        record.again_at = min(record.again_at, now + follow)
+        delay = min(rules.ignored_first_seconds * 2**record.moves, rules.ignored_seconds)
+        record.retry_at = min(record.retry_at, now + delay)
         record.moves += 1

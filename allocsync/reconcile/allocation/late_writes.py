@@ -1,17 +1,17 @@
-"""Updates that were given up, or accepted, and may still land: ghosts. Pure.
+"""Late writes: updates that were given up, or accepted, and may still be applied. Pure.
 
-An update that a read called not applied can land later; so can one that was accepted and not carried out yet.
-For 15 minutes each is remembered with every leaf that its body carried and a hash of the rest of the body.
-A leaf that takes a ghost's value, where another one was seen or told since, is a late landing: no fight, and
-no drift that somebody else made. The rest of the object going back to a ghost's is a stale overwrite: it is
-told and not repaired, because it is not ours to write.
+An update that a read judged not applied can be applied later. So can one that was accepted and does not show
+yet. Each is kept for 15 minutes, with the fields of its body and a hash of the unmanaged fields. A field that
+takes the value of a late write, after a read or a response showed another value, is a late application: it
+is neither a conflict nor drift. Unmanaged fields that return to the values of a late write are a stale
+overwrite: it is reported, and not repaired, because allocsync does not write unmanaged fields.
 
-The rules: a landing belongs to the oldest ghost that fits; one that alone can have landed is gone with it,
-others may still land. What an accepted update explains is no landing. Where the snapshot of the accepted
-update showed the ghost's value already, nobody can tell a late landing from an update that does not show yet,
-until the time for that (grace) is over.
+The rules: a late application is attributed to the oldest matching write. That write is forgotten only if no
+other write carries the same values; otherwise any of them may still be applied. A value that an accepted
+update explains is no late application. If a field has the value that it had before an accepted update, it is
+not judged before the propagation window is over: until then, the update may only not show yet.
 
-Left out: what is done about a landing (`lane`), and how long it took (`settle` learns from it).
+Left out: what follows from a late application (`read_back`), and what its lag teaches (`settle_time`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,68 +23,71 @@ from allocsync.model.intent_record import hash_unmanaged_fields
 from allocsync.reconcile.allocation.field_records import FieldRecords
 from allocsync.reconcile.parameters import Parameters
 
-NOTHING: Mapping[str, Json] = {}
+NO_VALUES: Mapping[str, Json] = {}
 
 
 @dataclass(slots=True, kw_only=True)
 class LateWrite:
-    """One such update. Times are on the caller's clock.
+    """An update that may still be applied. Times are monotonic, in seconds.
 
-    `since` is when its outcome became unknown, or when it was accepted; `unseen_at` is when the last look
-    began that did not show it; `rest` is the last that was seen of the undeclared part.
+    `since` is when its outcome became unknown, or when it was accepted. It may be applied until `until`.
     """
 
-    sequence: int
+    sequence: int  # its row in the journal
     since: float
     until: float
-    fields: dict[str, str]
-    changes: frozenset[str]  # those of them that it changed
+    fields: dict[str, str]  # all that its body carries
+    changes: frozenset[str]  # those that it changed
     unmanaged_hash: str
     accepted: bool
-    unseen_at: float = -inf
-    rest: str = ""
-    told: bool = False  # as landed, though it may have been another one with the same values
+    absent_at: float = -inf  # when the latest read began that did not show it
+    latest_unmanaged_hash: str = ""  # of the latest read
+    reported: bool = False  # as applied, although another write with the same values may have been
+
+    def shows_in(self, live: Mapping[str, Json]) -> bool:
+        """Whether every field has the value of this write."""
+        return all(live[name] == value for name, value in self.fields.items())
 
 
 @dataclass(frozen=True, slots=True)
 class LateApplication:
-    """A ghost landed: which one, the leaves that show it, and how long after the end of its request.
+    """A late write that was applied, the fields that show it, and how long after the end of its request.
 
-    `lag_is_known`: a look shortly before did not show it, so that it did not land long ago. `alone`: nothing
-    else that may land carries the same values, and no accepted update that is not honoured looks like it, so
-    that it was this one.
+    `lag_is_known`: a read shortly before did not show it, so it was applied only lately. `is_certain`: it
+    can be no other write. None carries the same values, and no ignored update explains them.
     """
 
     sequence: int
     fields: frozenset[str]
     waited_seconds: float
     lag_is_known: bool
-    alone: bool
+    is_certain: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """What one look shows of ghosts: `overwritten` are those whose undeclared part came back."""
+    """What one read shows of late writes; those in `overwritten` restored their unmanaged fields."""
 
     applications: tuple[LateApplication, ...] = ()
     overwritten: tuple[LateWrite, ...] = ()
 
     @property
     def fields(self) -> frozenset[str]:
-        """The leaves that landings explain."""
+        """The fields whose live values late applications explain."""
         return frozenset[str]().union(*(application.fields for application in self.applications))
 
 
 @dataclass(slots=True)
 class LateWrites:
-    """The ghosts of one allocation, oldest first; `known` is what each leaf was last seen or told.
+    """The late writes of one allocation, the oldest first.
 
-    `before` is what a leaf was before it was told to be something that no look has shown yet.
+    `latest` has, by field, the value in the latest read or in a later accepted update. `before_accepted` has
+    the value that a field had before an accepted update which no read has shown yet.
     """
 
     late_writes: list[LateWrite] = field(default_factory=list)
-    known: dict[str, Json] = field(default_factory=dict)
-    before: dict[str, Json] = field(default_factory=dict)
+    latest: dict[str, Json] = field(default_factory=dict)
+    before_accepted: dict[str, Json] = field(default_factory=dict)
 
     def add(
         self,
@@ -92,46 +95,50 @@ class LateWrites:
         cloud: Cloud | None,
         *,
         begun: float,
-        before: Mapping[str, Json] = NOTHING,
+        before: Mapping[str, Json] = NO_VALUES,
     ) -> None:
-        """One more; `cloud` is what a look that began at `begun` shows beside it, None without a look.
+        """Add a late write.
 
-        `before` is what its leaves were when it was sent.
+        `cloud` is what a read that began at `begun` (monotonic) shows, None without a read. `before` are the
+        values of its fields when it was sent.
         """
         self.late_writes.append(late_write)
-        late_write.rest = late_write.unmanaged_hash
+        late_write.latest_unmanaged_hash = late_write.unmanaged_hash
         for name, value in late_write.fields.items():
             if cloud is not None:
-                self.known[name] = field_value(cloud, name)
+                self.latest[name] = field_value(cloud, name)
             elif late_write.accepted:
-                self.known[name] = value
+                self.latest[name] = value
                 if name in before:
-                    self.before[name] = before[name]
+                    self.before_accepted[name] = before[name]
             else:
-                self.known.setdefault(name, before.get(name))
+                self.latest.setdefault(name, before.get(name))
         if cloud is not None:
-            late_write.unseen_at = begun
-            late_write.rest = hash_unmanaged_fields(cloud, late_write.fields)
+            late_write.absent_at = begun
+            late_write.latest_unmanaged_hash = hash_unmanaged_fields(cloud, late_write.fields)
 
     def observe(
         self,
         cloud: Cloud,
         field_records: FieldRecords,
-        opened: Mapping[str, str],
+        open_fields: Mapping[str, str],
         *,
         begun: float,
         now: float,
         rules: Parameters,
     ) -> Detection:
-        """What a look that began at `begun` shows of them; `opened` are the leaves of the open update."""
+        """Detect late applications in a read that began at `begun` and ended at `now` (monotonic).
+
+        `open_fields` are the fields of the update whose outcome is open, empty without one.
+        """
         self.late_writes = [late_write for late_write in self.late_writes if late_write.until > now]
         if not self.late_writes:
-            self.known, self.before = {}, {}
+            self.latest, self.before_accepted = {}, {}
             return Detection()
         live = {
             name: field_value(cloud, name) for late_write in self.late_writes for name in late_write.fields
         }
-        fresh, unclear, unjudged = set[str](), set[str](), set[str]()
+        appeared, ambiguous, undecided = set[str](), set[str](), set[str]()
         for name, value in live.items():
             accepted = field_records.accepted(name)
             if (
@@ -139,42 +146,45 @@ class LateWrites:
                 and value == accepted.live
                 and begun < accepted.at + rules.propagation_window_seconds
             ):
-                unjudged.add(name)  # a late landing, or an update that does not show yet
+                undecided.add(name)  # a late application, or an accepted update that does not show yet
                 continue
-            if value != self.known.get(name) and (accepted is None or value != accepted.value):
-                fresh.add(name)
-                not_shown = name in self.before and value == self.before[name]
-                if not_shown or (accepted is not None and value == accepted.live):
-                    unclear.add(name)  # it may as well be that the accepted update does not show
-            elif value == self.known.get(name):
-                self.before.pop(name, None)
-            self.known[name] = value
-        applications = tuple(self._applications(live, fresh, unclear, opened, begun=begun, rules=rules))
+            if value != self.latest.get(name) and (accepted is None or value != accepted.value):
+                appeared.add(name)
+                is_as_before = name in self.before_accepted and value == self.before_accepted[name]
+                if is_as_before or (accepted is not None and value == accepted.live):
+                    ambiguous.add(name)  # a late application, or an accepted update that is ignored
+            elif value == self.latest.get(name):
+                self.before_accepted.pop(name, None)
+            self.latest[name] = value
+        applications = tuple(
+            self._applications(live, appeared, ambiguous, open_fields, begun=begun, rules=rules)
+        )
         overwritten = tuple(self._overwritten(cloud, live))
-        gone = {application.sequence for application in applications if application.alone}
-        gone |= {late_write.sequence for late_write in overwritten if _is_all_there(late_write, live)}
+        applied = {application.sequence for application in applications if application.is_certain}
+        applied |= {late_write.sequence for late_write in overwritten if late_write.shows_in(live)}
         self.late_writes = [
             late_write
             for late_write in self.late_writes
-            if late_write.sequence not in gone
-            and (unjudged & late_write.fields.keys() or not _shown(late_write, live))
+            if late_write.sequence not in applied
+            and (undecided & late_write.fields.keys() or not _accepted_and_shows(late_write, live))
         ]
         for late_write in self.late_writes:
-            late_write.unseen_at = begun
+            late_write.absent_at = begun
         return Detection(applications, overwritten)
 
-    def suspect(self, cloud: Cloud) -> bool:
-        """Whether something moved since the last look that may be a landing: only a look can judge it."""
-        return any(field_value(cloud, name) != value for name, value in self.known.items()) or any(
-            late_write.rest != rest for late_write, rest in self._rests(cloud)
+    def may_show_in(self, cloud: Cloud) -> bool:
+        """Whether a value in this list entry changed since the latest read, so that a GET must judge it."""
+        return any(field_value(cloud, name) != value for name, value in self.latest.items()) or any(
+            late_write.latest_unmanaged_hash != live_hash
+            for late_write, live_hash in self._unmanaged_hashes(cloud)
         )
 
     def _applications(
         self,
         live: Mapping[str, Json],
-        fresh: set[str],
-        unclear: set[str],
-        opened: Mapping[str, str],
+        appeared: set[str],
+        ambiguous: set[str],
+        open_fields: Mapping[str, str],
         *,
         begun: float,
         rules: Parameters,
@@ -182,36 +192,44 @@ class LateWrites:
         for late_write in self.late_writes:
             fields = frozenset(
                 name
-                for name in fresh
-                if late_write.fields.get(name) == live[name] and not (late_write.told and name in unclear)
+                for name in appeared
+                if late_write.fields.get(name) == live[name]
+                and not (late_write.reported and name in ambiguous)
             )
             if fields:
-                fresh -= fields
-                late_write.told = True
-                near = begun - late_write.unseen_at <= rules.lag_seen_seconds
-                others = [opened, *(other.fields for other in self.late_writes if other is not late_write)]
-                alone = not fields & unclear and not any(
+                appeared -= fields
+                late_write.reported = True
+                lag_is_known = begun - late_write.absent_at <= rules.lag_seen_seconds
+                others = [
+                    open_fields,
+                    *(other.fields for other in self.late_writes if other is not late_write),
+                ]
+                is_certain = not fields & ambiguous and not any(
                     all(carried.get(name) == live[name] for name in fields) for carried in others
                 )
                 yield LateApplication(
-                    late_write.sequence, fields, begun - late_write.since, lag_is_known=near, alone=alone
+                    late_write.sequence,
+                    fields,
+                    begun - late_write.since,
+                    lag_is_known=lag_is_known,
+                    is_certain=is_certain,
                 )
 
     def _overwritten(self, cloud: Cloud, live: Mapping[str, Json]) -> Iterator[LateWrite]:
-        # One landing cannot be told from another with the same rest: the oldest stands for it, of those whose
-        # own leaves show if there are any, since a landing brings them too.
-        back: dict[str, list[LateWrite]] = {}
-        for late_write, rest in self._rests(cloud):
-            before, late_write.rest = late_write.rest, rest
-            if rest == late_write.unmanaged_hash != before:
-                back.setdefault(rest, []).append(late_write)
-        for late_writes in back.values():
+        # Writes with the same unmanaged fields cannot be distinguished. The oldest of those whose own fields
+        # show is reported, because a write brings its fields too; the oldest of all if none shows.
+        restored: dict[str, list[LateWrite]] = {}
+        for late_write, live_hash in self._unmanaged_hashes(cloud):
+            before, late_write.latest_unmanaged_hash = late_write.latest_unmanaged_hash, live_hash
+            if live_hash == late_write.unmanaged_hash != before:
+                restored.setdefault(live_hash, []).append(late_write)
+        for late_writes in restored.values():
             yield next(
-                (late_write for late_write in late_writes if _is_all_there(late_write, live)), late_writes[0]
+                (late_write for late_write in late_writes if late_write.shows_in(live)), late_writes[0]
             )
 
-    def _rests(self, cloud: Cloud) -> Iterator[tuple[LateWrite, str]]:
-        """Each ghost with the hash of what it does not declare."""
+    def _unmanaged_hashes(self, cloud: Cloud) -> Iterator[tuple[LateWrite, str]]:
+        """Each late write with the hash of the live fields that it does not manage."""
         hashes: dict[tuple[str, ...], str] = {}
         for late_write in self.late_writes:
             names = tuple(late_write.fields)
@@ -220,10 +238,6 @@ class LateWrites:
             yield late_write, hashes[names]
 
 
-def _is_all_there(late_write: LateWrite, live: Mapping[str, Json]) -> bool:
-    return all(live[name] == value for name, value in late_write.fields.items())
-
-
-def _shown(late_write: LateWrite, live: Mapping[str, Json]) -> bool:
-    """An accepted update that is there in full has landed."""
-    return late_write.accepted and _is_all_there(late_write, live)
+def _accepted_and_shows(late_write: LateWrite, live: Mapping[str, Json]) -> bool:
+    """Whether this is an accepted update that shows in full: it can have no further effect."""
+    return late_write.accepted and late_write.shows_in(live)

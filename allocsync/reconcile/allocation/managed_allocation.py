@@ -1,16 +1,18 @@
-"""One allocation's life: what is known of it, what happens next, and what may be sent. Pure.
+"""One managed allocation: what is known of it, what may be sent, and when it is read next. Pure.
 
-Four states: Idle waits for `look_at`; Looking has a snapshot under way; Posting has an update under way;
-Settling has an update whose outcome nobody knows.
+It has four states. Idle waits for `next_read_at`. Reading has a snapshot under way. Posting has an update
+under way. Settling waits to read back an update of unknown outcome.
 
-    Idle ──begin_look──▶ Looking ──looked──▶ Idle | Settling | an Update to send
-    an Update ──intend──▶ Posting ──posted──▶ Idle | Settling
-    Settling ──begin_look, at the settle time──▶ Looking
+    Idle ──begin_read──▶ Reading ──on_read──▶ Idle | Settling | Idle with an Update to send
+    Idle ──begin_update──▶ Posting ──on_update_response──▶ Idle | Settling
+    Settling ──begin_read, at the settle time──▶ Reading
 
-The rules: until the outcome of an update is known nothing is sent, whatever changes. The verdict compares
-with what was sent (`past`), the next plan with what is wanted now. A lane returns Decisions and never acts.
+The rules: while the outcome of an update is unknown, nothing is sent, whatever changes. The verdict on an
+update compares with what was sent; the next update compares with the desired state of now. Every attribute
+changes only through the methods of this class. A method returns what to do and never does it.
 
-Left out: requests (`loop`), who forbids an update (`restraint`, `stops`), what to call it (`condition`).
+Left out: requests (`reconciler`), until when updates are forbidden (`write_backoff`, `gates.write_gate`), and
+the condition (`status.condition_rules`).
 """
 
 from dataclasses import dataclass, field
@@ -22,15 +24,9 @@ from allocsync.model.cloud import Cloud
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import IntentRecord, OpenIntent
 from allocsync.planning.diff import compare, pending, update_body
-from allocsync.reconcile.allocation.read_back import ReadBack
+from allocsync.reconcile.allocation.read_back import APPLIED, ReadBack
 from allocsync.reconcile.allocation.updates import Decision, Finding, Intent, State, Update
-from allocsync.reconcile.allocation.write_backoff import (
-    JOURNAL,
-    RETRY_AFTER,
-    TAKEOVER,
-    RejectedBy,
-    WriteBackoff,
-)
+from allocsync.reconcile.allocation.write_backoff import BACKOFF, RejectedBy, WriteBackoff
 from allocsync.reconcile.gates.write_gate import WriteGate
 from allocsync.reconcile.operation import Operation, Priority, QueueEntry
 from allocsync.reconcile.parameters import Parameters
@@ -38,7 +34,10 @@ from allocsync.reconcile.parameters import Parameters
 
 @dataclass(slots=True, kw_only=True)
 class ManagedAllocation:
-    """See the module. `delay_seconds` is always the backoff to apply should it be needed."""
+    """The state of one allocation. All times are monotonic, in seconds, and passed in by the caller.
+
+    `delay_seconds`, where a method takes it, is the backoff to apply if the request failed.
+    """
 
     id: AllocationId
     rules: Parameters
@@ -46,45 +45,60 @@ class ManagedAllocation:
     next_read_at: float
     state: State = State.IDLE
     write_backoff: WriteBackoff = field(default_factory=WriteBackoff)
-    write_gate: WriteGate = field(default_factory=WriteGate)  # of all lanes
+    write_gate: WriteGate = field(default_factory=WriteGate)  # shared by all allocations
     desired: desired_state.Desired | None = None
-    problems: tuple[str, ...] = ()  # what is wrong in the file, while there is no good version
-    changes: tuple[Change, ...] = ()  # the differences that the latest look showed
-    compared: desired_state.Desired | None = None  # what they were computed for
+    problems: tuple[str, ...] = ()  # the mistakes in the file, while it has no valid declaration
+    changes: tuple[Change, ...] = ()  # the differences that the latest read showed
+    compared: desired_state.Desired | None = None  # the desired state that they were computed for
     observed_at: float = -inf  # when the latest usable observation began
-    written_at: float = -inf  # when the latest update ended, however it ended
-    suspected: bool = False  # a bulk answer differs: the next look will probably lead to an update
+    written_at: float = -inf  # when the latest update ended, whatever its outcome
+    list_differs: bool = False  # the list shows a difference that no read has confirmed yet
     missing: bool = False
-    probes: int = 0  # looks in a row that found it missing
+    probes: int = 0  # reads in a row that found it missing
     pending_since: float | None = None
     read_failures: int = 0
-    build_aborts: int = 0  # updates in a row that a check held back just before sending
-    edited: bool = False  # while a request was under way
-    converged: desired_state.Desired | None = None  # what it was last seen to be in sync with
+    build_aborts: int = 0  # updates in a row that a check stopped just before sending
+    edited_during_request: bool = False  # the desired state changed while a request was under way
+    converged: desired_state.Desired | None = None  # the desired state that it was last in sync with
 
     @property
     def intent(self) -> Intent | None:
-        """The update that is under way, or whose outcome is open."""
+        """The update that is under way or whose outcome is unknown; None without one."""
         return self.read_back.intent
 
     def set_desired(
         self, desired: desired_state.Desired | None, *, now: float, problems: tuple[str, ...] = ()
     ) -> None:
-        """The files say something: a first declaration, an edit, or (None) that it is disowned."""
+        """Set what the files declare.
+
+        `desired` is None if the files do not declare the allocation or declare it with mistakes only, which
+        are then in `problems`.
+
+        An edit is read at once, except before Retry-After, and ends backoffs and rejections. An edit during a
+        request is read as soon as that request has ended.
+        """
         self.problems = problems
-        before, self.desired = self.desired, desired  # equal ones may stand in another place now
+        before, self.desired = self.desired, desired  # an equal one may come from another place in the files
         if desired == before:
             return
         if before is not None:
             self.write_backoff.edit()
             self.read_back.field_records.edit()
             self.read_failures = self.probes = 0
-        self.edited = self.state in {State.READING, State.POSTING}
+        self.edited_during_request = self.state in {State.READING, State.POSTING}
         if self.state is State.IDLE:
-            self._rest(now, now)
+            self._wait_until(now, now)
+
+    def update_source(self, desired: desired_state.Desired | None) -> None:
+        """Take over an equal declaration that may come from another place in the files; no read is due."""
+        self.desired = desired
+
+    def restore_write_backoff(self, write_backoff: WriteBackoff) -> None:
+        """Take over the write backoff that a checkpoint has of an earlier process."""
+        self.write_backoff = write_backoff
 
     def outcome_unknown_since_restart(self, left: OpenIntent, now: float) -> None:
-        """An earlier process sent this update, or was about to: its outcome is unknown from `now` on."""
+        """An earlier process sent this update, or was about to; its outcome is unknown from `now` on."""
         record = left.record
         intent = Intent(
             changes=record.changes,
@@ -92,19 +106,15 @@ class ManagedAllocation:
             unmanaged_hash=record.unmanaged_hash,
             sequence=left.sequence,
         )
-        self.state, self.write_backoff.error = (
-            State.SETTLING,
-            "the process ended before the outcome was known",
-        )
-        self.read_back.unknown(intent, now)
-        self.next_read_at = intent.settles_at
+        self._settle(intent, now)
+        self.write_backoff.outcome_unknown("the process ended before the outcome was known")
 
     def send_nothing_before(self, until: float) -> None:
-        """Forbid updates before `until` (monotonic): what an earlier process sent may land until then."""
-        self.write_backoff.until[TAKEOVER] = until
+        """Forbid updates before `until`: an update of an earlier process may be applied until then."""
+        self.write_backoff.send_nothing_before(until)
 
     def queue_entry(self) -> QueueEntry:
-        """When, in which kind of slot and how urgently this lane wants its next look."""
+        """When the next read is due, in which kind of slot and how urgently; infinity if none is due."""
         if self.intent is not None:
             return QueueEntry(self.next_read_at, Operation.READ, Priority.READ_BACK)
         if self.desired is None or self.desired.mode is desired_state.Mode.SUSPEND:
@@ -118,26 +128,73 @@ class ManagedAllocation:
         if self.desired != self.compared:
             operation = (
                 Operation.WRITE
-                if enforced and (self.suspected or self.compared is not None)
+                if enforced and (self.list_differs or self.compared is not None)
                 else Operation.READ
             )
             return QueueEntry(self.next_read_at, operation, Priority.EDIT)
-        if enforced and (self.changes or self.suspected):
-            if self.changes and self.read_back.field_records.awaited(self.changes):
-                return QueueEntry(
-                    self.next_read_at, Operation.READ, Priority.DRIFT
-                )  # confirms: waits for no write slot
+        if enforced and (self.changes or self.list_differs):
+            if self.changes and self.read_back.field_records.all_accepted(self.changes):
+                # This read only confirms an accepted update, so it needs no write slot.
+                return QueueEntry(self.next_read_at, Operation.READ, Priority.DRIFT)
             priority = Priority.RETRY if self.write_backoff.failures else Priority.DRIFT
             return QueueEntry(self.next_read_at, Operation.WRITE, priority)
         return QueueEntry(self.next_read_at, Operation.READ, Priority.RESYNC)
 
-    # Looking.
+    # When the next read is due.
+
+    def read_now(self, now: float) -> None:
+        """Make a read due at once, or when Retry-After ends."""
+        self.next_read_at = self.write_backoff.allowed_at(now)
+
+    def read_no_later_than(self, at: float) -> bool:
+        """Make a read due at `at`, or when Retry-After ends, unless one is due sooner.
+
+        Returns whether that made it sooner.
+        """
+        due = self.write_backoff.allowed_at(at)
+        is_sooner = due < self.next_read_at
+        self.next_read_at = min(self.next_read_at, due)
+        return is_sooner
+
+    def schedule_first_read(self, at: float, now: float) -> None:
+        """Make the first read of a newly declared allocation due at `at`, but not before Retry-After ends."""
+        self.next_read_at = max(at, self.write_backoff.allowed_at(now))
+
+    def postpone_until(self, at: float) -> bool:
+        """Let no read be due before `at`.
+
+        Returns False, and does nothing, if a request is under way or unresolved, or if there was an edit.
+        """
+        if self.state is not State.IDLE or self.edited_during_request:
+            return False
+        self.next_read_at = max(self.next_read_at, at)
+        return True
+
+    def forgive(self, operation: Operation, failures: int, *, until: float) -> None:
+        """The API, not this allocation, caused this many failures of `operation`.
+
+        A read that waits for the backoff of such failures is due at `until` at the latest.
+        """
+        if operation is Operation.READ:
+            backing_off = self.read_failures > 0
+            self.read_failures = max(0, self.read_failures - failures)
+        else:
+            backing_off = self.next_read_at == self.write_backoff.until.get(BACKOFF)
+            self.write_backoff.forgive(failures, until)
+        if backing_off and self.state in {State.IDLE, State.SETTLING}:
+            self.next_read_at = self.write_backoff.allowed_at(min(self.next_read_at, until))
+
+    # Reading.
 
     def begin_read(self) -> None:
-        """A snapshot goes out."""
+        """A read begins.
+
+        Raises:
+            ValueError: a request is under way.
+        """
         if self.state not in {State.IDLE, State.SETTLING}:
             raise ValueError(f"{self.id} is {self.state}: one request at a time")
-        self.state, self.edited, self.suspected = State.READING, False, False
+        self.state, self.edited_during_request, self.list_differs = State.READING, False, False
 
     def on_read(
         self,
@@ -148,15 +205,17 @@ class ManagedAllocation:
         delay_seconds: float,
         resync_seconds: float,
     ) -> Decision:
-        """A snapshot that began at `begun` ended at `now`: judge, compare, decide."""
+        """Judge a read that began at `begun` and ended at `now`, and decide what to do.
+
+        `resync_seconds` is when to read again if nothing differs.
+        """
         self.state = State.IDLE if self.intent is None else State.SETTLING
         match snapshot:
             case api_answers.Failed():
-                self.write_backoff.error = snapshot.reason
                 self.read_failures += 1
-                if snapshot.retry_after_seconds is not None:
-                    self.write_backoff.until[RETRY_AFTER] = now + delay_seconds
-                self._rest(now + delay_seconds, now)
+                retry_after = None if snapshot.retry_after_seconds is None else now + delay_seconds
+                self.write_backoff.read_failed(snapshot.reason, retry_after=retry_after)
+                self._wait_until(now + delay_seconds, now)
                 return Decision(failed=True)
             case api_answers.Missing():
                 return self._on_missing(begun, now)
@@ -165,13 +224,14 @@ class ManagedAllocation:
                 return self._decide(snapshot.cloud, begun, now, now + resync_seconds)
 
     def _on_missing(self, begun: float, now: float) -> Decision:
-        findings = self.read_back.gone(now)
+        findings = self.read_back.found_missing(now)
         self.state, self.missing = State.IDLE, True
-        self.read_failures, self.write_backoff.failures, self.write_backoff.terminal = 0, 0, ()
+        self.read_failures = 0
+        self.write_backoff.found_missing()
         self.pending_since, self.changes, self.compared, self.observed_at = None, (), None, begun
-        probe = min(self.rules.missing_first_seconds * 2**self.probes, self.rules.missing_most_seconds)
+        probe = min(self.rules.missing_first_seconds * 2**self.probes, self.rules.missing_max_seconds)
         self.probes += 1
-        self._rest(now + probe, now)
+        self._wait_until(now + probe, now)
         return Decision(findings)
 
     def _decide(self, cloud: Cloud, begun: float, now: float, resync_at: float) -> Decision:
@@ -180,34 +240,40 @@ class ManagedAllocation:
             self.next_read_at = self.intent.settles_at
             return Decision(findings)
         self.state = State.IDLE
-        if any(finding.outcome in {"applied", "applied_partial"} for finding in findings):
-            self.write_backoff.failures, self.write_backoff.error = 0, ""
+        if any(finding.outcome in APPLIED for finding in findings):
+            self.write_backoff.succeed()
         if self.desired is None:
             self.next_read_at = inf
             return Decision(findings)
         findings += self._observe(compare(self.desired, cloud), begun, now)
         update = self._plan(self.desired, cloud, now, resync_at)
-        if self.edited:
-            self._rest(now, now)
+        if self.edited_during_request:
+            self._wait_until(now, now)
         return Decision(findings, update)
 
     def _observe(self, changes: tuple[Change, ...], begun: float, now: float) -> tuple[Finding, ...]:
         before = dict(self.compared.fields) if self.compared is not None else {}
         for change in self.changes:
             before.pop(change.field, None)
-        equal = frozenset(change.field for change in changes if before.get(change.field) == change.desired)
-        findings = self.read_back.observe(changes, equal, begun=begun, now=now)
+        were_equal = frozenset(
+            change.field for change in changes if before.get(change.field) == change.desired
+        )
+        findings = self.read_back.observe(changes, were_equal, begun=begun, now=now)
         self.changes, self.compared, self.observed_at = changes, self.desired, begun
         if not changes:
-            self.write_backoff.relieve()
+            self.write_backoff.nothing_to_send()
             self.pending_since, self.converged = None, self.desired
         return findings
 
-    def _plan(self, desired: desired_state.Desired, cloud: Cloud, now: float, resync: float) -> Update | None:
-        """The update to send now, or None with `look_at` set."""
-        holds = [self.read_back.field_records.hold(change, now, self.rules) for change in self.changes]
-        self.next_read_at = min(resync, *(until for until in holds if until is not None), inf)
-        if None not in holds or desired.mode is not desired_state.Mode.ENFORCE:
+    def _plan(
+        self, desired: desired_state.Desired, cloud: Cloud, now: float, resync_at: float
+    ) -> Update | None:
+        """The update to send now; None if there is none, and then `next_read_at` is set."""
+        blocked = [
+            self.read_back.field_records.blocked_until(change, now, self.rules) for change in self.changes
+        ]
+        self.next_read_at = min(resync_at, *(until for until in blocked if until is not None), inf)
+        if None not in blocked or desired.mode is not desired_state.Mode.ENFORCE:
             return None
         if pending(cloud):
             self.pending_since = now if self.pending_since is None else self.pending_since
@@ -215,130 +281,168 @@ class ManagedAllocation:
             return None
         self.pending_since = None
         body, problems = update_body(desired, cloud)
-        self.write_backoff.build(self.changes, problems, now + self.rules.terminal_seconds)
-        stop = self.write_gate.until(self.id, now)
-        until = self.write_backoff.forbids(self.changes, now, begun=self.observed_at, stopped_until=stop)
+        self.write_backoff.body_built(self.changes, problems, now + self.rules.terminal_seconds)
+        gate_until = self.write_gate.until(self.id, now)
+        until = self.write_backoff.blocked_until(
+            self.changes, now, begun=self.observed_at, gate_until=gate_until
+        )
         if until is not None:
-            self.next_read_at = min(resync, until)
+            self.next_read_at = min(resync_at, until)
             return None
-        self.write_backoff.until.clear()
+        self.write_backoff.update_planned()
         why = "drift" if self.converged == desired else "desired state"
         return Update(body, self.changes, desired, snapshot_ended=now, why=why)
 
-    def _rest(self, next_read_at: float, now: float) -> None:
-        """Until when to rest: an edit is looked at now, but never before the server's own wish."""
-        if self.intent is None and (self.edited or next_read_at <= now):
+    def _wait_until(self, next_read_at: float, now: float) -> None:
+        """Set when the next read is due. After an edit that is now, but never before Retry-After ends."""
+        if self.intent is None and (self.edited_during_request or next_read_at <= now):
             next_read_at = self.write_backoff.allowed_at(now)
         self.next_read_at = next_read_at
 
+    def _settle(self, intent: Intent, now: float) -> None:
+        self.state = State.SETTLING
+        self.read_back.outcome_unknown(intent, now)
+        self.next_read_at = intent.settles_at
+
     # Sending.
 
-    def intend(self, record: IntentRecord) -> Intent:
-        """The update is about to be recorded and sent."""
+    def begin_update(self, record: IntentRecord) -> Intent:
+        """An update is about to be recorded and sent. Returns its intent.
+
+        Raises:
+            ValueError: a request is under way, or the outcome of an update is unknown.
+        """
         if self.intent is not None or self.state is not State.IDLE:
             raise ValueError(f"{self.id} is {self.state}: it cannot begin an update")
         self.state = State.POSTING
         intent = Intent(changes=record.changes, fields=record.fields, unmanaged_hash=record.unmanaged_hash)
-        self.read_back.intent = intent
+        self.read_back.begin(intent)
         return intent
 
-    def recheck(self, update: Update, now: float, *, commit_seconds: float) -> str | None:
-        """Just before sending: why it must not leave, or None. Once rebuilt, a slow disk is allowed for."""
-        edited = self.desired != update.desired
-        if why := "the desired state changed" if edited else self.write_gate.why(self.id, now):
+    def abort_reason(self, update: Update, now: float, *, commit_seconds: float) -> str | None:
+        """Why the update must not be sent after all, or None; asked just before it is sent.
+
+        After an abort the snapshot may be older by `commit_seconds`, the time that the journal takes.
+        """
+        if self.desired != update.desired:
+            return "the desired state changed"
+        if why := self.write_gate.why(self.id, now):
             return why
-        fresh = self.rules.fresh_seconds + (commit_seconds if self.build_aborts else 0.0)
-        if now - update.snapshot_ended > fresh:
-            return f"the snapshot is older than {fresh:.1f} s"
+        max_age_seconds = self.rules.fresh_seconds + (commit_seconds if self.build_aborts else 0.0)
+        if now - update.snapshot_ended > max_age_seconds:
+            return f"the snapshot is older than {max_age_seconds:.1f} s"
         return None
 
-    def unrecorded(self, reason: str, *, now: float) -> None:
-        """The journal could not be written, so the update did not leave: it waits until `recordable`."""
-        self.read_back.intent, self.state = None, State.IDLE
-        self.write_backoff.journal_problem = reason
-        # No looks meanwhile: a full disk here is no reason to load the API.
-        self.write_backoff.until[JOURNAL] = until = now + self.rules.wait_most_seconds
-        self._rest(until, now)
+    def journal_unavailable(self, reason: str, *, now: float) -> None:
+        """The journal could not record the update, so it was not sent; see `journal_available`."""
+        self.state = State.IDLE
+        self.read_back.end()
+        until = now + self.rules.wait_max_seconds
+        self.write_backoff.journal_unavailable(reason, until)
+        # Nothing is read before that either: a full disk here is no reason to load the API.
+        self._wait_until(until, now)
 
-    def recordable(self, now: float) -> bool:
-        """The journal can be written again; whether that changes anything here."""
-        waited = self.write_backoff.until.pop(JOURNAL, None) is not None
-        self.write_backoff.journal_problem = ""
+    def journal_available(self, now: float) -> bool:
+        """The journal can be written again: a read is due. Returns whether the allocation waited for it."""
+        waited = self.write_backoff.journal_available()
         if waited and self.state is State.IDLE:
-            self._rest(now, now)
+            self._wait_until(now, now)
         return waited
 
-    def withdraw(self, reason: str, *, now: float, delay_seconds: float) -> None:
-        """The update did not leave: rebuilt at once; twice in a row, edits aside, counts as a failure."""
-        self.read_back.intent, self.state, self.next_read_at = None, State.IDLE, now
+    def abort_update(self, reason: str, *, now: float, delay_seconds: float) -> None:
+        """The update was not sent, and is built anew at once.
+
+        The second abort in a row counts as a failure and waits for the backoff, unless it follows an edit.
+        """
+        self.state, self.next_read_at = State.IDLE, now
+        self.read_back.end()
         self.build_aborts += 1
-        if self.build_aborts > 1 and not self.edited:
+        if self.build_aborts > 1 and not self.edited_during_request:
             self.build_aborts = 0
             self.write_backoff.fail(reason, now + delay_seconds)
             self.next_read_at = now + delay_seconds
 
-    def posted(
+    def sent_but_cut_off(self, intent: Intent, reason: str, now: float) -> None:
+        """The process ends while the update is under way; its outcome is unknown from `now` on."""
+        self.state = State.SETTLING
+        self.read_back.outcome_unknown(intent, now)
+        self.write_backoff.outcome_unknown(reason)
+
+    def on_update_response(
         self,
-        answer: api_answers.UpdateAnswer,
+        response: api_answers.UpdateAnswer,
         *,
         now: float,
         delay_seconds: float,
         confirm_seconds: float,
         resync_seconds: float,
     ) -> None:
-        """The update ended; how it ended decides what comes next."""
+        """The update ended at `now`; its response decides what comes next.
+
+        `confirm_seconds` is when to read after an accepted update, `resync_seconds` when to read in any case.
+
+        Raises:
+            ValueError: no update is under way.
+        """
         intent = self.intent
         if intent is None or self.state is not State.POSTING:
             raise ValueError(f"{self.id} is {self.state}: no update is under way")
         self.written_at, self.build_aborts = now, 0
-        self.read_back.intent, self.state = None, State.IDLE
+        self.state = State.IDLE
+        self.read_back.end()
         until = now + delay_seconds
-        match answer:
+        match response:
             case api_answers.OutcomeUnknown():
-                self.read_back.unknown(intent, now)
-                self.state = State.SETTLING
-                self.write_backoff.fail(answer.reason, until, answer.retry_after_seconds)
-                self.next_read_at = intent.settles_at
+                self._settle(intent, now)
+                self.write_backoff.fail(response.reason, until, response.retry_after_seconds)
             case api_answers.Accepted():
-                self.write_backoff.failures, self.write_backoff.error = 0, ""
-                self.read_back.accepted(intent, now)
-                self._rest(now + confirm_seconds, now)
+                self.write_backoff.succeed()
+                self.read_back.accept(intent, now)
+                self._wait_until(now + confirm_seconds, now)
             case api_answers.Rejected(terminal=True) | api_answers.NotSent(terminal=True):
-                by = RejectedBy.API if isinstance(answer, api_answers.Rejected) else RejectedBy.CHECK
-                self.write_backoff.reject(self.changes, answer.reason, now + self.rules.terminal_seconds, by)
-                self.missing = isinstance(answer, api_answers.Rejected) and answer.gone
+                by = RejectedBy.API if isinstance(response, api_answers.Rejected) else RejectedBy.CHECK
+                self.write_backoff.reject(
+                    self.changes, response.reason, now + self.rules.terminal_seconds, by
+                )
+                self.missing = isinstance(response, api_answers.Rejected) and response.gone
                 wait = self.rules.missing_first_seconds if self.missing else self.rules.terminal_seconds
-                self._rest(now + min(resync_seconds, wait), now)
+                self._wait_until(now + min(resync_seconds, wait), now)
             case _:
-                wish = answer.retry_after_seconds if isinstance(answer, api_answers.Rejected) else None
-                self.write_backoff.fail(answer.reason, until, wish)
-                self._rest(until, now)
+                retry_after = (
+                    response.retry_after_seconds if isinstance(response, api_answers.Rejected) else None
+                )
+                self.write_backoff.fail(response.reason, until, retry_after)
+                self._wait_until(until, now)
 
-    def listed(self, cloud: Cloud | None, *, begun: float, now: float) -> None:
-        """A bulk answer that began at `begun` shows this, or None: it lacks the allocation.
+    def on_listed(self, cloud: Cloud | None, *, begun: float, now: float) -> None:
+        """Use the entry of a list that began at `begun`; None if the list lacks the allocation.
 
-        It may confirm InSync or ask for a look. Being left out asks for one too; it does not say Missing.
+        An entry may confirm that the allocation is in sync, or make a read due. So does its absence; only a
+        read shows that an allocation is missing. A list that began before the latest observation or the end
+        of the latest update is not used.
         """
-        older, soon = begun <= max(self.observed_at, self.written_at), self.write_backoff.allowed_at(now)
-        if self.state is not State.IDLE or self.desired is None or older:
+        is_older = begun <= max(self.observed_at, self.written_at)
+        if self.state is not State.IDLE or self.desired is None or is_older:
             return
         if cloud is None:
-            self.next_read_at = self.next_read_at if self.missing else min(self.next_read_at, soon)
+            if not self.missing:
+                self.read_no_later_than(now)
             return
         changes = compare(self.desired, cloud)
-        known = changes == self.changes and self.compared == self.desired
-        application = self.read_back.late_writes.suspect(cloud)
-        if changes and known and not application and (self.pending_since is None or pending(cloud)):
-            self.observed_at = begun  # nothing new: what is known of it still says when to look
+        is_known = changes == self.changes and self.compared == self.desired
+        may_be_late = self.read_back.late_writes.may_show_in(cloud)
+        if changes and is_known and not may_be_late and (self.pending_since is None or pending(cloud)):
+            self.observed_at = begun  # nothing is new, so the next read stays when it is
         elif (
             changes
             or self.missing
-            or application
-            or (judge_at := self.read_back.field_records.read_needed_at(self.rules)) <= now
+            or may_be_late
+            or (read_needed_at := self.read_back.field_records.read_needed_at(self.rules)) <= now
         ):
-            self.suspected, self.next_read_at = bool(changes), min(self.next_read_at, soon)
+            self.list_differs = bool(changes)
+            self.read_no_later_than(now)
         else:
-            self.changes, self.observed_at, self.suspected = (), begun, False
+            self.changes, self.observed_at, self.list_differs = (), begun, False
             self.compared = self.converged = self.desired
-            self.read_failures, self.pending_since, self.next_read_at = 0, None, judge_at
-            self.write_backoff.relieve()
+            self.read_failures, self.pending_since, self.next_read_at = 0, None, read_needed_at
+            self.write_backoff.nothing_to_send()

@@ -1,10 +1,11 @@
-"""What was sent for one allocation and what became of it: the open intent, its verdict, ghosts, leaves. Pure.
+"""Read-back: learns from reads what became of the updates that were sent for one allocation. Pure.
 
-The rules: an update's outcome is learned from a read and never guessed. The verdict compares with what was
-sent, not with what is wanted now. Late landings are told apart from fights: first ghosts are looked for, then
-the open intent is judged, and what is left of changes is somebody else's.
+The rules: the outcome of an update is read, never guessed. The verdict compares the live object with what was
+sent, not with the desired state of now. Each read is judged in this order: first late applications of older
+updates, then the open intent; differences that neither explains are changes by another writer.
 
-Left out: what is sent next (`lane`), and what a leaf's memory does (`leaves`).
+Left out: what is sent next (`managed_allocation`), what a record of a field causes (`field_records`), and how
+late applications are detected (`late_writes`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,10 +20,12 @@ from allocsync.reconcile.allocation.settle_time import SettleTime
 from allocsync.reconcile.allocation.updates import Finding, Intent
 from allocsync.reconcile.parameters import Parameters
 
+APPLIED = frozenset({"applied", "applied_partial"})
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a read says of an intent; `unshown` are the leaves of a partly applied one that do not show it."""
+    """The outcome of an intent; `unshown` are the changes of a partly applied one that do not show."""
 
     outcome: str
     unshown: tuple[Change, ...] = ()
@@ -31,11 +34,11 @@ class Verdict:
 def judge(
     intent: Intent, cloud: Cloud, *, begun: float, late_fields: frozenset[str] = frozenset()
 ) -> Verdict | None:
-    """Live, in a read that began at `begun`, against what was sent; None while that says nothing.
+    """Compare what was sent with a read that began at `begun` (monotonic); None if it proves nothing yet.
 
-    Evidence is not symmetric: what was sent being there proves it from any read; its absence proves nothing
-    until the settle time is over, because the update may still land. Leaves that late landings of older
-    updates explain (`landed`) do not show that this one ran in part.
+    The presence of the sent values proves in any read that the update was applied. Their absence proves
+    nothing before the settle time is over, because the update may still be applied. Values in `late_fields`
+    come from older updates, so they do not show that this one was applied in part.
     """
     unshown = tuple(change for change in intent.changes if field_value(cloud, change.field) != change.desired)
     if not unshown:
@@ -44,42 +47,70 @@ def judge(
         return None
     if not all(field_value(cloud, change.field) == change.live for change in unshown):
         return Verdict("superseded")
-    reported = {change.field for change in intent.changes} - {change.field for change in unshown}
-    if not reported <= late_fields:
+    shown = {change.field for change in intent.changes} - {change.field for change in unshown}
+    if not shown <= late_fields:
         return Verdict("applied_partial", unshown)
     return Verdict("not_applied")
 
 
 @dataclass(slots=True, kw_only=True)
 class ReadBack:
-    """See the module. `settle` is shared by all allocations of one API."""
+    """The open intent, the field records and the late writes of one allocation.
+
+    `settle_time` is shared by all allocations of one API. `intent` is the update that is under way or whose
+    outcome is unknown, None without one. `late_fields` are the fields that late applications explain in the
+    latest read. `late_values` has the values that late applications gave to fields since the intent is open.
+    `unmanaged_changed`: since then a read showed other unmanaged fields than the intent carries.
+    """
 
     rules: Parameters
     settle_time: SettleTime
     intent: Intent | None = None
     field_records: FieldRecords = field(default_factory=FieldRecords)
     late_writes: LateWrites = field(default_factory=LateWrites)
-    late_fields: frozenset[str] = frozenset()  # the leaves that late landings explain in the latest look
-    # What they set leaves to, since the intent is open.
-    meanwhile: dict[str, Json] = field(default_factory=dict)
-    moved: bool = False  # since then somebody else changed what is not declared
+    late_fields: frozenset[str] = frozenset()
+    late_values: dict[str, Json] = field(default_factory=dict)
+    unmanaged_changed: bool = False
 
-    def unknown(self, intent: Intent, now: float) -> None:
-        """Nobody knows how the update ended: it is judged by reading, S from now at the earliest."""
-        intent.unknown(now, self.settle_time.seconds(now))
+    def restore(
+        self,
+        *,
+        field_records: FieldRecords,
+        late_writes: LateWrites,
+        late_values: dict[str, Json],
+        unmanaged_changed: bool,
+    ) -> None:
+        """Take over what a checkpoint has of an earlier process."""
+        self.field_records, self.late_writes = field_records, late_writes
+        self.late_values, self.unmanaged_changed = late_values, unmanaged_changed
+
+    def begin(self, intent: Intent) -> None:
+        """An update is about to be recorded and sent."""
+        self.intent = intent
+
+    def end(self) -> None:
+        """The update has ended, or was not sent: no intent is under way."""
+        self.intent = None
+
+    def outcome_unknown(self, intent: Intent, now: float) -> None:
+        """The outcome of this update is unknown from `now` (monotonic) on; a read has to prove it.
+
+        Only a read after the settle time can prove that it was not applied.
+        """
+        intent.outcome_unknown(now, self.settle_time.seconds(now))
         self.intent = intent
         self.field_records.supersede(intent.changes)
 
-    def accepted(self, intent: Intent, now: float) -> None:
-        """The API took the update: it gets grace to show, and may land late."""
+    def accept(self, intent: Intent, now: float) -> None:
+        """The API accepted the update: the propagation window begins, and it may be applied late."""
         self.field_records.accept(intent.changes, at=now)
         before = {change.field: change.live for change in intent.changes}
         self.late_writes.add(
             self._late_write(intent, now, now, accepted=True), None, begun=now, before=before
         )
 
-    def gone(self, now: float) -> tuple[Finding, ...]:
-        """The allocation is missing: what was open will not be known."""
+    def found_missing(self, now: float) -> tuple[Finding, ...]:
+        """The allocation does not exist: the outcome of the open intent, if any, cannot be learned."""
         intent = self._close()
         if intent is None:
             return ()
@@ -90,46 +121,51 @@ class ReadBack:
 
     def _close(self) -> Intent | None:
         intent, self.intent = self.intent, None
-        self.meanwhile, self.moved = {}, False
+        self.late_values, self.unmanaged_changed = {}, False
         return intent
 
     def judge(self, cloud: Cloud, *, begun: float, now: float) -> tuple[Finding, ...]:
-        """What a look that began at `begun` says of what was sent; it closes the open intent if it can."""
-        opened = dict(self.intent.fields) if self.intent is not None else {}
-        again = any(late_write.fields == opened for late_write in self.late_writes.late_writes)
+        """What a read from `begun` to `now` (monotonic) shows about sent updates.
+
+        It closes the open intent if the read proves its outcome.
+        """
+        open_fields = dict(self.intent.fields) if self.intent is not None else {}
+        is_retry = any(late_write.fields == open_fields for late_write in self.late_writes.late_writes)
         detection = self.late_writes.observe(
-            cloud, self.field_records, opened, begun=begun, now=now, rules=self.rules
+            cloud, self.field_records, open_fields, begun=begun, now=now, rules=self.rules
         )
         self.late_fields = detection.fields
-        self.field_records.late_fields(self.late_fields)
+        self.field_records.explain_by_late_write(self.late_fields)
         findings = list(self._detected(detection, begun))
         if self.intent is not None:
-            told = frozenset(late_write.unmanaged_hash for late_write in detection.overwritten)
-            verdict = tuple(self._verdict(self.intent, cloud, begun, now, told))
+            restored = frozenset(late_write.unmanaged_hash for late_write in detection.overwritten)
+            verdict = tuple(self._verdict(self.intent, cloud, begun, now, restored))
             if verdict:
-                self.settle_time.tried(
-                    again=again, applied=verdict[0].outcome in {"applied", "applied_partial"}
-                )
+                self.settle_time.count_outcome(is_retry=is_retry, applied=verdict[0].outcome in APPLIED)
             findings.extend(verdict)
         return tuple(findings)
 
     def observe(
         self, changes: tuple[Change, ...], were_equal: frozenset[str], *, begun: float, now: float
     ) -> tuple[Finding, ...]:
-        """The same look shows these differences to what is wanted; `were_equal` are those that were right."""
+        """Record the differences to the desired state in the read that `judge` was given.
+
+        `were_equal` are those of the fields that had the desired value in the read before. Returns a finding
+        for each accepted update that turns out to be ignored.
+        """
         ignored = self.field_records.observe(
-            changes, flipped=were_equal - self.late_fields, begun=begun, now=now, rules=self.rules
+            changes, changed_back=were_equal - self.late_fields, begun=begun, now=now, rules=self.rules
         )
-        return tuple(self._refusals(ignored, now)) if ignored else ()
+        return tuple(self._ignored_updates(ignored, now)) if ignored else ()
 
     def _detected(self, detection: Detection, begun: float) -> Iterator[Finding]:
         for application in detection.applications:
             if application.lag_is_known:
-                self.settle_time.lagged(application.waited_seconds, certain=application.alone)
+                self.settle_time.learn_lag(application.waited_seconds, certain=application.is_certain)
             yield Finding(
                 sequence=application.sequence,
                 outcome="late_applied",
-                reason=f"applied {application.waited_seconds:.0f} s after it was given up, or before",
+                reason=f"applied at most {application.waited_seconds:.0f} s after its outcome was given up",
                 waited_seconds=application.waited_seconds,
                 fields=tuple(sorted(application.fields)),
             )
@@ -137,42 +173,43 @@ class ReadBack:
             yield _overwrite(late_write.sequence, begun - late_write.since)
 
     def _verdict(
-        self, intent: Intent, cloud: Cloud, begun: float, now: float, told: frozenset[str]
+        self, intent: Intent, cloud: Cloud, begun: float, now: float, restored: frozenset[str]
     ) -> Iterator[Finding]:
+        """`restored` are the hashes of unmanaged fields whose stale overwrite is reported already."""
         since = _since(intent, now)
-        intent.unknown(since, self.settle_time.seconds(now))
-        rest = hash_unmanaged_fields(cloud, [name for name, _ in intent.fields])
-        moved = self.moved = self.moved or rest != intent.unmanaged_hash
-        self.meanwhile.update({name: field_value(cloud, name) for name in self.late_fields})
+        intent.outcome_unknown(since, self.settle_time.seconds(now))
+        live_hash = hash_unmanaged_fields(cloud, [name for name, _ in intent.fields])
+        changed = self.unmanaged_changed = self.unmanaged_changed or live_hash != intent.unmanaged_hash
+        self.late_values.update({name: field_value(cloud, name) for name in self.late_fields})
         late_fields = frozenset(
             change.field
             for change in intent.changes
-            if self.meanwhile.get(change.field) == change.desired or self._is_accepted(change)
+            if self.late_values.get(change.field) == change.desired or self._is_accepted(change)
         )
         verdict = judge(intent, cloud, begun=begun, late_fields=late_fields)
         if verdict is None:
             return
         self._close()
         yield self._finding(intent, verdict.outcome, _REASONS[verdict.outcome], now)
-        came_back = moved and rest == intent.unmanaged_hash
-        if came_back and rest not in told:
+        overwrote = changed and live_hash == intent.unmanaged_hash
+        if overwrote and live_hash not in restored:
             yield _overwrite(intent.sequence, begun - since)
-        if verdict.outcome not in {"applied", "applied_partial"}:
+        if verdict.outcome not in APPLIED:
             self.late_writes.add(self._late_write(intent, since, now, accepted=False), cloud, begun=begun)
             return
-        # Leaves of it that do not show get grace, as after a 2xx: it ran, nothing is sent again.
+        # The update was applied: fields that do not show yet get the propagation window, as after a 2xx.
         self.field_records.accept(verdict.unshown, at=since)
-        if self.late_fields and not came_back:
-            # An older one landed: whether this one ran as well, nobody knows.
+        if self.late_fields and not overwrote:
+            # An older update was applied late; whether this one was applied as well is unknown.
             self.late_writes.add(self._late_write(intent, since, now, accepted=False), cloud, begun=begun)
 
     def _is_accepted(self, change: Change) -> bool:
-        """Whether an older update of the same value was accepted, and may be the one that shows."""
+        """Whether an older update with the same value was accepted and may be the one that shows."""
         accepted = self.field_records.accepted(change.field)
         return accepted is not None and accepted.value == change.desired
 
-    def _refusals(self, ignored: frozenset[str], now: float) -> Iterator[Finding]:
-        """What an accepted update did not do, where that update is still remembered."""
+    def _ignored_updates(self, ignored: frozenset[str], now: float) -> Iterator[Finding]:
+        """A finding for each accepted update among the late writes whose fields are now ignored."""
         for late_write in self.late_writes.late_writes:
             fields = ignored & late_write.changes if late_write.accepted else frozenset[str]()
             if fields:
@@ -221,6 +258,6 @@ def _overwrite(sequence: int, waited_seconds: float) -> Finding:
     return Finding(
         sequence=sequence,
         outcome="stale_overwrite",
-        reason="its landing put back what somebody else had changed in fields that are not declared",
+        reason="applied late: it restored old values of unmanaged fields that another writer had changed",
         waited_seconds=waited_seconds,
     )

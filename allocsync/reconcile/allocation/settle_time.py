@@ -1,12 +1,16 @@
-"""S, the settle time: how long an update of unknown outcome may still land, as far as we know. Pure.
+"""The settle time: how long an update of unknown outcome may still be applied, as learned so far. Pure.
 
-S = clamp(max(the first value, 2 x the largest lag seen, the longest unknown of the last hour), 5 s, 180 s),
-one for the whole API. A read that begins sooner cannot say "not applied".
+It is one value for the whole API: the largest of the configured first value, twice the largest lag seen, and
+the longest request of the last hour that ended with an unknown outcome. It stays within the limits of
+`Parameters`. A read that begins before the settle time is over cannot show that an update was not applied.
 
-The rule: only a landing that was seen teaches a lag, never a wait of our own, or S would feed on itself; and
-that nothing landed teaches nothing. A second try that is carried out at once looks like a late landing of the
-first. So a landing that may be either is believed while little is known, and later only where second tries
-come true clearly more often than first ones do, which late landings alone explain.
+The rules: a lag is learned only from a late application that a read detected, never from how long allocsync
+waited itself; otherwise the settle time would lengthen itself. An update that was not applied teaches
+nothing. A retry that is applied at once looks like a late application of the first update. Such an ambiguous
+detection counts while few outcomes are known. Afterwards it counts only if retries turn out applied
+significantly more often than first updates, because only late applications explain that.
+
+Left out: how a late application is detected (`late_writes`).
 """
 
 import math
@@ -15,57 +19,66 @@ from collections.abc import Sequence
 from allocsync.reconcile.parameters import Parameters
 
 HOUR_SECONDS = 3600.0
-LITTLE, MUCH = 30, 400  # tries: with fewer first ones each landing is believed; of more the older count half
-CLEARLY = 3.0  # standard deviations
+MIN_FIRST_OUTCOMES = 30  # with fewer outcomes of first updates, every ambiguous detection counts
+MAX_OUTCOMES = 400  # above this number the older outcomes count half
+SIGNIFICANT_DEVIATIONS = 3.0  # standard deviations
 
 
 class SettleTime:
-    """What was learned. Times are on the caller's clock."""
+    """The settle time and what it is computed from. All times are monotonic, in seconds.
+
+    `lag_seconds` is the largest lag seen. `unknowns` has one pair for each update of the last hour that ended
+    with an unknown outcome: when it ended, and how many seconds its request took; the longest comes first.
+    """
 
     def __init__(
         self, rules: Parameters, *, lag_seconds: float = 0.0, unknowns: Sequence[tuple[float, float]] = ()
     ) -> None:
-        """`lag_seconds` and `unknowns` are what a checkpoint has of an earlier process."""
+        """`lag_seconds` and `unknowns` come from the checkpoint of an earlier process."""
         self._rules = rules
         self.lag_seconds = lag_seconds
-        # Unknown outcomes that were settled, of first and of later tries, and how many of them were applied.
-        self._tries = {False: 0.0, True: 0.0}
+        self.unknowns = list(unknowns)
+        # Resolved unknown outcomes, and how many of them were applied; the key is whether it was a retry.
+        self._resolved = {False: 0.0, True: 0.0}
         self._applied = {False: 0.0, True: 0.0}
-        self.unknowns = list(unknowns)  # when, how long it took: longer ones first
 
     def seconds(self, now: float) -> float:
-        """S as it is now."""
+        """The settle time at `now`, in seconds."""
         longest = next((took for at, took in self.unknowns if at > now - HOUR_SECONDS), 0.0)
-        learned = max(self._rules.settle_least_seconds, 2 * self.lag_seconds, longest)
-        return max(self._rules.settle_seconds, min(learned, self._rules.settle_most_seconds))
+        learned = max(self._rules.settle_min_seconds, 2 * self.lag_seconds, longest)
+        return max(self._rules.settle_seconds, min(learned, self._rules.settle_max_seconds))
 
-    def lagged(self, seconds: float, *, certain: bool) -> None:
-        """A late landing was seen this long after its outcome became unknown.
+    def learn_lag(self, seconds: float, *, certain: bool) -> None:
+        """Learn that an update was applied this many seconds after its outcome became unknown.
 
-        Not certain: it may have been a later update with the same values. Such a one teaches once at the
-        most: the longer S is, the longer the lag that it seems to show.
+        If it is not `certain`, a later update with the same values may have been applied instead. An
+        uncertain lag counts only while no lag is known: the longer the settle time is, the longer the lag
+        that a retry seems to show.
         """
-        if certain or (not self.lag_seconds and self._is_late()):
+        if certain or (not self.lag_seconds and self._retries_show_late_applications()):
             self.lag_seconds = max(self.lag_seconds, seconds)
 
-    def tried(self, *, again: bool, applied: bool) -> None:
-        """An unknown outcome is settled; `again`: an older update of the same values may still land."""
-        self._tries[again] += 1
-        self._applied[again] += applied
-        if self._tries[again] > MUCH:
-            self._tries[again] /= 2
-            self._applied[again] /= 2
+    def count_outcome(self, *, is_retry: bool, applied: bool) -> None:
+        """Count an unknown outcome that a read resolved.
 
-    def _is_late(self) -> bool:
-        """Whether second tries, with one more that came true, do so clearly more often than first ones."""
-        first, again = self._tries[False], self._tries[True] + 1
-        if first < LITTLE:
+        `is_retry`: an older update with the same fields may still be applied.
+        """
+        self._resolved[is_retry] += 1
+        self._applied[is_retry] += applied
+        if self._resolved[is_retry] > MAX_OUTCOMES:
+            self._resolved[is_retry] /= 2
+            self._applied[is_retry] /= 2
+
+    def record_unknown(self, seconds: float, now: float) -> None:
+        """Record that an update ended with an unknown outcome at `now`; its request took `seconds`."""
+        longer = [(at, took) for at, took in self.unknowns if at > now - HOUR_SECONDS and took > seconds]
+        self.unknowns = [*longer, (now, seconds)]
+
+    def _retries_show_late_applications(self) -> bool:
+        """Whether retries, with one more that was applied, are applied significantly more often."""
+        first, retries = self._resolved[False], self._resolved[True] + 1
+        if first < MIN_FIRST_OUTCOMES:
             return True
         share = (self._applied[False] + 1) / (first + 2)
-        deviation = math.sqrt(share * (1 - share) * (1 / first + 1 / again))
-        return (self._applied[True] + 1) / again > share + CLEARLY * deviation
-
-    def took(self, seconds: float, now: float) -> None:
-        """An update of unknown outcome took this long until it was known to be unknown."""
-        kept = [(at, took) for at, took in self.unknowns if at > now - HOUR_SECONDS and took > seconds]
-        self.unknowns = [*kept, (now, seconds)]
+        deviation = math.sqrt(share * (1 - share) * (1 / first + 1 / retries))
+        return (self._applied[True] + 1) / retries > share + SIGNIFICANT_DEVIATIONS * deviation

@@ -1,7 +1,8 @@
-"""What passes between a lane and the loop: values that say what to send and how an update ended. Pure.
+"""The values of one update: what is sent, the intent that is recorded, and what is found out about it. Pure.
 
-The verdict on an update whose outcome is unknown is here too, because it is a question about what was sent
-(`Intent`) and not about what is wanted now.
+The rule: only `Intent` changes after it is made, and only by its own methods.
+
+Left out: which update is decided (`managed_allocation`) and how its outcome is judged (`read_back`).
 """
 
 from dataclasses import dataclass
@@ -15,20 +16,21 @@ from allocsync.model.intent_record import IntentRecord, hash_unmanaged_fields
 
 
 class State(StrEnum):
-    """Where a lane is."""
+    """What a managed allocation is doing."""
 
     IDLE = "idle"
-    READING = "looking"
+    READING = "reading"
     SETTLING = "settling"
     POSTING = "posting"
 
 
 @dataclass(slots=True, kw_only=True)
 class Intent:
-    """An update that was decided: what it changes and what its body carries.
+    """An update that was decided: the changes it makes and the fields that its body carries.
 
-    `sequence` is its row in the journal; `unknown_since` is None until its outcome is known to be unknown. A
-    read that begins before `settles_at` cannot say that it was not applied.
+    `sequence` is its row in the journal, 0 before it is recorded. `unknown_since` (monotonic seconds) is None
+    until its outcome is unknown. A read that begins before `settles_at` (monotonic seconds) cannot show that
+    the update was not applied.
     """
 
     changes: tuple[Change, ...]
@@ -38,8 +40,12 @@ class Intent:
     unknown_since: float | None = None
     settles_at: float = -inf
 
-    def unknown(self, since: float, settle_seconds: float) -> None:
-        """Nobody knows how it ended, since then; a longer settle time moves the judgement, a shorter not."""
+    def set_sequence(self, sequence: int) -> None:
+        """The journal has recorded the intent in this row."""
+        self.sequence = sequence
+
+    def outcome_unknown(self, since: float, settle_seconds: float) -> None:
+        """The outcome is unknown since `since` (monotonic). A longer settle time postpones the verdict."""
         self.unknown_since = since
         self.settles_at = max(self.settles_at, since + settle_seconds)
 
@@ -50,9 +56,10 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What a look decided to send. `snapshot_ended` is when the snapshot it is built on had arrived.
+    """An update to send.
 
-    `why` is for people: because of drift, or of the desired state.
+    `snapshot_ended` (monotonic seconds) is when the snapshot arrived that the body is built on. `why` is for
+    people: "drift" or "desired state".
     """
 
     body: Cloud
@@ -62,7 +69,7 @@ class Update:
     why: str = ""
 
     def record(self, revision: str) -> IntentRecord:
-        """What is written down of it."""
+        """What the journal records of the update; `revision` is the active one."""
         names = [name for name, _ in self.desired.fields]
         return IntentRecord(
             changes=self.changes,
@@ -75,9 +82,9 @@ class Update:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What was found out about an update after it had been sent: one of `record.OUTCOMES`, and why.
+    """What a read shows about an update that was sent: one of `intent_record.OUTCOMES`, and why.
 
-    `waited_seconds` is since its outcome became unknown, or since it was accepted.
+    `waited_seconds` counts from when the outcome became unknown, or from when the update was accepted.
     """
 
     sequence: int
@@ -89,7 +96,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a look found out and what to do; `failed`: it showed nothing."""
+    """The result of a read: what it shows about earlier updates, and the update to send, if any.
+
+    `failed`: the read got no usable answer.
+    """
 
     findings: tuple[Finding, ...] = ()
     update: Update | None = None

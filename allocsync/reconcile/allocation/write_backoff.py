@@ -1,8 +1,15 @@
-"""Who forbids an update of one allocation, and until when: backoff, Retry-After, a refusal of the body. Pure.
+"""Write backoff: until when earlier failures of one allocation forbid its next update. Pure.
 
-The rule: all of it is times. An edit lifts the backoff and the refusal, because the next body is another one;
-never what the server asked for. Only success clears the rest. It survives a restart, so that a daemon that is
-restarted over and over again is no faster than one that runs.
+The causes are backoff after failures, the server's Retry-After, changes that were rejected, an unavailable
+journal, and updates that an earlier process may have sent.
+
+The rules: everything is a time after which updates are permitted again. An edit ends the backoff and the
+rejection, because the next body differs; it never ends Retry-After. Only a success resets the failures. The
+checkpoint keeps it, so that a daemon that restarts again and again sends no faster than one that keeps
+running.
+
+Left out: what forbids updates from outside the allocation (`gates.write_gate`), and how long a backoff is
+(`api.backoff`).
 """
 
 from collections.abc import Sequence
@@ -16,35 +23,54 @@ BACKOFF, RETRY_AFTER, JOURNAL, TAKEOVER = "backoff", "retry_after", "journal", "
 
 
 class RejectedBy(StrEnum):
-    """Who refuses differences."""
+    """Who rejected changes."""
 
     API = "api"
-    BODY = "body"  # none can be built of what is live; asked at each look
-    CHECK = "check"  # somebody asked for what was reviewed and nothing else; ends with the process
+    BODY = "body"  # no body can be built on the live object; every read tries again
+    CHECK = "check"  # a check of ours, such as `apply --plan-id`; forgotten when the process ends
 
 
 @dataclass(slots=True)
 class WriteBackoff:
-    """`failures` are updates in a row that failed; `terminal` are the differences that the API refuses."""
+    """Until when updates of one allocation are forbidden. All times are monotonic, in seconds.
 
-    until: dict[str, float] = field(default_factory=dict)  # reason: no update before
+    `until` has a time for each cause. `failures` counts failed updates in a row. `terminal` are the rejected
+    changes, which are not sent again before `terminal_until`. `journal_problem` says why the journal cannot
+    be written; it is empty otherwise.
+    """
+
+    until: dict[str, float] = field(default_factory=dict)
     failures: int = 0
     error: str = ""
     terminal: tuple[Change, ...] = ()
     terminal_until: float = -inf
     rejected_by: RejectedBy = RejectedBy.API
-    journal_problem: str = ""  # why the journal cannot be written, while that is so
+    journal_problem: str = ""
 
     def fail(self, reason: str, until: float, retry_after_seconds: float | None = None) -> None:
-        """An update failed, and may work later."""
+        """An update failed; it may be sent again from `until` on."""
         self.error = reason
         self.failures += 1
         self.until[BACKOFF] = until
         if retry_after_seconds is not None:
             self.until[RETRY_AFTER] = until
 
+    def succeed(self) -> None:
+        """An update was accepted or applied: no failure counts any more."""
+        self.failures, self.error = 0, ""
+
+    def read_failed(self, reason: str, *, retry_after: float | None) -> None:
+        """A read failed. The server wants no request before `retry_after`; None if it does not say."""
+        self.error = reason
+        if retry_after is not None:
+            self.until[RETRY_AFTER] = retry_after
+
+    def outcome_unknown(self, reason: str) -> None:
+        """The process ended while an update was under way; `reason` says when."""
+        self.error = reason
+
     def forgive(self, failures: int, until: float) -> None:
-        """So many failures were the API's, not this allocation's: a backoff ends then at the latest."""
+        """The API, not the allocation, caused this many failures: the backoff ends by `until`."""
         self.failures = max(0, self.failures - failures)
         if BACKOFF in self.until:
             self.until[BACKOFF] = min(self.until[BACKOFF], until)
@@ -52,41 +78,65 @@ class WriteBackoff:
     def reject(
         self, changes: tuple[Change, ...], reason: str, until: float, by: RejectedBy = RejectedBy.API
     ) -> None:
-        """These changes cannot be sent as they are: not before an edit, a live change or this time."""
+        """These changes are not sent again before `until`, unless the file or the live object changes."""
         self.terminal, self.error, self.terminal_until, self.rejected_by = changes, reason, until, by
         self.failures += by is RejectedBy.API
 
-    def build(self, changes: tuple[Change, ...], problems: Sequence[str], until: float) -> None:
-        """A body for these changes was built, or these problems are why there is none."""
+    def body_built(self, changes: tuple[Change, ...], problems: Sequence[str], until: float) -> None:
+        """A body for these changes was built. With `problems` it could not be: they are rejected."""
         if problems:
             self.reject(changes, "; ".join(problems), until, RejectedBy.BODY)
         elif self.terminal and self.rejected_by is RejectedBy.BODY:
             self.terminal, self.error = (), ""
 
     def edit(self) -> None:
-        """The file changed."""
+        """The desired state changed: the backoff and the rejection end, Retry-After does not."""
         self.terminal, self.failures = (), 0
         self.until.pop(BACKOFF, None)
 
-    def relieve(self) -> None:
-        """There is nothing to send any more."""
+    def found_missing(self) -> None:
+        """The allocation does not exist: earlier failures and rejections say nothing about a new one."""
+        self.failures, self.terminal = 0, ()
+
+    def nothing_to_send(self) -> None:
+        """No field differs: failures and rejections are forgotten, the times in `until` are not."""
         self.failures, self.error, self.terminal, self.journal_problem = 0, "", (), ""
 
+    def update_planned(self) -> None:
+        """An update is about to be sent: every time in `until` is over."""
+        self.until.clear()
+
+    def send_nothing_before(self, until: float) -> None:
+        """Forbid updates before `until`: an update of an earlier process may be applied until then."""
+        self.until[TAKEOVER] = until
+
+    def journal_unavailable(self, reason: str, until: float) -> None:
+        """The journal cannot be written: nothing is sent before `until` or `journal_available`."""
+        self.journal_problem = reason
+        self.until[JOURNAL] = until
+
+    def journal_available(self) -> bool:
+        """The journal can be written again. Returns whether that ended a wait."""
+        waited = self.until.pop(JOURNAL, None) is not None
+        self.journal_problem = ""
+        return waited
+
     def allowed_at(self, now: float) -> float:
-        """From when on the server lets anything be asked: now, or later where it said so."""
+        """The earliest time from `now` on at which Retry-After permits a request of any kind."""
         return max(now, self.until.get(RETRY_AFTER, -inf))
 
-    def forbids(
-        self, changes: tuple[Change, ...], now: float, *, begun: float, stopped_until: float = -inf
+    def blocked_until(
+        self, changes: tuple[Change, ...], now: float, *, begun: float, gate_until: float = -inf
     ) -> float | None:
-        """None when these changes may be sent now, else until when not, at least as long as stopped.
+        """The earliest time at which these changes may be sent, or None if they may be sent now.
 
-        The look for it began at `begun`.
+        `begun` is when the read began that showed them. `gate_until` is when the write gate permits updates.
         """
         takeover = self.until.get(TAKEOVER, -inf)
         if begun < takeover:
-            return max(takeover, now)  # what lands until then is not in this look, however long it took
-        until = max(stopped_until, max(self.until.values(), default=-inf))
+            # This read does not show what is applied until then, however long the read took.
+            return max(takeover, now)
+        until = max(gate_until, max(self.until.values(), default=-inf))
         if self.terminal == changes:
             until = max(until, self.terminal_until)
         return until if until > now else None

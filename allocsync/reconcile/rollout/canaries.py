@@ -85,8 +85,7 @@ class Canaries:
             needs_read = (
                 self._in_sync(allocation) and allocation.state is State.IDLE and not allocation.read_failures
             )
-            if needs_read and allocation.next_read_at > (soon := allocation.write_backoff.allowed_at(now)):
-                allocation.next_read_at = soon
+            if needs_read and allocation.read_no_later_than(now):
                 self._requeue(allocation)
         verified = self.verified()
         others = Counter(self._describe(key) for key in verified if not verified[key])
@@ -99,7 +98,7 @@ class Canaries:
         return {key: self._is_verified(self._allocations[key]) for key in sorted(self._ids)}
 
     def _is_verified(self, allocation: ManagedAllocation) -> bool:
-        undisputed = not allocation.suspected and not self._reported[allocation.id].paused
+        undisputed = not allocation.list_differs and not self._reported[allocation.id].paused
         return allocation.id in self._verified and self._in_sync(allocation) and undisputed
 
     def _describe(self, key: AllocationId) -> str:

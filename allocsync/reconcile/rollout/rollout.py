@@ -117,14 +117,12 @@ class Rollout:
         for key in [*edited, *revision.quarantined]:
             allocation, desired = self._allocations.get(key), wanted.get(key)
             if allocation is not None and key not in affected and _is_untouched(allocation, desired):
-                allocation.desired = desired  # equal, but its place in the files may have changed
+                allocation.update_source(desired)
                 continue
             if allocation is None:
                 allocation = self._manage(key)
             if key in unblocked and allocation.state is State.IDLE and allocation.changes:
-                allocation.next_read_at = min(
-                    allocation.next_read_at, allocation.write_backoff.allowed_at(now)
-                )
+                allocation.read_no_later_than(now)
             changed += self._set_desired(allocation, desired, revision, now, unblocked=key in unblocked)
         for key in [key for key in self._allocations if key not in wanted]:
             if key not in revision.quarantined:
@@ -219,7 +217,7 @@ class Rollout:
         differs = allocation.desired != desired
         allocation.set_desired(desired, now=now, problems=problems)
         if differs and allocation.compared is None and not allocation.missing and allocation.intent is None:
-            allocation.next_read_at = max(self._first_read_at(now), allocation.write_backoff.allowed_at(now))
+            allocation.schedule_first_read(self._first_read_at(now), now)
         self._requeue(allocation)
         return differs
 

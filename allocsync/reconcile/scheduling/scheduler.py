@@ -17,8 +17,6 @@ from math import inf
 from allocsync.model.api_answers import Failed, Live, Missing, Snapshot, UpdateAnswer
 from allocsync.model.ids import AllocationId
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
-from allocsync.reconcile.allocation.updates import State
-from allocsync.reconcile.allocation.write_backoff import BACKOFF
 from allocsync.reconcile.operation import Operation, Priority
 from allocsync.reconcile.scheduling.concurrency import ConcurrencyLimits
 from allocsync.reconcile.scheduling.response_class import class_of
@@ -140,8 +138,7 @@ class Scheduler:
         self._forgive_all(asked, heard.forgiven, now, uniform)
         if asked is Operation.READ and not allocation.write_backoff.failures:
             self._done(Operation.WRITE, allocation.id, now, uniform)
-        if now < heard.wait_until and allocation.state is State.IDLE and not allocation.edited:
-            allocation.next_read_at = max(allocation.next_read_at, heard.wait_until)
+        if now < heard.wait_until and allocation.postpone_until(heard.wait_until):
             self._queue.schedule(allocation.id, allocation.queue_entry())
         if not heard.turned:
             return None
@@ -155,7 +152,8 @@ class Scheduler:
         spread_seconds = min(SPREAD_SECONDS, len(forgiven) / SPREAD_PER_SECOND)
         for key, failures in forgiven.items():
             if key in self._allocations:
-                _forgive(self._allocations[key], operation, failures, until=now + uniform(0, spread_seconds))
+                until = now + uniform(0, spread_seconds)
+                self._allocations[key].forgive(operation, failures, until=until)
                 self._queue.schedule(key, self._allocations[key].queue_entry())
 
     def _done(self, operation: Operation, key: AllocationId, now: float, uniform: Uniform) -> None:
@@ -165,15 +163,3 @@ class Scheduler:
 
 def _failures(allocation: ManagedAllocation) -> int:
     return allocation.read_failures + allocation.write_backoff.failures
-
-
-def _forgive(allocation: ManagedAllocation, asked: Operation, failures: int, *, until: float) -> None:
-    """These failures were the API's: what waits for a backoff of theirs waits until then at most."""
-    if asked is Operation.READ:
-        backing_off = allocation.read_failures > 0
-        allocation.read_failures = max(0, allocation.read_failures - failures)
-    else:
-        backing_off = allocation.next_read_at == allocation.write_backoff.until.get(BACKOFF)
-        allocation.write_backoff.forgive(failures, until)
-    if backing_off and allocation.state in {State.IDLE, State.SETTLING}:
-        allocation.next_read_at = allocation.write_backoff.allowed_at(min(allocation.next_read_at, until))

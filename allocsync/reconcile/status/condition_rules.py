@@ -103,7 +103,7 @@ def _pending(allocation: ManagedAllocation, now: float, *, current: bool) -> str
     if allocation.write_backoff.error:
         return allocation.write_backoff.error
     if current and allocation.changes:
-        if allocation.read_back.field_records.awaited(allocation.changes):
+        if allocation.read_back.field_records.all_accepted(allocation.changes):
             return f"the update of {_fields(allocation.changes)} was accepted and does not show yet"
         return f"differs in {_fields(allocation.changes)}"
     return "being read" if allocation.state is State.READING else "not read yet"

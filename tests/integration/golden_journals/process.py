@@ -1,8 +1,8 @@
 """One process of the daemon on virtual time, from opening its journal to its orderly end.
 
-The rule: the loop, the keeper, the journal's writer and its file are the real ones; only the API is scripted
-and chance always gives the middle, so that the same script records the same rows. Time begins on a whole
-second, and every script ends on one.
+The rule: the controller, the checkpoint, the journal's writer and its file are the real ones. The API is
+scripted and random numbers are always the middle of their range, so that a script always records the same
+rows. Time starts on a whole second, and every script ends on one.
 
 Left out: what happens while it runs (`scenarios`).
 """
@@ -29,13 +29,16 @@ from tests.support.scripted_api import ScriptedApi
 
 T = TypeVar("T")
 WALL_BEGINS = 1_700_000_000.0
-CLOCK_BEGINS = 4_000.0  # the process's own clock, which counts from somewhere else
+CLOCK_BEGINS = 4_000.0  # the monotonic clock of the process starts at another number
 REQUEST_SECONDS = 0.25
 
 
 @dataclass(slots=True)
 class World:
-    """State, API and clocks; `answers` are given in turn, then all is applied."""
+    """The state directory, the API and the clocks of a process.
+
+    `answers` has the responses to the next updates of each allocation; every later update is applied.
+    """
 
     directory: Path
     rules: Parameters
@@ -51,11 +54,11 @@ class World:
         self.api.on_update = self._answer
 
     def _answer(self, key: str, _body: Cloud) -> UpdateAnswer | None:
-        rest = self.answers.get(key)
-        return rest.popleft() if rest else None
+        remaining = self.answers.get(key)
+        return remaining.popleft() if remaining else None
 
     def has(self, key: AllocationId, /, **fields: Json) -> None:
-        """The API has this allocation; what is not named is the same for all."""
+        """Create this allocation in the API; all fields that are not named have default values."""
         address = {"status": "RUNNING", "url": "https://allocation.example"}
         self.api.truth[key] = {
             "id": key,
@@ -68,35 +71,35 @@ class World:
         }
 
     def changes(self, key: AllocationId, /, **fields: Json) -> None:
-        """Somebody else, or an update that lands late, sets these fields."""
+        """Set these fields of an allocation, as another writer or a late application does."""
         self.api.truth[key] = {**self.api.truth[key], **fields}
 
     def now(self) -> float:
-        """Seconds on the process's clock."""
+        """Monotonic time of the process, in seconds."""
         return asyncio.get_running_loop().time() + CLOCK_BEGINS
 
     def wall(self) -> float:
-        """Seconds since the epoch."""
+        """Wall time, in seconds since the epoch."""
         return asyncio.get_running_loop().time() + self.wall_begins
 
     def uniform(self, low: float, high: float) -> float:
-        """The middle, always."""
+        """The middle of the range."""
         return (low + high) / 2
 
 
 def backoff(failures: int, retry_after_seconds: float | None) -> float:
-    """What the server asked for, else 8 s, 64 s, 216 s."""
+    """The backoff in seconds: Retry-After if there is one, else 8, 64, 216 and so on."""
     return retry_after_seconds or 8.0 * failures**3
 
 
 async def inline(work: Callable[[], T]) -> T:
-    """Run what blocks at once: virtual time knows no threads."""
+    """Run blocking work at once: virtual time has no threads."""
     return work()
 
 
 @asynccontextmanager
 async def process(world: World) -> AsyncIterator[tuple[Controller, Journal]]:
-    """The daemon at work until the context ends; an update under way is cut off a second later."""
+    """Run the daemon until the context ends; an update under way is cut off a second later."""
     file, restored = JournalFile.open(world.directory, wall=world.wall)
     try:
         async with Journal.running(file, execute=inline, now=world.now, wall=world.wall) as journal:
@@ -104,7 +107,7 @@ async def process(world: World) -> AsyncIterator[tuple[Controller, Journal]]:
                 api=world.api,
                 clock=world,
                 journal=journal,
-                observer=_unheard,
+                observer=_ignore_event,
                 rules=world.rules,
                 limits=dict.fromkeys(Operation, 8),
                 backoff=backoff,
@@ -122,5 +125,5 @@ async def process(world: World) -> AsyncIterator[tuple[Controller, Journal]]:
         file.close()
 
 
-def _unheard(_event: Event) -> None:
+def _ignore_event(_event: Event) -> None:
     pass

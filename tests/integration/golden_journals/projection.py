@@ -1,10 +1,10 @@
-"""What a process has restored from its journal, in plain words that no renaming of the product changes.
+"""What a process has restored from its journal, in words that do not depend on the names in the code.
 
-The rule: this is the only module of the golden journals that reads attributes of restored objects. A renamed
-attribute is followed here; the words on the left and the expected values stay as they are. Times are seconds
-from the wall clock at the recording, whatever the clock of the process says.
+The rule: this is the only module of the golden journals that reads attributes of restored objects. When an
+attribute is renamed, only this module changes; its words and the expected values stay. Times are in seconds
+since the end of the recording, on the wall clock.
 
-Left out: what the values should be (the JSON file beside each journal).
+Left out: the expected values (the JSON file of each journal).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -31,13 +31,16 @@ from allocsync.reconcile.status.explain import Explanation
 
 NEVER, LONG_AGO = "never", "long ago"  # infinity and minus infinity
 OTHER = AllocationId("an allocation of which nothing is stored")
-HISTORY = 5  # so many of the newest updates are compared
-Seconds = Callable[[float], float | str]  # a time on the clock of the process, from the recording on
+HISTORY = 5  # how many of the newest updates are compared
+Seconds = Callable[[float], float | str]  # converts a monotonic time to seconds since the recording
 
 
 @dataclass(frozen=True, slots=True)
 class Reopened:
-    """A journal that is open again, and all that was restored from it. `restored_at` is on the wall clock."""
+    """A journal that is open again, and all that was restored from it.
+
+    `recorded_at` and `restored_at` are wall times, `now` is monotonic; all are in seconds.
+    """
 
     file: JournalFile
     restored: Restored
@@ -59,10 +62,11 @@ def projected(of: Reopened) -> dict[str, Any]:
 
     checkpoint, gap_at = of.checkpoint, of.restored.gap_at
     write_gate = checkpoint.write_gate
-    resumed = {allocation.id: allocation for allocation in checkpoint.left_open()}
+    resumed = {allocation.id: allocation for allocation in checkpoint.allocations_with_open_intents()}
     remembered = {AllocationId(key) for key in checkpoint.stored(ALLOCATION)}
     allocations = {
-        key: resumed.get(key) or checkpoint.allocation(key) for key in sorted(remembered | resumed.keys())
+        key: resumed.get(key) or checkpoint.create_allocation(key)
+        for key in sorted(remembered | resumed.keys())
     }
     return {
         "record_lost": of.restored.gap,
@@ -86,28 +90,29 @@ def projected(of: Reopened) -> dict[str, Any]:
         "in_force": {key: _declared(each) for key, each in of.in_force.items()},
         "allocations": {key: _allocation(allocation, seconds) for key, allocation in allocations.items()},
         "no_update_of_others_before": {
-            reason: seconds(at) for reason, at in checkpoint.allocation(OTHER).write_backoff.until.items()
+            reason: seconds(at)
+            for reason, at in checkpoint.create_allocation(OTHER).write_backoff.until.items()
         },
     }
 
 
 def history(directory: Path, recorded_at: float) -> list[dict[str, Any]]:
-    """The newest updates as they are shown to people, and when the record was lost."""
+    """The newest updates as `allocsync history` shows them, and when entries were lost."""
     with reader.opened(directory) as connection:
         updates: list[dict[str, Any]] = [
             {
-                "row": read_back.sequence,
-                "allocation": read_back.allocation,
-                "at": round(read_back.at - recorded_at, 3),
-                "generation": read_back.revision,
-                "why": read_back.reason,
-                "changes": [_change(change) for change in read_back.changes],
+                "row": update.sequence,
+                "allocation": update.allocation,
+                "at": round(update.at - recorded_at, 3),
+                "generation": update.revision,
+                "why": update.reason,
+                "changes": [_change(change) for change in update.changes],
                 "endings": [
                     {"at": round(each.at - recorded_at, 3), "outcome": each.outcome, "reason": each.reason}
-                    for each in read_back.endings
+                    for each in update.endings
                 ],
             }
-            for read_back in reader.updates(connection, reader.Query(last=HISTORY))
+            for update in reader.updates(connection, reader.Query(last=HISTORY))
         ]
         lost = [
             {"record_lost_at": round(at - recorded_at, 3), "reason": reason}
@@ -116,8 +121,8 @@ def history(directory: Path, recorded_at: float) -> list[dict[str, Any]]:
     return updates + lost
 
 
-def said(controller: Controller, keys: Iterable[AllocationId], recorded_at: float) -> dict[str, Any]:
-    """What the loop says of itself and of these allocations before it has looked at anything."""
+def reported(controller: Controller, keys: Iterable[AllocationId], recorded_at: float) -> dict[str, Any]:
+    """What the controller reports of itself and of these allocations before the first read."""
 
     def seconds(at: float | None) -> float | None:
         return None if at is None else round(at - recorded_at, 3)
@@ -150,7 +155,7 @@ def said(controller: Controller, keys: Iterable[AllocationId], recorded_at: floa
 
 
 def live(value: Json) -> object:
-    """A live value in which a number, the text of it, an object and a list differ."""
+    """A live value in a form that distinguishes a number, its text, an object and a list."""
     match value:
         case NumberLiteral(text):
             return f"number {text}"
@@ -203,10 +208,10 @@ def _allocation(allocation: ManagedAllocation, seconds: Seconds) -> dict[str, ob
         "outcome_is_open": allocation.state is State.SETTLING,
         "open_update": None if read_back.intent is None else _open_update(read_back.intent, seconds),
         "late_writes": [_late_write(each, seconds) for each in read_back.late_writes.late_writes],
-        "last_value_of_fields_of_late_writes": _values(read_back.late_writes.known),
-        "value_before_accepted_updates": _values(read_back.late_writes.before),
-        "set_by_late_landings_since_the_update_is_open": _values(read_back.meanwhile),
-        "unmanaged_fields_moved_since_the_update_is_open": read_back.moved,
+        "last_value_of_fields_of_late_writes": _values(read_back.late_writes.latest),
+        "value_before_accepted_updates": _values(read_back.late_writes.before_accepted),
+        "set_by_late_landings_since_the_update_is_open": _values(read_back.late_values),
+        "unmanaged_fields_moved_since_the_update_is_open": read_back.unmanaged_changed,
         "fields": {name: _field(each, seconds) for name, each in read_back.field_records.records.items()},
         "no_update_before": {reason: seconds(at) for reason, at in write_backoff.until.items()},
         "failed_updates_in_a_row": write_backoff.failures,
@@ -240,9 +245,9 @@ def _late_write(late_write: LateWrite, seconds: Seconds) -> dict[str, object]:
         "changes": sorted(late_write.changes),
         "unmanaged_hash": late_write.unmanaged_hash,
         "accepted": late_write.accepted,
-        "last_not_seen_at": seconds(late_write.unseen_at),
-        "unmanaged_hash_last_seen": late_write.rest,
-        "told_as_landed": late_write.told,
+        "last_not_seen_at": seconds(late_write.absent_at),
+        "unmanaged_hash_last_seen": late_write.latest_unmanaged_hash,
+        "told_as_landed": late_write.reported,
     }
 
 
@@ -254,7 +259,7 @@ def _field(record: FieldRecord, seconds: Seconds) -> dict[str, object]:
         "value_not_honoured": record.ignored,
         "not_honoured_since": seconds(record.ignored_at),
         "live_instead": live(record.ignored_live),
-        "sent_again_at": seconds(record.again_at),
+        "sent_again_at": seconds(record.retry_at),
         "moves_of_the_live_value": record.moves,
         "changed_back_at": [seconds(at) for at in record.flips],
         "slowed_until": seconds(record.slowed_until),

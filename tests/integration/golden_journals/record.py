@@ -1,10 +1,10 @@
-"""Record the golden journals anew: one small file each, and when each was recorded.
+"""Record golden journals: one small file for each, and the time of the recording.
 
     python -m tests.integration.golden_journals.record DIRECTORY [NAME …]
 
-The rule: what is committed stays as it is. A file that was recorded by an earlier version of the code shows
-that later versions read it; one that is recorded anew shows nothing of the kind. This is for a new journal,
-and for a new format of the journal beside the old one.
+The rule: a committed journal is never recorded again. Only a journal from an earlier version of the code
+proves that the current version reads it. Record a journal for a new scenario, or for a new journal format in
+addition to the old one.
 
 Left out: what is recorded (`scenarios`), and what must be restored from it (`test_golden_journals`).
 """
@@ -35,7 +35,7 @@ def record(name: str, to: Path) -> float:
             return world.wall()
 
         ended_at = run(recorded(), random.Random(1))
-        # The connection that closes last has moved the log into the file.
+        # The last connection to close has merged the write-ahead log into the file.
         left = {part.name for part in Path(directory).glob(f"{NAME}-*")}
         if left:
             raise RuntimeError(f"{name}: {', '.join(sorted(left))} is left beside the journal")
@@ -44,18 +44,18 @@ def record(name: str, to: Path) -> float:
 
 
 def main(arguments: list[str]) -> int:
-    """Record what the arguments say."""
+    """Record the journals that the arguments name. Returns the exit code."""
     if not arguments:
         sys.stderr.write(f"{__doc__}\n")
         return 2
     to, names = Path(arguments[0]), arguments[1:] or list(SCENARIOS)
     to.mkdir(parents=True, exist_ok=True)
     note = to / RECORDED_AT
-    known: dict[str, float] = json.loads(note.read_text()) if note.exists() else {}
+    recorded_at: dict[str, float] = json.loads(note.read_text()) if note.exists() else {}
     for name in names:
-        known[name] = record(name, to)
+        recorded_at[name] = record(name, to)
         sys.stdout.write(f"{name}.db, {(to / name).with_suffix('.db').stat().st_size:,} bytes\n")
-    note.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
+    note.write_text(json.dumps(recorded_at, indent=2, sort_keys=True) + "\n")
     return 0
 
 

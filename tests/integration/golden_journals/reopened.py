@@ -1,8 +1,8 @@
-"""A golden journal that is opened again by the product's own code, ten seconds after it was recorded.
+"""Opens a golden journal with the product's own code, ten seconds after it was recorded.
 
-The rules: only a copy is opened; the wall clock stands still ten seconds after the recording; the clock of
-the process counts from somewhere else than it did then. What is restored can be saved anew into an empty
-journal, all of it through the code that saves it at work.
+The rules: only a copy is opened. The wall clock stays ten seconds after the recording. The monotonic clock
+starts at another number than in the recording. What is restored can be saved to an empty journal with the
+code that saves it in operation.
 
 Left out: what is compared (`test_golden_journals`).
 """
@@ -33,13 +33,13 @@ from allocsync.reconcile.resync import BulkPolicy
 from allocsync.reconcile.rollout.change_review import ChangeReviewer
 from allocsync.reconcile.rollout.declarations import ActiveDeclarations
 from tests.integration.golden_journals.process import backoff
-from tests.integration.golden_journals.projection import Reopened, history, projected, said
+from tests.integration.golden_journals.projection import Reopened, history, projected, reported
 from tests.integration.golden_journals.record import RECORDED_AT
 from tests.integration.golden_journals.rules import rules_of
 from tests.support.scripted_api import ScriptedApi
 
 ALL_ROWS = 100
-LAST_ROWS = 5  # of the journal that has more than a thousand
+LAST_ROWS = 5  # of the journal with more than a thousand rows
 FOLDER = Path(__file__).parent
 LATER_SECONDS = 10.0
 RECORDED: Mapping[str, float] = json.loads((FOLDER / RECORDED_AT).read_text())
@@ -47,7 +47,7 @@ RECORDED: Mapping[str, float] = json.loads((FOLDER / RECORDED_AT).read_text())
 
 @dataclass(frozen=True, slots=True)
 class StoppedClock:
-    """Time stands still; `now_seconds` is on the clock of the process."""
+    """A clock that does not advance; `now_seconds` is monotonic."""
 
     wall_seconds: float
     now_seconds: float = 500.0
@@ -64,35 +64,35 @@ class StoppedClock:
 
 @dataclass(slots=True)
 class Saved:
-    """A journal that only notes what is to be kept."""
+    """A journal that only collects the values to store."""
 
     commit_seconds: float = 0.0
     entries: list[CheckpointValue] = field(default_factory=list)
 
     async def intent(self, allocation: AllocationId, record: IntentRecord) -> int:
-        raise AssertionError(f"nothing is sent: {allocation}, {record}")
+        raise AssertionError(f"no update is expected: {allocation}, {record}")
 
     def outcome(self, allocation: AllocationId, intent: int, outcome: str, reason: str) -> None:
-        raise AssertionError(f"nothing is found out: {allocation}, {intent}, {outcome}, {reason}")
+        raise AssertionError(f"no outcome is expected: {allocation}, {intent}, {outcome}, {reason}")
 
     def remember(self, key: str, value: object | None) -> None:
         self.entries.append(CheckpointValue(key, value))
 
 
 def clock_of(name: str) -> StoppedClock:
-    """The clock at the time when the journal is opened again."""
+    """The clock when the journal is opened again."""
     return StoppedClock(RECORDED[name] + LATER_SECONDS)
 
 
 def copied(name: str, directory: Path) -> Path:
-    """A copy of the journal where the product looks for it."""
+    """Copy the journal to where the product expects it. Returns the path of the copy."""
     directory.mkdir(exist_ok=True)
     return Path(shutil.copyfile(FOLDER / f"{name}.db", directory / NAME))
 
 
 @contextmanager
 def reopened(name: str, directory: Path, journal: Saved | None = None) -> Iterator[Reopened]:
-    """The journal and all that is restored from it."""
+    """Open a copy of the journal and restore everything from it."""
     clock, rules = clock_of(name), rules_of(name)
     copied(name, directory)
     file, restored = JournalFile.open(directory, wall=clock.wall)
@@ -113,8 +113,8 @@ def reopened(name: str, directory: Path, journal: Saved | None = None) -> Iterat
         file.close()
 
 
-def loop_of(name: str, of: Reopened) -> Controller:
-    """The whole loop, with all that was in force; it has looked at nothing yet."""
+def controller_of(name: str, of: Reopened) -> Controller:
+    """A controller with all active declarations, before its first read."""
     controller = Controller(
         api=ScriptedApi(keys=()),
         clock=clock_of(name),
@@ -126,15 +126,15 @@ def loop_of(name: str, of: Reopened) -> Controller:
         bulk=BulkPolicy.OFF,
         restored=of.restored,
     )
-    there = {**of.baseline, **of.in_force}
-    wanted = {key: desired for key, desired in there.items() if desired is not None}
-    controller.activate(Revision("all that was in force", wanted))
+    active = {**of.baseline, **of.in_force}
+    wanted = {key: desired for key, desired in active.items() if desired is not None}
+    controller.activate(Revision("all active declarations", wanted))
     return controller
 
 
 def pauses_of(checkpoint: Checkpoint, clock: StoppedClock, *named: AllocationId) -> PauseControl:
-    """The pauses, restored; `named` are the allocations that a new pause may name."""
-    allocations = {key: checkpoint.allocation(key) for key in named}
+    """Restore the pauses; `named` are the allocations that a new pause may name."""
+    allocations = {key: checkpoint.create_allocation(key) for key in named}
     return PauseControl(
         checkpoint=checkpoint,
         clock=clock,
@@ -152,23 +152,23 @@ def _reviewer(checkpoint: Checkpoint, rules: Parameters) -> ChangeReviewer:
 
 
 def save_unchanged(of: Reopened) -> None:
-    """Have everything kept by the keeper that restored it."""
+    """Save everything to the checkpoint that restored it."""
     for key in of.checkpoint.stored(ALLOCATION):
-        of.checkpoint.save(of.checkpoint.allocation(AllocationId(key)))
+        of.checkpoint.save(of.checkpoint.create_allocation(AllocationId(key)))
     ActiveDeclarations(of.checkpoint).save(of.in_force)
     _reviewer(of.checkpoint, Parameters()).judge(Revision("", of.baseline), of.now, approved=True)
 
 
 def saved_anew(name: str, of: Reopened) -> Saved:
-    """Have everything kept by another keeper that has nothing yet."""
+    """Save everything to another, empty checkpoint."""
     saved, clock, rules = Saved(), clock_of(name), rules_of(name)
     anew, write_gate = Checkpoint(saved, clock, rules, Restored()), of.checkpoint.write_gate
     anew.settle_time = of.checkpoint.settle_time
     for key in of.checkpoint.stored(ALLOCATION):
-        anew.save(of.checkpoint.allocation(AllocationId(key)))
-    anew.save(anew.allocation(AllocationId("nothing to keep")))  # keeps what was learned for all
+        anew.save(of.checkpoint.create_allocation(AllocationId(key)))
+    anew.save(anew.create_allocation(AllocationId("nothing to store")))  # stores the settle time
     if write_gate.write_quota.spent:
-        # To spend is the one way to keep it; what it is kept as is then put right.
+        # In operation only spending stores the quota, at the time of the update; here the times are given.
         anew.write_gate.write_quota.spent = list(write_gate.write_quota.spent)
         anew.save_value(
             WRITES,
@@ -188,14 +188,14 @@ def saved_anew(name: str, of: Reopened) -> Saved:
 
 
 def stored_in(path: Path) -> dict[str, Any]:
-    """What the memory table has, read without the product: each value is JSON after a checksum."""
+    """The checkpoint values, read without the product: each is JSON after a checksum."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         found = connection.execute("SELECT key, value FROM memory ORDER BY key").fetchall()
     return {key: json.loads(value.partition(" ")[2]) for key, value in found}
 
 
 def rows_in(path: Path, *, last: int) -> list[list[object]]:
-    """The newest rows, read without the product; their data is JSON."""
+    """The `last` newest rows, read without the product; their data is JSON."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         query = "SELECT sequence, at, kind, allocation, intent, data, hex(hash) FROM entries "
         found = connection.execute(query + "ORDER BY sequence DESC LIMIT ?", (last,)).fetchall()
@@ -208,11 +208,11 @@ def rows_compared(name: str) -> int:
 
 
 def found(name: str, directory: Path) -> dict[str, Any]:
-    """Everything that is compared, by what it is."""
+    """Everything that is compared, by its key in the JSON file."""
     path = copied(name, directory)
     stored, rows = stored_in(path), rows_in(path, last=rows_compared(name))
     with reopened(name, directory) as of:
-        restored, controller = projected(of), loop_of(name, of)
-        told = said(controller, sorted({*of.baseline, *of.in_force}), RECORDED[name])
-    past = history(directory, RECORDED[name])
-    return {"restored": restored, "said": told, "history": past, "stored": stored, "rows": rows}
+        restored, controller = projected(of), controller_of(name, of)
+        reports = reported(controller, sorted({*of.baseline, *of.in_force}), RECORDED[name])
+    updates = history(directory, RECORDED[name])
+    return {"restored": restored, "said": reports, "history": updates, "stored": stored, "rows": rows}

@@ -1,9 +1,10 @@
-"""What happens while each golden journal is recorded: one function a journal, named like its file.
+"""What happens while each golden journal is recorded: one function for each, named like its file.
 
-The rule: a scenario says what the files declare, what the API answers and what others change; every stored
-value follows from that through the product's own code.
+The rule: a scenario says what the files declare, how the API responds and what other writers change. Every
+stored value follows from that through the product's own code. Ids and revisions are part of the recorded
+journals and do not change.
 
-Left out: the values that must be restored (the JSON file beside each journal).
+Left out: the values that must be restored (the JSON file of each journal).
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from tests.integration.golden_journals.process import WALL_BEGINS, World, proces
 
 DAY_SECONDS = 86_400.0
 TIMEOUT = OutcomeUnknown("504 Gateway Timeout", 504)
-LATER = Accepted(202, None)  # accepted, and not carried out yet
+LATER = Accepted(202, None)  # accepted and not applied yet
 ODD: Json = {
     "b": [NumberLiteral("1.10"), NumberLiteral("-0"), None, True, "1.10"],
     "a": {"ü": NumberLiteral("1")},
@@ -38,12 +39,12 @@ def _wanted(name: str, mode: Mode = Mode.ENFORCE, **fields: str) -> Desired:
     return Desired(_id(name), tuple(fields.items()), mode)
 
 
-def _declares(digest: str, *wanted: Desired) -> Revision:
-    return Revision(digest, {each.id: each for each in wanted})
+def _declares(revision: str, *wanted: Desired) -> Revision:
+    return Revision(revision, {each.id: each for each in wanted})
 
 
 async def open_updates(world: World) -> None:
-    """One update is cut off by the end of the process, of another nobody knows how it ended."""
+    """The end of the process cuts off one update; another ends with an unknown outcome."""
     for name in ("cut-off", "timed-out"):
         world.has(_id(name), region="old", version="1")
     world.update_seconds["cut-off"] = 1000.0
@@ -55,7 +56,7 @@ async def open_updates(world: World) -> None:
 
 
 async def open_update_after_a_late_application(world: World) -> None:
-    """While an update is open the one before it lands, and somebody else changes an undeclared field."""
+    """While an update is open, an older one is applied and another writer changes an unmanaged field."""
     key = _id("landed")
     world.has(key, region="old")
     world.answers[key] = deque([TIMEOUT, TIMEOUT])
@@ -69,7 +70,7 @@ async def open_update_after_a_late_application(world: World) -> None:
 
 
 async def late_writes(world: World) -> None:
-    """Given up, given up and told as landed, given up beside a foreign change; and one that was accepted."""
+    """Late writes: given up, given up and reported as applied, given up beside a foreign change, accepted."""
     names = ("given-up", "told", "foreign", "accepted")
     for name in names:
         world.has(_id(name), region="old", version="1")
@@ -89,7 +90,7 @@ async def late_writes(world: World) -> None:
 
 
 async def accepted_field(world: World) -> None:
-    """An update is accepted, and no read shows it yet."""
+    """An update is accepted and no read shows it yet."""
     world.has(_id("awaited"), region="old", version="1")
     world.answers["awaited"] = deque([LATER])
     async with process(world) as (controller, _):
@@ -98,7 +99,7 @@ async def accepted_field(world: World) -> None:
 
 
 async def ignored_fields(world: World) -> None:
-    """Accepted and not honoured; the live value of one of them moves twice afterwards."""
+    """Two accepted fields are ignored; the live value of one changes twice afterwards."""
     for name in ("still", "moving"):
         world.has(_id(name), region="old")
         world.answers[name] = deque([LATER])
@@ -114,34 +115,34 @@ async def ignored_fields(world: World) -> None:
 
 
 async def conflicts(world: World) -> None:
-    """Somebody changes a field back again and again: one differs now, one was slowed twice and is right."""
-    fought, calm = _id("fought"), _id("calm")
-    for key in (fought, calm):
+    """Another writer keeps changing a field back: one differs now, one was slowed twice and is equal."""
+    in_conflict, equal = _id("fought"), _id("calm")
+    for key in (in_conflict, equal):
         world.has(key, region="wanted")
     async with process(world) as (controller, _):
         controller.activate(
-            _declares("contested", *(_wanted(key, region="wanted") for key in (fought, calm)))
+            _declares("contested", *(_wanted(key, region="wanted") for key in (in_conflict, equal)))
         )
         await asyncio.sleep(5)
         for _ in range(3):
-            world.changes(calm, region="theirs")
+            world.changes(equal, region="theirs")
             controller.sync()
             await asyncio.sleep(5)
         await asyncio.sleep(300)
         for _ in range(3):
-            world.changes(fought, region="theirs")
+            world.changes(in_conflict, region="theirs")
             controller.sync()
             await asyncio.sleep(5)
-        world.changes(calm, region="theirs")
+        world.changes(equal, region="theirs")
         controller.sync()
         await asyncio.sleep(5)
-        world.changes(calm, region="wanted")
+        world.changes(equal, region="wanted")
         controller.sync()
         await asyncio.sleep(5)
 
 
 async def backoff_and_retry_after(world: World) -> None:
-    """Updates fail, with and without a wish of the server; so does a read."""
+    """Updates fail with and without Retry-After; a read fails with it."""
     for name in ("unavailable", "too-many", "unreadable"):
         world.has(_id(name), region="old")
     world.answers = {
@@ -159,7 +160,7 @@ async def backoff_and_retry_after(world: World) -> None:
 
 
 async def rejected_changes(world: World) -> None:
-    """The API refuses a body for good."""
+    """The API rejects a body with a terminal status."""
     world.has(_id("rejected"), region="old", version=NumberLiteral("2.0"))
     world.answers["rejected"] = deque([Rejected(422, "422 region is unknown", terminal=True)])
     async with process(world) as (controller, _):
@@ -168,7 +169,7 @@ async def rejected_changes(world: World) -> None:
 
 
 async def settle_time(world: World) -> None:
-    """A late landing teaches the lag; two updates took long until nobody knew how they ended."""
+    """A late application teaches the lag; two slow updates end with an unknown outcome."""
     for name, seconds in (("late", 42.0), ("slow", 240.0)):
         world.has(_id(name), region="old")
         world.answers[name] = deque([_timeout(seconds)])
@@ -183,7 +184,7 @@ async def settle_time(world: World) -> None:
 
 
 async def write_quota(world: World) -> None:
-    """Updates in two different minutes count for the hour."""
+    """Updates in two minutes count towards the write quota."""
     names = ("quota-a", "quota-b", "quota-c")
     for name in names:
         world.has(_id(name), region="old")
@@ -195,7 +196,7 @@ async def write_quota(world: World) -> None:
 
 
 async def baseline(world: World) -> None:
-    """What new files are compared with: each mode, several fields, and an allocation that declares none."""
+    """The baseline has each mode, several fields, and an allocation without fields."""
     wanted = (
         _wanted("enforced", region="Zürich", version="北京 🚀"),
         _wanted("observed", Mode.OBSERVE, user="Łukasz", project="p"),
@@ -210,7 +211,7 @@ async def baseline(world: World) -> None:
 
 
 async def in_force_beside_the_baseline(world: World) -> None:
-    """An edit is in force and not the baseline yet: changed, of another mode, new, and not declared."""
+    """An edit is active and not the baseline yet: changed, of another mode, new, and not declared."""
     before = [_wanted(name, region="before") for name in ("edited", "mode", "removed", "same")]
     for each in (*before, _wanted("new")):
         world.has(each.id, region="before")
@@ -228,7 +229,7 @@ async def in_force_beside_the_baseline(world: World) -> None:
 
 
 async def pauses(world: World) -> None:
-    """Somebody pauses everything, and one allocation for longer."""
+    """Everything is paused, and one allocation for longer."""
     world.has(_id("paused"), region="old")
     async with process(world) as (controller, _):
         controller.activate(_declares("paused", _wanted("paused", region="old")))
@@ -239,7 +240,7 @@ async def pauses(world: World) -> None:
 
 
 async def gap_after_damage(world: World) -> None:
-    """A journal is damaged between two processes: it is set aside, and nothing is sent for a while."""
+    """A damaged journal is set aside between two processes; nothing is sent for the settle time."""
     world.has(_id("waiting"), region="old")
     wanted = _declares("wanted", _wanted("waiting", region="new"))
     async with process(world) as (controller, _):
@@ -253,7 +254,7 @@ async def gap_after_damage(world: World) -> None:
 
 
 async def pruned(world: World) -> None:
-    """Ninety-one days lie between two processes: the second one cuts off what the first one has written."""
+    """The second process starts after 91 days and deletes what the first one wrote."""
     names = ("old-a", "old-b")
     for name in names:
         world.has(_id(name), region="old")
@@ -270,7 +271,7 @@ async def pruned(world: World) -> None:
 
 
 async def more_than_a_thousand_rows(world: World) -> None:
-    """So many updates that only the last rows are checked at the start."""
+    """More updates than the start checks, which reads the last rows only."""
     names = [f"{number:02}" for number in range(20)]
     for name in names:
         world.has(_id(name), region="old")
@@ -282,7 +283,7 @@ async def more_than_a_thousand_rows(world: World) -> None:
 
 
 async def odd_live_values(world: World) -> None:
-    """Number literals, nested objects and any script as live values, wherever live values are stored."""
+    """Number literals, nested objects and non-ASCII text, wherever live values are stored."""
     names = ("awaited", "refused", "rejected", "given-up")
     for name in (*names, "open"):
         world.has(_id(name), region=NumberLiteral("1e400"), version=ODD, user=NumberLiteral("-0"))

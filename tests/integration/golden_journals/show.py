@@ -1,9 +1,9 @@
-"""Print what is found in a golden journal now, to be read and put beside a new one.
+"""Print what the current code finds in a golden journal, as the expected values of a new one.
 
     python -m tests.integration.golden_journals.show NAME …
 
-The rule: nothing is written. Expected values are compared with what the scenario says before they are
-committed, and do not change afterwards.
+The rule: nothing is written. Compare the printed values with the scenario before you commit them; they do not
+change afterwards.
 
 Left out: the comparison (`test_golden_journals`).
 """
@@ -20,7 +20,7 @@ WIDTH = 108
 
 
 def lines(value: object, indent: str = "", begin: str = "") -> Iterator[str]:
-    """JSON in which whatever fits into a line is one; `begin` stands before the value."""
+    """Yield the lines of JSON; a value that fits into one line gets one. `begin` precedes the value."""
     whole = indent + begin + json.dumps(value, ensure_ascii=False)
     if len(whole) <= WIDTH or not isinstance(value, dict | list) or not value:
         yield whole
@@ -40,7 +40,7 @@ def lines(value: object, indent: str = "", begin: str = "") -> Iterator[str]:
 
 
 def main(names: list[str]) -> int:
-    """Print what is found in each."""
+    """Print what is found in each journal. Returns the exit code."""
     for name in names:
         with tempfile.TemporaryDirectory() as directory:
             sys.stdout.write("\n".join(lines(found(name, Path(directory)))) + "\n")

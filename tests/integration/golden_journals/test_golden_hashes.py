@@ -1,7 +1,7 @@
-"""Hashes and checksums that stand in journals are computed as they were when these were written.
+"""Hashes and checksums in journals are computed in the same way as in earlier versions.
 
-The rule: the literals never change. A hash of undeclared fields is compared with one that an earlier process
-has stored, a link of the chain is checked for as long as its row is kept, and a checksum whenever it is read.
+The rule: the literals never change. A hash of unmanaged fields is compared with one that an earlier process
+stored. A link of the hash chain is checked as long as its row exists, and a checksum with every read.
 
 Left out: whole journals (`test_golden_journals`).
 """

@@ -1,13 +1,13 @@
-"""Journals that earlier code has recorded are read by today's code, and each value means what it meant then.
+"""Journals that earlier code recorded are restored by the current code, and each value keeps its meaning.
 
     NAME.db             the journal, as the code recorded it
     NAME.json           what must be restored from it, and the stored keys and values
     recorded_at.json    the wall clock at the end of each recording
 
-The rule: these files never change. A test that fails here says that a daemon which is updated would take what
-its journal has for something else: the code is wrong, and not the file. A new format gets new files.
+The rule: these files never change. A failing test means that an updated daemon would misread its journal:
+correct the code, not the file. A new format gets new files.
 
-Left out: how journals are recorded (`record`), and what is never stored, such as the latest look.
+Left out: how journals are recorded (`record`), and what is never stored, such as the latest read.
 """
 
 import json
@@ -23,14 +23,14 @@ from allocsync.journal import reader
 from allocsync.journal.checksum import decode_with_checksum
 from allocsync.journal.database import FORMAT, NAME, TAIL, JournalFile
 from tests.integration.golden_journals.projection import history as history_of
-from tests.integration.golden_journals.projection import projected, said
+from tests.integration.golden_journals.projection import projected, reported
 from tests.integration.golden_journals.reopened import (
     FOLDER,
     RECORDED,
     Saved,
     clock_of,
+    controller_of,
     copied,
-    loop_of,
     reopened,
     rows_compared,
     rows_in,
@@ -52,7 +52,7 @@ def expected(name: str) -> dict[str, Any]:
 
 
 def restored(name: str, directory: Path) -> dict[str, Any]:
-    """What is restored from the journal, in plain words."""
+    """What is restored from the journal."""
     with reopened(name, directory) as of:
         return projected(of)
 
@@ -64,7 +64,7 @@ def allocation(name: str, key: str, directory: Path) -> dict[str, Any]:
 
 
 def without_time(stored: dict[str, Any]) -> dict[str, Any]:
-    """What is stored, without when each value was saved."""
+    """The stored values without the time at which each was saved."""
     return {key: {word: each[word] for word in each if word != "at"} for key, each in stored.items()}
 
 
@@ -83,10 +83,10 @@ def test_every_restored_value_keeps_its_meaning(name: str, tmp_path: Path) -> No
 
 
 @each_journal
-def test_the_loop_says_what_was_restored(name: str, tmp_path: Path) -> None:
+def test_the_controller_reports_what_was_restored(name: str, tmp_path: Path) -> None:
     with reopened(name, tmp_path) as of:
         keys = sorted({*of.baseline, *of.in_force})
-        assert said(loop_of(name, of), keys, RECORDED[name]) == expected(name)["said"]
+        assert reported(controller_of(name, of), keys, RECORDED[name]) == expected(name)["said"]
 
 
 @each_journal
@@ -115,7 +115,9 @@ def test_a_process_that_does_nothing_saves_nothing(name: str, tmp_path: Path) ->
 
 
 @each_journal
-def test_what_is_restored_and_saved_anew_is_stored_in_the_same_way(name: str, tmp_path: Path) -> None:
+def test_restored_values_are_stored_in_the_same_way_when_they_are_saved_again(
+    name: str, tmp_path: Path
+) -> None:
     with reopened(name, tmp_path / "before") as of:
         saved = saved_anew(name, of)
     clock, anew = clock_of(name), tmp_path / "anew"
@@ -127,7 +129,7 @@ def test_what_is_restored_and_saved_anew_is_stored_in_the_same_way(name: str, tm
 
 
 @each_journal
-def test_an_open_update_that_is_written_anew_is_stored_in_the_same_way(name: str, tmp_path: Path) -> None:
+def test_an_open_update_is_stored_in_the_same_way_when_it_is_written_again(name: str, tmp_path: Path) -> None:
     rows = {row[0]: row[5] for row in expected(name)["rows"]}
     with reopened(name, tmp_path) as of:
         for left in of.restored.open_intents:
@@ -159,7 +161,7 @@ def test_a_new_journal_has_the_same_tables(name: str, tmp_path: Path) -> None:
     assert found[0][0] == (0x616C7379,)
 
 
-# What single values mean, from what the scenario says.
+# The meaning of single values, as the scenario defines it.
 
 
 def test_a_late_write_keeps_the_values_that_it_carried(tmp_path: Path) -> None:
@@ -169,7 +171,7 @@ def test_a_late_write_keeps_the_values_that_it_carried(tmp_path: Path) -> None:
     assert write["accepted"] is False
 
 
-def test_a_late_write_may_land_for_fifteen_minutes_after_it_was_given_up(tmp_path: Path) -> None:
+def test_a_late_write_may_be_applied_for_fifteen_minutes_after_it_was_given_up(tmp_path: Path) -> None:
     (write,) = allocation("late_writes", "given-up", tmp_path)["late_writes"]
     recording_seconds, answered, given_up = 30.0, 0.5, 10.75
     assert write["request_ended_at"] == answered - recording_seconds
@@ -182,12 +184,12 @@ def test_an_accepted_update_is_a_late_write_that_was_accepted(tmp_path: Path) ->
     assert values["value_before_accepted_updates"] == {"region": "text old"}
 
 
-def test_a_late_write_that_was_told_as_landed_is_not_told_again(tmp_path: Path) -> None:
+def test_a_late_write_that_was_reported_as_applied_stays_marked(tmp_path: Path) -> None:
     writes = allocation("late_writes", "told", tmp_path)["late_writes"]
     assert [(each["row"], each["told_as_landed"]) for each in writes] == [(4, True), (7, False)]
 
 
-def test_a_foreign_change_beside_a_late_write_is_known(tmp_path: Path) -> None:
+def test_a_foreign_change_beside_a_late_write_is_restored(tmp_path: Path) -> None:
     (write,) = allocation("late_writes", "foreign", tmp_path)["late_writes"]
     assert write["unmanaged_hash_last_seen"] != write["unmanaged_hash"]
 
@@ -204,13 +206,15 @@ def test_an_open_update_keeps_its_row_and_its_changes_and_is_judged_after_the_se
     assert update["not_given_up_before"] - update["outcome_unknown_since"] == 10.0
 
 
-def test_what_landed_and_moved_since_an_update_is_open_is_known(tmp_path: Path) -> None:
+def test_late_values_and_changed_unmanaged_fields_since_an_update_is_open_are_restored(
+    tmp_path: Path,
+) -> None:
     values = allocation("open_update_after_a_late_application", "landed", tmp_path)
     assert values["set_by_late_landings_since_the_update_is_open"] == {"region": "text first"}
     assert values["unmanaged_fields_moved_since_the_update_is_open"] is True
 
 
-def test_an_accepted_field_keeps_its_value_and_what_was_live_before(tmp_path: Path) -> None:
+def test_an_accepted_field_keeps_its_value_and_the_live_value_before_it(tmp_path: Path) -> None:
     fields = allocation("accepted_field", "awaited", tmp_path)["fields"]
     assert fields["region"]["accepted_value_not_shown_yet"] == "new"
     assert fields["region"]["live_when_it_was_accepted"] == "text old"
@@ -218,7 +222,7 @@ def test_an_accepted_field_keeps_its_value_and_what_was_live_before(tmp_path: Pa
     assert fields["version"]["accepted_value_not_shown_yet"] == "2"
 
 
-def test_a_refused_field_is_sent_again_after_six_hours_and_sooner_when_its_live_value_moves(
+def test_an_ignored_field_is_sent_again_after_six_hours_and_sooner_when_its_live_value_changes(
     tmp_path: Path,
 ) -> None:
     still = allocation("ignored_fields", "still", tmp_path)["fields"]["region"]
@@ -229,17 +233,17 @@ def test_a_refused_field_is_sent_again_after_six_hours_and_sooner_when_its_live_
     assert moving["sent_again_at"] == 70.25 + 300.0 - 80.0
 
 
-def test_a_contested_field_keeps_its_flips_and_how_long_it_is_slowed_down(tmp_path: Path) -> None:
-    fought = allocation("conflicts", "fought", tmp_path)["fields"]["region"]
-    calm = allocation("conflicts", "calm", tmp_path / "again")["fields"]["region"]
-    assert [at + 345.0 for at in fought["changed_back_at"]] == [320.25, 325.25, 330.25]
-    assert fought["slowed_until"] + 345.0 == 330.25 + 300.0
-    assert (fought["slowed_times"], fought["equal_since"]) == (1, "never")
-    assert (calm["slowed_times"], calm["equal_since"] + 345.0) == (2, 340.25)
-    assert calm["slowed_until"] + 345.0 == 335.25 + 600.0
+def test_a_field_in_conflict_keeps_its_flips_and_how_long_it_is_slowed_down(tmp_path: Path) -> None:
+    in_conflict = allocation("conflicts", "fought", tmp_path)["fields"]["region"]
+    equal = allocation("conflicts", "calm", tmp_path / "again")["fields"]["region"]
+    assert [at + 345.0 for at in in_conflict["changed_back_at"]] == [320.25, 325.25, 330.25]
+    assert in_conflict["slowed_until"] + 345.0 == 330.25 + 300.0
+    assert (in_conflict["slowed_times"], in_conflict["equal_since"]) == (1, "never")
+    assert (equal["slowed_times"], equal["equal_since"] + 345.0) == (2, 340.25)
+    assert equal["slowed_until"] + 345.0 == 335.25 + 600.0
 
 
-def test_backoff_and_the_wish_of_the_server_are_kept_apart(tmp_path: Path) -> None:
+def test_backoff_and_retry_after_are_restored_separately(tmp_path: Path) -> None:
     found = restored("backoff_and_retry_after", tmp_path)["allocations"]
     assert found["unavailable"]["no_update_before"] == {"backoff": 9.0 + 64.0 - 15.0}
     assert found["unreadable"]["no_update_before"] == {"retry_after": 11.25 + 90.0 - 15.0}
@@ -256,14 +260,14 @@ def test_rejected_changes_are_not_sent_for_an_hour(tmp_path: Path) -> None:
     ]
 
 
-def test_the_learned_settle_time_is_kept(tmp_path: Path) -> None:
+def test_the_learned_settle_time_is_restored(tmp_path: Path) -> None:
     values = restored("settle_time", tmp_path)
     assert values["largest_lag_seconds"] == 42.0
     assert values["settle_seconds"] == 84.0
     assert [each["took_seconds"] for each in values["unknown_outcomes"]] == [30.0, 12.0]
 
 
-def test_the_updates_of_the_hour_are_kept_by_the_minute(tmp_path: Path) -> None:
+def test_the_updates_of_the_last_hour_are_restored_by_the_minute(tmp_path: Path) -> None:
     assert restored("write_quota", tmp_path)["updates_sent"] == [
         {"minute_begins": 0.25 - 120.0, "updates": 2},
         {"minute_begins": 100.25 - 120.0, "updates": 1},
@@ -282,7 +286,7 @@ def test_the_baseline_keeps_each_mode_and_the_order_of_fields(tmp_path: Path) ->
     assert found["bare"]["fields"] == []
 
 
-def test_what_is_in_force_beside_the_baseline_is_kept_and_also_that_it_is_not_declared(
+def test_declarations_active_beside_the_baseline_are_restored_and_removals_too(
     tmp_path: Path,
 ) -> None:
     found = restored("in_force_beside_the_baseline", tmp_path)
@@ -293,7 +297,7 @@ def test_what_is_in_force_beside_the_baseline_is_kept_and_also_that_it_is_not_de
     assert found["baseline"]["edited"]["fields"] == [["region", "before"]]
 
 
-def test_pauses_keep_their_end_their_reason_and_their_owner(tmp_path: Path) -> None:
+def test_pauses_keep_their_end_reason_and_owner(tmp_path: Path) -> None:
     found = restored("pauses", tmp_path)
     assert found["all_paused"]["ends"] == 5.0 + 3600.0 - 10.0
     assert (found["all_paused"]["reason"], found["all_paused"]["owner"]) == ("Wartung, 维护", "ops")
@@ -308,12 +312,12 @@ def test_after_a_gap_nothing_is_sent_for_the_settle_time(tmp_path: Path) -> None
     assert found["no_update_of_others_before"] == {"takeover": -5.0 + 60.0}
 
 
-def test_a_pruned_journal_begins_after_the_rows_that_were_cut_off(tmp_path: Path) -> None:
+def test_a_pruned_journal_begins_after_the_deleted_rows(tmp_path: Path) -> None:
     found = restored("pruned", tmp_path)
     assert (found["cut_off_up_to_row"], found["last_row"]) == (4, 6)
 
 
-def test_live_values_of_any_kind_come_back_wherever_they_are_stored(tmp_path: Path) -> None:
+def test_live_values_of_any_kind_are_restored_wherever_they_are_stored(tmp_path: Path) -> None:
     odd = {
         "user": "number -0",
         "region": "number 1e400",
@@ -321,9 +325,9 @@ def test_live_values_of_any_kind_come_back_wherever_they_are_stored(tmp_path: Pa
     }
     found = restored("odd_live_values", tmp_path)
     of = found["allocations"]
-    accepted, refused = of["awaited"]["fields"], of["refused"]["fields"]
+    accepted, ignored = of["awaited"]["fields"], of["refused"]["fields"]
     assert {name: each["live_when_it_was_accepted"] for name, each in accepted.items()} == odd
-    assert {name: each["live_instead"] for name, each in refused.items()} == odd
+    assert {name: each["live_instead"] for name, each in ignored.items()} == odd
     assert {each["field"]: each["from"] for each in of["rejected"]["rejected_changes"]} == odd
     assert {each["field"]: each["from"] for each in of["open"]["open_update"]["changes"]} == odd
     assert of["given-up"]["last_value_of_fields_of_late_writes"] == odd
@@ -334,14 +338,14 @@ def test_live_values_of_any_kind_come_back_wherever_they_are_stored(tmp_path: Pa
 
 
 def changed(directory: Path, statement: str, *values: object) -> Path:
-    """A copy of the long journal in which this was done past the product."""
+    """A copy of the long journal that this SQL statement changed in one row."""
     path = copied(LONG, directory)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         assert connection.execute(statement, values).rowcount == 1
     return path
 
 
-def test_a_row_before_the_last_thousand_is_checked_by_verify_and_not_at_the_start(tmp_path: Path) -> None:
+def test_a_row_before_the_last_thousand_is_checked_by_verify_only(tmp_path: Path) -> None:
     last = expected(LONG)["restored"]["last_row"]
     assert last > TAIL
     changed(tmp_path, "UPDATE entries SET data = '{}' WHERE sequence = ?", 2)
@@ -371,14 +375,14 @@ def test_a_journal_of_the_current_format_is_accepted(tmp_path: Path) -> None:
     assert restored("open_updates", tmp_path)["record_lost"] is None
 
 
-def test_a_journal_of_the_next_format_is_refused_in_one_line_and_left_as_it_was(tmp_path: Path) -> None:
+def test_a_journal_of_the_next_format_is_rejected_in_one_line_and_not_changed(tmp_path: Path) -> None:
     path = copied("open_updates", tmp_path)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA user_version = {FORMAT + 1}")
     before = path.read_bytes()
-    with pytest.raises(AllocsyncError) as refused:
+    with pytest.raises(AllocsyncError) as rejected:
         JournalFile.open(tmp_path, wall=clock_of("open_updates").wall)
-    message = str(refused.value)
+    message = str(rejected.value)
     assert "\n" not in message
     assert f"written by a newer allocsync (format {FORMAT + 1}; this one knows {FORMAT})" in message
     assert path.read_bytes() == before

@@ -112,7 +112,7 @@ def _take_twice(stack: ExitStack) -> None:
             self._taken[key] = None
 
     def begin(self: ManagedAllocation) -> None:
-        self.state, self.edited, self.suspected = State.READING, False, False
+        self.state, self.edited_during_request, self.list_differs = State.READING, False, False
 
     def place(self: Controller, allocation: ManagedAllocation) -> None:
         self._queue.schedule(allocation.id, allocation.queue_entry())
@@ -174,24 +174,24 @@ def _forget_late_writes(stack: ExitStack) -> None:
 
 
 def _trust_old_list(stack: ExitStack) -> None:
-    original = ManagedAllocation.listed
+    original = ManagedAllocation.on_listed
 
-    def listed(self: ManagedAllocation, cloud: Cloud | None, *, begun: float, now: float) -> None:
+    def on_listed(self: ManagedAllocation, cloud: Cloud | None, *, begun: float, now: float) -> None:
         intent = self.intent
         if intent is not None and intent.unknown_since is not None and self.state is State.SETTLING:
             intent.unknown_since -= 3600.0
             intent.settles_at = self.next_read_at = now
         original(self, cloud, begun=begun, now=now)
 
-    replace_function(stack, ManagedAllocation.listed, listed)
+    replace_function(stack, ManagedAllocation.on_listed, on_listed)
 
 
 def _do_not_wait_for_accepted(stack: ExitStack) -> None:
-    original = ManagedAllocation.posted
+    original = ManagedAllocation.on_update_response
 
-    def posted(
+    def on_update_response(
         self: ManagedAllocation,
-        answer: UpdateAnswer,
+        response: UpdateAnswer,
         *,
         now: float,
         delay_seconds: float,
@@ -200,16 +200,16 @@ def _do_not_wait_for_accepted(stack: ExitStack) -> None:
     ) -> None:
         original(
             self,
-            answer,
+            response,
             now=now,
             delay_seconds=delay_seconds,
             confirm_seconds=confirm_seconds,
             resync_seconds=resync_seconds,
         )
-        if isinstance(answer, Accepted):
-            self.read_back.field_records.late_fields([change.field for change in self.changes])
+        if isinstance(response, Accepted):
+            self.read_back.field_records.explain_by_late_write([change.field for change in self.changes])
 
-    replace_function(stack, ManagedAllocation.posted, posted)
+    replace_function(stack, ManagedAllocation.on_update_response, on_update_response)
 
 
 MUTANTS = (

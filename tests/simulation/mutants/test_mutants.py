@@ -43,14 +43,14 @@ def test_a_mutant_is_found_by_schedules_in_the_order_of_their_seeds(mutant: Muta
 
 
 def test_a_replaced_function_or_slot_is_restored_when_the_context_closes() -> None:
-    function, operation = vars(ManagedAllocation)["entry"], vars(WriteBackoff)["failures"]
+    function, operation = vars(ManagedAllocation)["queue_entry"], vars(WriteBackoff)["failures"]
     seven = property(lambda _: 7, lambda _self, _value: None)
     with ExitStack() as stack:
         replace_function(stack, ManagedAllocation.queue_entry, lambda self: self.queue_entry())
         replace_slot(stack, WriteBackoff.failures, seven)  # type: ignore[misc] # a slot
-        assert vars(ManagedAllocation)["entry"] is not function
+        assert vars(ManagedAllocation)["queue_entry"] is not function
         assert WriteBackoff().failures == 7
-    assert vars(ManagedAllocation)["entry"] is function
+    assert vars(ManagedAllocation)["queue_entry"] is function
     assert vars(WriteBackoff)["failures"] is operation
 
 

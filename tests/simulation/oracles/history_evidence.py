@@ -26,12 +26,12 @@ def longest_settle_seconds(truths: Iterable[Truth], longest_unknown_seconds: flo
     lag = 0.0
     for truth in truths:
         if _has_similar_update(truth):
-            return RULES.settle_most_seconds
+            return RULES.settle_max_seconds
         for post in truth.posts:
             if post.applied is not None and post.applied > (post.answered or post.sent):
                 lag = max(lag, post.applied - post.sent)
     learned = max(longest_unknown_seconds, 2 * (lag + RULES.lag_seen_seconds) if lag > 0 else 0.0)
-    return min(max(RULES.settle_seconds, learned), RULES.settle_most_seconds)
+    return min(max(RULES.settle_seconds, learned), RULES.settle_max_seconds)
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ def journal_settle_seconds(journal: sqlite3.Connection | None) -> float:
     kept = json.loads(found[0].partition(" ")[2])
     longest: float = max((took for _, took in kept["unknowns"]), default=0.0)
     learned: float = max(RULES.settle_seconds, 2 * kept["lag_seconds"], longest)
-    return min(learned, RULES.settle_most_seconds)
+    return min(learned, RULES.settle_max_seconds)
 
 
 def journal_has_open_intent(journal: sqlite3.Connection | None, key: AllocationId) -> bool:

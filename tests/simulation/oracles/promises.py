@@ -99,7 +99,7 @@ class PromiseOracle:
                     post.unknown_since = now
         self.journal_oracle.process_started(self.journal, gap_at=now if gap else None)
         self.liveness.journal = self.journal
-        recent = restored.gap_at is not None and wall - restored.gap_at < RULES.settle_most_seconds
+        recent = restored.gap_at is not None and wall - restored.gap_at < RULES.settle_max_seconds
         self.liveness.process_started(gap=gap, waits=recent)
 
     def _mark_unknown(self, since: float) -> None:
@@ -173,7 +173,7 @@ class PromiseOracle:
     def _settle_seconds(self, at: float) -> float:
         """The shortest that the settle time can be."""
         longest = max((took for when, took in self._longest_unknown if when < at), default=0.0)
-        return max(RULES.settle_seconds, min(longest, RULES.settle_most_seconds))
+        return max(RULES.settle_seconds, min(longest, RULES.settle_max_seconds))
 
     def _send_request(self, key: AllocationId) -> None:
         if key in self._under_way:

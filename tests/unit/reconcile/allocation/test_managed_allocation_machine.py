@@ -1,8 +1,8 @@
-"""A lane against a model of an API that loses answers, applies late and has other writers.
+"""A managed allocation against a model of an API that loses responses, applies late and has other writers.
 
-The model knows the truth; the lane knows what it is told. After every step: no update while an outcome is
-unknown, none that the evidence does not allow, none where nothing differs. When the faults stop, the lane
-brings the truth in line.
+The model knows the live object; the allocation knows only the responses. After every step, no update was sent
+while an outcome was unknown, without a read before it, or where nothing differs. Once the faults stop, the
+live object reaches the desired state.
 """
 
 from dataclasses import dataclass
@@ -66,13 +66,13 @@ class AllocationMachine(RuleBasedStateMachine):
         super().__init__()
         self.now = 0.0
         self.sent = 0
-        self.truth = cloud("a", "a")
+        self.live = cloud("a", "a")
         self.applications: list[LateApplication] = []
         self.settle_time = SettleTime(RULES)
         self.write_gate = WriteGate()
-        past = ReadBack(rules=RULES, settle_time=self.settle_time)
+        read_back = ReadBack(rules=RULES, settle_time=self.settle_time)
         self.allocation = ManagedAllocation(
-            id=ID, rules=RULES, read_back=past, next_read_at=0.0, write_gate=self.write_gate
+            id=ID, rules=RULES, read_back=read_back, next_read_at=0.0, write_gate=self.write_gate
         )
         self.unknown_since: float | None = None
         self.accepted: dict[str, tuple[str, float]] = {}
@@ -87,53 +87,55 @@ class AllocationMachine(RuleBasedStateMachine):
         values = dict(wanted.fields)
         self.accepted = {k: v for k, v in self.accepted.items() if values[k] == v[0]}
 
-    def land(self) -> None:
+    def apply_late_writes(self) -> None:
         for application in sorted(
             (each for each in self.applications if each.at <= self.now), key=lambda x: x.at
         ):
-            self.truth = dict(application.body)
+            self.live = dict(application.body)
             self.applications.remove(application)
 
     def read(
-        self, *, fails: bool = False, gone: bool = False, edit: Desired | None = None, early: bool = False
+        self, *, fails: bool = False, missing: bool = False, edit: Desired | None = None, early: bool = False
     ) -> Update | None:
-        """One whole look, begun when it is due or earlier; `edit` arrives while it is under way."""
+        """One read, begun when it is due or (`early`) at once; `edit` arrives while it is under way."""
         if not early:
             self.now = max(self.now, self.allocation.queue_entry().at)
-        self.land()
+        self.apply_late_writes()
         begun = self.now
         self.allocation.begin_read()
         if edit is not None:
             self.set_desired(edit)
         self.now += 0.1
-        self.land()
-        if gone:
+        self.apply_late_writes()
+        if missing:
             snapshot: Live | Missing | Failed = Missing()
             self.unknown_since = None
         elif fails:
             snapshot = Failed("504 Gateway Timeout", 504)
         else:
-            snapshot = Live(dict(self.truth))
-            self.last_read = dict(self.truth)
-            self.accepted = {k: v for k, v in self.accepted.items() if field_value(self.truth, k) != v[0]}
+            snapshot = Live(dict(self.live))
+            self.last_read = dict(self.live)
+            self.accepted = {k: v for k, v in self.accepted.items() if field_value(self.live, k) != v[0]}
         decision = self.allocation.on_read(
             snapshot, begun=begun, now=self.now, delay_seconds=1.0, resync_seconds=RESYNC
         )
         if self.unknown_since is not None and self.allocation.intent is None:
-            # Of that update: one that was accepted earlier may be found not to be honoured in the same look.
+            # Only of the latest update: the same read may show that an accepted one before it is ignored.
             if any((each.sequence, each.outcome) == (self.sent, "not_applied") for each in decision.findings):
                 assert begun >= self.unknown_since + RULES.settle_seconds
             self.unknown_since = None
         for finding in decision.findings:
-            if finding.outcome == "late_applied":  # it explains what is live: grace is over for these
+            if (
+                finding.outcome == "late_applied"
+            ):  # it explains the live values, so the propagation window of these fields is over
                 self.accepted = {k: v for k, v in self.accepted.items() if k not in finding.fields}
         if decision.update is not None:
             assert self.unknown_since is None, "an update while an outcome is unknown"
-            assert snapshot == Live(dict(self.truth)), "an update that no read preceded"
+            assert snapshot == Live(dict(self.live)), "an update without a read before it"
             assert decision.update.changes, "an update where nothing differs"
-            assert not self.write_gate.why(ID, self.now), "an update of what is held or paused"
+            assert not self.write_gate.why(ID, self.now), "an update that the write gate forbids"
             assert not all(self.in_propagation_window(change) for change in decision.update.changes), (
-                "sent twice in grace"
+                "sent twice within the propagation window"
             )
         return decision.update
 
@@ -144,17 +146,17 @@ class AllocationMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.5, 1.0, 4.0, 11.0, 70.0, 400.0]))
     def wait(self, seconds: float) -> None:
         self.now += seconds
-        self.land()
+        self.apply_late_writes()
 
     @rule(region=st.sampled_from(VALUES), version=st.sampled_from(VALUES))
     def edit(self, region: str, version: str) -> None:
         self.set_desired(desired(region, version))
 
-    @rule(held=st.booleans())
-    def a_change_limit(self, *, held: bool) -> None:
+    @rule(awaiting=st.booleans())
+    def a_change_limit(self, *, awaiting: bool) -> None:
         self.write_gate.awaiting_approval, self.write_gate.awaiting_reason = (
-            (frozenset([ID]) if held else frozenset()),
-            "held",
+            (frozenset([ID]) if awaiting else frozenset()),
+            "over the change limit",
         )
 
     @rule(seconds=st.sampled_from([0.0, 5.0, 60.0, 1000.0]), everything=st.booleans())
@@ -167,21 +169,21 @@ class AllocationMachine(RuleBasedStateMachine):
 
     @rule(field=st.sampled_from(["region", "version"]), value=st.sampled_from(VALUES))
     def another_writer(self, field: str, value: str) -> None:
-        self.truth = {**self.truth, field: value}
+        self.live = {**self.live, field: value}
 
-    @rule(gone=st.booleans(), edit=st.one_of(st.none(), states))
-    def read_that_teaches_little(self, *, gone: bool, edit: Desired | None) -> None:
+    @rule(missing=st.booleans(), edit=st.one_of(st.none(), states))
+    def read_without_a_snapshot(self, *, missing: bool, edit: Desired | None) -> None:
         before = self.allocation.desired
-        assert self.read(fails=not gone, gone=gone, edit=edit) is None
+        assert self.read(fails=not missing, missing=missing, edit=edit) is None
         if edit is not None and edit != before and self.allocation.intent is None:
-            assert self.allocation.queue_entry().at <= self.now, "an edit was forgotten"
+            assert self.allocation.queue_entry().at <= self.now, "an edit was lost"
 
     @rule(
         answer=st.sampled_from(ANSWERS),
         late=st.floats(0.1, 40.0),
         edit=st.one_of(st.none(), st.none(), states),
         edit_later=st.one_of(st.none(), st.none(), states),
-        held_later=st.booleans(),
+        awaiting_later=st.booleans(),
         early=st.booleans(),
     )
     def work(
@@ -191,36 +193,36 @@ class AllocationMachine(RuleBasedStateMachine):
         late: float,
         edit: Desired | None,
         edit_later: Desired | None,
-        held_later: bool,
+        awaiting_later: bool,
         early: bool,
     ) -> None:
         update = self.read(edit=edit, early=early)
         if update is None:
             return
-        self.intend(update)
+        self.begin_update(update)
         if edit_later is not None:
             self.set_desired(edit_later)
-        if held_later:
-            self.a_change_limit(held=True)
-        aborted = self.allocation.recheck(update, self.now, commit_seconds=0.0)
-        assert (aborted is None) == (self.allocation.desired == update.desired and not held_later)
+        if awaiting_later:
+            self.a_change_limit(awaiting=True)
+        aborted = self.allocation.abort_reason(update, self.now, commit_seconds=0.0)
+        assert (aborted is None) == (self.allocation.desired == update.desired and not awaiting_later)
         if aborted is not None:
-            self.allocation.withdraw(aborted, now=self.now, delay_seconds=1.0)
+            self.allocation.abort_update(aborted, now=self.now, delay_seconds=1.0)
             return
         self.send(update, answer, late)
 
-    def intend(self, update: Update) -> None:
+    def begin_update(self, update: Update) -> None:
         self.sent += 1
-        self.allocation.intend(update.record("")).sequence = self.sent
+        self.allocation.begin_update(update.record("")).set_sequence(self.sent)
 
     def send(self, update: Update, answer: str, late: float) -> None:
         body = dict(update.body)
-        assert any(field_value(self.truth, change.field) != change.desired for change in update.changes)
+        assert any(field_value(self.live, change.field) != change.desired for change in update.changes)
         assert body["extra"] == {"kept": True}
         if answer in {"ok", "unknown"}:
-            self.truth = body
+            self.live = body
         elif answer == "partial":
-            self.truth = {**self.truth, update.changes[0].field: update.changes[0].desired}
+            self.live = {**self.live, update.changes[0].field: update.changes[0].desired}
         elif answer in {"late", "late_ok"}:
             self.applications.append(LateApplication(self.now + late, body))
         outcome: Accepted | Rejected | OutcomeUnknown | NotSent
@@ -238,17 +240,17 @@ class AllocationMachine(RuleBasedStateMachine):
             case _:
                 outcome = OutcomeUnknown("504 Gateway Timeout", 504)
                 self.unknown_since = self.now
-        self.allocation.posted(
+        self.allocation.on_update_response(
             outcome, now=self.now, delay_seconds=1.0, confirm_seconds=1.5, resync_seconds=RESYNC
         )
 
     @invariant()
-    def an_open_intent_is_unknown_and_is_read(self) -> None:
+    def an_open_intent_has_an_unknown_outcome_and_is_read_back(self) -> None:
         if self.allocation.intent is not None:
             assert self.allocation.state is State.SETTLING
             assert self.unknown_since is not None
             assert self.allocation.queue_entry().at >= self.unknown_since + RULES.settle_seconds
-            assert self.allocation.queue_entry().at <= self.now + 2 * RULES.settle_most_seconds
+            assert self.allocation.queue_entry().at <= self.now + 2 * RULES.settle_max_seconds
             assert project(self.allocation, self.now, RESYNC)[0] is Condition.OUTCOME_UNKNOWN
 
     @invariant()
@@ -256,7 +258,7 @@ class AllocationMachine(RuleBasedStateMachine):
         assert self.allocation.queue_entry().at <= self.now + RULES.ignored_seconds
 
     @invariant()
-    def what_is_called_in_sync_was_seen_to_be(self) -> None:
+    def an_allocation_in_sync_had_the_desired_values_in_the_latest_read(self) -> None:
         if project(self.allocation, self.now, RESYNC)[0] is Condition.IN_SYNC:
             assert self.last_read is not None
             assert self.allocation.desired is not None
@@ -265,14 +267,14 @@ class AllocationMachine(RuleBasedStateMachine):
             )
 
     def teardown(self) -> None:
-        """The faults stop: within bounded time the truth is what is desired, and stays untouched."""
-        self.now += 50.0  # whatever still lands has landed
+        """The faults stop: after a limited number of reads the live object has the desired values."""
+        self.now += 50.0  # every late write has been applied
         self.write_gate.awaiting_approval = frozenset()
-        self.land()
+        self.apply_late_writes()
         for _ in range(200):
             update = self.read()
             if update is not None:
-                self.intend(update)
+                self.begin_update(update)
                 self.send(update, "ok", 0.0)
             elif (
                 project(self.allocation, self.now, RESYNC)[0] is Condition.IN_SYNC
@@ -282,7 +284,7 @@ class AllocationMachine(RuleBasedStateMachine):
         wanted = self.allocation.desired
         if wanted is not None:
             assert project(self.allocation, self.now, RESYNC)[0] is Condition.IN_SYNC
-            assert all(field_value(self.truth, field) == value for field, value in wanted.fields)
+            assert all(field_value(self.live, field) == value for field, value in wanted.fields)
 
 
 TestAllocation = AllocationMachine.TestCase

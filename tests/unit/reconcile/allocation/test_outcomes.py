@@ -1,4 +1,4 @@
-"""What a lane makes of answers: unknown, partial, refused, contested; one example each."""
+"""What follows from responses: unknown, partly applied, ignored, in conflict; one example each."""
 
 from allocsync.model.api_answers import Accepted
 from allocsync.model.condition import Condition
@@ -16,10 +16,10 @@ from tests.support.scripted_allocation import (
 )
 
 
-def test_after_a_504_that_was_applied_one_read_settles_it_and_nothing_is_sent_again() -> None:
+def test_one_read_resolves_a_504_that_was_applied_and_nothing_is_sent_again() -> None:
     scripted = ScriptedAllocation()
     scripted.update(DIFFERENT)
-    scripted.post(UNKNOWN)
+    scripted.receive(UNKNOWN)
     assert scripted.condition() is Condition.OUTCOME_UNKNOWN
     assert scripted.allocation.queue_entry().at == RULES.settle_seconds
     decision = scripted.read(A, at=10.0)
@@ -28,49 +28,49 @@ def test_after_a_504_that_was_applied_one_read_settles_it_and_nothing_is_sent_ag
     assert scripted.condition() is Condition.IN_SYNC
 
 
-def test_an_early_read_that_shows_nothing_proves_nothing() -> None:
+def test_an_early_read_without_the_sent_values_proves_nothing() -> None:
     scripted = ScriptedAllocation()
     scripted.update(DIFFERENT)
-    scripted.post(UNKNOWN)
+    scripted.receive(UNKNOWN)
     decision = scripted.read(DIFFERENT, at=9.9)
     assert decision == Decision()
     assert scripted.allocation.state is State.SETTLING
     assert scripted.allocation.queue_entry().at == 10.0
 
 
-def test_the_read_at_the_settle_time_is_also_the_snapshot_of_the_second_try() -> None:
+def test_the_read_at_the_settle_time_is_also_the_snapshot_for_the_retry() -> None:
     scripted = ScriptedAllocation()
     scripted.update(DIFFERENT)
-    scripted.post(UNKNOWN)
+    scripted.receive(UNKNOWN)
     decision = scripted.read(DIFFERENT, at=10.0)
     assert verdict(decision).outcome == "not_applied"
     assert decision.update is not None
 
 
-def test_a_file_that_reverts_while_an_update_may_still_land_is_not_in_sync() -> None:
+def test_an_edit_back_while_an_update_may_still_be_applied_is_not_in_sync() -> None:
     scripted = ScriptedAllocation()
     scripted.update(DIFFERENT)
-    scripted.post(UNKNOWN)
+    scripted.receive(UNKNOWN)
     scripted.allocation.set_desired(wanted(region="x", version="1"), now=1.0)
     assert scripted.read(DIFFERENT, at=1.0) == Decision()
     assert scripted.condition() is Condition.OUTCOME_UNKNOWN
-    late_fields = scripted.read(A, at=10.0)
-    assert verdict(late_fields).outcome == "applied"
-    assert late_fields.update is not None
-    assert [change.desired for change in late_fields.update.changes] == ["x"]
+    late = scripted.read(A, at=10.0)
+    assert verdict(late).outcome == "applied"
+    assert late.update is not None
+    assert [change.desired for change in late.update.changes] == ["x"]
 
 
-def test_an_update_field_that_ticks_by_itself_is_no_evidence() -> None:
+def test_a_field_that_the_server_keeps_changing_is_no_evidence() -> None:
     scripted = ScriptedAllocation()
     scripted.update(DIFFERENT)
-    scripted.post(UNKNOWN)
+    scripted.receive(UNKNOWN)
     assert scripted.read({**DIFFERENT, "updated": {"value": "2026-01-01T00:00:01Z"}}, at=5.0) == Decision()
 
 
-def test_a_partial_application_is_refused_after_grace_and_not_sent_a_third_time() -> None:
+def test_a_partly_applied_update_is_ignored_after_the_propagation_window_and_not_sent_again() -> None:
     scripted = ScriptedAllocation(wanted(Mode.ENFORCE, region="a", version="1", **{"urls.base.url": "z"}))
     scripted.update({"region": "x", "version": "0"})
-    scripted.post(UNKNOWN)
+    scripted.receive(UNKNOWN)
     partial = scripted.read({"region": "a", "version": "1"}, at=10.0)
     assert verdict(partial).outcome == "applied_partial"
     assert partial.update is None
@@ -79,10 +79,10 @@ def test_a_partial_application_is_refused_after_grace_and_not_sent_a_third_time(
     assert scripted.condition() is Condition.IGNORED
 
 
-def test_an_echo_that_stores_nothing_is_refused_and_sent_again_after_six_hours_only() -> None:
+def test_an_accepted_value_that_is_not_stored_is_ignored_and_sent_again_after_six_hours() -> None:
     scripted = ScriptedAllocation()
     scripted.update(DIFFERENT)
-    scripted.post(Accepted(200, cloud(**A)))
+    scripted.receive(Accepted(200, cloud(**A)))
     assert scripted.allocation.queue_entry().at == 1.5
     assert scripted.read(DIFFERENT, at=1.5).update is None
     assert scripted.condition() is Condition.PENDING
@@ -92,26 +92,26 @@ def test_an_echo_that_stores_nothing_is_refused_and_sent_again_after_six_hours_o
     assert scripted.read(DIFFERENT, at=60.0 + RULES.ignored_seconds).update is not None
 
 
-def test_an_edit_forgives_a_refusal() -> None:
+def test_an_edit_ends_the_wait_of_an_ignored_field() -> None:
     scripted = ScriptedAllocation()
     scripted.update(DIFFERENT)
-    scripted.post(Accepted(200, None))
+    scripted.receive(Accepted(200, None))
     scripted.read(DIFFERENT, at=60.0)
     scripted.allocation.set_desired(wanted(region="b", version="1"), now=61.0)
     assert scripted.allocation.queue_entry().at == 61.0
     assert scripted.read(DIFFERENT, at=61.0).update is not None
 
 
-def test_a_live_value_that_moves_lets_a_refused_leaf_be_tried_sooner() -> None:
+def test_an_ignored_field_whose_live_value_changes_is_sent_again_sooner() -> None:
     scripted = ScriptedAllocation()
     scripted.update(DIFFERENT)
-    scripted.post(Accepted(200, None))
+    scripted.receive(Accepted(200, None))
     scripted.read(DIFFERENT, at=60.0)
     scripted.read({"region": "moved", "version": "1"}, at=100.0)
-    assert scripted.read({"region": "moved", "version": "1"}, at=100.0 + RULES.followed_first_seconds).update
+    assert scripted.read({"region": "moved", "version": "1"}, at=100.0 + RULES.ignored_first_seconds).update
 
 
-def test_a_leaf_that_keeps_being_changed_back_is_contested_and_slowed_down() -> None:
+def test_a_field_that_is_changed_back_again_and_again_is_in_conflict_and_slowed_down() -> None:
     scripted = ScriptedAllocation()
     for round_ in range(RULES.conflict_flips + 1):
         at = 100.0 * round_
@@ -120,50 +120,50 @@ def test_a_leaf_that_keeps_being_changed_back_is_contested_and_slowed_down() -> 
             assert decision.update is None
             break
         assert decision.update is not None
-        scripted.intend(decision.update)
-        scripted.post(Accepted(200, None))
+        scripted.begin_update(decision.update)
+        scripted.receive(Accepted(200, None))
         assert scripted.read(A, at=at + 2).update is None
     assert scripted.condition() is Condition.CONFLICT
     assert scripted.read(DIFFERENT, at=scripted.now + RULES.conflict_first_seconds).update is not None
 
 
-def test_the_edit_between_snapshot_and_sending_withdraws_the_update() -> None:
+def test_an_edit_between_snapshot_and_sending_aborts_the_update() -> None:
     scripted = ScriptedAllocation()
     update = scripted.update(DIFFERENT)
     scripted.allocation.set_desired(wanted(region="b", version="1"), now=0.1)
-    reason = scripted.allocation.recheck(update, 0.1, commit_seconds=0.0)
+    reason = scripted.allocation.abort_reason(update, 0.1, commit_seconds=0.0)
     assert reason == "the desired state changed"
-    scripted.allocation.withdraw(reason, now=0.1, delay_seconds=2.0)
+    scripted.allocation.abort_update(reason, now=0.1, delay_seconds=2.0)
     assert scripted.allocation.queue_entry().at == 0.1
-    build_aborts = scripted.update(DIFFERENT, at=0.1)
-    assert build_aborts.body["region"] == "b"
+    rebuilt = scripted.update(DIFFERENT, at=0.1)
+    assert rebuilt.body["region"] == "b"
 
 
-def test_what_is_held_back_twice_in_a_row_waits_as_after_a_failure_but_not_because_of_edits() -> None:
+def test_the_second_abort_in_a_row_waits_as_after_a_failure_but_not_if_edits_caused_it() -> None:
     scripted = ScriptedAllocation()
     for now, region in enumerate("bcd"):
         scripted.update(DIFFERENT, at=now)
         scripted.allocation.set_desired(wanted(region=region, version="1"), now=now)
-        scripted.allocation.withdraw("the desired state changed", now=now, delay_seconds=9.0)
+        scripted.allocation.abort_update("the desired state changed", now=now, delay_seconds=9.0)
         assert scripted.allocation.queue_entry().at == now
     update = scripted.update(DIFFERENT, at=3)
     late = 3 + RULES.fresh_seconds + 1
-    assert scripted.allocation.recheck(update, late, commit_seconds=1.0) is None, (
-        "as after any that was held back"
+    assert scripted.allocation.abort_reason(update, late, commit_seconds=1.0) is None, (
+        "after an abort the time of the commit is allowed for"
     )
-    scripted.allocation.withdraw("the snapshot is too old", now=3, delay_seconds=9.0)
+    scripted.allocation.abort_update("the snapshot is too old", now=3, delay_seconds=9.0)
     assert scripted.allocation.queue_entry().at == 12
     scripted = ScriptedAllocation()
     for now, next_read_at in ((0, 0), (1, 10)):
         scripted.update(DIFFERENT, at=now)
-        scripted.allocation.withdraw("the snapshot is too old", now=now, delay_seconds=9.0)
+        scripted.allocation.abort_update("the snapshot is too old", now=now, delay_seconds=9.0)
         assert scripted.allocation.queue_entry().at == next_read_at
 
 
-def test_a_stale_snapshot_is_not_written_on() -> None:
+def test_no_update_is_sent_on_a_stale_snapshot() -> None:
     scripted = ScriptedAllocation()
     update = scripted.update(DIFFERENT)
-    assert scripted.allocation.recheck(update, RULES.fresh_seconds, commit_seconds=0.0) is None
+    assert scripted.allocation.abort_reason(update, RULES.fresh_seconds, commit_seconds=0.0) is None
     assert "older" in (
-        scripted.allocation.recheck(update, RULES.fresh_seconds + 0.1, commit_seconds=0.0) or ""
+        scripted.allocation.abort_reason(update, RULES.fresh_seconds + 0.1, commit_seconds=0.0) or ""
     )

@@ -1,4 +1,4 @@
-"""What the server asks for in Retry-After is a floor: only time brings the next request."""
+"""Retry-After is the earliest time of the next request; nothing else brings it forward."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,10 +17,10 @@ from tests.support.scripted_api import KEYS, Run, ScriptedApi, revision
 
 pytestmark = pytest.mark.looptime
 ONE = KEYS[7]
-WISH_SECONDS = 200.0
-LOCKED = Rejected(423, "423 Locked", terminal=False, retry_after_seconds=WISH_SECONDS)
-BUSY = Failed("503 Service Unavailable", 503, WISH_SECONDS)
-Hurry = Callable[[Run, ScriptedApi], None]
+RETRY_AFTER_SECONDS = 200.0
+LOCKED = Rejected(423, "423 Locked", terminal=False, retry_after_seconds=RETRY_AFTER_SECONDS)
+BUSY = Failed("503 Service Unavailable", 503, RETRY_AFTER_SECONDS)
+Trigger = Callable[[Run, ScriptedApi], None]
 
 
 def edit(run: Run, key: AllocationId, number: int) -> None:
@@ -37,17 +37,17 @@ def pause_until_soon(run: Run, _: ScriptedApi) -> None:
     assert isinstance(run.controller.pauses.begin(ONE, seconds=20, reason="r", owner="o"), Begun)
 
 
-def hold_and_approve(run: Run, _: ScriptedApi) -> None:
+def await_approval_and_approve(run: Run, _: ScriptedApi) -> None:
     run.controller.activate(revision("elsewhere"))
-    (held,) = run.events(events.RevisionAwaitingApproval)
-    run.controller.rollout.approve(str(held.revision))
+    (awaiting,) = run.events(events.RevisionAwaitingApproval)
+    run.controller.rollout.approve(str(awaiting.revision))
 
 
-def change_it_from_elsewhere(_: Run, api: ScriptedApi) -> None:
+def change_by_another_writer(_: Run, api: ScriptedApi) -> None:
     api.truth[ONE] = {**api.truth[ONE], "region": "foreign"}
 
 
-def take_it_out(_: Run, api: ScriptedApi) -> None:
+def delete_allocation(_: Run, api: ScriptedApi) -> None:
     del api.truth[ONE]
 
 
@@ -61,22 +61,20 @@ def reads_of_one(api: ScriptedApi) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("resync_soon", "bulk"),
+    ("trigger", "bulk"),
     [
         (pause_and_resume, True),
         (pause_and_resume, False),
         (pause_until_soon, True),
-        (hold_and_approve, True),
-        (hold_and_approve, False),
-        (change_it_from_elsewhere, True),
-        (take_it_out, True),
+        (await_approval_and_approve, True),
+        (await_approval_and_approve, False),
+        (change_by_another_writer, True),
+        (delete_allocation, True),
         (edit_and_ask_for_a_read, False),
         (edit_and_ask_for_a_read, True),
     ],
 )
-async def test_nothing_makes_a_look_go_before_the_time_that_the_server_gave(
-    resync_soon: Hurry, *, bulk: bool
-) -> None:
+async def test_nothing_brings_a_read_forward_before_retry_after_ends(trigger: Trigger, *, bulk: bool) -> None:
     api = ScriptedApi(bulk=bulk)
     async with Run(api, change_limit=ChangeLimit()) as run:
         run.controller.activate(revision("live"))
@@ -88,14 +86,14 @@ async def test_nothing_makes_a_look_go_before_the_time_that_the_server_gave(
                 await asyncio.sleep(1)
         (posted,), before = api.posts, len(reads_of_one(api))
         await asyncio.sleep(5)
-        resync_soon(run, api)
-        await asyncio.sleep(2 * WISH_SECONDS)
+        trigger(run, api)
+        await asyncio.sleep(2 * RETRY_AFTER_SECONDS)
         (again, *_) = reads_of_one(api)[before:]
         assert posted[1] == ONE
-        assert again >= posted[0] + WISH_SECONDS
+        assert again >= posted[0] + RETRY_AFTER_SECONDS
 
 
-async def test_the_check_of_a_bulk_answer_does_not_look_before_it_either() -> None:
+async def test_the_check_of_a_list_does_not_read_before_retry_after_ends() -> None:
     api = ScriptedApi(keys=(ONE,))
     api.on_update = lambda *_: LOCKED
     async with Run(api) as run:
@@ -103,14 +101,14 @@ async def test_the_check_of_a_bulk_answer_does_not_look_before_it_either() -> No
         await asyncio.sleep(5)
         (posted,), before = api.posts, len(reads_of_one(api))
         api.truth[ONE] = {**api.truth[ONE], "region": "wanted"}
-        await asyncio.sleep(2 * WISH_SECONDS)
-        assert reads_of_one(api)[before] >= posted[0] + WISH_SECONDS
+        await asyncio.sleep(2 * RETRY_AFTER_SECONDS)
+        assert reads_of_one(api)[before] >= posted[0] + RETRY_AFTER_SECONDS
         assert len(api.posts) == 1
 
 
 @pytest.mark.parametrize("edited", [ONE, KEYS[0]])
 @pytest.mark.parametrize("bulk", [BulkPolicy.ON, BulkPolicy.OFF])
-async def test_one_that_was_never_seen_is_not_looked_at_again_before_it_either(
+async def test_an_allocation_that_was_never_read_is_not_read_again_before_retry_after_ends(
     bulk: BulkPolicy, edited: AllocationId
 ) -> None:
     api = ScriptedApi()
@@ -124,53 +122,53 @@ async def test_one_that_was_never_seen_is_not_looked_at_again_before_it_either(
         (first,) = reads_of_one(api)
         await asyncio.sleep(5)
         edit(run, edited, 1)
-        await asyncio.sleep(2 * WISH_SECONDS)
-        assert reads_of_one(api)[1] >= first + WISH_SECONDS
+        await asyncio.sleep(2 * RETRY_AFTER_SECONDS)
+        assert reads_of_one(api)[1] >= first + RETRY_AFTER_SECONDS
 
 
-async def test_edits_of_others_do_not_end_the_backoff_of_one_that_was_never_seen() -> None:
+async def test_edits_of_others_do_not_end_the_backoff_of_an_allocation_that_was_never_read() -> None:
     api = ScriptedApi()
     api.on_snapshot = lambda key: Failed("500 Internal Server Error", 500) if key == ONE else None
     async with Run(api, bulk=BulkPolicy.OFF) as run:
         for number in range(60):
             edit(run, KEYS[0], number)
             await asyncio.sleep(1)
-        assert 5 <= len(reads_of_one(api)) <= 12, "each waits a second longer than the one before"
+        assert 5 <= len(reads_of_one(api)) <= 12, "each read waits a second longer than the one before"
 
 
-async def test_an_update_of_unknown_outcome_is_read_back_whatever_the_server_wishes() -> None:
+async def test_an_update_of_unknown_outcome_is_read_back_before_retry_after_ends() -> None:
     api = ScriptedApi()
     api.on_update = lambda key, _: (
-        OutcomeUnknown("503", 503, WISH_SECONDS) if key == ONE and len(api.posts) == 1 else None
+        OutcomeUnknown("503", 503, RETRY_AFTER_SECONDS) if key == ONE and len(api.posts) == 1 else None
     )
     async with Run(api) as run:
         run.controller.activate(revision(keys=(ONE,)))
         await asyncio.sleep(30)
         assert [event.outcome for event in run.events(events.UpdateSettled)] == ["not_applied"]
         assert len(api.posts) == 1
-        await asyncio.sleep(WISH_SECONDS)
+        await asyncio.sleep(RETRY_AFTER_SECONDS)
         assert len(api.posts) == 2
 
 
-async def test_a_bulk_read_comes_no_sooner_than_the_server_asked_for() -> None:
+async def test_the_list_is_not_read_before_its_retry_after_ends() -> None:
     api = ScriptedApi()
     async with Run(api) as run:
         run.controller.activate(revision("live"))
         await asyncio.sleep(5)
-        api.bulk_error = BulkUnavailable("429", supported=True, retry_after_seconds=WISH_SECONDS)
+        api.bulk_error = BulkUnavailable("429", supported=True, retry_after_seconds=RETRY_AFTER_SECONDS)
         run.controller.sync()
         await asyncio.sleep(0.5)
         assert run.events(events.ListUnavailable)
         before = api.lists
-        await asyncio.sleep(WISH_SECONDS - 1)
+        await asyncio.sleep(RETRY_AFTER_SECONDS - 1)
         assert api.lists == before
         await asyncio.sleep(2)
         assert api.lists == before + 1
 
 
-async def test_where_bulk_reads_are_not_wanted_for_minutes_everything_is_looked_at_by_itself() -> None:
+async def test_while_a_long_retry_after_forbids_the_list_each_allocation_is_read_by_itself() -> None:
     api = ScriptedApi()
-    api.bulk_error = BulkUnavailable("429", supported=True, retry_after_seconds=WISH_SECONDS)
+    api.bulk_error = BulkUnavailable("429", supported=True, retry_after_seconds=RETRY_AFTER_SECONDS)
     async with Run(api) as run:
         run.controller.activate(revision("live"))
         await asyncio.sleep(5)
@@ -178,12 +176,12 @@ async def test_where_bulk_reads_are_not_wanted_for_minutes_everything_is_looked_
         for _ in range(10):
             run.controller.sync()
             await asyncio.sleep(10)
-        assert api.lists == 1, "nor does an order make it come sooner"
-        await asyncio.sleep(WISH_SECONDS)
+        assert api.lists == 1, "a command does not bring it forward either"
+        await asyncio.sleep(RETRY_AFTER_SECONDS)
         assert api.lists == 2
 
 
-async def test_only_the_wish_of_the_server_holds_up_an_order_and_not_our_own_backoff() -> None:
+async def test_a_command_waits_for_retry_after_but_not_for_the_backoff_of_the_list() -> None:
     api = ScriptedApi()
     api.bulk_error = BulkUnavailable("503", supported=True, retry_after_seconds=1.0)
     async with Run(api, backoff=lambda failures, after: max(2.0**failures, after or 0.0)) as run:
@@ -198,7 +196,7 @@ async def test_only_the_wish_of_the_server_holds_up_an_order_and_not_our_own_bac
         assert api.lists == before + 1
 
 
-async def test_an_order_while_the_server_wants_no_bulk_read_looks_at_each() -> None:
+async def test_a_command_while_retry_after_forbids_the_list_reads_each_allocation() -> None:
     api = ScriptedApi()
     async with Run(api) as run:
         run.controller.activate(revision("live"))

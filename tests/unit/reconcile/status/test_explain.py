@@ -82,7 +82,7 @@ def test_an_open_update_has_its_changes_and_the_times_when_it_became_unknown_and
     in_flight = explained(scripted).open_update
     assert in_flight is not None
     assert (in_flight.unknown_since, in_flight.settles_at) == (None, None)
-    scripted.post(UNKNOWN, at=3.0)
+    scripted.receive(UNKNOWN, at=3.0)
     found = explained(scripted)
     assert found.open_update is not None
     assert found.open_update.changes == (Change("region", "x", "a"),)
@@ -96,7 +96,7 @@ def test_an_open_update_has_its_changes_and_the_times_when_it_became_unknown_and
 def test_a_rejected_update_says_until_when_it_is_not_sent_again() -> None:
     scripted = ScriptedAllocation()
     scripted.update(DIFFERENT)
-    scripted.post(Rejected(400, "400 Bad Request", terminal=True))
+    scripted.receive(Rejected(400, "400 Bad Request", terminal=True))
     assert explained(scripted).no_update_before == WALL + RULES.terminal_seconds
 
 
