@@ -43,9 +43,9 @@ class Checkpoint:
             else SettleTime(rules)
         )
         self.write_gate = WriteGate(write_quota=WriteQuota(rules.writes_per_hour), windows=rules.windows)
-        self.write_gate.offset_seconds = self._offset_seconds
+        self.write_gate.set_wall_clock_offset(self._offset_seconds)
         if WRITES in self._kept:
-            self.write_gate.write_quota.spent = codecs.decode_write_quota(self._kept[WRITES], clocks)
+            self.write_gate.write_quota.restore(codecs.decode_write_quota(self._kept[WRITES], clocks))
         for name in [name for name in self._kept if name.startswith(ALLOCATION)]:
             if self._kept[name]["at"] < clock.wall() - FORGOTTEN_SECONDS:
                 self.save_value(name, None)

@@ -187,7 +187,7 @@ class Controller:
 
     async def _wait(self) -> None:
         now = self._clock.now()
-        resync_at = inf if self.rollout.revision is None else self._resync.at
+        resync_at = inf if self.rollout.revision is None else self._resync.due_at
         due_at = min(self._scheduler.next_at(now), resync_at)
         with suppress(TimeoutError):
             async with asyncio.timeout(max(TICK_SECONDS, min(due_at - now, IDLE_SECONDS))):
@@ -267,7 +267,7 @@ class Controller:
             now=self._clock.now(),
             wall=self._clock.wall(),
             resync_seconds=self._resync.interval_seconds,
-            bulk_at=self._resync.bulk_at,
+            bulk_at=self._resync.next_list_at,
         )
 
     def status(self) -> ControllerStatus:
@@ -280,7 +280,7 @@ class Controller:
             conditions=dict(self._conditions.counts),
             open_intents=sum(allocation.intent is not None for allocation in self._allocations.values()),
             settle_seconds=self._checkpoint.settle_time.seconds(now),
-            queued={operation.value: self._queue.due(operation, now) for operation in Operation},
+            queued={operation.value: self._queue.count_due(operation, now) for operation in Operation},
             in_flight={
                 operation.value: limits.in_flight for operation, limits in self._concurrency.limits.items()
             },
@@ -290,12 +290,12 @@ class Controller:
             limits={
                 operation.value: int(limits.limit) for operation, limits in self._concurrency.limits.items()
             },
-            most={operation.value: limits.most for operation, limits in self._concurrency.limits.items()},
+            most={operation.value: limits.maximum for operation, limits in self._concurrency.limits.items()},
             breakers_open={
                 operation.value: limits.breaker.open for operation, limits in self._concurrency.limits.items()
             },
             last_full_read=self._last_full_read(),
-            first_answer_seen=self._answered or self._resync.answered,
+            first_answer_seen=self._answered or self._resync.list_answered,
             stalled=self._stalled(now),
             stopping=self._stopping,
             changes=review.changes if review else 0,
@@ -307,7 +307,7 @@ class Controller:
 
     def _last_full_read(self) -> float | None:
         """Since when (wall clock) every allocation has been looked at, as far as looks succeed."""
-        if self._resync.bulk and not self._resync.failing:
+        if self._resync.uses_list and not self._resync.failing:
             return self._resync.finished_at
         return report.all_read_since(self._allocations, self._moment())
 

@@ -65,7 +65,9 @@ class PauseControl:
         self._wake = wake
         for name, each in checkpoint.stored(KEPT).items():
             key = None if name == ALL else AllocationId(name.removeprefix(ONE))
-            self._put(key, self._pause(each["ends_at"] - clock.wall(), each["reason"], each["owner"]))
+            self._write_gate.set_pause(
+                key, self._pause(each["ends_at"] - clock.wall(), each["reason"], each["owner"])
+            )
 
     def begin(self, name: str | None, *, seconds: float, reason: str, owner: str) -> Begun | NotFound:
         """Send nothing for so long, 30 days at most; the allocation may be named by the start of its id."""
@@ -73,7 +75,7 @@ class PauseControl:
         if isinstance(key, NotFound):
             return key
         pause = self._pause(seconds, reason, owner)
-        self._put(key, pause)
+        self._write_gate.set_pause(key, pause)
         self._checkpoint.save_value(_name(key), encode_pause(pause))
         self._emit(
             PauseBegun(allocation=key, scope=scope_of(key), ends=pause.ends, reason=reason, owner=owner)
@@ -96,7 +98,7 @@ class PauseControl:
     def tick(self) -> None:
         """End those that are over."""
         now, write_gate = self._clock.now(), self._write_gate
-        write_gate.offset_seconds = self._clock.wall() - now  # wall clocks are set now and then
+        write_gate.set_wall_clock_offset(self._clock.wall() - now)  # wall clocks are set now and then
         over: list[AllocationId | None] = [
             key for key, pause in write_gate.pauses.items() if pause.until <= now
         ]
@@ -122,17 +124,8 @@ class PauseControl:
         until = self._clock.now() + seconds
         return Pause(until=until, ends_at=ends_at, ends=ends, reason=reason, owner=owner)
 
-    def _put(self, key: AllocationId | None, pause: Pause) -> None:
-        if key is None:
-            self._write_gate.everything = pause
-        else:
-            self._write_gate.pauses[key] = pause
-
     def _take(self, key: AllocationId | None) -> Pause | None:
-        if key is None:
-            taken, self._write_gate.everything = self._write_gate.everything, None
-        else:
-            taken = self._write_gate.pauses.pop(key, None)
+        taken = self._write_gate.remove_pause(key)
         self._checkpoint.save_value(_name(key), None)
         return taken
 
@@ -143,7 +136,7 @@ class PauseControl:
             if (
                 allocation.state is State.IDLE
                 and allocation.changes
-                and not self._write_gate.paused(allocation.id, now)
+                and not self._write_gate.active_pause(allocation.id, now)
             ):
                 allocation.next_read_at = min(
                     allocation.next_read_at, allocation.write_backoff.allowed_at(now)

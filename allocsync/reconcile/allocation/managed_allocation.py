@@ -216,7 +216,7 @@ class ManagedAllocation:
         self.pending_since = None
         body, problems = update_body(desired, cloud)
         self.write_backoff.build(self.changes, problems, now + self.rules.terminal_seconds)
-        stop = self.write_gate.until(self.id, now)
+        stop = self.write_gate.earliest_write_at(self.id, now)
         until = self.write_backoff.forbids(self.changes, now, begun=self.observed_at, stopped_until=stop)
         if until is not None:
             self.next_read_at = min(resync, until)
@@ -245,7 +245,7 @@ class ManagedAllocation:
     def recheck(self, update: Update, now: float, *, commit_seconds: float) -> str | None:
         """Just before sending: why it must not leave, or None. Once rebuilt, a slow disk is allowed for."""
         edited = self.desired != update.desired
-        if why := "the desired state changed" if edited else self.write_gate.why(self.id, now):
+        if why := "the desired state changed" if edited else self.write_gate.blocked_reason(self.id, now):
             return why
         fresh = self.rules.fresh_seconds + (commit_seconds if self.build_aborts else 0.0)
         if now - update.snapshot_ended > fresh:

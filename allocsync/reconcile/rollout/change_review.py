@@ -58,14 +58,13 @@ class ChangeReviewer:
         self._current = (now, revision) if in_force else None
         self._waiting = (self._waiting or self._current) if in_force else None
         self.review = review
-        self._write_gate.awaiting_approval, self._write_gate.awaiting_reason = review.withheld, review.reason
-        self._write_gate.canaries = review.canaries
+        self._write_gate.require_approval(review.withheld, reason=review.reason, canaries=review.canaries)
         return review
 
     def progressed(self, review: ChangeReview, text: str) -> None:
         """The canaries of the generation that is held are as far as this text says."""
         self.review = replace(review, progress=text)
-        self._write_gate.awaiting_reason = self.review.reason
+        self._write_gate.update_awaiting_reason(self.review.reason)
 
     def tick(self, now: float, *, settled: bool, least_seconds: float | None = None) -> None:
         """Move the baseline if it is time; `settled`: nothing of what is in force is still to be done."""

@@ -47,7 +47,7 @@ def _blocked(allocation: ManagedAllocation, now: float, *, known: bool) -> str:
         known
         and allocation.changes
         and allocation.desired.mode is Mode.ENFORCE
-        and (why := allocation.write_gate.limit(now))
+        and (why := allocation.write_gate.shared_limit_reason(now))
     ):
         return why
     if known and allocation.changes and allocation.write_backoff.journal_problem:
@@ -88,7 +88,7 @@ def _pending(allocation: ManagedAllocation, now: float, *, known: bool) -> str:
     if (
         known
         and allocation.changes
-        and (pause := allocation.write_gate.paused(allocation.id, now)) is not None
+        and (pause := allocation.write_gate.active_pause(allocation.id, now)) is not None
     ):
         return f"differs in {_fields(allocation.changes)}; {pause}"
     if allocation.pending_since is not None:

@@ -169,7 +169,7 @@ def saved_anew(name: str, of: Reopened) -> Saved:
     anew.save(anew.allocation(AllocationId("nothing to keep")))  # keeps what was learned for all
     if write_gate.write_quota.spent:
         # To spend is the one way to keep it; what it is kept as is then put right.
-        anew.write_gate.write_quota.spent = list(write_gate.write_quota.spent)
+        anew.write_gate.write_quota.restore(write_gate.write_quota.spent)
         anew.save_value(
             WRITES,
             codecs.encode_write_quota(

@@ -83,7 +83,7 @@ async def test_a_bulk_answer_that_is_wrong_twice_in_a_row_is_not_used_again(
         assert api.lists == pytest.approx(lists, abs=1)
         if policy is BulkPolicy.AUTO:
             (scripted,) = run.events(events.ListUnavailable)
-            assert "is not what GET /allocation/{id} says" in str(scripted.reason)
+            assert "differs from what GET /allocation/{id} returns" in str(scripted.reason)
             assert {row["region"] for row in api.truth.values()} == {"wanted"}
         else:
             assert not run.events(events.ListUnavailable)

@@ -130,7 +130,7 @@ class AllocationMachine(RuleBasedStateMachine):
             assert self.unknown_since is None, "an update while an outcome is unknown"
             assert snapshot == Live(dict(self.truth)), "an update that no read preceded"
             assert decision.update.changes, "an update where nothing differs"
-            assert not self.write_gate.why(ID, self.now), "an update of what is held or paused"
+            assert not self.write_gate.blocked_reason(ID, self.now), "an update of what is held or paused"
             assert not all(self.in_propagation_window(change) for change in decision.update.changes), (
                 "sent twice in grace"
             )
