@@ -176,7 +176,7 @@ class Controller:
         self._changed.clear()
         self.pauses.tick()
         self.rollout.tick(settled=self._conditions.nothing_to_do())
-        if self._resync.due(now) and self.rollout.revision is not None:
+        if self._resync.is_due(now) and self.rollout.revision is not None:
             self._resync.start(group, self._allocations, requeue=self._requeue, finished=self._changed.set)
         for allocation, operation, probe in self._scheduler.admit(now, self._clock.uniform):
             self._working[allocation.id] = group.create_task(
@@ -307,7 +307,7 @@ class Controller:
 
     def _last_full_read(self) -> float | None:
         """Since when (wall clock) every allocation has been looked at, as far as looks succeed."""
-        if self._resync.uses_list and not self._resync.failing:
+        if self._resync.uses_list and not self._resync.is_failing:
             return self._resync.finished_at
         return report.all_read_since(self._allocations, self._moment())
 

@@ -223,9 +223,9 @@ class Reconciler:
         match answer:
             # The wish is for everybody; how often this one allocation has failed is not.
             case Rejected(status=429):
-                self._scheduler.close_until(Operation.WRITE, now + self._backoff(1, after))
+                self._scheduler.block_until(Operation.WRITE, now + self._backoff(1, after))
             case Failed(status=429) if after is not None:
-                self._scheduler.close_until(Operation.READ, now + self._backoff(1, after))
+                self._scheduler.block_until(Operation.READ, now + self._backoff(1, after))
             case _:
                 pass
         turned = self._scheduler.record_response(

@@ -91,7 +91,7 @@ class Resync:
         return self._rules.resync_bulk_seconds if self.uses_list else self._rules.resync_each_seconds
 
     @property
-    def failing(self) -> bool:
+    def is_failing(self) -> bool:
         """Whether the latest list failed."""
         return bool(self._failures)
 
@@ -114,7 +114,7 @@ class Resync:
         """Seconds until an allocation in sync is read by GET again; infinity while the list covers it."""
         return inf if self.uses_list else self._jittered(self._rules.resync_each_seconds)
 
-    def due(self, now: float) -> bool:
+    def is_due(self, now: float) -> bool:
         """Whether a resync should start now."""
         return self._task is None and now >= self.due_at
 

@@ -25,7 +25,7 @@ from allocsync.model.condition import Condition
 from allocsync.reconcile.operation import Operation
 from allocsync.reconcile.resync import BulkPolicy
 from allocsync.reconcile.scheduling import circuit_breaker, concurrency, retry_wakeup
-from tests.support.failing_api import DEAD, TIMEOUT, OverloadableApi, edits, named, now, real_run
+from tests.support.failing_api import DEAD, TIMEOUT, OverloadableApi, measure_edits, named, now, real_run
 from tests.support.scripted_api import Run, ScriptedApi, revision
 
 GIVE_UP_SECONDS = 3600.0
@@ -174,7 +174,7 @@ async def hanging_allocations() -> str:
 
     From a cold start and later; with the twenty spread among the others, and before all of them.
     """
-    taken = [*await edits(named(220)[::11]), *await edits(named(20))]
+    taken = [*await measure_edits(named(220)[::11]), *await measure_edits(named(20))]
     return " / ".join(f"{found[int(0.99 * len(found))]:.1f}" for found in taken) + " s"
 
 

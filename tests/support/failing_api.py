@@ -59,7 +59,7 @@ class OverloadableApi(ScriptedApi):
         return True
 
 
-async def edits(hanging: tuple[AllocationId, ...]) -> tuple[list[float], list[float]]:
+async def measure_edits(hanging: tuple[AllocationId, ...]) -> tuple[list[float], list[float]]:
     """How long edits of 200 healthy allocations take, in sorted seconds: after the start, and later.
 
     First all are edited, then a dozen every seven seconds, then a dozen after each long pause. Updates of

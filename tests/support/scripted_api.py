@@ -58,7 +58,7 @@ class ScriptedApi:
         self.reads: list[tuple[float, str]] = []
         self.posts: list[tuple[float, str]] = []
         self.under_way: set[str] = set()
-        self.most = 0
+        self.max_in_flight = 0
         self.seconds = 0.01
         self.read_seconds: Callable[[str], float] = lambda _key: self.seconds
         self.post_seconds: Callable[[str], float] = lambda _key: self.seconds
@@ -68,7 +68,7 @@ class ScriptedApi:
     async def _take_time(self, key: str, seconds: Callable[[str], float]) -> None:
         assert key not in self.under_way, "two requests for one allocation at once"
         self.under_way.add(key)
-        self.most = max(self.most, len(self.under_way))
+        self.max_in_flight = max(self.max_in_flight, len(self.under_way))
         try:
             await asyncio.sleep(seconds(key))
         finally:

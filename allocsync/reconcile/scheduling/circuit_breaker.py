@@ -55,7 +55,7 @@ class CircuitBreaker(Generic[Key]):
         self._usual_failures = 0.0  # between two successes
         self._succeeded_at = self._silent_since = -inf
 
-    def closed_until(self, now: float) -> float | None:
+    def blocked_until(self, now: float) -> float | None:
         """When the next probe may go; None if a request may go now."""
         return self._probe_at if self.open and now < self._probe_at else None
 

@@ -9,7 +9,7 @@ A limit doubles each round trip until it first shrinks; after that it grows by o
 only while it is in use and successes are about as quick as the quickest. Once in a window it shrinks by half
 the share of requests that failed, and by a tenth when most successes were slow. A request that takes long no
 longer counts against the limit, so that a few hanging requests delay no others; it still counts against the
-hard maximum. A 429 response closes the slots of its operation for as long as the server asks. When no request
+hard maximum. A 429 response blocks its operation for as long as the server asks. When no request
 succeeds at all, the circuit breaker opens.
 
 Time and random numbers are arguments. Left out: which allocation goes next (`work_queue`).
@@ -62,7 +62,7 @@ class ConcurrencyLimit(Generic[Key]):
         self.slow: set[Key] = set()
         self._minimum = min(minimum, maximum)
         self._begun: dict[Key, float] = {}  # when each request that is not slow began, the oldest first
-        self._closed_until = -inf
+        self._blocked_until = -inf
         self._doubles = True
         self._smallest_seconds = inf
         self._window_began = -inf
@@ -73,9 +73,9 @@ class ConcurrencyLimit(Generic[Key]):
         """How many requests are in flight, slow ones included."""
         return len(self._begun) + len(self.slow)
 
-    def closed_until(self, now: float) -> float | None:
+    def blocked_until(self, now: float) -> float | None:
         """Until when no request may go, however many slots are free; None if one may go now."""
-        return self._closed_until if now < self._closed_until else self.breaker.closed_until(now)
+        return self._blocked_until if now < self._blocked_until else self.breaker.blocked_until(now)
 
     def is_full(self, now: float) -> bool:
         """Whether no slot is free; a probe needs no slot, only room below the hard maximum."""
@@ -104,15 +104,15 @@ class ConcurrencyLimit(Generic[Key]):
         else:
             del self._begun[key]
 
-    def close_until(self, until: float) -> None:
+    def block_until(self, until: float) -> None:
         """Let no request go before `until`; never shortens an earlier call."""
-        self._closed_until = max(self._closed_until, until)
+        self._blocked_until = max(self._blocked_until, until)
 
     def next_admission_at(self, now: float) -> float:
         """When more requests may go because time passes; infinity if time alone changes nothing."""
         self._mark_slow(now)
         oldest = next(iter(self._begun.values()), inf)
-        until = self.closed_until(now)
+        until = self.blocked_until(now)
         return min(oldest + self._slow_after_seconds(), inf if until is None else until)
 
     def record_success(self, seconds: float, now: float) -> bool:
@@ -208,9 +208,9 @@ class ConcurrencyLimits(Generic[Key]):
     def wait_until(self, operation: Operation, now: float) -> float | None:
         """Until when no request may go (infinity: until a slot is given back); None if one may go now."""
         limits = self._limits_for(operation)
-        closed = [until for limit in limits if (until := limit.closed_until(now)) is not None]
-        if closed:
-            return max(closed)
+        blocked = [until for limit in limits if (until := limit.blocked_until(now)) is not None]
+        if blocked:
+            return max(blocked)
         return inf if self.limits[operation].is_full(now) else None
 
     def is_probing(self, operation: Operation) -> bool:
@@ -303,9 +303,9 @@ class ConcurrencyLimits(Generic[Key]):
         """When more requests may go because time passes; infinity if time alone changes nothing."""
         return min(limit.next_admission_at(now) for limit in self.limits.values())
 
-    def close_until(self, operation: Operation, until: float) -> None:
+    def block_until(self, operation: Operation, until: float) -> None:
         """Admit nothing for this operation before `until`; never shortens an earlier call."""
-        self.limits[operation].close_until(until)
+        self.limits[operation].block_until(until)
 
     def _limits_for(self, operation: Operation) -> tuple[ConcurrencyLimit[Key], ...]:
         """The limits of the requests that this operation makes: an update begins with a GET."""

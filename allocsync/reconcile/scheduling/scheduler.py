@@ -130,9 +130,9 @@ class Scheduler:
         self._concurrency.release(operation, allocation.id, now)
         self._retries[operation].discard(allocation.id)
 
-    def close_until(self, operation: Operation, until: float) -> None:
+    def block_until(self, operation: Operation, until: float) -> None:
         """Admit nothing for this operation before `until`, because the server asks for it."""
-        self._concurrency.close_until(operation, until)
+        self._concurrency.block_until(operation, until)
 
     def forget(self, key: AllocationId, now: float, uniform: Uniform) -> None:
         """Remove an allocation that is no longer managed."""

@@ -25,7 +25,7 @@ async def test_one_bulk_request_finds_the_drift_and_all_come_in_sync_within_the_
         assert run.count(Condition.IN_SYNC) == len(KEYS)
         assert run.controller.settled()
         assert run.events(events.AllInSync)
-        assert api.most <= 8 + 8
+        assert api.max_in_flight <= 8 + 8
         assert len(api.posts) == len(KEYS)
         assert api.lists == 1
         await asyncio.sleep(600)

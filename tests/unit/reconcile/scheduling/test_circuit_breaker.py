@@ -124,25 +124,25 @@ def test_only_failures_since_the_latest_success_are_forgiven() -> None:
 @given(st.lists(st.floats(0, 1), min_size=8, max_size=8))
 def test_one_probe_goes_per_interval_and_the_interval_doubles_with_jitter(chances: list[float]) -> None:
     breaker = open_breaker()
-    now = breaker.closed_until(0.0)
+    now = breaker.blocked_until(0.0)
     assert now == PROBE_FIRST_SECONDS
     for number, chance in enumerate(chances):
         breaker.record_probe(number, now, failures=0, chance=chance)
-        until = breaker.closed_until(now)
+        until = breaker.blocked_until(now)
         assert until is not None
         interval = min(PROBE_FIRST_SECONDS * 2**number, PROBE_MAX_SECONDS)
         assert (1 - PROBE_JITTER) * interval <= until - now + 1e-6 <= interval + 1e-5
         now = until
-    assert breaker.closed_until(now) is None
+    assert breaker.blocked_until(now) is None
     assert breaker.record_success(now)
-    assert breaker.closed_until(now) is None
+    assert breaker.blocked_until(now) is None
     assert not breaker.record_success(now)
 
 
 def test_probes_of_an_allocation_that_keeps_failing_do_not_lengthen_the_interval() -> None:
     breaker = open_breaker()
     for now in range(1, 100):
-        assert breaker.closed_until(now) is None
+        assert breaker.blocked_until(now) is None
         breaker.record_probe(now, float(now), failures=3, chance=0.0)
 
 
@@ -152,14 +152,14 @@ def test_after_a_probe_without_a_response_the_interval_is_unchanged_and_the_next
 ) -> None:
     breaker = open_breaker()
     for now in (1.0, 2.0, 4.0):
-        assert breaker.closed_until(now) is None
+        assert breaker.blocked_until(now) is None
         breaker.record_probe(7, now, failures=0, chance=0.0)
         if has_response or now < 4.0:
             breaker.record_failure(7, ResponseClass.OVERLOADED, begun=now, now=now, key_count=100)
         breaker.record_release(7, now)
-    assert breaker.closed_until(4.0) == (8.0 if has_response else 5.0)
+    assert breaker.blocked_until(4.0) == (8.0 if has_response else 5.0)
     breaker.record_probe(7, 8.0, failures=0, chance=0.0)
-    assert breaker.closed_until(8.0) == 8.0 + (8.0 if has_response else 4.0)
+    assert breaker.blocked_until(8.0) == 8.0 + (8.0 if has_response else 4.0)
 
 
 def test_of_two_probes_in_flight_only_the_latest_can_end_without_a_response() -> None:
@@ -167,10 +167,10 @@ def test_of_two_probes_in_flight_only_the_latest_can_end_without_a_response() ->
     breaker.record_probe(7, 1.0, failures=0, chance=0.0)
     breaker.record_probe(8, 2.0, failures=0, chance=0.0)
     breaker.record_release(7, 2.0)
-    assert breaker.closed_until(2.0) == 4.0
+    assert breaker.blocked_until(2.0) == 4.0
     breaker.record_failure(7, ResponseClass.OVERLOADED, begun=1.0, now=2.0, key_count=100)
     breaker.record_release(8, 2.5)
-    assert breaker.closed_until(2.5) == 3.5
+    assert breaker.blocked_until(2.5) == 3.5
 
 
 def test_each_opening_begins_with_the_first_interval() -> None:
@@ -181,7 +181,7 @@ def test_each_opening_begins_with_the_first_interval() -> None:
     assert not breaker.open
     for number in range(MIN_FAILURES):
         breaker.record_failure(number, ResponseClass.UNAVAILABLE, begun=60.0, now=60.0, key_count=100)
-    assert breaker.closed_until(60.0) == 60.0 + PROBE_FIRST_SECONDS
+    assert breaker.blocked_until(60.0) == 60.0 + PROBE_FIRST_SECONDS
     assert breaker.probes == 0
 
 

@@ -209,10 +209,10 @@ def test_failing_gets_in_write_slots_shrink_both_limits_and_open_the_breaker_of_
     assert both.is_probing(Operation.WRITE)  # an update begins with a GET
 
 
-def test_closed_slots_admit_nothing_before_the_given_time() -> None:
+def test_a_blocked_operation_admits_nothing_before_the_given_time() -> None:
     both = new_limits(1, 1)
-    both.close_until(Operation.WRITE, 30.0)
-    both.close_until(Operation.WRITE, 20.0)
+    both.block_until(Operation.WRITE, 30.0)
+    both.block_until(Operation.WRITE, 20.0)
     assert both.admit(Operation.WRITE, "a", 29.9) == 30.0
     assert both.next_admission_at(29.9) == 30.0
     assert both.limits[Operation.WRITE].in_flight == 0

@@ -86,8 +86,8 @@ class ConcurrencyMachine(RuleBasedStateMachine):
             del self.slots[key]
 
     @rule(operation=operations, seconds=st.integers(0, RETRY_AFTER_MAX_SECONDS))
-    def close(self, operation: Operation, seconds: int) -> None:
-        self.concurrency.close_until(operation, self.now + seconds)
+    def block(self, operation: Operation, seconds: int) -> None:
+        self.concurrency.block_until(operation, self.now + seconds)
 
     @rule(seconds=st.one_of(st.floats(0, 1), st.integers(1, 40)))
     def wait(self, seconds: float) -> None:

@@ -19,7 +19,7 @@ from allocsync.reconcile.scheduling.circuit_breaker import (
     PROBE_JITTER,
     PROBE_MAX_SECONDS,
 )
-from tests.support.failing_api import DEAD, TIMEOUT, OverloadableApi, edits, named, now, real_run
+from tests.support.failing_api import DEAD, TIMEOUT, OverloadableApi, measure_edits, named, now, real_run
 from tests.support.scripted_allocation import cloud
 from tests.support.scripted_api import KEYS, ScriptedApi, revision
 
@@ -122,19 +122,17 @@ async def test_an_api_that_is_slower_the_more_requests_it_has_recovers() -> None
 
 
 async def test_twenty_hanging_allocations_hardly_delay_the_healthy_ones() -> None:
-    cold, later = await edits(())
+    cold, later = await measure_edits(())
     assert (cold[-1], later[-1]) < (1.0, 1.0)
-    for hanging, most in (
-        (named(220)[::11], 2.0),
-        (named(20), 12.0),
-    ):  # among the others, or before all others
-        from_cold, after = await edits(hanging)
+    among_others, before_others = named(220)[::11], named(20)
+    for hanging, most in ((among_others, 2.0), (before_others, 12.0)):
+        from_cold, after = await measure_edits(hanging)
         assert from_cold[-1] <= most
         assert after[int(0.99 * len(after))] <= later[-1] + 1.0
 
 
 async def test_more_hanging_updates_than_slots_leave_slots_for_later_edits() -> None:
-    _, beside = await edits(named(260)[::4])
+    _, beside = await measure_edits(named(260)[::4])
     assert beside[len(beside) // 2] <= 1.0
 
 
@@ -255,10 +253,8 @@ async def test_probes_without_an_update_do_not_delay_the_reads_of_edits_while_up
         for number in range(10):
             await asyncio.sleep(5)
             posts = len(api.posts)
-            api.truth[KEYS[0]] = {
-                **cloud(region=f"edit{number}"),
-                "id": KEYS[0],
-            }  # another client made the change first
+            # Another client makes the change first.
+            api.truth[KEYS[0]] = {**cloud(region=f"edit{number}"), "id": KEYS[0]}
             edited, reads = now(), len(api.reads)
             run.controller.activate(revision(f"edit{number}", KEYS[:1]))
             await asyncio.sleep(5)

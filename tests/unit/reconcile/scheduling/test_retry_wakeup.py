@@ -30,7 +30,7 @@ STORM_SECONDS = 60.0
 SETTLE_SECONDS = 10.0
 
 
-def waiting(*keys: int) -> RetryWakeup[int]:
+def wakeup_after_failures(*keys: int) -> RetryWakeup[int]:
     wakeup: RetryWakeup[int] = RetryWakeup()
     for key in keys:
         wakeup.record_failure(key)
@@ -38,21 +38,21 @@ def waiting(*keys: int) -> RetryWakeup[int]:
 
 
 def test_a_success_of_a_failing_key_wakes_the_longest_waiting_one() -> None:
-    wakeup = waiting(1, 2, 3, 1)
+    wakeup = wakeup_after_failures(1, 2, 3, 1)
     assert [*wakeup.record_success(3)] == [2]
     assert [*wakeup.record_success(2)] == [1]
     assert [*wakeup.record_success(1)] == [], "no key is left"
 
 
 def test_a_success_of_a_key_that_had_not_failed_wakes_none() -> None:
-    wakeup = waiting(1, 2)
+    wakeup = wakeup_after_failures(1, 2)
     assert [*wakeup.record_success(3)] == []
     assert [*wakeup.record_success(1)] == [2]
     assert [*wakeup.record_success(1)] == [], "it has succeeded since its failure"
 
 
 def test_a_woken_key_that_fails_waits_behind_all_others() -> None:
-    wakeup = waiting(1, 2, 3)
+    wakeup = wakeup_after_failures(1, 2, 3)
     assert [*wakeup.record_success(3)] == [1]
     wakeup.record_failure(1)
     wakeup.record_failure(4)
@@ -61,7 +61,7 @@ def test_a_woken_key_that_fails_waits_behind_all_others() -> None:
 
 
 def test_a_woken_key_without_a_request_passes_its_wakeup_on() -> None:
-    wakeup = waiting(1, 2, 3, 4)
+    wakeup = wakeup_after_failures(1, 2, 3, 4)
     assert [*wakeup.withdraw(4)] == [], "it was not woken"
     assert [*wakeup.record_success(3)] == [1]
     assert [*wakeup.withdraw(1)] == [2]
