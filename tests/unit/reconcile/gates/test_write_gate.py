@@ -26,20 +26,20 @@ looptime = pytest.mark.looptime
 
 @given(st.integers(1, 8), st.lists(st.floats(0, 2000), max_size=60), st.sets(st.integers(0, 60)))
 def test_no_hour_has_more_updates_than_the_quota_across_restarts_too(
-    most: int, waits: list[float], restarts: set[int]
+    max_per_hour: int, waits: list[float], restarts: set[int]
 ) -> None:
-    write_quota, now, sent = WriteQuota(most), 0.0, list[float]()
+    write_quota, now, sent = WriteQuota(max_per_hour), 0.0, list[float]()
     for number, wait in enumerate(waits):
         now += wait
         if number in restarts:
             clocks = codecs.Clocks(1e9, now)
-            kept, write_quota = codecs.encode_write_quota(write_quota, clocks), WriteQuota(most)
+            kept, write_quota = codecs.encode_write_quota(write_quota, clocks), WriteQuota(max_per_hour)
             if kept is not None:
                 write_quota.restore(codecs.decode_write_quota(kept, clocks))
         if not write_quota.is_exhausted(now):
             write_quota.spend(ONE, now)
             sent.append(now)
-        assert sum(now - HOUR < at <= now for at in sent) <= most
+        assert sum(now - HOUR < at <= now for at in sent) <= max_per_hour
         turn_at = write_quota.reserve_turn(ONE, now)
         assert turn_at <= now + HOUR + 60.001
         assert turn_at == float("-inf") or not write_quota.is_exhausted(turn_at + 0.001)

@@ -69,12 +69,12 @@ async def test_ten_thousand_allocations_are_in_sync_soon_after_an_outage_with_a_
     api = ScriptedApi(keys=keys)
     api.bulk_error = BulkUnavailable("502 Bad Gateway", supported=True)
     api.seconds = 0.05
-    served: list[float] = []
+    succeeded_at: list[float] = []
 
     def dead(_key: str) -> Snapshot | None:
         if now() < 600:
             return DEAD
-        served.append(now())
+        succeeded_at.append(now())
         return None
 
     api.on_snapshot = dead
@@ -88,16 +88,16 @@ async def test_ten_thousand_allocations_are_in_sync_soon_after_an_outage_with_a_
         late = [at for at, _ in api.reads if at > 60]
         assert 0 < len(late) <= probes_allowed(540)
         assert run.count(Condition.FAILING) == 0
-        while not served:
+        while not succeeded_at:
             await asyncio.sleep(0.05)
-        closed = served[0]
+        closed = succeeded_at[0]
         assert closed <= 600 + PROBE_MAX_SECONDS + 1
-        most = 0
+        max_in_flight = 0
         while now() < closed + 2:
             await asyncio.sleep(0.05)
-            most = max(most, len(api.under_way))
+            max_in_flight = max(max_in_flight, len(api.under_way))
             assert len(api.under_way) <= 4 + 4 + (now() - closed) / api.seconds
-        assert most > 10
+        assert max_in_flight > 10
         await asyncio.sleep(60)
         assert run.count(Condition.IN_SYNC) == len(keys)
         assert len(api.posts) == len(keys) / 50
@@ -122,12 +122,12 @@ async def test_an_api_that_is_slower_the_more_requests_it_has_recovers() -> None
 
 
 async def test_twenty_hanging_allocations_hardly_delay_the_healthy_ones() -> None:
-    cold, later = await measure_edits(())
-    assert (cold[-1], later[-1]) < (1.0, 1.0)
+    at_start, later = await measure_edits(())
+    assert (at_start[-1], later[-1]) < (1.0, 1.0)
     among_others, before_others = named(220)[::11], named(20)
-    for hanging, most in ((among_others, 2.0), (before_others, 12.0)):
-        from_cold, after = await measure_edits(hanging)
-        assert from_cold[-1] <= most
+    for hanging, max_seconds in ((among_others, 2.0), (before_others, 12.0)):
+        from_start, after = await measure_edits(hanging)
+        assert from_start[-1] <= max_seconds
         assert after[int(0.99 * len(after))] <= later[-1] + 1.0
 
 
@@ -165,7 +165,7 @@ async def test_updates_go_on_while_nine_of_ten_fail() -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "least", "most"),
+    ("header", "min_seconds", "max_seconds"),
     [
         ("86400", 300.0, 301.0),
         ("Thu, 01 Jan 1970 00:00:10 GMT", 0.0, 2.1),
@@ -174,7 +174,9 @@ async def test_updates_go_on_while_nine_of_ten_fail() -> None:
         ("", 0.0, 2.1),
     ],
 )
-async def test_retry_after_is_kept_up_to_five_minutes(header: str, least: float, most: float) -> None:
+async def test_retry_after_is_kept_up_to_five_minutes(
+    header: str, min_seconds: float, max_seconds: float
+) -> None:
     api = ScriptedApi()
     after = parse_retry_after(header, date=None, wall=1e9)
     locked = Rejected(423, "423 Locked", terminal=False, retry_after_seconds=after)
@@ -183,7 +185,7 @@ async def test_retry_after_is_kept_up_to_five_minutes(header: str, least: float,
         run.controller.activate(revision(keys=KEYS[:1]))
         await asyncio.sleep(400)
         (first, _), (second, _) = api.posts
-        assert least <= second - first <= most
+        assert min_seconds <= second - first <= max_seconds
         assert run.count(Condition.IN_SYNC) == 1
 
 

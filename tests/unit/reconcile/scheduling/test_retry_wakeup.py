@@ -68,7 +68,9 @@ def test_a_woken_key_without_a_request_passes_its_wakeup_on() -> None:
     assert [*wakeup.withdraw(5)] == [], "it never failed"
 
 
-EVENTS = st.lists(st.tuples(st.sampled_from(["failed", "served", "done"]), st.integers(0, 5)), max_size=200)
+EVENTS = st.lists(
+    st.tuples(st.sampled_from(["failed", "succeeded", "withdrawn"]), st.integers(0, 5)), max_size=200
+)
 
 
 @given(EVENTS)
@@ -82,8 +84,8 @@ def test_each_success_of_a_failing_key_wakes_one_waiting_key_and_no_other(
             wakeup.record_failure(key)
             failing[key] = False
             continue
-        woken = [*(wakeup.record_success(key) if what == "served" else wakeup.withdraw(key))]
-        wakes = key in failing if what == "served" else failing.get(key, False)
+        woken = [*(wakeup.record_success(key) if what == "succeeded" else wakeup.withdraw(key))]
+        wakes = key in failing if what == "succeeded" else failing.get(key, False)
         failing.pop(key, None)
         assert len(woken) == (WAKEUPS_PER_SUCCESS if wakes and False in failing.values() else 0)
         for each in woken:
@@ -143,8 +145,8 @@ async def test_an_allocation_that_fails_by_itself_is_not_woken_by_healthy_ones()
             run.controller.activate(Revision(str(number), desired))
             await asyncio.sleep(5.0)
     tried = sum(key in failing_keys for _, key in api.posts)
-    served = len(api.posts) - tried
-    assert served > 50 * (len(keys) - len(failing_keys))
+    succeeded = len(api.posts) - tried
+    assert succeeded > 50 * (len(keys) - len(failing_keys))
     assert tried <= 10 * len(failing_keys), "without the backoff there would be 30 each in five minutes"
 
 
@@ -158,13 +160,13 @@ def test_a_released_allocation_passes_its_wakeup_on() -> None:
     for allocation in allocations:
         allocation.read_failures, allocation.next_read_at = 6, 300.0
         scheduler.record_response(
-            allocation, Operation.READ, DEAD, begun=0.0, now=0.0, uniform=lambda _, most: most
+            allocation, Operation.READ, DEAD, begun=0.0, now=0.0, uniform=lambda _, high: high
         )
     scheduler.record_response(
-        third, Operation.READ, Live({}), begun=1.0, now=1.0, uniform=lambda _, most: most
+        third, Operation.READ, Live({}), begun=1.0, now=1.0, uniform=lambda _, high: high
     )
     assert (first.next_read_at < 2.0, second.next_read_at) == (True, 300.0)
-    scheduler.forget(first.id, 1.0, lambda _, most: most)
+    scheduler.forget(first.id, 1.0, lambda _, high: high)
     assert second.next_read_at < 2.0
 
 
@@ -180,7 +182,7 @@ def test_many_forgiven_allocations_come_back_spread_out_and_a_few_come_back_at_o
         allocation = allocations[number % failing]
         allocation.read_failures, allocation.next_read_at = allocation.read_failures + 1, 300.0
         scheduler.record_response(
-            allocation, Operation.READ, DEAD, begun=1.0, now=1.0, uniform=lambda _, most: most
+            allocation, Operation.READ, DEAD, begun=1.0, now=1.0, uniform=lambda _, high: high
         )
     change = scheduler.record_response(
         allocations[0],
@@ -188,7 +190,7 @@ def test_many_forgiven_allocations_come_back_spread_out_and_a_few_come_back_at_o
         DEAD,
         begun=1.0,
         now=1.0 + SILENT_SECONDS,
-        uniform=lambda _, most: most,
+        uniform=lambda _, high: high,
     )
     assert change is not None
     assert change.opened
