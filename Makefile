@@ -48,7 +48,7 @@ unexport PYTHONDONTWRITEBYTECODE
 COVERED := tests/unit/model tests/unit/planning tests/unit/journal tests/unit/desired/test_export.py \
 	tests/simulation/engine/test_replay.py \
 	$(filter-out %/test_load.py,$(shell find tests/unit/reconcile tests/simulation/scenarios -name 'test_*.py')) \
-	tests/unit/reconcile/scheduling/test_load.py::test_429_to_a_look_holds_all_looks_up_as_long_as_it_says
+	tests/unit/reconcile/scheduling/test_load.py::test_a_429_to_a_read_delays_all_reads_for_its_retry_after
 coverage: $(TOOLS) ## Check that the tests of model, planning and reconcile take every branch
 	@$(PY) -m pytest -q --tier=all $(ALL_CORES) --hypothesis-seed=0 $(COVERED) --cov=allocsync.model --cov=allocsync.planning --cov=allocsync.reconcile \
 		--cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100

@@ -178,7 +178,7 @@ class Controller:
         self._changed.clear()
         self.pauses.tick()
         self.rollout.tick(settled=self._conditions.all_settled())
-        if self._resync.due(now) and self.rollout.revision is not None:
+        if self._resync.is_due(now) and self.rollout.revision is not None:
             self._resync.start(group, self._allocations, requeue=self._requeue, finished=self._changed.set)
         for allocation, operation, probe in self._scheduler.admit(now, self._clock.uniform):
             self._reconciling[allocation.id] = group.create_task(
@@ -189,7 +189,7 @@ class Controller:
 
     async def _wait(self) -> None:
         now = self._clock.now()
-        resync_at = inf if self.rollout.revision is None else self._resync.at
+        resync_at = inf if self.rollout.revision is None else self._resync.due_at
         due_at = min(self._scheduler.next_at(now), resync_at)
         with suppress(TimeoutError):
             async with asyncio.timeout(max(TICK_SECONDS, min(due_at - now, IDLE_SECONDS))):
@@ -276,7 +276,7 @@ class Controller:
             now=self._clock.now(),
             wall=self._clock.wall(),
             resync_seconds=self._resync.interval_seconds,
-            list_read_at=self._resync.bulk_at,
+            list_read_at=self._resync.next_list_at,
         )
 
     def status(self) -> ControllerStatus:
@@ -289,7 +289,7 @@ class Controller:
             conditions=dict(self._conditions.counts),
             open_intents=sum(allocation.intent is not None for allocation in self._allocations.values()),
             settle_seconds=self._checkpoint.settle_time.seconds(now),
-            queued={operation.value: self._queue.due(operation, now) for operation in Operation},
+            queued={operation.value: self._queue.count_due(operation, now) for operation in Operation},
             in_flight={
                 operation.value: limits.in_flight for operation, limits in self._concurrency.limits.items()
             },
@@ -299,12 +299,12 @@ class Controller:
             limits={
                 operation.value: int(limits.limit) for operation, limits in self._concurrency.limits.items()
             },
-            most={operation.value: limits.most for operation, limits in self._concurrency.limits.items()},
+            most={operation.value: limits.maximum for operation, limits in self._concurrency.limits.items()},
             breakers_open={
                 operation.value: limits.breaker.open for operation, limits in self._concurrency.limits.items()
             },
             last_full_read=self._last_full_read(),
-            first_answer_seen=self._answered or self._resync.answered,
+            first_answer_seen=self._answered or self._resync.list_answered,
             stalled=self._stalled(now),
             stopping=self._stopping,
             changes=review.changes if review else 0,
@@ -316,7 +316,7 @@ class Controller:
 
     def _last_full_read(self) -> float | None:
         """Return since when (wall clock) every allocation has been read; None if it has not."""
-        if self._resync.bulk and not self._resync.failing:
+        if self._resync.uses_list and not self._resync.is_failing:
             return self._resync.finished_at
         return report.all_read_since(self._allocations, self._moment())
 

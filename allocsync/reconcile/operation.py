@@ -1,6 +1,7 @@
-"""What an allocation asks the scheduler for: a read or a write, how urgent it is, and from when on. Pure.
+"""The queue entry of an allocation: read or write, how urgent, and from when on. Pure.
 
-Left out: which allocation asks for what (`allocation.managed_allocation`) and who goes next (`scheduling`).
+Left out: how an allocation computes its entry (`allocation.managed_allocation`), and which entry goes next
+(`scheduling`).
 """
 
 from dataclasses import dataclass
@@ -8,14 +9,14 @@ from enum import IntEnum, StrEnum
 
 
 class Operation(StrEnum):
-    """What a place among the requests in flight is for."""
+    """The kind of a slot for requests in flight: for reads, or for updates."""
 
     READ = "read"
     WRITE = "write"
 
 
 class Priority(IntEnum):
-    """How urgent a look is; the smaller goes first."""
+    """How urgent a queue entry is; smaller numbers go first."""
 
     READ_BACK = 0
     EDIT = 1
@@ -26,7 +27,7 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class QueueEntry:
-    """When, in which kind of slot and how urgently a key wants to be looked at."""
+    """When a key is due (monotonic seconds; infinity: never), for which operation, and how urgently."""
 
     at: float
     operation: Operation

@@ -112,7 +112,7 @@ class PauseControl:
     def tick(self) -> None:
         """End the pauses whose time is over, and follow changes of the wall clock."""
         now, write_gate = self._clock.now(), self._write_gate
-        write_gate.set_wall_offset(self._clock.wall() - now)
+        write_gate.set_wall_clock_offset(self._clock.wall() - now)
         ended: list[AllocationId | None] = [
             key for key, pause in write_gate.pauses.items() if pause.until <= now
         ]
@@ -150,7 +150,7 @@ class PauseControl:
             if (
                 allocation.state is State.IDLE
                 and allocation.changes
-                and not self._write_gate.paused(allocation.id, now)
+                and not self._write_gate.active_pause(allocation.id, now)
             ):
                 allocation.read_no_later_than(now)
             self._requeue(allocation)

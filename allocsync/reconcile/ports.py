@@ -1,7 +1,10 @@
-"""The four seams through which the loop sees the world.
+"""The four interfaces through which the controller reaches everything outside it.
 
-Whoever replaces these four can run the loop in another world: a simulation with virtual time, a model server
-and crashes. Declared here because they are used here; nothing in this folder knows who implements them.
+The rule: the controller knows these interfaces and no implementation. A simulation replaces them with virtual
+time, a model of the server, and crashes. They are declared here because this package uses them.
+
+Left out: the implementations (`allocsync.api`, `allocsync.journal`, `allocsync.desired`,
+`allocsync.runtime`).
 """
 
 from collections.abc import AsyncIterator
@@ -15,54 +18,64 @@ from allocsync.model.intent_record import IntentRecord
 
 
 class Api(Protocol):
-    """The Allocation API. No method raises for what a server or a network does; cancellation passes."""
+    """The Allocation API. Faults of the server or the network are returned, not raised, except by `list`.
+
+    Cancellation passes through.
+    """
 
     async def snapshot(self, allocation_id: AllocationId) -> Snapshot:
-        """One read of one allocation, within its deadline."""
+        """Read one allocation, once, within the deadline."""
 
     async def update(self, allocation_id: AllocationId, body: Cloud) -> UpdateAnswer:
-        """Send one update, once: never retried here, never redirected."""
+        """Send one update, once: without a retry, and without following a redirect."""
 
     def list(self) -> AsyncIterator[Cloud]:
-        """Every cloud, one record at a time. Raises `errors.BulkUnavailable` where it cannot be used."""
+        """Yield every cloud that the server lists, one at a time.
+
+        Raises:
+            BulkUnavailable: the list cannot be read or used; it may be raised after some clouds.
+        """
 
 
 class Clock(Protocol):
-    """Time and chance."""
+    """Time and random numbers."""
 
     def now(self) -> float:
-        """Seconds on a clock that never jumps."""
+        """Monotonic seconds; the clock never jumps."""
 
     def wall(self) -> float:
-        """Seconds since the epoch, for people and records only."""
+        """Wall-clock seconds since the epoch, for people and stored records only."""
 
     def uniform(self, low: float, high: float) -> float:
         """A random number in [low, high]."""
 
 
 class Journal(Protocol):
-    """The durable record of what leaves: an intent is on the disk before its update is sent (P6)."""
+    """The durable record of updates: an intent is on disk before its update is sent (P6)."""
 
     @property
     def commit_seconds(self) -> float:
-        """How long its last intent took until it was on the disk."""
+        """How many seconds it took to put the latest intent on disk."""
 
     async def intent(self, allocation: AllocationId, record: IntentRecord) -> int:
-        """Record durably that an update is about to leave; returns the row that its outcome belongs to.
+        """Put the intent to update on disk; returns its sequence number, to record the outcome under.
 
         Raises:
-            JournalUnavailable: it could not be written, so nothing may be sent.
+            JournalUnavailable: the intent could not be written, so the update must not be sent.
         """
 
     def outcome(self, allocation: AllocationId, intent: int, outcome: str, reason: str) -> None:
-        """Record what was found out about that update; on the disk before any later intent."""
+        """Record the outcome of the update with this intent number; it is on disk before any later intent."""
 
     def remember(self, key: str, value: object | None) -> None:
-        """Keep this over a restart, as JSON, in place of what was kept under the key; None forgets it."""
+        """Store a JSON value across restarts, in place of the earlier value of the key; None deletes it."""
 
 
 class DesiredSource(Protocol):
-    """Where generations come from."""
+    """Where revisions come from."""
 
     async def next(self) -> Revision:
-        """Wait for the next generation that loads; files that do not load are reported and change nothing."""
+        """Wait for the next revision that loads.
+
+        Files that do not load are reported by the source and change nothing.
+        """

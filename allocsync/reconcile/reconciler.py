@@ -228,9 +228,9 @@ class Reconciler:
         match answer:
             # A 429 limits all allocations, so the failures of this one do not lengthen the wait.
             case Rejected(status=429):
-                self._scheduler.close(Operation.WRITE, now + self._backoff(1, retry_after_seconds))
+                self._scheduler.block_until(Operation.WRITE, now + self._backoff(1, retry_after_seconds))
             case Failed(status=429) if retry_after_seconds is not None:
-                self._scheduler.close(Operation.READ, now + self._backoff(1, retry_after_seconds))
+                self._scheduler.block_until(Operation.READ, now + self._backoff(1, retry_after_seconds))
             case _:
                 pass
         change = self._scheduler.record_response(

@@ -1,12 +1,12 @@
-"""The pass over everything: one bulk request where the server has it, per allocation where it has not.
+"""The resync: a periodic check of all allocations, by the list (`GET /allocations`) or by one GET each.
 
-The rule: a bulk answer may confirm that an allocation is in sync or ask for a look at it; it decides nothing
-else. It is one request at a time, outside the slots. A server without the route is asked once and then looked
-at per allocation; one whose answer fails is asked again, and after three failures everything is looked at
-per allocation for that round, so that a bulk answer which never comes hides nothing. A few allocations that
-it calls in sync are looked at one by one each time; wrong twice in a row, it is not used again.
+The rules: the list can only confirm that an allocation is in sync, or cause a GET of it; nothing else follows
+from it. It is one request at a time, and takes no slot. If the server has no list, every allocation is read
+by GET instead. If the list fails, it is requested again; after three failures in a row every allocation is
+also read by GET, so that a list that keeps failing hides nothing. Each time, a few allocations that are in
+sync by the list are checked by GET. If the list is wrong twice in a row, it is no longer used.
 
-Left out: what a record means for one allocation (`lane`).
+Left out: what a listed cloud means for one allocation (`allocation.managed_allocation`).
 """
 
 import asyncio
@@ -24,10 +24,10 @@ from allocsync.reconcile.parameters import Parameters
 from allocsync.reconcile.ports import Api, Clock
 
 JITTER = 0.1
-FALL_BACK_AFTER = 3  # failures of the bulk request in a row
-CHECKED = 3  # allocations per bulk pass that are looked at one by one
-WRONG_IN_A_ROW = 2  # passes: once may be somebody's change in between
-YIELD_EVERY = 500  # lanes, between two turns of the event loop
+FALL_BACK_AFTER = 3  # failures of the list in a row
+CHECKS_PER_LIST = 3  # allocations that are checked by GET after each list
+MAX_WRONG_LISTS = 2  # in a row; a single one may be a change between list and GET
+YIELD_EVERY = 500  # allocations, after which other tasks of the event loop run
 
 
 class BulkPolicy(StrEnum):
@@ -39,7 +39,14 @@ class BulkPolicy(StrEnum):
 
 
 class Resync:
-    """When the next pass over everything is due, and the pass itself where it is one request."""
+    """Schedules resyncs, and runs those that use the list.
+
+    Attributes:
+        uses_list: whether resyncs use the list; otherwise each allocation schedules its own GET.
+        due_at: when the next resync is due, in monotonic seconds; infinity while one is running.
+        finished_at: when the latest list was read completely, in wall-clock seconds; None before the first.
+        list_answered: whether the list has been read or has failed at least once.
+    """
 
     def __init__(
         self,
@@ -52,7 +59,11 @@ class Resync:
         policy: BulkPolicy,
         update_reported: Callable[[ManagedAllocation], None],
     ) -> None:
-        """`show` tells what the condition of a lane is by now."""
+        """Set up resyncs; the first list is due at once.
+
+        `backoff(failures, retry_after_seconds)` returns the seconds to wait after so many failures in a row.
+        `update_reported` brings the reported condition of an allocation up to date.
+        """
         self._api = api
         self._clock = clock
         self._emit = emit
@@ -61,50 +72,51 @@ class Resync:
         self._policy = policy
         self._update_reported = update_reported
         self._failures = 0
-        self._asked_until = -inf  # the server asked for no bulk read before
-        self._checks: dict[AllocationId, Desired] = {}  # what the last pass called equal to it, unconfirmed
-        self._disagreed: AllocationId | None = None  # one of which it was wrong
-        self._agreed = False  # of one it was right
-        self._soon_again = False
-        self._wrong = 0  # passes in a row with such a disagreement, of those whose checks were answered
+        self._retry_after_until = -inf  # the server asked for no list before this time
+        # Allocations to check by GET, with the desired state that the latest list was equal to.
+        self._checks: dict[AllocationId, Desired] = {}
+        self._disagreed: AllocationId | None = None  # an allocation whose GET differs from the latest list
+        self._agreed = False  # whether the GET of another one agrees with it
+        self._repeat_at_once = False
+        self._wrong_lists = 0  # lists in a row with a disagreement; those without any check do not count
         self._task: asyncio.Task[None] | None = None
-        self.bulk = policy is not BulkPolicy.OFF
-        self.at = clock.now() + (0.0 if self.bulk else rules.resync_each_seconds)
-        self.finished_at: float | None = None  # wall clock
-        self.answered = False
+        self.uses_list = policy is not BulkPolicy.OFF
+        self.due_at = clock.now() + (0.0 if self.uses_list else rules.resync_each_seconds)
+        self.finished_at: float | None = None
+        self.list_answered = False
 
     @property
     def interval_seconds(self) -> float:
-        """How often everything is looked at."""
-        return self._rules.resync_bulk_seconds if self.bulk else self._rules.resync_each_seconds
+        """Seconds between two resyncs."""
+        return self._rules.resync_bulk_seconds if self.uses_list else self._rules.resync_each_seconds
 
     @property
-    def failing(self) -> bool:
-        """Whether the latest bulk read failed."""
+    def is_failing(self) -> bool:
+        """Whether the latest list failed."""
         return bool(self._failures)
 
     @property
-    def bulk_at(self) -> float:
-        """When everything is looked at in one request again; infinity: never."""
-        return self.at if self.bulk else inf
+    def next_list_at(self) -> float:
+        """When the list is requested next (monotonic seconds); infinity if it is not used, or is running."""
+        return self.due_at if self.uses_list else inf
 
     def first_read_at(self, now: float) -> float:
-        """When an allocation that was never looked at is looked at by itself.
+        """When a new allocation is read by GET: `now`, or infinity if the first list will cover it.
 
-        The first bulk pass goes before, as long as it may still come soon; if that is under way, another one
-        follows it at once.
+        The first list covers it as long as that list may still succeed soon. If the list is under way
+        already, another one follows it at once.
         """
-        awaited = self.bulk and self.finished_at is None and self._failures < FALL_BACK_AFTER
-        self._soon_again = self._soon_again or (awaited and self._task is not None)
+        awaited = self.uses_list and self.finished_at is None and self._failures < FALL_BACK_AFTER
+        self._repeat_at_once = self._repeat_at_once or (awaited and self._task is not None)
         return inf if awaited else now
 
     def next_read_in_seconds(self) -> float:
-        """When an allocation in sync is looked at by itself again: never where the bulk pass does it."""
-        return inf if self.bulk else self._jittered(self._rules.resync_each_seconds)
+        """Seconds until an allocation in sync is read by GET again; infinity while the list covers it."""
+        return inf if self.uses_list else self._jittered(self._rules.resync_each_seconds)
 
-    def due(self, now: float) -> bool:
-        """Whether a pass should start."""
-        return self._task is None and now >= self.at
+    def is_due(self, now: float) -> bool:
+        """Whether a resync should start now."""
+        return self._task is None and now >= self.due_at
 
     def start(
         self,
@@ -114,16 +126,21 @@ class Resync:
         requeue: Callable[[ManagedAllocation], None],
         finished: Callable[[], None],
     ) -> None:
-        """Start a pass; `place` is told of each lane that it touched."""
+        """Start a resync in the task group.
+
+        `requeue` is called with each allocation whose state it changed, and `finished` when it ends.
+        """
 
         async def run() -> None:
             try:
-                await (self._pass(allocations, requeue) if self.bulk else self._review(allocations))
+                await (
+                    self._read_list(allocations, requeue) if self.uses_list else self._update_all(allocations)
+                )
             finally:
                 self._task = None
                 finished()
 
-        self.at = inf
+        self.due_at = inf
         self._task = group.create_task(run(), name="resync")
 
     def resync_soon(
@@ -131,13 +148,17 @@ class Resync:
         allocations: Mapping[AllocationId, ManagedAllocation],
         requeue: Callable[[ManagedAllocation], None],
     ) -> None:
-        """Somebody wants a look at everything now. What waits for an outcome or a backoff keeps its time."""
+        """Start a resync as soon as possible, because a person or an edit asks for one.
+
+        It is the list, unless that is not used or the server asked for a later one; then it is one GET each.
+        Allocations that wait for an outcome or a backoff keep their time.
+        """
         now = self._clock.now()
-        if self.bulk and (self._task is not None or now >= self._asked_until):
+        if self.uses_list and (self._task is not None or now >= self._retry_after_until):
             if self._task is None:
-                self.at = now
+                self.due_at = now
             else:
-                self._soon_again = True  # the pass under way began too early to count
+                self._repeat_at_once = True  # the list under way began too early
             return
         self._read_each(allocations, requeue)
 
@@ -146,6 +167,7 @@ class Resync:
         allocations: Mapping[AllocationId, ManagedAllocation],
         requeue: Callable[[ManagedAllocation], None],
     ) -> None:
+        """Have every idle allocation read by GET now, apart from those with a backoff."""
         now = self._clock.now()
         for allocation in list(allocations.values()):
             if (
@@ -157,83 +179,87 @@ class Resync:
                 requeue(allocation)
 
     def cancel(self) -> None:
-        """End a pass that is under way."""
+        """Cancel the resync that is under way, if there is one."""
         if self._task is not None:
             self._task.cancel()
 
     def on_read(self, allocation: ManagedAllocation, *, reported: bool) -> None:
-        """A pass over one allocation ended: does what its GET has `shown` agree with the bulk answer?"""
+        """A reconcile of one allocation ended: compare its GET with the latest list, if it was to be checked.
+
+        `reported` says whether the GET succeeded.
+        """
         desired = self._checks.get(allocation.id)
         if desired is None or not reported:
             return
         del self._checks[allocation.id]
         if allocation.compared != desired:
-            return  # edited since: that says nothing
+            return  # edited since the list: the GET says nothing about the list
         if allocation.changes:
             self._disagreed = allocation.id
         else:
             self._agreed = True
 
-    async def _pass(
+    async def _read_list(
         self,
         allocations: Mapping[AllocationId, ManagedAllocation],
         requeue: Callable[[ManagedAllocation], None],
     ) -> None:
-        if self._disagreed or self._agreed:  # while no check is answered, nothing is known
-            self._wrong = self._wrong + 1 if self._disagreed else 0
-        if self._wrong == WRONG_IN_A_ROW:
-            reason = f"what it says of {self._disagreed} is not what GET /allocation/{{id}} says"
-            await self._failed(BulkUnavailable(reason, supported=False, asked=False), allocations, requeue)
+        if self._disagreed or self._agreed:  # without a check, nothing is known about the latest list
+            self._wrong_lists = self._wrong_lists + 1 if self._disagreed else 0
+        if self._wrong_lists == MAX_WRONG_LISTS:
+            reason = f"{self._disagreed} in the list differs from what GET /allocation/{{id}} returns"
+            await self._handle_failure(
+                BulkUnavailable(reason, supported=False, asked=False), allocations, requeue
+            )
             return
         begun = self._clock.now()
         self._emit(ResyncStarted(allocations=len(allocations)))
-        known, seen = dict(allocations), set[str]()
+        at_start, listed = dict(allocations), set[str]()
         try:
             async for cloud in self._api.list():
                 allocation = allocations.get(AllocationId(str(cloud.get("id"))))
                 if allocation is not None:
-                    seen.add(allocation.id)
+                    listed.add(allocation.id)
                     allocation.on_listed(cloud, begun=begun, now=self._clock.now())
                     requeue(allocation)
         except BulkUnavailable as error:
-            self.answered = True
-            await self._failed(error, allocations, requeue)
+            self.list_answered = True
+            await self._handle_failure(error, allocations, requeue)
             return
         self._failures = 0
         async for allocation in _each(allocations):
-            if (
-                allocation.id not in seen and known.get(allocation.id) is allocation
-            ):  # what is newer has its own first look
+            # An allocation that became managed after the list began has its own first read.
+            if allocation.id not in listed and at_start.get(allocation.id) is allocation:
                 allocation.on_listed(None, begun=begun, now=self._clock.now())
                 requeue(allocation)
-        self._check(allocations, begun, requeue)
+        self._choose_checks(allocations, begun, requeue)
         now = self._clock.now()
-        self.answered, self.finished_at = True, self._clock.wall()
-        self.at = now + (0.0 if self._soon_again else self._jittered(self._rules.resync_bulk_seconds))
-        self._soon_again = False
+        self.list_answered, self.finished_at = True, self._clock.wall()
+        self.due_at = now + (0.0 if self._repeat_at_once else self._jittered(self._rules.resync_bulk_seconds))
+        self._repeat_at_once = False
         differ = sum(
             bool(allocation.changes or allocation.list_differs) for allocation in allocations.values()
         )
-        self._emit(ResyncFinished(allocations=len(seen), differ=differ, elapsed_seconds=now - begun))
+        self._emit(ResyncFinished(allocations=len(listed), differ=differ, elapsed_seconds=now - begun))
 
-    async def _review(self, allocations: Mapping[AllocationId, ManagedAllocation]) -> None:
-        """Say what each is by now, where each is looked at by itself: in an outage perhaps none is."""
+    async def _update_all(self, allocations: Mapping[AllocationId, ManagedAllocation]) -> None:
+        """Bring every reported condition up to date; in an outage no read would do it."""
         async for allocation in _each(allocations):
             self._update_reported(allocation)
-        self.at = self._clock.now() + self._rules.resync_each_seconds
+        self.due_at = self._clock.now() + self._rules.resync_each_seconds
 
-    def _check(
+    def _choose_checks(
         self,
         allocations: Mapping[AllocationId, ManagedAllocation],
         begun: float,
         requeue: Callable[[ManagedAllocation], None],
     ) -> None:
-        """Have a few of those that were called in sync looked at."""
+        """Have a few allocations that are in sync by the list that began at `begun` checked by GET."""
         self._checks, self._disagreed, self._agreed = {}, None, False
         if self._policy is not BulkPolicy.AUTO:
             return
-        # Equal to what they are compared with; they may have been edited since.
-        equal = [
+        # Equal to the desired state they were compared with; they may have been edited since.
+        in_sync = [
             (allocation, allocation.compared)
             for allocation in allocations.values()
             if allocation.state is State.IDLE
@@ -241,46 +267,48 @@ class Resync:
             and not allocation.changes
             and allocation.compared is not None
         ]
-        for _ in range(min(CHECKED, len(equal))):
-            allocation, desired = equal.pop(min(int(self._clock.uniform(0, len(equal))), len(equal) - 1))
+        for _ in range(min(CHECKS_PER_LIST, len(in_sync))):
+            index = min(int(self._clock.uniform(0, len(in_sync))), len(in_sync) - 1)
+            allocation, desired = in_sync.pop(index)
             self._checks[allocation.id] = desired
             allocation.read_now(self._clock.now())
             requeue(allocation)
 
-    async def _failed(
+    async def _handle_failure(
         self,
         error: BulkUnavailable,
         allocations: Mapping[AllocationId, ManagedAllocation],
         requeue: Callable[[ManagedAllocation], None],
     ) -> None:
+        """Report that the list failed, schedule the next one, and have all allocations read if need be."""
         self._failures += 1
         self._emit(
             ListUnavailable(
                 reason=str(error), supported=error.supported, status=error.status, asked=error.asked
             )
         )
-        now, late = self._clock.now(), False
+        now, is_late = self._clock.now(), False
         if not error.supported and self._policy is BulkPolicy.AUTO:
-            self.bulk = False
-            self.at = now + self._rules.resync_each_seconds
+            self.uses_list = False
+            self.due_at = now + self._rules.resync_each_seconds
         else:
-            # A resync later it is due in any case, unless the server asked for more.
+            # The next list is due after one resync interval at the latest, unless Retry-After is longer.
             wait = min(self._backoff(self._failures, None), self._jittered(self.interval_seconds))
-            wish = error.retry_after_seconds
-            asked = 0.0 if wish is None else self._backoff(1, wish)
-            self._asked_until, self.at = now + asked, now + max(wait, asked)
-            if late := asked > self.interval_seconds:
-                self._failures = max(self._failures, FALL_BACK_AFTER)  # so many would not be sooner
-        if not self.bulk or late or self._failures % FALL_BACK_AFTER == 0:
+            retry_after = error.retry_after_seconds
+            least_wait = 0.0 if retry_after is None else self._backoff(1, retry_after)
+            self._retry_after_until, self.due_at = now + least_wait, now + max(wait, least_wait)
+            if is_late := least_wait > self.interval_seconds:
+                self._failures = max(self._failures, FALL_BACK_AFTER)  # do not wait for more failures
+        if not self.uses_list or is_late or self._failures % FALL_BACK_AFTER == 0:
             async for allocation in _each(allocations):
-                # What was never seen is looked at now; the rest is spread, so that it is no wave.
-                seen = allocation.compared is not None or allocation.missing
-                spread = self._clock.uniform(0, self._rules.resync_each_seconds) if seen else 0.0
+                # An allocation that was never read is read now; the others are spread out, to avoid a burst.
+                was_read = allocation.compared is not None or allocation.missing
+                spread = self._clock.uniform(0, self._rules.resync_each_seconds) if was_read else 0.0
                 allocation.read_no_later_than(now + spread)
                 requeue(allocation)
-        # Whoever asked meanwhile has the next try, which keeps its time; if that is none, or late, looks.
-        hurried, self._soon_again = self._soon_again, False
-        if hurried and (not self.bulk or late):
+        # A resync requested during this list is the next list. If that is late or never, it is one GET each.
+        was_requested, self._repeat_at_once = self._repeat_at_once, False
+        if was_requested and (not self.uses_list or is_late):
             self._read_each(allocations, requeue)
 
     def _jittered(self, seconds: float) -> float:
@@ -288,7 +316,7 @@ class Resync:
 
 
 async def _each(allocations: Mapping[AllocationId, ManagedAllocation]) -> AsyncIterator[ManagedAllocation]:
-    """Every lane, with turns of the event loop in between: what is let go meanwhile is not given any more."""
+    """Yield every allocation and let other tasks run in between; those released by then are left out."""
     for index, key in enumerate(list(allocations)):
         if (allocation := allocations.get(key)) is not None:
             yield allocation

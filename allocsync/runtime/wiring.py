@@ -27,12 +27,12 @@ from allocsync.reconcile.operation import Operation
 from allocsync.reconcile.parameters import Parameters
 from allocsync.reconcile.ports import Api, Clock
 from allocsync.reconcile.resync import BulkPolicy
-from allocsync.reconcile.scheduling.concurrency import MOST
+from allocsync.reconcile.scheduling.concurrency import MAX_LIMIT
 from allocsync.runtime.clock import SystemClock
 from allocsync.settings.model import Settings
 
 T = TypeVar("T")
-READS = MOST[Operation.READ]
+READS = MAX_LIMIT[Operation.READ]
 
 
 @asynccontextmanager
@@ -107,7 +107,7 @@ def build_controller(
         observer=observer,
         rules=rules,
         change_limit=build_change_limit(settings),
-        limits={slot: settings.concurrency_max or MOST[slot] for slot in Operation},
+        limits={slot: settings.concurrency_max or MAX_LIMIT[slot] for slot in Operation},
         backoff=FullJitter(uniform=clock.uniform).delay_seconds,
         bulk=BulkPolicy(settings.bulk),
     )

@@ -25,16 +25,22 @@ from allocsync.model.condition import Condition
 from allocsync.reconcile.operation import Operation
 from allocsync.reconcile.resync import BulkPolicy
 from allocsync.reconcile.scheduling import circuit_breaker, concurrency, retry_wakeup
-from tests.support.failing_api import DEAD, TIMEOUT, Pressed, edits, named, now, real_run
+from tests.support.failing_api import DEAD, TIMEOUT, OverloadableApi, measure_edits, named, now, real_run
 from tests.support.scripted_api import Run, ScriptedApi, revision
 
 GIVE_UP_SECONDS = 3600.0
-NEVER = {"FAILURES": 1e9}
-NO_SHARE = {"SHARE": 2.0}
-NO_LATENCY = {"CALM": inf, "PRESSED": inf}
-NO_SLOW_POOL = {"SLOW_SECONDS": inf, "SLOW_LEAST_SECONDS": inf, "SLOW_AT_FIRST_SECONDS": inf}
+NEVER = {"MIN_FAILURES": 1e9}
+NO_SHARE = {"TOLERATED_FAILURE_SHARE": 2.0}
+NO_LATENCY = {"GROWTH_LATENCY_RATIO": inf, "SLOW_LATENCY_RATIO": inf}
+NO_SLOW_POOL = {"SLOW_MAX_SECONDS": inf, "SLOW_MIN_SECONDS": inf, "SLOW_INITIAL_SECONDS": inf}
 SIXTEEN = dict.fromkeys(Operation, 16)
-FIXED = {"START": SIXTEEN, "FLOOR": SIXTEEN, "SHARE": 2.0, "CALM": -1.0, "PRESSED": inf}
+FIXED = {
+    "INITIAL_LIMIT": SIXTEEN,
+    "MIN_LIMIT": SIXTEEN,
+    "TOLERATED_FAILURE_SHARE": 2.0,
+    "GROWTH_LATENCY_RATIO": -1.0,
+    "SLOW_LATENCY_RATIO": inf,
+}
 
 # Replaced constants by name: of the concurrency limits, the circuit breaker and the retry wake-up.
 VARIANTS: Mapping[str, Mapping[str, object]] = {
@@ -42,21 +48,21 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
     "fixed 16, nothing else": {**FIXED, **NO_SLOW_POOL, **NEVER},
     "fixed 16 with the rest": FIXED,
     "halving at any share over a tenth": {
-        "shrinks_to": lambda share: 0.5 if share > concurrency.SHARE else 1.0
+        "shrink_factor": lambda share: 0.5 if share > concurrency.TOLERATED_FAILURE_SHARE else 1.0
     },
     "failures never lower it": NO_SHARE,
     "no latency rule": NO_LATENCY,
-    "grows however slow": {"CALM": inf},
-    "never shrinks for slowness": {"PRESSED": inf},
+    "grows however slow": {"GROWTH_LATENCY_RATIO": inf},
+    "never shrinks for slowness": {"SLOW_LATENCY_RATIO": inf},
     "no slow pool": NO_SLOW_POOL,
-    "slow after 5 s": {"SLOW_LEAST_SECONDS": 5.0, "SLOW_AT_FIRST_SECONDS": 5.0},
-    "slow after 2 s": {"SLOW_SECONDS": 2.0, "SLOW_LEAST_SECONDS": 2.0},
-    "no floor": {"FLOOR": dict.fromkeys(Operation, 1)},
-    "a floor of 4 for reads too": {"FLOOR": dict.fromkeys(Operation, 4)},
+    "slow after 5 s": {"SLOW_MIN_SECONDS": 5.0, "SLOW_INITIAL_SECONDS": 5.0},
+    "slow after 2 s": {"SLOW_MAX_SECONDS": 2.0, "SLOW_MIN_SECONDS": 2.0},
+    "no floor": {"MIN_LIMIT": dict.fromkeys(Operation, 1)},
+    "a floor of 4 for reads too": {"MIN_LIMIT": dict.fromkeys(Operation, 4)},
     "no breaker": NEVER,
     "poison lengthens the interval": {"KEEPS_FAILING": 10**9},
-    "backoffs outlast a storm": {"CALLS": 0},
-    "each calls two": {"CALLS": 2},
+    "backoffs outlast a storm": {"WAKEUPS_PER_SUCCESS": 0},
+    "each wakes two": {"WAKEUPS_PER_SUCCESS": 2},
 }
 
 
@@ -133,16 +139,16 @@ async def outage() -> str:
         return f"{await wait_until_in_sync(run, api, 600.0)}, {failed_reads:,} failed"
 
 
-def overloadable_api(number: int, quickest: float) -> Pressed:
+def overloadable_api(number: int, quickest: float) -> OverloadableApi:
     """An API that slows down with load; a third of the allocations differs."""
     keys = named(number)
-    api = Pressed(keys, at_once=8, quickest=quickest)
+    api = OverloadableApi(keys, at_once=8, quickest=quickest)
     for key in keys[::3]:
         api.truth[key] = {**api.truth[key], "region": "drift"}
     return api
 
 
-async def reduce_capacity(api: Pressed) -> None:
+async def reduce_capacity(api: OverloadableApi) -> None:
     """For half a minute the API has a quarter of its capacity."""
     await asyncio.sleep(2)
     api.at_once = 2
@@ -168,7 +174,7 @@ async def hanging_allocations() -> str:
 
     From a cold start and later; with the twenty spread among the others, and before all of them.
     """
-    taken = [*await edits(named(220)[::11]), *await edits(named(20))]
+    taken = [*await measure_edits(named(220)[::11]), *await measure_edits(named(20))]
     return " / ".join(f"{found[int(0.99 * len(found))]:.1f}" for found in taken) + " s"
 
 

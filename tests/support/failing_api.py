@@ -1,4 +1,4 @@
-"""APIs in trouble behind the loop's seam, and a loop with the real backoff and the real hard maxima."""
+"""Failing and overloaded APIs, and a controller with the real backoff and the real hard maximums."""
 
 import asyncio
 import random
@@ -9,7 +9,7 @@ from allocsync.model.desired_state import Desired, Revision
 from allocsync.model.ids import AllocationId
 from allocsync.reconcile.events import Observer
 from allocsync.reconcile.resync import BulkPolicy
-from allocsync.reconcile.scheduling.concurrency import MOST
+from allocsync.reconcile.scheduling.concurrency import MAX_LIMIT
 from tests.support.scripted_api import Run, ScriptedApi
 
 TIMEOUT = OutcomeUnknown("504 Gateway Timeout", 504)
@@ -29,11 +29,11 @@ def real_run(
     api: ScriptedApi, *, bulk: BulkPolicy = BulkPolicy.AUTO, observer: Observer | None = None
 ) -> Run:
     jitter = FullJitter(uniform=random.Random(2).uniform)
-    return Run(api, bulk=bulk, limits=MOST, backoff=jitter.delay_seconds, observer=observer)
+    return Run(api, bulk=bulk, limits=MAX_LIMIT, backoff=jitter.delay_seconds, observer=observer)
 
 
-class Pressed(ScriptedApi):
-    """Beyond what it can do at once, each request more makes all slower than it brings, up to a time-out."""
+class OverloadableApi(ScriptedApi):
+    """An API that can serve `at_once` requests; each further one slows all of them, up to a time-out."""
 
     def __init__(self, keys: tuple[AllocationId, ...], *, at_once: int, quickest: float = 0.05) -> None:
         super().__init__(keys=keys)
@@ -59,27 +59,27 @@ class Pressed(ScriptedApi):
         return True
 
 
-async def edits(poison: tuple[AllocationId, ...]) -> tuple[list[float], list[float]]:
-    """The seconds that edits of 200 healthy allocations take, sorted: from a cold start, and later.
+async def measure_edits(hanging: tuple[AllocationId, ...]) -> tuple[list[float], list[float]]:
+    """How long edits of 200 healthy allocations take, in sorted seconds: after the start, and later.
 
-    All from a cold start, then a dozen every seven seconds, then a dozen after each long pause. Updates of
-    poison ones end after half a minute with a 504, and are not applied.
+    First all are edited, then a dozen every seven seconds, then a dozen after each long pause. Updates of
+    `hanging` allocations end after half a minute with a 504, and are not applied.
     """
-    keys = named(200 + max(20, len(poison) + 1))
-    healthy = [key for key in keys if key not in poison][-200:]
+    keys = named(200 + max(20, len(hanging) + 1))
+    healthy = [key for key in keys if key not in hanging][-200:]
     api = ScriptedApi(keys=keys)
-    api.on_update = lambda key, _: TIMEOUT if key in poison else None
-    api.post_seconds = lambda key: 30.0 if key in poison else 0.05
+    api.on_update = lambda key, _: TIMEOUT if key in hanging else None
+    api.post_seconds = lambda key: 30.0 if key in hanging else 0.05
     wanted = dict.fromkeys(keys, "wanted")
     waiting: dict[AllocationId, tuple[float, list[float]]] = {}
-    cold: list[float] = []
+    at_start: list[float] = []
     later: list[float] = []
     chance = random.Random(3)
     async with real_run(api) as run:
         for number in range(32):
             for key in chance.sample(healthy, 12) if number else healthy:
                 wanted[key] = f"edit{number}"
-                waiting.setdefault(key, (now(), later if number else cold))
+                waiting.setdefault(key, (now(), later if number else at_start))
             desired = {key: Desired(key, (("region", region),)) for key, region in wanted.items()}
             run.controller.activate(Revision(str(number), desired))
             end = now() + (7 if number < 25 else 50)
@@ -90,5 +90,5 @@ async def edits(poison: tuple[AllocationId, ...]) -> tuple[list[float], list[flo
                     begun, taken = waiting.pop(key)
                     taken.append(now() - begun)
     assert not waiting
-    assert sum(key in poison for _, key in api.posts) >= 2 * len(poison)  # it did strike
-    return sorted(cold), sorted(later)
+    assert sum(key in hanging for _, key in api.posts) >= 2 * len(hanging)  # updates of them were sent
+    return sorted(at_start), sorted(later)

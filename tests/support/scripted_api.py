@@ -1,6 +1,6 @@
-"""An API that answers as a test wants, behind the loop's seam, and a loop that runs against it.
+"""An API that answers as a test scripts it, and a controller that runs with it.
 
-What real servers do is tested elsewhere over sockets; with this, hours pass in milliseconds.
+Time is virtual, so hours pass in milliseconds. Left out: real servers and sockets (`tests/integration/api`).
 """
 
 import asyncio
@@ -31,7 +31,7 @@ E = TypeVar("E", bound=Event)
 
 
 class VirtualClock:
-    """The event loop's virtual time, and chance from a seed."""
+    """The virtual time of the event loop, and random numbers from a fixed seed."""
 
     def __init__(self) -> None:
         self._chance = random.Random(1)
@@ -47,7 +47,7 @@ class VirtualClock:
 
 
 class ScriptedApi:
-    """Answers from a truth; `on_update` and `on_snapshot` may answer otherwise."""
+    """Answers from `truth`, the state on the server; `on_update` and `on_snapshot` may replace an answer."""
 
     def __init__(self, *, bulk: bool = True, keys: tuple[AllocationId, ...] = KEYS) -> None:
         self.truth: dict[str, Cloud] = {key: {**cloud(region="live"), "id": key} for key in keys}
@@ -58,17 +58,17 @@ class ScriptedApi:
         self.reads: list[tuple[float, str]] = []
         self.posts: list[tuple[float, str]] = []
         self.under_way: set[str] = set()
-        self.most = 0
+        self.max_in_flight = 0
         self.seconds = 0.01
         self.read_seconds: Callable[[str], float] = lambda _key: self.seconds
         self.post_seconds: Callable[[str], float] = lambda _key: self.seconds
         self.on_update: Callable[[str, Cloud], UpdateAnswer | None] = lambda _key, _body: None
         self.on_snapshot: Callable[[str], Snapshot | None] = lambda _key: None
 
-    async def _flight(self, key: str, seconds: Callable[[str], float]) -> None:
+    async def _take_time(self, key: str, seconds: Callable[[str], float]) -> None:
         assert key not in self.under_way, "two requests for one allocation at once"
         self.under_way.add(key)
-        self.most = max(self.most, len(self.under_way))
+        self.max_in_flight = max(self.max_in_flight, len(self.under_way))
         try:
             await asyncio.sleep(seconds(key))
         finally:
@@ -76,13 +76,13 @@ class ScriptedApi:
 
     async def snapshot(self, allocation_id: AllocationId) -> Snapshot:
         self.reads.append((asyncio.get_running_loop().time(), allocation_id))
-        await self._flight(allocation_id, self.read_seconds)
+        await self._take_time(allocation_id, self.read_seconds)
         found = self.truth.get(allocation_id)
         return self.on_snapshot(allocation_id) or (Live(found) if found else Missing())
 
     async def update(self, allocation_id: AllocationId, body: Cloud) -> UpdateAnswer:
         self.posts.append((asyncio.get_running_loop().time(), allocation_id))
-        await self._flight(allocation_id, self.post_seconds)
+        await self._take_time(allocation_id, self.post_seconds)
         answer = self.on_update(allocation_id, body)
         if answer is None:
             self.truth[allocation_id] = body
@@ -100,7 +100,7 @@ class ScriptedApi:
 
 
 class ListJournal:
-    """A journal that keeps what it is told, in order; `open` are the intents without an outcome."""
+    """A journal in memory; `open` has the intents without an outcome."""
 
     commit_seconds = 0.0
 
@@ -131,13 +131,16 @@ class ListJournal:
             self.memories[key] = json.loads(json.dumps(value))
 
 
-def revision(region: str = "wanted", keys: tuple[AllocationId, ...] = KEYS, **more: Any) -> Revision:  # noqa: ANN401 - fields of a generation
+def revision(region: str = "wanted", keys: tuple[AllocationId, ...] = KEYS, **more: Any) -> Revision:  # noqa: ANN401 - fields of a revision
     wanted = {key: Desired(key, (("region", region),)) for key in keys}
     return Revision(f"{region}-{len(keys)}", wanted, **more)
 
 
 class Run:
-    """A loop that runs until the context ends, and what it has told; `before` ran on the same state."""
+    """A controller that runs until the context ends, and the events it emitted.
+
+    `before` is an earlier run; this one starts from what it left in its journal.
+    """
 
     def __init__(
         self,

@@ -282,7 +282,7 @@ class ManagedAllocation:
         self.pending_since = None
         body, problems = update_body(desired, cloud)
         self.write_backoff.body_built(self.changes, problems, now + self.rules.terminal_seconds)
-        gate_until = self.write_gate.until(self.id, now)
+        gate_until = self.write_gate.earliest_write_at(self.id, now)
         until = self.write_backoff.blocked_until(
             self.changes, now, begun=self.observed_at, gate_until=gate_until
         )
@@ -326,7 +326,7 @@ class ManagedAllocation:
         """
         if self.desired != update.desired:
             return "the desired state changed"
-        if why := self.write_gate.why(self.id, now):
+        if why := self.write_gate.blocked_reason(self.id, now):
             return why
         max_age_seconds = self.rules.fresh_seconds + (commit_seconds if self.build_aborts else 0.0)
         if now - update.snapshot_ended > max_age_seconds:

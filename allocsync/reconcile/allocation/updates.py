@@ -49,10 +49,6 @@ class Intent:
         self.unknown_since = since
         self.settles_at = max(self.settles_at, since + settle_seconds)
 
-    def recorded_as(self, sequence: int) -> None:
-        """The intent is in the journal, in the row `sequence`."""
-        self.sequence = sequence
-
 
 @dataclass(frozen=True, slots=True)
 class Update:

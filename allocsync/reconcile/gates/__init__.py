@@ -1,1 +1,1 @@
-"""What forbids updates from outside: pauses, write windows, the write quota, the change limit. Pure."""
+"""What prevents updates besides API responses: approval, pauses, write windows and the write quota. Pure."""

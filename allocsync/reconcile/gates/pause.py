@@ -1,6 +1,6 @@
-"""One pause: until when, why and by whom nothing is sent. Pure.
+"""One pause: until when updates are paused, why and by whom. Pure.
 
-Left out: who sets and lifts pauses (`pause_control`) and what they forbid (`write_gate`).
+Left out: setting and lifting pauses (`pause_control`), and what a pause prevents (`write_gate`).
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
-    """No updates before `until`; `ends_at` is the same moment on the wall clock, `ends` for people."""
+    """No update is sent before `until`.
+
+    Attributes:
+        until: the end, in monotonic seconds.
+        ends_at: the same moment, in wall-clock seconds since the epoch.
+        ends: the same moment as text (UTC), for people.
+        reason: why updates are paused.
+        owner: who paused them.
+    """
 
     until: float
     ends_at: float
@@ -17,5 +25,5 @@ class Pause:
     owner: str
 
     def __str__(self) -> str:
-        """When it ends, whose it is and why."""
+        """When it ends, who set it, and why."""
         return f"paused until {self.ends} by {self.owner}: {self.reason}"

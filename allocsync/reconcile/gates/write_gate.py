@@ -1,9 +1,13 @@
-"""Who forbids updates from outside: a rail, a pause, the clock, a budget. Shared by all lanes. Pure.
+"""Whether an update may be sent now: change approval, pauses, write windows, write quota. Pure.
 
-The rule: a stop forbids updates and never looks, so that what is open is still read back and what differs is
-still said. It is asked for when an update is planned and again just before it is sent. A pause has an end.
+All managed allocations share one gate.
 
-Left out: what the API's answers forbid (`restraint`), and who sets a stop (`rails`, `pauses`).
+The rule: a closed gate prevents updates and never reads, so unknown outcomes are still read back and
+differences are still reported. The gate is checked when an update is planned and again just before it is
+sent. Every pause has an end.
+
+Left out: what API responses prevent (`allocation.write_backoff`), and who sets the gate
+(`rollout.change_review` and `pause_control`).
 """
 
 from collections.abc import Set as AbstractSet
@@ -18,89 +22,98 @@ from allocsync.reconcile.gates.write_quota import WriteQuota
 
 @dataclass(slots=True)
 class WriteGate:
-    """`held` are the allocations that a rail holds, for the one reason `held_reason`; `canaries` go first.
+    """What prevents updates now. All times are monotonic seconds.
 
-    `windows` and `budget` limit all updates together. `everything` is the pause of all, `pauses` are those of
-    single ones; one that is over means nothing.
+    Attributes:
+        windows: the write windows, for all updates together.
+        write_quota: the updates allowed in an hour, for all allocations together.
+        offset_seconds: the wall clock minus the monotonic clock.
+        awaiting_approval: the allocations whose changes exceed the change limit and wait for approval.
+        awaiting_reason: why they wait; one text for all of them.
+        canaries: the allocations that are updated first, to verify the revision.
+        everything: the pause of all allocations; it has no effect once it is over.
+        pauses: the pauses of single allocations; each has no effect once it is over.
     """
 
     windows: WriteWindows = field(default_factory=WriteWindows)
     write_quota: WriteQuota = field(default_factory=WriteQuota)
-    offset_seconds: float = 0.0  # from the lanes' clock to the wall clock
+    offset_seconds: float = 0.0
     awaiting_approval: AbstractSet[AllocationId] = frozenset()
     awaiting_reason: str = ""
     canaries: AbstractSet[AllocationId] = frozenset()
     everything: Pause | None = None
     pauses: dict[AllocationId, Pause] = field(default_factory=dict)
 
-    def until(self, key: AllocationId, now: float) -> float:
-        """Until when this allocation may not be updated; infinity: until that is lifted."""
-        ordered, closed = self.prohibited_until(key), self.windows.closed_seconds(now + self.offset_seconds)
-        next_turn = (
-            -inf if ordered > now else self.write_quota.next_turn(key, now)
-        )  # it could not take its turn
-        return max(ordered, now + closed if closed else -inf, next_turn)
+    def earliest_write_at(self, key: AllocationId, now: float) -> float:
+        """Earliest time at which this allocation may be updated.
+
+        At most `now` if it may be updated now; infinity while it waits for approval. If the quota is used up,
+        this call reserves a turn for the allocation.
+        """
+        prohibited_until = self.prohibited_until(key)
+        closed_seconds = self.windows.closed_seconds(now + self.offset_seconds)
+        # An allocation that could not use its turn reserves none.
+        turn_at = -inf if prohibited_until > now else self.write_quota.reserve_turn(key, now)
+        return max(prohibited_until, now + closed_seconds if closed_seconds else -inf, turn_at)
 
     def prohibited_until(self, key: AllocationId) -> float:
-        """Likewise, as far as it is held or paused."""
+        """Earliest time at which approval and pauses permit an update.
+
+        Minus infinity if there is no pause; infinity while the allocation waits for approval. Windows and
+        quota are not considered.
+        """
         if key in self.awaiting_approval:
             return inf
         pauses = (self.everything, self.pauses.get(key))
         return max((pause.until for pause in pauses if pause is not None), default=-inf)
 
-    def paused(self, key: AllocationId, now: float) -> Pause | None:
-        """The pause that it is in, the one that ends last; None where there is none."""
-        own, found = self.pauses.get(key), self.everything
-        if own is not None and (found is None or own.until > found.until):
-            found = own
-        return found if found is not None and found.until > now else None
+    def active_pause(self, key: AllocationId, now: float) -> Pause | None:
+        """The pause in effect for this allocation, or None; of two, the one that ends last."""
+        own, latest = self.pauses.get(key), self.everything
+        if own is not None and (latest is None or own.until > latest.until):
+            latest = own
+        return latest if latest is not None and latest.until > now else None
 
-    def why(self, key: AllocationId, now: float) -> str:
-        """Why it may not be updated; empty where it may."""
+    def blocked_reason(self, key: AllocationId, now: float) -> str:
+        """Why this allocation may not be updated now; empty if it may."""
         if key in self.awaiting_approval:
             return self.awaiting_reason
-        return str(self.paused(key, now) or self.limit(now))
+        return str(self.active_pause(key, now) or self.shared_limit_reason(now))
 
-    def limit(self, now: float) -> str:
-        """Which limit to all updates is reached; empty: none."""
+    def shared_limit_reason(self, now: float) -> str:
+        """Why no allocation may be updated now, by write windows or quota; empty if neither prevents it."""
         if self.windows.closed_seconds(now + self.offset_seconds):
-            return (
-                f"updates are sent in the windows of ALLOCSYNC_WRITE_WINDOWS alone: {self.windows.text} UTC"
-            )
-        if self.write_quota.empty(now):
-            most = self.write_quota.most
-            return f"{most:,} updates in an hour are all that ALLOCSYNC_MAX_WRITES_PER_HOUR allows"
+            windows = self.windows.text
+            return f"outside the write windows: ALLOCSYNC_WRITE_WINDOWS allows updates in {windows} UTC"
+        if self.write_quota.is_exhausted(now):
+            maximum = self.write_quota.max_per_hour
+            return f"write quota used up: ALLOCSYNC_MAX_WRITES_PER_HOUR allows {maximum:,} updates in an hour"
         return ""
 
-    # Transitions.
-
-    def withhold(
-        self, keys: AbstractSet[AllocationId], *, reason: str, canaries: AbstractSet[AllocationId]
+    def require_approval(
+        self, allocations: AbstractSet[AllocationId], *, reason: str, canaries: AbstractSet[AllocationId]
     ) -> None:
-        """Forbid updates of exactly these allocations until a revision is approved.
+        """Prevent updates of exactly these allocations until approval; `canaries` are updated first."""
+        self.awaiting_approval, self.awaiting_reason, self.canaries = allocations, reason, canaries
 
-        `reason` is the text for people. `canaries` are the allocations of that revision that go first.
-        """
-        self.awaiting_approval, self.awaiting_reason, self.canaries = keys, reason, canaries
-
-    def set_awaiting_reason(self, reason: str) -> None:
-        """Replace the reason why allocations await approval."""
+    def update_awaiting_reason(self, reason: str) -> None:
+        """Replace the text that says why allocations wait for approval."""
         self.awaiting_reason = reason
 
     def set_pause(self, key: AllocationId | None, pause: Pause) -> None:
-        """Pause one allocation, or all (None), in place of an earlier pause of the same scope."""
+        """Pause one allocation, or all of them if `key` is None; replaces an earlier pause of the same."""
         if key is None:
             self.everything = pause
         else:
             self.pauses[key] = pause
 
     def remove_pause(self, key: AllocationId | None) -> Pause | None:
-        """End the pause of one allocation, or of all (None); return it, or None if there was none."""
+        """Remove the pause of one allocation, or of all if `key` is None; returns it, or None without one."""
         if key is not None:
             return self.pauses.pop(key, None)
         removed, self.everything = self.everything, None
         return removed
 
-    def set_wall_offset(self, seconds: float) -> None:
-        """Take over the current difference: wall clock minus monotonic clock."""
+    def set_wall_clock_offset(self, seconds: float) -> None:
+        """Set the wall clock minus the monotonic clock; write windows depend on it."""
         self.offset_seconds = seconds

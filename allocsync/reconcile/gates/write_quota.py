@@ -1,11 +1,16 @@
-"""How many updates may be sent in an hour: a bucket whose tokens come back an hour after they were spent.
+"""The write quota: how many updates may be sent in an hour. Pure.
 
-The rule: in no hour are there more updates than the limit, over restarts too. Whoever finds the bucket empty
-is given a turn at which a token is back, so that thousands do not all come for one. Tokens are kept by the
-minute and come back with the last of theirs. Pure.
+A bucket of tokens. An update spends one token, which comes back an hour later.
+
+The rules: no hour has more updates than the limit, across restarts too. An allocation that finds no token
+reserves a turn at the time a token comes back, so that thousands do not all try for the same token. Tokens
+are counted by the minute, and all tokens of a minute come back together, an hour after the minute ends.
+
+Left out: storing the spent tokens (`checkpoint`), and what else prevents updates (`write_gate`).
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 
@@ -16,47 +21,56 @@ HOUR, MINUTE = 3600.0, 60.0
 
 @dataclass(slots=True)
 class WriteQuota:
-    """`spent` has the begin of each minute with updates and their number; `most` is None without a limit."""
+    """The bucket. All times are monotonic seconds.
 
-    most: int | None = None
+    Attributes:
+        max_per_hour: the limit; None means that there is none.
+        spent: the start of each minute that had updates and their number, oldest first.
+        turns: the time of the turn that each waiting allocation has reserved.
+    """
+
+    max_per_hour: int | None = None
     spent: list[tuple[float, int]] = field(default_factory=list)
     turns: dict[AllocationId, float] = field(default_factory=dict)
-    _waiting: Counter[float] = field(default_factory=Counter)  # how many have each turn
+    _reserved: Counter[float] = field(default_factory=Counter)  # turns by their time
 
-    def empty(self, now: float) -> bool:
-        """Whether there is no token now."""
-        if self.most is None:
+    def is_exhausted(self, now: float) -> bool:
+        """Whether no token is left now."""
+        if self.max_per_hour is None:
             return False
-        return sum(number for at, number in self.spent if at + MINUTE + HOUR > now) >= self.most
+        return sum(number for at, number in self.spent if at + MINUTE + HOUR > now) >= self.max_per_hour
 
-    def next_turn(self, key: AllocationId, now: float) -> float:
-        """When this allocation may ask again; minus infinity: now."""
-        if not self.empty(now):
-            self._give_up(key)
+    def reserve_turn(self, key: AllocationId, now: float) -> float:
+        """Time at which this allocation may try again, or minus infinity if a token is left now.
+
+        An allocation keeps its turn until the time has come; then it reserves another one.
+        """
+        if not self.is_exhausted(now):
+            self._release_turn(key)
             return -inf
         if self.turns.get(key, -inf) <= now:
-            self._give_up(key)
-            self.turns[key] = at = self._next_turn(now)
-            self._waiting[at] += 1
+            self._release_turn(key)
+            self.turns[key] = at = self._next_turn_at(now)
+            self._reserved[at] += 1
         return self.turns[key]
 
-    def _give_up(self, key: AllocationId) -> None:
+    def _release_turn(self, key: AllocationId) -> None:
         at = self.turns.pop(key, None)
         if at is not None:
-            self._waiting[at] -= 1
-            if not self._waiting[at]:
-                del self._waiting[at]
+            self._reserved[at] -= 1
+            if not self._reserved[at]:
+                del self._reserved[at]
 
-    def _next_turn(self, now: float) -> float:
-        """When the first token comes back that nobody waits for; else when the last of them does."""
-        backs = [(at + MINUTE + HOUR, number) for at, number in self.spent if at + MINUTE + HOUR > now]
-        free = (at for at, number in backs if self._waiting[at] < number)
-        return next(free, backs[-1][0])
+    def _next_turn_at(self, now: float) -> float:
+        """When the first unreserved token comes back; if all are reserved, when the last token does."""
+        returns = [(at + MINUTE + HOUR, number) for at, number in self.spent if at + MINUTE + HOUR > now]
+        unreserved = (at for at, number in returns if self._reserved[at] < number)
+        return next(unreserved, returns[-1][0])
 
     def spend(self, key: AllocationId, now: float) -> None:
-        """An update leaves."""
-        self._give_up(key)
-        if self.most is None:
+        """Spend a token for an update of this allocation that is sent now."""
+        self._release_turn(key)
+        if self.max_per_hour is None:
             return
         self.spent = [(at, number) for at, number in self.spent if at + MINUTE + HOUR > now]
         if self.spent and now - self.spent[-1][0] < MINUTE:
@@ -64,3 +78,7 @@ class WriteQuota:
             self.spent[-1] = (at, number + 1)
         else:
             self.spent.append((now, 1))
+
+    def restore(self, spent: Sequence[tuple[float, int]]) -> None:
+        """Take over what an earlier process spent: the start of each minute and its number of updates."""
+        self.spent = list(spent)

@@ -62,13 +62,13 @@ class ChangeReviewer:
         self._newest = (now, revision) if is_candidate else None
         self._oldest = (self._oldest or self._newest) if is_candidate else None
         self.review = review
-        self._write_gate.withhold(review.withheld, reason=review.reason, canaries=review.canaries)
+        self._write_gate.require_approval(review.withheld, reason=review.reason, canaries=review.canaries)
         return review
 
     def record_progress(self, review: ChangeReview, text: str) -> None:
         """Add the progress of the canaries, a text for people, to the reason of a review."""
         self.review = replace(review, progress=text)
-        self._write_gate.set_awaiting_reason(self.review.reason)
+        self._write_gate.update_awaiting_reason(self.review.reason)
 
     def tick(self, now: float, *, settled: bool, least_seconds: float | None = None) -> None:
         """Advance the baseline if its time has come; `now` is monotonic.

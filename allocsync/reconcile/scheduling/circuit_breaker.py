@@ -1,17 +1,18 @@
-"""The bottom of the limiter: while nothing succeeds, one probe an interval goes and nothing else. Pure.
+"""The circuit breaker: while no request succeeds, it lets one probe through per interval. Pure.
 
-The rules: it opens when the API serves nobody, never because some allocations fail. That is so when nothing
-succeeded for 10 seconds and 10 failures came from 5 allocations, or when as many could not connect, were not
-known (401, 403, 404) or were sent elsewhere (3xx): then there is nothing to wait for. Any success closes it.
+The rules: the breaker opens when the API serves no allocation, never because some allocations fail. It opens
+when nothing has succeeded for 10 seconds and there were 10 failures of 5 allocations. It opens without the
+wait when as many failures were of class UNAVAILABLE. Any success closes it.
 
-Once so many have failed, whoever fails waits for the end of the ten seconds, or the first success: asking
-again shows nothing new.
-What failed meanwhile is the API's fault and not the allocation's: it is told, to be forgiven. A probe by an
-allocation that had kept failing before proves little, so it does not make the next one wait longer. One that
-ended without a request of this kind, as its look failed or found nothing to do, proves nothing: the next may
-go a second later.
+Once there are that many failures, a failing allocation waits until the ten seconds are over or something
+succeeds, because another try before then shows nothing new.
 
-Left out: who is the probe (`queue`), and how far the limit falls (`limiter`).
+Failures in that time are faults of the API and not of the allocation: they are returned, to be forgiven. A
+probe by an allocation that kept failing before says little, so it does not lengthen the next interval. A
+probe that ends without a request of this kind, because its read failed or found no difference, says nothing:
+the next probe may go one second later.
+
+Left out: which allocation sends the probe (`work_queue`), and how far the limit shrinks (`concurrency`).
 """
 
 from collections.abc import Collection, Hashable, Mapping
@@ -22,18 +23,24 @@ from allocsync.reconcile.scheduling.response_class import ResponseClass
 
 Key = TypeVar("Key", bound=Hashable)
 
-SILENT_SECONDS = 10.0  # nothing succeeded for so long ...
-FAILURES = 10  # ... while so many failed
-USUAL_OF = 8  # successes
-KEYS = 5  # of so many allocations, or of all where there are fewer
-PROBE_FIRST_SECONDS = 1.0  # until the first probe; doubles
-PROBE_MOST_SECONDS = 8.0
-PROBE_JITTER = 0.2  # shorter by up to this share, never longer
-KEEPS_FAILING = 3  # failures in a row of one allocation
+SILENT_SECONDS = 10.0  # it opens after so long without a success ...
+MIN_FAILURES = 10  # ... with so many failures ...
+MIN_KEYS = 5  # ... of so many allocations, or of all if there are fewer
+USUAL_SUCCESSES = 8  # over which the usual number of failures between successes is averaged
+PROBE_FIRST_SECONDS = 1.0  # until the first probe; the interval doubles
+PROBE_MAX_SECONDS = 8.0
+PROBE_JITTER = 0.2  # an interval is shortened by up to this share, never lengthened
+KEEPS_FAILING = 3  # failures in a row after which an allocation counts as failing by itself
 
 
 class CircuitBreaker(Generic[Key]):
-    """Open or closed; `opened_at` and `probes` are of the latest opening. Times are the caller's seconds."""
+    """Open or closed, for one operation. All times are monotonic seconds.
+
+    Attributes:
+        open: whether only probes may go.
+        opened_at: when it opened last.
+        probes: how many probes were sent since then.
+    """
 
     def __init__(self) -> None:
         self.open = False
@@ -41,81 +48,92 @@ class CircuitBreaker(Generic[Key]):
         self.probes = 0
         self._probe_at = -inf
         self._interval_seconds = PROBE_FIRST_SECONDS
-        self._unheard: tuple[Key, float] | None = None  # the latest probe, and the interval before it
-        self._failed: dict[Key, int] = {}  # since something succeeded
-        self._failures = self._shut = 0
-        self._usual = 0.0  # failures between two successes
-        self._served_at = self._silent_since = -inf
+        # The latest probe until it has a response, and the interval before it.
+        self._pending_probe: tuple[Key, float] | None = None
+        self._failed: dict[Key, int] = {}  # failures since the latest success
+        self._failures = self._unavailable = 0
+        self._usual_failures = 0.0  # between two successes
+        self._succeeded_at = self._silent_since = -inf
 
-    def wait(self, now: float) -> float | None:
-        """None: something may go; else until when not."""
+    def blocked_until(self, now: float) -> float | None:
+        """When the next probe may go; None if a request may go now."""
         return self._probe_at if self.open and now < self._probe_at else None
 
-    def silent(self, now: float) -> bool:
-        """Whether nothing has succeeded for so long, though it was tried."""
+    def is_silent(self, now: float) -> bool:
+        """Whether requests failed and none has succeeded for `SILENT_SECONDS`."""
         return bool(self._failed) and now - self._silent_since >= SILENT_SECONDS
 
-    def failures(self, key: Key) -> int:
-        """How often this allocation has failed since anything succeeded."""
+    def failures_of(self, key: Key) -> int:
+        """How often this allocation has failed since the latest success of any."""
         return self._failed.get(key, 0)
 
-    def probe(self, key: Key, now: float, *, failures: int, chance: float) -> None:
-        """A probe goes, by an allocation that had failed so often before; `chance` is from 0 to 1."""
+    def record_probe(self, key: Key, now: float, *, failures: int, chance: float) -> None:
+        """A probe is sent now by an allocation that has failed `failures` times in a row.
+
+        `chance` is a random number from 0 to 1, for the jitter of the next interval.
+        """
         self.probes += 1
-        self._unheard = key, self._interval_seconds
+        self._pending_probe = key, self._interval_seconds
         if failures < KEEPS_FAILING and self.probes > 1:
-            self._interval_seconds = min(2 * self._interval_seconds, PROBE_MOST_SECONDS)
+            self._interval_seconds = min(2 * self._interval_seconds, PROBE_MAX_SECONDS)
         self._probe_at = now + self._interval_seconds * (1 - PROBE_JITTER * chance)
 
-    def ended(self, key: Key, now: float) -> None:
-        """What the key was admitted for has ended: a probe that was not heard of was none."""
-        if self._unheard is not None and self._unheard[0] == key:
-            _, self._interval_seconds = self._unheard
-            self._unheard = None
+    def record_release(self, key: Key, now: float) -> None:
+        """The key gave its slot back; a probe without a response does not count."""
+        if self._pending_probe is not None and self._pending_probe[0] == key:
+            _, self._interval_seconds = self._pending_probe
+            self._pending_probe = None
             self._probe_at = min(self._probe_at, now + PROBE_FIRST_SECONDS)
 
-    def served(self, now: float) -> bool:
-        """Something succeeded; returns whether that closed it."""
-        closed, self.open, self._unheard = self.open, False, None
-        self._served_at = now
+    def record_success(self, now: float) -> bool:
+        """A request succeeded; returns whether that closed the breaker."""
+        closed, self.open, self._pending_probe = self.open, False, None
+        self._succeeded_at = now
         if not closed:
-            # Of each allocation so many at most, or a few that always fail would hide an outage.
-            self._usual += (min(self._failures, FAILURES * len(self._failed)) - self._usual) / USUAL_OF
+            # The count of each allocation is limited, or a few that always fail would hide an outage.
+            failures = min(self._failures, MIN_FAILURES * len(self._failed))
+            self._usual_failures += (failures - self._usual_failures) / USUAL_SUCCESSES
         self._failed.clear()
-        self._failures = self._shut = 0
+        self._failures = self._unavailable = 0
         return closed
 
-    def failed(
-        self, key: Key, result: ResponseClass, *, begun: float, now: float, keys: int
+    def record_failure(
+        self, key: Key, response_class: ResponseClass, *, begun: float, now: float, key_count: int
     ) -> Mapping[Key, int]:
-        """A request of one of so many allocations failed; returns how many failures of whom to forgive."""
-        if self._unheard is not None and self._unheard[0] == key:
-            self._unheard = None
+        """A request failed that began at `begun`, of one of `key_count` allocations.
+
+        Returns how many failures to forgive, by key.
+        """
+        if self._pending_probe is not None and self._pending_probe[0] == key:
+            self._pending_probe = None
         if not self._failed:
-            self._silent_since = max(begun, self._served_at)
+            self._silent_since = max(begun, self._succeeded_at)
         self._failed[key] = self._failed.get(key, 0) + 1
         self._failures += 1
-        self._shut += result is ResponseClass.SHUT
+        self._unavailable += response_class is ResponseClass.UNAVAILABLE
         if self.open:
             return {key: 1}
-        if not self._serves_nobody(now, min(KEYS, keys)):
+        if not self._must_open(now, min(MIN_KEYS, key_count)):
             return {}
         self.open, self.opened_at, self.probes = True, now, 0
         self._interval_seconds = PROBE_FIRST_SECONDS
         self._probe_at = now + PROBE_FIRST_SECONDS
         return dict(self._failed)
 
-    def suspects(self, *, keys: int) -> Collection[Key]:
-        """Who failed, while it looks as if the API served nobody and it has not opened."""
-        return () if self.open or not self._failed_enough(min(KEYS, keys)) else self._failed.keys()
+    def keys_delayed(self, *, key_count: int) -> Collection[Key]:
+        """The failing keys that wait because the breaker is about to open; empty if it is not, or is open."""
+        is_delaying = not self.open and self._has_enough_failures(min(MIN_KEYS, key_count))
+        return self._failed.keys() if is_delaying else ()
 
-    def decides_at(self, *, keys: int) -> float:
-        """When it will open if nothing succeeds by then; minus infinity: it looks well, or is open."""
-        return self._silent_since + SILENT_SECONDS if self.suspects(keys=keys) else -inf
+    def opening_due_at(self, *, key_count: int) -> float:
+        """When the breaker opens unless a request succeeds; minus infinity if it is open or need not open."""
+        return self._silent_since + SILENT_SECONDS if self.keys_delayed(key_count=key_count) else -inf
 
-    def _serves_nobody(self, now: float, enough: int) -> bool:
-        shut = self._shut >= max(1.0, self._usual) * FAILURES * enough / KEYS
-        return len(self._failed) >= enough and (shut or (self._failed_enough(enough) and self.silent(now)))
+    def _must_open(self, now: float, min_keys: int) -> bool:
+        needed = max(1.0, self._usual_failures) * MIN_FAILURES * min_keys / MIN_KEYS
+        is_unavailable = len(self._failed) >= min_keys and self._unavailable >= needed
+        return is_unavailable or (self._has_enough_failures(min_keys) and self.is_silent(now))
 
-    def _failed_enough(self, enough: int) -> bool:
-        return len(self._failed) >= enough and self._failures >= max(1.0, self._usual) * FAILURES
+    def _has_enough_failures(self, min_keys: int) -> bool:
+        needed = max(1.0, self._usual_failures) * MIN_FAILURES
+        return len(self._failed) >= min_keys and self._failures >= needed

@@ -1,16 +1,18 @@
-"""How many requests may be in flight: reads and writes have slots of their own, and limits that adapt. Pure.
+"""Concurrency limits: how many requests may be in flight, with slots for reads and slots for writes. Pure.
 
-The rules: admission is one synchronous step that says go, or until when to wait; nothing waits inside it. An
-update holds one write slot from its snapshot to its answer. GETs judge the reads and POSTs the writes: dead
-POSTs do not make healthy GETs wait; but an update begins with a GET, so it waits where reads are shut.
+The rules: admission is one synchronous step that gives a slot or says until when to wait. An update holds one
+write slot from its read to its response. Responses to GET set the limit of reads and responses to POST that
+of writes, so failing POSTs do not delay healthy GETs. But an update begins with a GET, so it waits while
+reads may not go.
 
-A limit doubles with each round trip until it first shrinks, then grows by one with each; only when it is in
-use, and while successes are about as quick as the quickest. Once a window it shrinks by half the share that
-failed, and by a tenth when most successes were slow. A request that takes long stops counting, so that a few
-that hang hold nobody up; the hard maximum counts it. A server that answers 429 shuts its kind of slot for as
-long as it asks. The breaker is the bottom: it opens when nothing at all succeeds.
+A limit doubles each round trip until it first shrinks; after that it grows by one each round trip. It grows
+only while it is in use and successes are about as quick as the quickest. Once in a window it shrinks by half
+the share of requests that failed, and by a tenth when most successes were slow. A request that takes long no
+longer counts against the limit, so that a few hanging requests delay no others; it still counts against the
+hard maximum. A 429 response blocks its operation for as long as the server asks. When no request
+succeeds at all, the circuit breaker opens.
 
-Chance and time are arguments. Left out: which allocation goes (`queue`).
+Time and random numbers are arguments. Left out: which allocation goes next (`work_queue`).
 """
 
 from collections.abc import Collection, Mapping
@@ -23,248 +25,289 @@ from allocsync.reconcile.scheduling.circuit_breaker import CircuitBreaker, Key
 from allocsync.reconcile.scheduling.response_class import ResponseClass
 from allocsync.reconcile.scheduling.retry_wakeup import RetryWakeup
 
-MOST: Mapping[Operation, int] = {Operation.READ: 64, Operation.WRITE: 32}
-START: Mapping[Operation, int] = {Operation.READ: 8, Operation.WRITE: 4}
-FLOOR: Mapping[Operation, int] = {Operation.READ: 1, Operation.WRITE: 4}  # while anything succeeds
-WINDOW_SECONDS, WINDOW_RESULTS = 0.5, 4  # a window lasts for both, from its first result
-SHARE = 0.1  # so many may fail without the limit shrinking
-CALM, PRESSED, EASED = 3.0, 5.0, 0.9  # times the smallest: grows up to, shrinks above, to this
-SMALLEST_SECONDS = 0.01  # below this slowness says more of this process than of the API
-FORGETS = 1.001  # what is the smallest rises so much a window: the way to the API may have become longer
-SLOW_SECONDS, SLOW_LEAST_SECONDS = 5.0, 1.0  # older ones do not count against the limit: within these ...
-SLOW = 10.0  # ... so many times the smallest, and while that is not known:
-SLOW_AT_FIRST_SECONDS = 2.0
+MAX_LIMIT: Mapping[Operation, int] = {Operation.READ: 64, Operation.WRITE: 32}
+INITIAL_LIMIT: Mapping[Operation, int] = {Operation.READ: 8, Operation.WRITE: 4}
+MIN_LIMIT: Mapping[Operation, int] = {Operation.READ: 1, Operation.WRITE: 4}  # while any request succeeds
+WINDOW_SECONDS, WINDOW_RESULTS = 0.5, 4  # a window ends when both are reached, from its first result
+TOLERATED_FAILURE_SHARE = 0.1  # of a window, without the limit shrinking
+GROWTH_LATENCY_RATIO = 3.0  # the limit grows while requests take at most so many times the smallest latency
+SLOW_LATENCY_RATIO = 5.0  # a success that takes more than so many times the smallest latency was slow
+SLOW_SHRINK_FACTOR = 0.9
+MIN_LATENCY_SECONDS = 0.01  # below this, latency says more about this process than about the API
+LATENCY_FORGET_FACTOR = 1.001  # the smallest latency rises so much each window: the network path may change
+# A request counts as slow after so many times the smallest latency, within these bounds ...
+SLOW_AGE_RATIO, SLOW_MIN_SECONDS, SLOW_MAX_SECONDS = 10.0, 1.0, 5.0
+SLOW_INITIAL_SECONDS = 2.0  # ... and after this while no latency is known
 
 
-def shrinks_to(share: float) -> float:
-    """What is left of a limit when so large a share of a window failed."""
-    return 1 - share / 2 if share > SHARE else 1.0
+def shrink_factor(failure_share: float) -> float:
+    """Factor to multiply a limit by after a window in which this share (0 to 1) of requests failed."""
+    return 1 - failure_share / 2 if failure_share > TOLERATED_FAILURE_SHARE else 1.0
 
 
 class ConcurrencyLimit(Generic[Key]):
-    """One kind of slot: what is in flight in it, its limit and its breaker."""
+    """The slots of one operation: requests in flight, limit and circuit breaker. Times are monotonic seconds.
 
-    def __init__(self, *, start: int, most: int, floor: int) -> None:
-        self.most = most
-        self.limit = float(min(start, most))
+    Attributes:
+        maximum: the hard maximum of requests in flight, slow ones included.
+        limit: how many requests that are not slow may be in flight.
+        slow: the keys whose request has been in flight for so long that it no longer counts against `limit`.
+    """
+
+    def __init__(self, *, initial: int, maximum: int, minimum: int) -> None:
+        self.maximum = maximum
+        self.limit = float(min(initial, maximum))
         self.breaker: CircuitBreaker[Key] = CircuitBreaker()
         self.retry_wakeup: RetryWakeup[Key] = RetryWakeup()
         self.slow: set[Key] = set()
-        self._floor = min(floor, most)
-        self._fresh: dict[Key, float] = {}  # when each began, the oldest first
-        self._shut_until = -inf
+        self._minimum = min(minimum, maximum)
+        self._begun: dict[Key, float] = {}  # when each request that is not slow began, the oldest first
+        self._blocked_until = -inf
         self._doubles = True
         self._smallest_seconds = inf
         self._window_began = -inf
-        self._served = self._failed = self._pressed = 0
+        self._succeeded = self._failed = self._slow_successes = 0
 
     @property
     def in_flight(self) -> int:
-        """How many there are, slow ones included."""
-        return len(self._fresh) + len(self.slow)
+        """How many requests are in flight, slow ones included."""
+        return len(self._begun) + len(self.slow)
 
-    def shut(self, now: float) -> float | None:
-        """Until when nothing may be asked, however many slots are free; None: it may."""
-        return self._shut_until if now < self._shut_until else self.breaker.wait(now)
+    def blocked_until(self, now: float) -> float | None:
+        """Until when no request may go, however many slots are free; None if one may go now."""
+        return self._blocked_until if now < self._blocked_until else self.breaker.blocked_until(now)
 
-    def full(self, now: float) -> bool:
-        """Whether there is no slot; a probe needs none but a place below the hard maximum."""
-        self._age(now)
-        within = self.breaker.open or len(self._fresh) < int(self.limit)
-        return not within or self.in_flight >= self.most
+    def is_full(self, now: float) -> bool:
+        """Whether no slot is free; a probe needs no slot, only room below the hard maximum."""
+        self._mark_slow(now)
+        has_slot = self.breaker.open or len(self._begun) < int(self.limit)
+        return not has_slot or self.in_flight >= self.maximum
 
-    def take(self, key: Key, now: float) -> None:
-        """The key takes a place."""
-        if key in self._fresh or key in self.slow:
+    def take_slot(self, key: Key, now: float) -> None:
+        """Give the key a slot.
+
+        Raises:
+            ValueError: the key has a slot already.
+        """
+        if key in self._begun or key in self.slow:
             raise ValueError(f"{key} has a slot already")
-        self._fresh[key] = now
+        self._begun[key] = now
 
-    def release(self, key: Key) -> None:
-        """Give the key's place back."""
+    def release_slot(self, key: Key) -> None:
+        """Give the key's slot back.
+
+        Raises:
+            KeyError: the key has none.
+        """
         if key in self.slow:
             self.slow.remove(key)
         else:
-            del self._fresh[key]
+            del self._begun[key]
 
-    def shut_until(self, until: float) -> None:
-        """Nothing is asked before then; never shortens an earlier wish."""
-        self._shut_until = max(self._shut_until, until)
+    def block_until(self, until: float) -> None:
+        """Let no request go before `until`; never shortens an earlier call."""
+        self._blocked_until = max(self._blocked_until, until)
 
-    def opens_at(self, now: float) -> float:
-        """The next time at which more may be admitted, by the passing of time alone."""
-        self._age(now)
-        oldest = next(iter(self._fresh.values()), inf)
-        until = self.shut(now)
-        return min(oldest + self._slow_seconds(), inf if until is None else until)
+    def next_admission_at(self, now: float) -> float:
+        """When more requests may go because time passes; infinity if time alone changes nothing."""
+        self._mark_slow(now)
+        oldest = next(iter(self._begun.values()), inf)
+        until = self.blocked_until(now)
+        return min(oldest + self._slow_after_seconds(), inf if until is None else until)
 
-    def served(self, seconds: float, now: float) -> bool:
-        """A request succeeded; returns whether that closed the breaker."""
-        closed = self.breaker.served(now)
-        self._smallest_seconds = min(self._smallest_seconds, max(seconds, SMALLEST_SECONDS))
-        self._count(now, served=1)
-        self._pressed += seconds > PRESSED * self._smallest_seconds
-        if seconds <= CALM * self._smallest_seconds and 2 * len(self._fresh) >= self.limit:
-            self.limit = min(self.limit + (1.0 if self._doubles else 1 / self.limit), float(self.most))
-        self.limit = max(self.limit, float(self._floor))
-        self._judge(now)
+    def record_success(self, seconds: float, now: float) -> bool:
+        """A request succeeded after so many seconds; returns whether that closed the breaker."""
+        closed = self.breaker.record_success(now)
+        self._smallest_seconds = min(self._smallest_seconds, max(seconds, MIN_LATENCY_SECONDS))
+        self._count(now, succeeded=1)
+        self._slow_successes += seconds > SLOW_LATENCY_RATIO * self._smallest_seconds
+        is_quick = seconds <= GROWTH_LATENCY_RATIO * self._smallest_seconds
+        if is_quick and 2 * len(self._begun) >= self.limit:
+            self.limit = min(self.limit + (1.0 if self._doubles else 1 / self.limit), float(self.maximum))
+        self.limit = max(self.limit, float(self._minimum))
+        self._close_window(now)
         return closed
 
-    def overloaded(self, now: float) -> None:
-        """A request failed as on a server that has too much to do."""
+    def record_overload(self, now: float) -> None:
+        """A request failed in the way of an overloaded server."""
         self._count(now, failed=1)
-        self._judge(now)
+        self._close_window(now)
 
-    def collapse(self) -> None:
-        """The breaker has opened: begin at the bottom again."""
+    def reset_to_one(self) -> None:
+        """The breaker has opened: begin again with a limit of one, and without doubling."""
         self.limit, self._doubles = 1.0, False
 
-    def _count(self, now: float, *, served: int = 0, failed: int = 0) -> None:
-        """A window begins with its first result."""
-        if not self._served + self._failed:
+    def _count(self, now: float, *, succeeded: int = 0, failed: int = 0) -> None:
+        """Count a result; the first one begins a window."""
+        if not self._succeeded + self._failed:
             self._window_began = now
-        self._served += served
+        self._succeeded += succeeded
         self._failed += failed
 
-    def _judge(self, now: float) -> None:
-        """Close the window when it is over, and shrink the limit by what it showed."""
-        results = self._served + self._failed
+    def _close_window(self, now: float) -> None:
+        """If the window is over, shrink the limit according to its results, and begin another window."""
+        results = self._succeeded + self._failed
         if results < WINDOW_RESULTS or now - self._window_began < WINDOW_SECONDS:
             return
-        share = self._failed / results
-        factor = shrinks_to(share)
-        factor *= EASED if 2 * self._pressed > self._served else 1.0
+        factor = shrink_factor(self._failed / results)
+        factor *= SLOW_SHRINK_FACTOR if 2 * self._slow_successes > self._succeeded else 1.0
         if factor < 1:
-            floor = 1 if self.breaker.silent(now) else self._floor
-            self.limit, self._doubles = min(self.limit, max(self.limit * factor, floor)), False
-        self._smallest_seconds *= FORGETS
-        self._served = self._failed = self._pressed = 0
+            minimum = 1 if self.breaker.is_silent(now) else self._minimum
+            self.limit, self._doubles = min(self.limit, max(self.limit * factor, minimum)), False
+        self._smallest_seconds *= LATENCY_FORGET_FACTOR
+        self._succeeded = self._failed = self._slow_successes = 0
 
-    def _slow_seconds(self) -> float:
+    def _slow_after_seconds(self) -> float:
         if self._smallest_seconds == inf:
-            return SLOW_AT_FIRST_SECONDS
-        return min(max(SLOW * self._smallest_seconds, SLOW_LEAST_SECONDS), SLOW_SECONDS)
+            return SLOW_INITIAL_SECONDS
+        return min(max(SLOW_AGE_RATIO * self._smallest_seconds, SLOW_MIN_SECONDS), SLOW_MAX_SECONDS)
 
-    def _age(self, now: float) -> None:
-        """Move those that have become slow among the slow."""
-        while self._fresh:
-            key, began = next(iter(self._fresh.items()))
-            if now < began + self._slow_seconds():
+    def _mark_slow(self, now: float) -> None:
+        """Move the requests that have become slow to `slow`."""
+        while self._begun:
+            key, began = next(iter(self._begun.items()))
+            if now < began + self._slow_after_seconds():
                 return
-            del self._fresh[key]
+            del self._begun[key]
             self.slow.add(key)
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseEffect(Generic[Key]):
-    """What an answer changed: the breaker opened or closed, and how many failures of whom to forgive.
+    """What a response changed.
 
-    Where that is none, the key may try again soon all the same. The key that failed waits until `wait_until`.
+    Attributes:
+        breaker_changed: whether the breaker opened or closed.
+        forgiven: how many failures to forgive, by key; each of these keys may retry soon, even one with 0.
+        wait_until: the key of the response waits at least until then; minus infinity if it need not.
     """
 
-    turned: bool = False
+    breaker_changed: bool = False
     forgiven: Mapping[Key, int] = field(default_factory=dict)
     wait_until: float = -inf
 
 
 class ConcurrencyLimits(Generic[Key]):
-    """Both kinds of slot. Times are seconds on the caller's clock; `most` are the hard maxima."""
+    """The limits of reads and of writes. Times are monotonic seconds."""
 
-    def __init__(self, most: Mapping[Operation, int]) -> None:
-        if any(most[operation] < 1 for operation in Operation):
+    def __init__(self, maximums: Mapping[Operation, int]) -> None:
+        """`maximums` are the hard maximums by operation.
+
+        Raises:
+            ValueError: a maximum is below one.
+        """
+        if any(maximums[operation] < 1 for operation in Operation):
             raise ValueError("a limit below one would never let anything through")
         self.limits: dict[Operation, ConcurrencyLimit[Key]] = {
-            operation: ConcurrencyLimit(start=START[operation], most=most[operation], floor=FLOOR[operation])
+            operation: ConcurrencyLimit(
+                initial=INITIAL_LIMIT[operation], maximum=maximums[operation], minimum=MIN_LIMIT[operation]
+            )
             for operation in Operation
         }
 
-    def waits(self, operation: Operation, now: float) -> float | None:
-        """None: one may go; else until when not (infinity: until one is given back)."""
-        shut = [until for each in self._asked(operation) if (until := each.shut(now)) is not None]
-        if shut:
-            return max(shut)
-        return inf if self.limits[operation].full(now) else None
+    def wait_until(self, operation: Operation, now: float) -> float | None:
+        """Until when no request may go (infinity: until a slot is given back); None if one may go now."""
+        limits = self._limits_for(operation)
+        blocked = [until for limit in limits if (until := limit.blocked_until(now)) is not None]
+        if blocked:
+            return max(blocked)
+        return inf if self.limits[operation].is_full(now) else None
 
-    def probing(self, operation: Operation) -> bool:
-        """Whether what goes next in such a slot goes as a probe."""
-        return any(each.breaker.open for each in self._asked(operation))
+    def is_probing(self, operation: Operation) -> bool:
+        """Whether the next admission for this operation is a probe."""
+        return any(limit.breaker.open for limit in self._limits_for(operation))
 
     def admit(
         self, operation: Operation, key: Key, now: float, *, failures: int = 0, chance: float = 0.0
     ) -> float | None:
-        """Give the key a slot and return None, or return what `waits` says.
+        """Give the key a slot and return None, or return until when to wait, as `wait_until` does.
 
-        `failures` are those of this key in a row before, `chance` is from 0 to 1: they say when the next
-        probe may go, should this be one.
+        If the admission is a probe, `failures` (of this key in a row) and `chance` (random, 0 to 1) determine
+        when the next probe may go.
+
+        Raises:
+            ValueError: the key has a slot for this operation already.
         """
-        until = self.waits(operation, now)
+        until = self.wait_until(operation, now)
         if until is None:
-            self.limits[operation].take(key, now)
-            for each in self._asked(operation):
-                if each.breaker.open:
-                    each.breaker.probe(key, now, failures=failures, chance=chance)
+            self.limits[operation].take_slot(key, now)
+            for limit in self._limits_for(operation):
+                if limit.breaker.open:
+                    limit.breaker.record_probe(key, now, failures=failures, chance=chance)
         return until
 
     def promote(self, key: Key, now: float) -> bool:
-        """Have a write slot take the place of the key's read slot; never as a probe, which is chosen."""
-        if self.probing(Operation.WRITE) or self.admit(Operation.WRITE, key, now) is not None:
+        """Replace the key's read slot with a write slot, if one may be taken; returns whether it was.
+
+        Never as a probe, because the scheduler chooses which allocation is the probe.
+        """
+        if self.is_probing(Operation.WRITE) or self.admit(Operation.WRITE, key, now) is not None:
             return False
         self.release(Operation.READ, key, now)
         return True
 
     def record_response(
         self,
-        asked: Operation,
+        requested: Operation,
         admitted_for: Operation,
         key: Key,
-        result: ResponseClass,
+        response_class: ResponseClass,
         *,
         begun: float,
         now: float,
-        keys: int,
+        key_count: int,
     ) -> ResponseEffect[Key]:
-        """A request of one of so many keys ended: a GET asks as a read does, whatever slot it holds."""
-        limits = self.limits[asked]
-        if result is ResponseClass.SERVED:
-            again = dict.fromkeys((*limits.retry_wakeup.served(key), *limits.breaker.suspects(keys=keys)), 0)
-            return ResponseEffect(limits.served(now - begun, now), again)
-        limits.retry_wakeup.failed(key)
-        if result is ResponseClass.OVERLOADED:
-            for each in {asked, admitted_for}:
-                self.limits[each].overloaded(now)
-        open_before = limits.breaker.open
-        forgiven = limits.breaker.failed(key, result, begun=begun, now=now, keys=keys)
-        turned = limits.breaker.open and not open_before
-        if turned:
-            limits.collapse()
-        return ResponseEffect(turned, forgiven, limits.breaker.decides_at(keys=keys))
+        """A request that began at `begun` has a response, or failed.
+
+        `requested` is READ for a GET and WRITE for a POST; `admitted_for` is the operation of the slot, so a
+        GET of an update has READ and WRITE. `key_count` is the number of managed allocations.
+        """
+        limit = self.limits[requested]
+        if response_class is ResponseClass.SERVED:
+            woken = limit.retry_wakeup.record_success(key)
+            delayed = limit.breaker.keys_delayed(key_count=key_count)
+            retried = dict.fromkeys((*woken, *delayed), 0)
+            return ResponseEffect(limit.record_success(now - begun, now), retried)
+        limit.retry_wakeup.record_failure(key)
+        if response_class is ResponseClass.OVERLOADED:
+            for operation in {requested, admitted_for}:
+                self.limits[operation].record_overload(now)
+        was_open = limit.breaker.open
+        forgiven = limit.breaker.record_failure(
+            key, response_class, begun=begun, now=now, key_count=key_count
+        )
+        opened = limit.breaker.open and not was_open
+        if opened:
+            limit.reset_to_one()
+        return ResponseEffect(opened, forgiven, limit.breaker.opening_due_at(key_count=key_count))
 
     def release(self, operation: Operation, key: Key, now: float) -> None:
         """Give the key's slot back.
 
         Raises:
-            KeyError: it has none.
+            KeyError: the key has none.
         """
-        self.limits[operation].release(key)
-        for each in self._asked(operation):
-            each.breaker.ended(key, now)
+        self.limits[operation].release_slot(key)
+        for limit in self._limits_for(operation):
+            limit.breaker.record_release(key, now)
 
-    def failures(self, operation: Operation, key: Key) -> int:
-        """How often the key has failed where `slot` asks since anything succeeded there."""
-        return sum(each.breaker.failures(key) for each in self._asked(operation))
+    def failures_of(self, operation: Operation, key: Key) -> int:
+        """How often the key's requests for this operation have failed since the latest success of any key."""
+        return sum(limit.breaker.failures_of(key) for limit in self._limits_for(operation))
 
-    def done(self, operation: Operation, key: Key) -> Collection[Key]:
-        """There is nothing to ask in such a slot for the key any more; returns who may try again instead."""
-        return self.limits[operation].retry_wakeup.done(key)
+    def withdraw(self, operation: Operation, key: Key) -> Collection[Key]:
+        """The key has no request for this operation any more; returns the keys to retry in its place."""
+        return self.limits[operation].retry_wakeup.withdraw(key)
 
-    def opens_at(self, now: float) -> float:
-        """When more may be admitted by the passing of time alone (infinity: never)."""
-        return min(limits.opens_at(now) for limits in self.limits.values())
+    def next_admission_at(self, now: float) -> float:
+        """When more requests may go because time passes; infinity if time alone changes nothing."""
+        return min(limit.next_admission_at(now) for limit in self.limits.values())
 
-    def close(self, operation: Operation, until: float) -> None:
-        """Admit nothing to these slots before `until`; never shortens an earlier wish."""
-        self.limits[operation].shut_until(until)
+    def block_until(self, operation: Operation, until: float) -> None:
+        """Admit nothing for this operation before `until`; never shortens an earlier call."""
+        self.limits[operation].block_until(until)
 
-    def _asked(self, operation: Operation) -> tuple[ConcurrencyLimit[Key], ...]:
-        """Whose requests are made in such a slot: an update begins with a GET."""
+    def _limits_for(self, operation: Operation) -> tuple[ConcurrencyLimit[Key], ...]:
+        """The limits of the requests that this operation makes: an update begins with a GET."""
         reads, writes = self.limits[Operation.READ], self.limits[Operation.WRITE]
         return (reads,) if operation is Operation.READ else (reads, writes)

@@ -1,15 +1,17 @@
-"""What an answer says of the API, apart from what it says of one allocation. Pure.
+"""What a response says about the API as a whole, apart from the one allocation it is for. Pure.
 
-The rule: only what a busy server would do is load; only what meets everybody is a fault of the whole API. An
-answer that refuses one body, or says that one allocation is gone, is an API that works.
+The rule: only what a busy server returns counts as overload, and only what affects every request counts as
+unavailable. A response that rejects one body, or says that one allocation is gone, comes from an API that
+works.
 
-    answer                                               result
+    response                                             class
     200, 202, 410, any other 4xx                         SERVED
     no answer after sending, 5xx, 408, 429               OVERLOADED
-    no connection, 401, 403, 404, 3xx                    SHUT
+    no connection, 401, 403, 404, 3xx                    UNAVAILABLE
     200 that cannot be used, any other 2xx               UNUSABLE
 
-Left out: what follows for the allocation (`lane`), and for everybody (`limiter`, `breaker`).
+Left out: what follows for the allocation (`allocation.managed_allocation`), and for all of them
+(`concurrency`, `circuit_breaker`).
 """
 
 from enum import Enum, auto
@@ -18,35 +20,35 @@ from allocsync.model import api_answers
 
 
 class ResponseClass(Enum):
-    """How a request went, for whoever decides how many there may be."""
+    """How a request went, as far as it affects how many requests may be in flight."""
 
     SERVED = auto()
     OVERLOADED = auto()
-    SHUT = auto()  # nobody is served: it is not reached, does not know us, or is not what answers
+    UNAVAILABLE = auto()  # no request can succeed: no connection, no access, or not the API that responds
     UNUSABLE = auto()
 
 
 _OVERLOADED = frozenset({408, 429})
-_SHUT = frozenset({401, 403, 404})
+_UNAVAILABLE = frozenset({401, 403, 404})
 _REDIRECT, _CLIENT_ERROR, _SERVER_ERROR = 300, 400, 500
 
 
-def class_of(answer: api_answers.Snapshot | api_answers.UpdateAnswer) -> ResponseClass | None:
-    """What this answer says of the API; None: nothing, because the request never left."""
+def classify_response(answer: api_answers.Snapshot | api_answers.UpdateAnswer) -> ResponseClass | None:
+    """The class of this response; None if no request was sent, so that it says nothing about the API."""
     match answer:
         case api_answers.Live() | api_answers.Missing() | api_answers.Accepted():
             return ResponseClass.SERVED
         case api_answers.NotSent():
-            return ResponseClass.SHUT if answer.unreachable else None
+            return ResponseClass.UNAVAILABLE if answer.unreachable else None
         case api_answers.Failed(unreachable=True):
-            return ResponseClass.SHUT
+            return ResponseClass.UNAVAILABLE
         case _:
-            return _of_status(answer.status)
+            return _classify_status(answer.status)
 
 
-def _of_status(status: int | None) -> ResponseClass:
+def _classify_status(status: int | None) -> ResponseClass:
     if status is None or status >= _SERVER_ERROR or status in _OVERLOADED:
         return ResponseClass.OVERLOADED
-    if status in _SHUT or _REDIRECT <= status < _CLIENT_ERROR:
-        return ResponseClass.SHUT
+    if status in _UNAVAILABLE or _REDIRECT <= status < _CLIENT_ERROR:
+        return ResponseClass.UNAVAILABLE
     return ResponseClass.SERVED if status >= _CLIENT_ERROR else ResponseClass.UNUSABLE

@@ -1,14 +1,15 @@
-"""Who waits because its requests fail, and who of them goes at once as another one got through. Pure.
+"""Early retries: when a request of a failing allocation succeeds, another failing allocation retries. Pure.
 
-The rule: an allocation that failed and is served now calls the one that has waited longest, whatever backoff
-that has. While most fail a call dies out after a step or two, so it adds next to nothing. Once all is well
-each call leads to the next, as many go at once as are served, and no backoff outlasts what it came from. One
-that was called and has nothing to ask any more passes its call on.
+The rule: when a failing allocation succeeds, the longest-waiting failing one is retried at once, whatever its
+backoff. While most requests fail, a chain of such wake-ups ends after a step or two, so it adds almost no
+load. Once the API works again each success wakes the next allocation: as many retry at once as succeed, and
+no backoff outlasts its cause. An allocation that was woken and has no request to send passes its wake-up on.
 
-A success of one that had not failed calls nobody: beside healthy ones it says nothing of those that fail by
-themselves. Failures keep counting: one that was called too early is as slow afterwards as it would have been.
+A success of an allocation that had not failed wakes none: it says nothing about those that fail for a reason
+of their own. Failures still count: an allocation that is woken too early keeps its full backoff afterwards.
 
-Left out: how many may be in flight (`limiter`), and an API that serves nobody at all (`breaker`).
+Left out: how many requests may be in flight (`concurrency`), and an API where all requests fail
+(`circuit_breaker`).
 """
 
 from collections.abc import Collection
@@ -17,41 +18,41 @@ from typing import Generic
 
 from allocsync.reconcile.scheduling.circuit_breaker import Key
 
-CALLS = 1  # by each that is served
+WAKEUPS_PER_SUCCESS = 1
 
 
 class RetryWakeup(Generic[Key]):
-    """See the module. A key is known from its first failure until it is served or done."""
+    """The failing keys. A key is tracked from its first failure until it succeeds or is withdrawn."""
 
     def __init__(self) -> None:
-        self._waiting: dict[Key, None] = {}  # the one that failed longest ago first
-        self._called: set[Key] = set()
+        self._waiting: dict[Key, None] = {}  # the longest-waiting first
+        self._woken: set[Key] = set()
 
-    def failed(self, key: Key) -> None:
-        """A request of the key failed: it waits behind all others."""
-        self._forget(key)
+    def record_failure(self, key: Key) -> None:
+        """A request of the key failed: the key waits behind all others."""
+        self._remove(key)
         self._waiting[key] = None
 
-    def served(self, key: Key) -> Collection[Key]:
-        """A request of the key was served; returns whom it calls."""
-        return self._call(CALLS if self._forget(key) else 0)
+    def record_success(self, key: Key) -> Collection[Key]:
+        """A request of the key succeeded; returns the keys to retry at once."""
+        return self._wake(WAKEUPS_PER_SUCCESS if self._remove(key) else 0)
 
-    def done(self, key: Key) -> Collection[Key]:
-        """There is nothing to ask for the key any more; returns whom it calls in its place."""
-        called = key in self._called
-        self._forget(key)
-        return self._call(1 if called else 0)
+    def withdraw(self, key: Key) -> Collection[Key]:
+        """The key has no request to send any more; returns the keys to retry in its place."""
+        was_woken = key in self._woken
+        self._remove(key)
+        return self._wake(1 if was_woken else 0)
 
-    def _forget(self, key: Key) -> bool:
-        """Returns whether it was known."""
-        known = key in self._waiting or key in self._called
+    def _remove(self, key: Key) -> bool:
+        """Stop tracking the key; returns whether it was tracked."""
+        was_tracked = key in self._waiting or key in self._woken
         self._waiting.pop(key, None)
-        self._called.discard(key)
-        return known
+        self._woken.discard(key)
+        return was_tracked
 
-    def _call(self, most: int) -> Collection[Key]:
-        called = tuple(islice(self._waiting, most))
-        for key in called:
+    def _wake(self, count: int) -> Collection[Key]:
+        woken = tuple(islice(self._waiting, count))
+        for key in woken:
             del self._waiting[key]
-        self._called.update(called)
-        return called
+        self._woken.update(woken)
+        return woken

@@ -1,13 +1,14 @@
-"""Who goes next: what is due (`queue`) meets what there is room for (`limiter`). Pure.
+"""Which allocation goes next: matches due queue entries (`work_queue`) with free slots (`concurrency`). Pure.
 
-The rules: which allocation goes and in which slot is one synchronous step. A probe is the due allocation that
-has failed least often, so never one that keeps failing while there is another. What failed because the API
-served nobody is forgiven: it counts for no backoff, and comes back within ten seconds, many not at once. As
-one of those that failed is served, the next of them goes (`retry_wakeup`). For a second after the files may
-have changed the periodic looks make way: reading the files takes the same processor, and what is in them goes
-first. What failed before takes half of all places at most: however many hang, some are left for what is new.
+The rules: choosing an allocation and giving it a slot is one synchronous step. A probe is the due allocation
+with the fewest failures, so an allocation that keeps failing is never the probe while another one is due.
+Failures of an API that serves no allocation are forgiven: they count for no backoff, and their allocations
+come back within ten seconds, spread out if there are many. When a failing allocation succeeds, the next
+failing one goes (`retry_wakeup`). For a second after the files may have changed, periodic reads wait: parsing
+the files needs the same processor, and the edits in them go first. Retries take at most half of all slots:
+however many requests hang, some slots are left for new work.
 
-Left out: the requests themselves (`loop`, `cycle`).
+Left out: the requests themselves (`controller`, `reconciler`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,18 +20,22 @@ from allocsync.model.ids import AllocationId
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.operation import Operation, Priority
 from allocsync.reconcile.scheduling.concurrency import ConcurrencyLimits
-from allocsync.reconcile.scheduling.response_class import class_of
+from allocsync.reconcile.scheduling.response_class import classify_response
 from allocsync.reconcile.scheduling.work_queue import WorkQueue
 
-SPREAD_SECONDS, SPREAD_PER_SECOND = 10.0, 100  # a few need no more than the limits to be no burst
-MAKE_WAY_SECONDS = 1.0  # and then not again for as long
+# Forgiven allocations come back spread over this time, or sooner if there are few.
+SPREAD_SECONDS, SPREAD_PER_SECOND = 10.0, 100
+PREFER_EDITS_SECONDS = 1.0  # and then not again for as long
 
 Uniform = Callable[[float, float], float]
 
 
 @dataclass(frozen=True, slots=True)
 class BreakerChange:
-    """A breaker has opened, or has closed after so long and so many probes."""
+    """The breaker of an operation has opened, or has closed.
+
+    When it closes, `open_seconds` and `probes` say how long it was open and how many probes were sent.
+    """
 
     operation: Operation
     opened: bool
@@ -39,63 +44,75 @@ class BreakerChange:
 
 
 class Scheduler:
-    """See the module. It shares the queue, the limiter and the lanes with the loop."""
+    """Gives slots to due allocations. It shares queue, limits and allocations with the controller.
+
+    Times are monotonic seconds; `uniform(low, high)` returns a random number.
+    """
 
     def __init__(
         self,
         queue: WorkQueue[AllocationId],
-        limiter: ConcurrencyLimits[AllocationId],
+        concurrency: ConcurrencyLimits[AllocationId],
         allocations: Mapping[AllocationId, ManagedAllocation],
     ) -> None:
         self._queue = queue
-        self._concurrency = limiter
+        self._concurrency = concurrency
         self._allocations = allocations
-        self._way_until = -inf
+        self._prefer_edits_until = -inf
         self._retries: dict[Operation, set[AllocationId]] = {
             operation: set() for operation in Operation
-        }  # under way
+        }  # in flight
 
     def prefer_edits(self, now: float) -> None:
-        """The files may have changed: the periodic looks wait, half of the time at most."""
-        if now >= self._way_until + MAKE_WAY_SECONDS:
-            self._way_until = now + MAKE_WAY_SECONDS
+        """The files may have changed: periodic reads wait for a second, but half of the time at most."""
+        if now >= self._prefer_edits_until + PREFER_EDITS_SECONDS:
+            self._prefer_edits_until = now + PREFER_EDITS_SECONDS
 
     def admit(self, now: float, uniform: Uniform) -> Iterator[tuple[ManagedAllocation, Operation, bool]]:
-        """Give slots to what is due while there is any of both: which lane goes, in which, as a probe?"""
+        """Give free slots to due allocations.
+
+        Yields the allocation, the operation of its slot, and whether it is a probe.
+        """
         for operation in Operation:
-            while self._concurrency.waits(operation, now) is None:
-                probe = self._concurrency.probing(operation)
-                fewest = self._failures_in(operation) if probe else None
-                key = self._queue.take(operation, now, fewest=fewest, without=self._without(operation, now))
+            while self._concurrency.wait_until(operation, now) is None:
+                is_probe = self._concurrency.is_probing(operation)
+                key = self._queue.take(
+                    operation,
+                    now,
+                    failures_of=self._failures_for(operation) if is_probe else None,
+                    excluding=self._excluded(operation, now),
+                )
                 if key is None:
                     break
                 allocation = self._allocations[key]
-                failures = _failures(allocation)
+                failures = _failures_of(allocation)
                 self._concurrency.admit(
-                    operation, key, now, failures=failures, chance=uniform(0, 1) if probe else 0.0
+                    operation, key, now, failures=failures, chance=uniform(0, 1) if is_probe else 0.0
                 )
                 if allocation.queue_entry().priority is Priority.RETRY:
                     self._retries[operation].add(key)
-                yield allocation, operation, probe
+                yield allocation, operation, is_probe
 
-    def _without(self, operation: Operation, now: float) -> Sequence[Priority]:
-        """What does not go now, however many slots are free."""
-        full = 2 * len(self._retries[operation]) >= self._concurrency.limits[operation].most
+    def _excluded(self, operation: Operation, now: float) -> Sequence[Priority]:
+        """The priorities that do not go now, however many slots are free."""
+        is_full = 2 * len(self._retries[operation]) >= self._concurrency.limits[operation].maximum
         return [
-            *([Priority.RESYNC] if now < self._way_until else []),
-            *([Priority.RETRY] if full else []),
+            *([Priority.RESYNC] if now < self._prefer_edits_until else []),
+            *([Priority.RETRY] if is_full else []),
         ]
 
-    def _failures_in(self, operation: Operation) -> Callable[[AllocationId], int]:
-        return lambda key: _failures(self._allocations[key]) + self._concurrency.failures(operation, key)
+    def _failures_for(self, operation: Operation) -> Callable[[AllocationId], int]:
+        return lambda key: (
+            _failures_of(self._allocations[key]) + self._concurrency.failures_of(operation, key)
+        )
 
     def next_at(self, now: float) -> float:
-        """When more may go by the passing of time alone."""
-        made_way_at = self._way_until if now < self._way_until else inf
-        return min(self._queue.next_at(now), self._concurrency.opens_at(now), made_way_at)
+        """When more may be admitted because time passes; infinity if time alone changes nothing."""
+        edits_over_at = self._prefer_edits_until if now < self._prefer_edits_until else inf
+        return min(self._queue.next_at(now), self._concurrency.next_admission_at(now), edits_over_at)
 
     def promote(self, allocation: ManagedAllocation, now: float) -> bool:
-        """Have a write slot take the place of the lane's read slot, if there is one."""
+        """Replace the allocation's read slot with a write slot, if one is free; returns whether it was."""
         promoted = self._concurrency.promote(allocation.id, now)
         if promoted and allocation.id in self._retries[Operation.READ]:
             self._retries[Operation.READ].remove(allocation.id)
@@ -103,19 +120,23 @@ class Scheduler:
         return promoted
 
     def release(self, allocation: ManagedAllocation, operation: Operation, now: float) -> None:
-        """Give the lane's slot back."""
+        """Give the allocation's slot back.
+
+        Raises:
+            KeyError: the allocation has none.
+        """
         self._concurrency.release(operation, allocation.id, now)
         self._retries[operation].discard(allocation.id)
 
-    def close(self, operation: Operation, until: float) -> None:
-        """The server wants no such request before then, whatever it is for."""
-        self._concurrency.close(operation, until)
+    def block_until(self, operation: Operation, until: float) -> None:
+        """Admit nothing for this operation before `until`, because the server asks for it."""
+        self._concurrency.block_until(operation, until)
 
     def forget(self, key: AllocationId, now: float, uniform: Uniform) -> None:
-        """It is declared no more, and has no lane."""
+        """Remove an allocation that is no longer managed."""
         self._queue.forget(key)
         for operation in Operation:
-            self._done(operation, key, now, uniform)
+            self._withdraw(operation, key, now, uniform)
 
     def record_response(
         self,
@@ -127,28 +148,38 @@ class Scheduler:
         now: float,
         uniform: Uniform,
     ) -> BreakerChange | None:
-        """A request of the lane was answered, and the lane knows; what it says of the API counts for all."""
-        asked = Operation.READ if isinstance(answer, Live | Missing | Failed) else Operation.WRITE
-        result = class_of(answer)
-        if result is None:
+        """Apply what a response says about the API to limits, breaker and other allocations.
+
+        Call it after the allocation has taken in the response. `admitted_for` is the operation of its slot,
+        and `begun` is when the request began. Returns a change of the breaker, or None.
+        """
+        requested = Operation.READ if isinstance(answer, Live | Missing | Failed) else Operation.WRITE
+        response_class = classify_response(answer)
+        if response_class is None:
             return None
-        heard = self._concurrency.record_response(
-            asked, admitted_for, allocation.id, result, begun=begun, now=now, keys=len(self._allocations)
+        effect = self._concurrency.record_response(
+            requested,
+            admitted_for,
+            allocation.id,
+            response_class,
+            begun=begun,
+            now=now,
+            key_count=len(self._allocations),
         )
-        self._forgive_all(asked, heard.forgiven, now, uniform)
-        if asked is Operation.READ and not allocation.write_backoff.failures:
-            self._done(Operation.WRITE, allocation.id, now, uniform)
-        if now < heard.wait_until and allocation.postpone_until(heard.wait_until):
+        self._forgive_all(requested, effect.forgiven, now, uniform)
+        if requested is Operation.READ and not allocation.write_backoff.failures:
+            self._withdraw(Operation.WRITE, allocation.id, now, uniform)
+        if now < effect.wait_until and allocation.postpone_until(effect.wait_until):
             self._queue.schedule(allocation.id, allocation.queue_entry())
-        if not heard.turned:
+        if not effect.breaker_changed:
             return None
-        breaker = self._concurrency.limits[asked].breaker
-        return BreakerChange(asked, breaker.open, now - breaker.opened_at, breaker.probes)
+        breaker = self._concurrency.limits[requested].breaker
+        return BreakerChange(requested, breaker.open, now - breaker.opened_at, breaker.probes)
 
     def _forgive_all(
         self, operation: Operation, forgiven: Mapping[AllocationId, int], now: float, uniform: Uniform
     ) -> None:
-        """So many failures of these were not theirs: they may try again soon."""
+        """Forgive so many failures of each, and let each retry soon."""
         spread_seconds = min(SPREAD_SECONDS, len(forgiven) / SPREAD_PER_SECOND)
         for key, failures in forgiven.items():
             if key in self._allocations:
@@ -156,10 +187,11 @@ class Scheduler:
                 self._allocations[key].forgive(operation, failures, until=until)
                 self._queue.schedule(key, self._allocations[key].queue_entry())
 
-    def _done(self, operation: Operation, key: AllocationId, now: float, uniform: Uniform) -> None:
-        """There is nothing to ask for it in such a slot any more."""
-        self._forgive_all(operation, dict.fromkeys(self._concurrency.done(operation, key), 0), now, uniform)
+    def _withdraw(self, operation: Operation, key: AllocationId, now: float, uniform: Uniform) -> None:
+        """The allocation has no request for this operation any more: let others retry in its place."""
+        woken = self._concurrency.withdraw(operation, key)
+        self._forgive_all(operation, dict.fromkeys(woken, 0), now, uniform)
 
 
-def _failures(allocation: ManagedAllocation) -> int:
+def _failures_of(allocation: ManagedAllocation) -> int:
     return allocation.read_failures + allocation.write_backoff.failures

@@ -1,11 +1,12 @@
 """Which allocation is next: a keyed, de-duplicated, delayed queue with priorities. Pure.
 
 The rule: a key has at most one entry, and is never handed out twice at once. Scheduling a key that is handed
-out is remembered and takes effect when it comes back; scheduling one that waits replaces its entry. Among
-what is due, the more urgent goes first, and every tenth turn goes to the resync, so that urgency without end
-cannot starve it.
+out takes effect when the key comes back; scheduling one that waits replaces its entry. Among the due keys the
+most urgent goes first. Every tenth key of an operation is the least urgent one, so that urgent keys cannot
+starve the resync.
 
-Left out: why something is due (`lane`) and whether there is room for it (`limiter`).
+Left out: why an allocation is due (`allocation.managed_allocation`), and whether a slot is free
+(`concurrency`).
 """
 
 from collections import deque
@@ -18,15 +19,17 @@ from allocsync.reconcile.operation import Operation, Priority, QueueEntry
 
 Key = TypeVar("Key", bound=Hashable)
 
-RESYNC_TURN = 10  # every so many turns the least urgent goes first
-
+RESYNC_EVERY = 10  # the least urgent goes first once in so many keys handed out
 
 _URGENT_FIRST = tuple(Priority)
 _LEAST_URGENT_FIRST = tuple(reversed(Priority))
 
 
 class WorkQueue(Generic[Key]):
-    """The queue. An entry is alive while its number is the one that its key has; dead ones are skipped."""
+    """The queue; times are monotonic seconds.
+
+    Entries are numbered. An entry is current while its key has its number; an outdated one is skipped.
+    """
 
     def __init__(self) -> None:
         self._entries: dict[Key, tuple[int, QueueEntry]] = {}
@@ -34,119 +37,121 @@ class WorkQueue(Generic[Key]):
         self._due: dict[Operation, dict[Priority, deque[tuple[int, Key]]]] = {
             operation: {priority: deque() for priority in Priority} for operation in Operation
         }
-        self._taken: dict[Key, QueueEntry | None] = {}
-        self._numbers = 0
-        self._turns = dict.fromkeys(Operation, 0)
+        self._handed_out: dict[Key, QueueEntry | None] = {}
+        self._last_number = 0
+        self._handed_out_counts = dict.fromkeys(Operation, 0)
 
     def schedule(self, key: Key, entry: QueueEntry) -> None:
-        """Make this the key's only entry; infinity as the time means that it has none."""
-        if key in self._taken:
-            self._taken[key] = entry
+        """Make this the key's only entry; with infinity as its time, the key has no entry."""
+        if key in self._handed_out:
+            self._handed_out[key] = entry
             return
         self._entries.pop(key, None)
         if entry.at == inf:
             return
-        self._numbers += 1
-        self._entries[key] = (self._numbers, entry)
-        heappush(self._delayed, (entry.at, self._numbers, key))
+        self._last_number += 1
+        self._entries[key] = (self._last_number, entry)
+        heappush(self._delayed, (entry.at, self._last_number, key))
         if len(self._delayed) > 64 + 2 * len(self._entries):
-            self._delayed = [entry for entry in self._delayed if self._alive(entry[1], entry[2])]
+            self._delayed = [entry for entry in self._delayed if self._is_current(entry[1], entry[2])]
             heapify(self._delayed)
 
     def forget(self, key: Key) -> None:
-        """Drop the key's entry; if it is handed out, it stays out until it comes back."""
+        """Remove the key's entry; a key that is handed out stays so until `done`, and then has no entry."""
         self._entries.pop(key, None)
-        if key in self._taken:
-            self._taken[key] = None
+        if key in self._handed_out:
+            self._handed_out[key] = None
 
     def take(
         self,
         operation: Operation,
         now: float,
         *,
-        fewest: Callable[[Key], int] | None = None,
-        without: Collection[Priority] = (),
+        failures_of: Callable[[Key], int] | None = None,
+        excluding: Collection[Priority] = (),
     ) -> Key | None:
-        """Hand out the most urgent key that is due for this kind of slot, or None.
+        """Hand out the most urgent key that is due for this operation; None if there is none.
 
-        Where `fewest` is given, one for which it gives the smallest number goes: a probe. Else none goes that
-        has one of the priorities in `without`.
+        If `failures_of` is given, hand out a probe instead: the due key with the fewest failures. Otherwise
+        keys with a priority in `excluding` are left in the queue.
         """
-        self._mature(now)
-        return self._turn(operation, without) if fewest is None else self._probe(operation, fewest)
+        self._move_due(now)
+        if failures_of is not None:
+            return self._take_probe(operation, failures_of)
+        return self._take_urgent(operation, excluding)
 
-    def _turn(self, operation: Operation, without: Collection[Priority]) -> Key | None:
+    def _take_urgent(self, operation: Operation, excluding: Collection[Priority]) -> Key | None:
         due = self._due[operation]
-        entry = self._turns[operation] + 1
-        for priority in _LEAST_URGENT_FIRST if entry % RESYNC_TURN == 0 else _URGENT_FIRST:
-            while due[priority] and priority not in without:
+        count = self._handed_out_counts[operation] + 1
+        for priority in _LEAST_URGENT_FIRST if count % RESYNC_EVERY == 0 else _URGENT_FIRST:
+            while due[priority] and priority not in excluding:
                 number, key = due[priority].popleft()
-                if self._alive(number, key):
-                    self._turns[operation] = entry
+                if self._is_current(number, key):
+                    self._handed_out_counts[operation] = count
                     return self._hand_out(key)
         return None
 
-    def _probe(self, operation: Operation, fewest: Callable[[Key], int]) -> Key | None:
-        """Of all that is due; the entry that stays behind is dead, and skipped."""
+    def _take_probe(self, operation: Operation, failures_of: Callable[[Key], int]) -> Key | None:
+        """Hand out the due key with the fewest failures; the entry left behind is outdated, and skipped."""
         due = (entry for entries in self._due[operation].values() for entry in entries)
-        keys = [key for number, key in due if self._alive(number, key)]
-        return self._hand_out(min(keys, key=fewest)) if keys else None
+        keys = [key for number, key in due if self._is_current(number, key)]
+        return self._hand_out(min(keys, key=failures_of)) if keys else None
 
     def _hand_out(self, key: Key) -> Key:
         del self._entries[key]
-        self._taken[key] = None
+        self._handed_out[key] = None
         return key
 
     def done(self, key: Key) -> None:
-        """The key comes back; what was scheduled meanwhile takes effect.
+        """The key comes back; an entry that was scheduled while it was handed out takes effect.
 
         Raises:
             KeyError: the key was not handed out.
         """
-        entry = self._taken.pop(key)
+        entry = self._handed_out.pop(key)
         if entry is not None:
             self.schedule(key, entry)
 
     def next_at(self, now: float) -> float:
-        """When the next entry that waits is due (infinity: none waits); those due already do not count."""
-        self._mature(now)
+        """When the next entry becomes due, apart from those due already; infinity if there is none."""
+        self._move_due(now)
         return self._delayed[0][0] if self._delayed else inf
 
-    def due(self, operation: Operation, now: float) -> int:
-        """How many keys are due for this kind of slot."""
-        self._mature(now)
+    def count_due(self, operation: Operation, now: float) -> int:
+        """How many keys are due for this operation."""
+        self._move_due(now)
         return sum(
             1
             for entries in self._due[operation].values()
             for number, key in entries
-            if self._alive(number, key)
+            if self._is_current(number, key)
         )
 
-    def _alive(self, number: int, key: Key) -> bool:
+    def _is_current(self, number: int, key: Key) -> bool:
         entry = self._entries.get(key)
         return entry is not None and entry[0] == number
 
-    def _mature(self, now: float) -> None:
-        """Move what is due to its place among the due, and drop dead entries from the front."""
-        moved = False
+    def _move_due(self, now: float) -> None:
+        """Move the entries that are due to `_due`, and drop outdated ones from the front."""
+        any_due = False
         while self._delayed:
             at, number, key = self._delayed[0]
-            alive = self._alive(number, key)
-            if alive and at > now:
+            is_current = self._is_current(number, key)
+            if is_current and at > now:
                 break
             heappop(self._delayed)
-            if alive:
+            if is_current:
                 entry = self._entries[key][1]
                 self._due[entry.operation][entry.priority].append((number, key))
-                moved = True
-        if moved:
-            self._bury()
+                any_due = True
+        if any_due:
+            self._drop_outdated()
 
-    def _bury(self) -> None:
-        """Drop dead entries among the due: where nothing is taken, as in an outage, they would pile up."""
+    def _drop_outdated(self) -> None:
+        """Drop outdated entries from `_due`; they would pile up while nothing is taken, as in an outage."""
         queues = [entries for by_priority in self._due.values() for entries in by_priority.values()]
         if sum(map(len, queues)) > 64 + 2 * len(self._entries):
             for entries in queues:
-                alive = [entry for entry in entries if self._alive(*entry)]
+                current = [entry for entry in entries if self._is_current(*entry)]
                 entries.clear()
-                entries.extend(alive)
+                entries.extend(current)

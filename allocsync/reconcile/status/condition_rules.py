@@ -54,7 +54,7 @@ def _blocked(allocation: ManagedAllocation, now: float, *, current: bool) -> str
         current
         and allocation.changes
         and allocation.desired.mode is Mode.ENFORCE
-        and (reason := allocation.write_gate.limit(now))
+        and (reason := allocation.write_gate.shared_limit_reason(now))
     ):
         return reason
     if current and allocation.changes and allocation.write_backoff.journal_problem:
@@ -95,7 +95,7 @@ def _pending(allocation: ManagedAllocation, now: float, *, current: bool) -> str
     if (
         current
         and allocation.changes
-        and (pause := allocation.write_gate.paused(allocation.id, now)) is not None
+        and (pause := allocation.write_gate.active_pause(allocation.id, now)) is not None
     ):
         return f"differs in {_fields(allocation.changes)}; {pause}"
     if allocation.pending_since is not None:

@@ -38,7 +38,7 @@ class ConditionTracker:
         now = self._clock.now()
         condition, reason = project(allocation, now, resync_seconds)
         reported = self.reported.get(allocation.id)
-        paused = allocation.write_gate.paused(allocation.id, now) is not None
+        paused = allocation.write_gate.active_pause(allocation.id, now) is not None
         self._paused_pending.discard(allocation.id)
         if paused and condition is Condition.PENDING:
             self._paused_pending.add(allocation.id)

@@ -74,7 +74,7 @@ def status_of(allocation: ManagedAllocation, reported: ReportedCondition, moment
         reason=reason,
         since=reported.since,
         next_read_at=moment.at(next_read),
-        paused=allocation.write_gate.paused(allocation.id, moment.now),
+        paused=allocation.write_gate.active_pause(allocation.id, moment.now),
     )
 
 

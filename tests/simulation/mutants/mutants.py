@@ -106,10 +106,10 @@ def _take_twice(stack: ExitStack) -> None:
     original = WorkQueue.schedule
 
     def schedule(self: WorkQueue[Any], key: Any, entry: QueueEntry) -> None:  # noqa: ANN401 - any key
-        was_taken = self._taken.pop(key, self) is not self
+        was_taken = self._handed_out.pop(key, self) is not self
         original(self, key, entry)
         if was_taken:
-            self._taken[key] = None
+            self._handed_out[key] = None
 
     def begin(self: ManagedAllocation) -> None:
         self.state, self.edited_during_request, self.list_differs = State.READING, False, False

@@ -8,8 +8,8 @@ from math import inf
 
 from allocsync.model.api_answers import Snapshot, UpdateAnswer
 from allocsync.model.ids import AllocationId
-from allocsync.reconcile.scheduling.circuit_breaker import FAILURES, KEYS, PROBE_MOST_SECONDS
-from allocsync.reconcile.scheduling.response_class import ResponseClass, class_of
+from allocsync.reconcile.scheduling.circuit_breaker import MIN_FAILURES, MIN_KEYS, PROBE_MAX_SECONDS
+from allocsync.reconcile.scheduling.response_class import ResponseClass, classify_response
 from allocsync.reconcile.scheduling.scheduler import SPREAD_SECONDS
 
 MARGIN_SECONDS = 5.0
@@ -37,7 +37,7 @@ class BreakerOracle:
         self, key: AllocationId, answer: Snapshot | UpdateAnswer, now: float, *, declared: int
     ) -> bool:
         """A request was answered, with so many allocations declared. Return whether it succeeded."""
-        result = class_of(answer)
+        result = classify_response(answer)
         if result is ResponseClass.SERVED:
             self._failed.clear()
             self._unreachable, self._may_be_open = 0, False
@@ -45,12 +45,13 @@ class BreakerOracle:
         elif result is not None:
             self._failed[key] += 1
             self._failed_at = now
-            self._unreachable += result is ResponseClass.SHUT
-            needed_keys = min(KEYS, declared)
+            self._unreachable += result is ResponseClass.UNAVAILABLE
+            needed_keys = min(MIN_KEYS, declared)
             has_enough_failures = (
-                self._failed.total() >= FAILURES or self._unreachable >= FAILURES * needed_keys / KEYS
+                self._failed.total() >= MIN_FAILURES
+                or self._unreachable >= MIN_FAILURES * needed_keys / MIN_KEYS
             )
             self._may_be_open |= has_enough_failures and len(self._failed) >= needed_keys
             if self._may_be_open:
-                self.until = now + PROBE_MOST_SECONDS + SPREAD_SECONDS + MARGIN_SECONDS
+                self.until = now + PROBE_MAX_SECONDS + SPREAD_SECONDS + MARGIN_SECONDS
         return result is ResponseClass.SERVED

@@ -7,7 +7,7 @@ from bisect import bisect
 from dataclasses import dataclass, field
 from math import inf
 
-from allocsync.reconcile.scheduling.work_queue import RESYNC_TURN
+from allocsync.reconcile.scheduling.work_queue import RESYNC_EVERY
 from tests.simulation.faults.request_faults import GET_TIMEOUT_SECONDS
 
 FEWEST_SLOTS, SLOW_SECONDS = 4, 6.0  # so many updates can take all slots, until they count as slow
@@ -55,5 +55,5 @@ class SentRequests:
         own. If no request is sent, it waits for one answer at most.
         """
         number = len(self.sent_at) - bisect(self.sent_at, since)
-        may_wait = of > FEWEST_SLOTS + 1 and 0 < number < RESYNC_TURN * of
+        may_wait = of > FEWEST_SLOTS + 1 and 0 < number < RESYNC_EVERY * of
         return self.sent_at[-1] + GET_TIMEOUT_SECONDS if may_wait else -inf

@@ -25,7 +25,7 @@ from typing import TypeAlias
 
 from allocsync.model.cloud import field_value
 from allocsync.model.ids import AllocationId
-from allocsync.reconcile.resync import CHECKED, FALL_BACK_AFTER
+from allocsync.reconcile.resync import CHECKS_PER_LIST, FALL_BACK_AFTER
 from allocsync.reconcile.scheduling import circuit_breaker
 from tests.simulation.engine.history import Get, History, Post, Truth
 
@@ -61,7 +61,7 @@ class RequestLoad:
 def measure_load(history: History, *, now: float, resync_seconds: float) -> RequestLoad:
     """The load of this run up to `now`."""
     truths = list(history.truths.values())
-    enough = min(circuit_breaker.KEYS, len(truths))
+    enough = min(circuit_breaker.MIN_KEYS, len(truths))
     scheduled_seconds = LEAST_RESYNC_FACTOR * resync_seconds
     passes = sum(1 + int((min(end, now) - begin) / scheduled_seconds) for begin, end in history.processes)
     posts = [post for truth in truths for post in truth.posts if post.answer != "never left"]
@@ -69,7 +69,7 @@ def measure_load(history: History, *, now: float, resync_seconds: float) -> Requ
     reads = [_reads(truth, history, scheduled_seconds) for truth in truths]
     answered = sum(ok for _, ok in history.list_ends)
     fallen_back = (len(history.list_ends) - answered) // FALL_BACK_AFTER
-    beside = answered * CHECKED + fallen_back * len(truths)
+    beside = answered * CHECKS_PER_LIST + fallen_back * len(truths)
     return RequestLoad(
         history.requests + history.list_count,
         (
@@ -173,6 +173,6 @@ def _needed_failures(failed: Sequence[Request], served_at: float, enough: int) -
     while left > 0:
         probes += 1
         left -= interval * (1 - circuit_breaker.PROBE_JITTER)
-        interval = min(2 * interval, circuit_breaker.PROBE_MOST_SECONDS)
+        interval = min(2 * interval, circuit_breaker.PROBE_MAX_SECONDS)
     keys = {key for *_, key in failed}
-    return min(len(failed), circuit_breaker.FAILURES + probes * (1 if len(keys) >= enough else len(keys)))
+    return min(len(failed), circuit_breaker.MIN_FAILURES + probes * (1 if len(keys) >= enough else len(keys)))

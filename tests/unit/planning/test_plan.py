@@ -34,13 +34,13 @@ def planning_inputs(draw: st.DrawFn) -> PlanningInput:
 @given(planning_inputs())
 def test_a_plan_does_not_depend_on_the_order_of_its_input(planning_input: PlanningInput) -> None:
     revision, live = planning_input
-    reversed_generation = Revision(
+    reversed_revision = Revision(
         revision.id,
         dict(reversed(list(revision.allocations.items()))),
         revision.quarantined,
         revision.files,
     )
-    one, other = plan(revision, live), plan(reversed_generation, dict(reversed(live.items())))
+    one, other = plan(revision, live), plan(reversed_revision, dict(reversed(live.items())))
     assert one == other
     assert one.plan_id == other.plan_id
 

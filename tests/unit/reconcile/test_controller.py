@@ -25,7 +25,7 @@ async def test_one_list_read_finds_the_drift_and_all_are_updated_within_the_limi
         assert run.count(Condition.IN_SYNC) == len(KEYS)
         assert run.controller.settled()
         assert run.events(events.AllInSync)
-        assert api.most <= 8 + 8
+        assert api.max_in_flight <= 8 + 8
         assert len(api.posts) == len(KEYS)
         assert api.lists == 1
         await asyncio.sleep(600)
@@ -81,7 +81,7 @@ async def test_a_list_that_is_wrong_twice_in_a_row_is_not_used_again(policy: Bul
         assert api.lists == pytest.approx(lists, abs=1)
         if policy is BulkPolicy.AUTO:
             (unavailable,) = run.events(events.ListUnavailable)
-            assert "is not what GET /allocation/{id} says" in str(unavailable.reason)
+            assert "differs from what GET /allocation/{id} returns" in str(unavailable.reason)
             assert {row["region"] for row in api.truth.values()} == {"wanted"}
         else:
             assert not run.events(events.ListUnavailable)

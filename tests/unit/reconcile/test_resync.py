@@ -1,4 +1,4 @@
-"""The pass over everything beside what else goes on: edits in mid-answer, and who keeps their time."""
+"""Resyncs while other things happen: edits during a list, and allocations that keep their own time."""
 
 import asyncio
 from collections import Counter
@@ -21,7 +21,7 @@ from tests.support.scripted_api import KEYS, Run, ScriptedApi, VirtualClock, rev
 pytestmark = pytest.mark.looptime
 
 
-async def test_edits_in_the_middle_of_bulk_answers_are_no_distrust_of_them() -> None:
+async def test_edits_during_a_list_do_not_count_as_a_wrong_list() -> None:
     api = ScriptedApi()
 
     def edit_before_the_last_row(row: Cloud) -> Cloud:
@@ -33,13 +33,13 @@ async def test_edits_in_the_middle_of_bulk_answers_are_no_distrust_of_them() -> 
     async with Run(api) as run:
         run.controller.activate(revision("live"))
         await asyncio.sleep(600)
-        assert len(run.events(events.RevisionActivated)) >= 8, "every answer had an edit in it"
+        assert len(run.events(events.RevisionActivated)) >= 8, "an edit happened during every list"
         assert not run.events(events.ListUnavailable)
         assert api.lists >= 9
         assert run.count(Condition.IN_SYNC) == len(KEYS)
 
 
-async def test_whoever_asks_for_a_look_at_everything_hurries_neither_a_backoff_nor_a_settle_time() -> None:
+async def test_a_requested_resync_shortens_neither_a_backoff_nor_a_settle_time() -> None:
     failing, unknown = KEYS[0], KEYS[1]
     api = ScriptedApi()
     api.on_snapshot = lambda key: Failed("500", 500) if key == failing else None
@@ -55,7 +55,7 @@ async def test_whoever_asks_for_a_look_at_everything_hurries_neither_a_backoff_n
         assert sorted(asked) == sorted({*KEYS} - {failing, unknown})
 
 
-async def test_a_bulk_read_that_keeps_failing_is_tried_every_resync_and_drift_is_found_soon_after() -> None:
+async def test_a_failing_list_is_requested_every_resync_and_drift_is_found_once_it_works() -> None:
     api = ScriptedApi()
     api.bulk_error = BulkUnavailable("504", supported=True)
     async with Run(api, backoff=lambda failures, _: min(2.0**failures, 300.0)) as run:
@@ -68,7 +68,7 @@ async def test_a_bulk_read_that_keeps_failing_is_tried_every_resync_and_drift_is
         assert api.truth[KEYS[9]]["region"] == "live"
 
 
-async def test_asking_in_a_pass_that_fails_asks_for_one_more_pass_and_not_for_two() -> None:
+async def test_a_resync_requested_during_a_failing_list_causes_one_more_list() -> None:
     api = ScriptedApi()
     async with Run(api) as run:
         run.controller.activate(revision("live"))
@@ -78,14 +78,14 @@ async def test_asking_in_a_pass_that_fails_asks_for_one_more_pass_and_not_for_tw
         await asyncio.sleep(0.5)
         run.controller.sync()
         await asyncio.sleep(1)
-        assert run.events(events.ListUnavailable), "the pass failed"
+        assert run.events(events.ListUnavailable), "the list failed"
         before, api.bulk_error = api.lists, None
         await asyncio.sleep(30)
         assert api.lists == before + 1
 
 
 @pytest.mark.parametrize("reported", [True, False])
-async def test_a_check_that_failed_is_no_agreement_even_where_that_is_forgiven(*, reported: bool) -> None:
+async def test_a_failed_check_is_no_agreement_with_the_list(*, reported: bool) -> None:
     scripted = ScriptedAllocation()
     scripted.read(DIFFERENT)
     resync = Resync(
@@ -98,7 +98,7 @@ async def test_a_check_that_failed_is_no_agreement_even_where_that_is_forgiven(*
         update_reported=lambda _: None,
     )
     assert scripted.allocation.desired is not None
-    resync._checks[ID] = scripted.allocation.desired  # noqa: SLF001 - what a pass would have left
+    resync._checks[ID] = scripted.allocation.desired  # noqa: SLF001 - as after a list
     scripted.allocation.changes = ()
     resync.on_read(scripted.allocation, reported=reported)
     assert (resync._agreed, ID in resync._checks) == (reported, not reported)  # noqa: SLF001
@@ -108,7 +108,7 @@ MANY = tuple(AllocationId(f"{number:05}") for number in range(1200))
 
 
 @pytest.mark.parametrize("put_back", [True, False])
-async def test_what_is_declared_in_the_middle_of_the_first_pass_is_in_a_second_one_at_once(
+async def test_allocations_declared_during_the_first_list_are_covered_by_a_second_one_at_once(
     *, put_back: bool
 ) -> None:
     api = ScriptedApi(keys=MANY)
@@ -129,10 +129,10 @@ async def test_what_is_declared_in_the_middle_of_the_first_pass_is_in_a_second_o
         assert activated
         assert run.count(Condition.IN_SYNC) == len(MANY)
         assert api.lists == 2
-        assert not api.reads, "not one GET each"
+        assert not api.reads, "no allocation is read by GET"
 
 
-async def test_asking_while_a_pass_that_failed_has_all_looked_at_asks_for_one_more_pass() -> None:
+async def test_a_resync_requested_while_a_failed_list_is_handled_causes_one_more_list() -> None:
     api = ScriptedApi(keys=MANY)
     asked: list[float] = []
 
@@ -151,7 +151,7 @@ async def test_asking_while_a_pass_that_failed_has_all_looked_at_asks_for_one_mo
         assert api.lists == 4
 
 
-async def test_nor_does_it_hurry_what_an_earlier_process_left_open() -> None:
+async def test_a_requested_resync_does_not_shorten_the_settle_time_of_an_intent_left_open() -> None:
     allocation = new_allocation()
     allocation.outcome_unknown_since_restart(
         OpenIntent(7, ID, 0.0, ScriptedAllocation().update(DIFFERENT).record("g")), now()
@@ -169,14 +169,14 @@ async def test_nor_does_it_hurry_what_an_earlier_process_left_open() -> None:
     assert allocation.queue_entry().at == now() + RULES.settle_seconds
 
 
-async def test_in_an_outage_nothing_is_called_in_sync_for_longer_than_three_resyncs() -> None:
+async def test_in_an_outage_no_allocation_is_in_sync_for_longer_than_three_resyncs() -> None:
     api = ScriptedApi(bulk=False)
     async with Run(api) as run:
         run.controller.activate(revision("live"))
         await asyncio.sleep(60)
         assert run.count(Condition.IN_SYNC) == len(KEYS)
-        api.on_snapshot = lambda _: Failed("refused")
-        await asyncio.sleep(5 * run.controller._rules.resync_each_seconds)  # noqa: SLF001 - as it has it
+        api.on_snapshot = lambda _: Failed("no connection")
+        await asyncio.sleep(5 * run.controller._rules.resync_each_seconds)  # noqa: SLF001 - the interval in use
         assert run.controller.status().breakers_open["read"]
         assert run.count(Condition.IN_SYNC) == 0
         rows = Counter(row.condition for row in run.controller.allocations())
@@ -185,7 +185,7 @@ async def test_in_an_outage_nothing_is_called_in_sync_for_longer_than_three_resy
         )
 
 
-async def test_one_that_is_missing_is_not_looked_at_more_often_because_bulk_reads_fail() -> None:
+async def test_a_missing_allocation_is_not_read_more_often_because_lists_fail() -> None:
     api = ScriptedApi()
     del api.truth[KEYS[0]]
     async with Run(api) as run:
@@ -199,7 +199,7 @@ async def test_one_that_is_missing_is_not_looked_at_more_often_because_bulk_read
 
 
 @pytest.mark.parametrize("bulk", [BulkPolicy.OFF, BulkPolicy.AUTO])
-async def test_everything_counts_as_looked_at_where_only_what_is_suspended_is_not(bulk: BulkPolicy) -> None:
+async def test_a_full_read_does_not_wait_for_suspended_allocations(bulk: BulkPolicy) -> None:
     api = ScriptedApi()
     api.bulk_error = BulkUnavailable("503", supported=True)
     wanted = {
@@ -211,18 +211,22 @@ async def test_everything_counts_as_looked_at_where_only_what_is_suspended_is_no
         await asyncio.sleep(2000)
         all_read_since = run.controller.status().last_full_read
         assert all_read_since is not None
-        longest = 2.2 * run.controller._rules.resync_each_seconds  # noqa: SLF001 - as it has it
+        longest = 2.2 * run.controller._rules.resync_each_seconds  # noqa: SLF001 - the interval in use
         assert 1e9 + now() - longest <= all_read_since <= 1e9 + now()
 
 
 @pytest.mark.parametrize(
     "failure",
     [
-        pytest.param(BulkUnavailable("404 Route not found", supported=False), id="there is none any more"),
-        pytest.param(BulkUnavailable("503", supported=True, retry_after_seconds=300.0), id="much later"),
+        pytest.param(
+            BulkUnavailable("404 Route not found", supported=False), id="the server has no list any more"
+        ),
+        pytest.param(
+            BulkUnavailable("503", supported=True, retry_after_seconds=300.0), id="a long Retry-After"
+        ),
     ],
 )
-async def test_who_asks_for_a_look_in_a_bulk_read_that_is_not_tried_again_soon_has_each_looked_at(
+async def test_a_resync_requested_during_a_list_that_is_not_repeated_soon_reads_each_allocation(
     failure: BulkUnavailable,
 ) -> None:
     api = ScriptedApi()
@@ -234,8 +238,8 @@ async def test_who_asks_for_a_look_in_a_bulk_read_that_is_not_tried_again_soon_h
         async with asyncio.timeout(100):
             while api.lists < 2:
                 await asyncio.sleep(0.1)
-        on_read = len(api.reads)
+        reads_before = len(api.reads)
         run.controller.sync()
         await asyncio.sleep(30)
         assert len(run.events(events.ListUnavailable)) == 1
-        assert {key for _, key in api.reads[on_read:]} == set(KEYS)
+        assert {key for _, key in api.reads[reads_before:]} == set(KEYS)

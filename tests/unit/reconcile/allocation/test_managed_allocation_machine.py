@@ -133,7 +133,7 @@ class AllocationMachine(RuleBasedStateMachine):
             assert self.unknown_since is None, "an update while an outcome is unknown"
             assert snapshot == Live(dict(self.live)), "an update without a read before it"
             assert decision.update.changes, "an update where nothing differs"
-            assert not self.write_gate.why(ID, self.now), "an update that the write gate forbids"
+            assert not self.write_gate.blocked_reason(ID, self.now), "an update that the write gate forbids"
             assert not all(self.in_propagation_window(change) for change in decision.update.changes), (
                 "sent twice within the propagation window"
             )

@@ -1,4 +1,4 @@
-"""The load on an API in trouble, on virtual time: with the real loop, real limits and the real backoff."""
+"""The load on a failing API in virtual time, with the real controller, limits and backoff."""
 
 import asyncio
 import random
@@ -17,9 +17,9 @@ from allocsync.reconcile.resync import BulkPolicy
 from allocsync.reconcile.scheduling.circuit_breaker import (
     PROBE_FIRST_SECONDS,
     PROBE_JITTER,
-    PROBE_MOST_SECONDS,
+    PROBE_MAX_SECONDS,
 )
-from tests.support.failing_api import DEAD, TIMEOUT, Pressed, edits, named, now, real_run
+from tests.support.failing_api import DEAD, TIMEOUT, OverloadableApi, measure_edits, named, now, real_run
 from tests.support.scripted_allocation import cloud
 from tests.support.scripted_api import KEYS, ScriptedApi, revision
 
@@ -31,13 +31,13 @@ LEAST_INTERVAL = PROBE_FIRST_SECONDS * (1 - PROBE_JITTER)
 
 
 def probes_allowed(seconds: float) -> int:
-    """How many probes may go in so long a time: the intervals double up to the longest."""
-    return 5 + int(seconds / (PROBE_MOST_SECONDS * (1 - PROBE_JITTER)))
+    """How many probes may go in so many seconds, as the interval doubles up to the longest."""
+    return 5 + int(seconds / (PROBE_MAX_SECONDS * (1 - PROBE_JITTER)))
 
 
 @shown_by_scenario
 @pytest.mark.parametrize("bulk", [True, False])
-async def test_dead_updates_leave_the_looks_alone_and_one_write_probe_goes_an_interval(*, bulk: bool) -> None:
+async def test_failing_updates_do_not_delay_reads_and_send_one_probe_per_interval(*, bulk: bool) -> None:
     api = ScriptedApi(bulk=bulk)
     fired = 0
 
@@ -68,17 +68,17 @@ async def test_dead_updates_leave_the_looks_alone_and_one_write_probe_goes_an_in
 
 
 @shown_by_scenario
-async def test_ten_thousand_come_in_sync_after_an_outage_and_the_ramp_is_bounded() -> None:
+async def test_ten_thousand_allocations_are_in_sync_soon_after_an_outage_with_a_bounded_ramp() -> None:
     keys = named(10_000)
     api = ScriptedApi(keys=keys)
     api.bulk_error = BulkUnavailable("502 Bad Gateway", supported=True)
     api.seconds = 0.05
-    served: list[float] = []
+    succeeded_at: list[float] = []
 
     def dead(_key: str) -> Snapshot | None:
         if now() < 600:
             return DEAD
-        served.append(now())
+        succeeded_at.append(now())
         return None
 
     api.on_snapshot = dead
@@ -92,16 +92,16 @@ async def test_ten_thousand_come_in_sync_after_an_outage_and_the_ramp_is_bounded
         late = [at for at, _ in api.reads if at > 60]
         assert 0 < len(late) <= probes_allowed(540)
         assert run.count(Condition.FAILING) == 0
-        while not served:
+        while not succeeded_at:
             await asyncio.sleep(0.05)
-        closed = served[0]
-        assert closed <= 600 + PROBE_MOST_SECONDS + 1
-        most = 0
+        closed = succeeded_at[0]
+        assert closed <= 600 + PROBE_MAX_SECONDS + 1
+        max_in_flight = 0
         while now() < closed + 2:
             await asyncio.sleep(0.05)
-            most = max(most, len(api.under_way))
+            max_in_flight = max(max_in_flight, len(api.under_way))
             assert len(api.under_way) <= 4 + 4 + (now() - closed) / api.seconds
-        assert most > 10
+        assert max_in_flight > 10
         await asyncio.sleep(60)
         assert run.count(Condition.IN_SYNC) == len(keys)
         assert len(api.posts) == len(keys) / 50
@@ -109,13 +109,13 @@ async def test_ten_thousand_come_in_sync_after_an_outage_and_the_ramp_is_bounded
 
 
 @shown_by_scenario
-async def test_an_api_whose_throughput_falls_under_pressure_recovers() -> None:
+async def test_an_api_that_is_slower_the_more_requests_it_has_recovers() -> None:
     keys = named(3_000)
-    api = Pressed(keys, at_once=8)
+    api = OverloadableApi(keys, at_once=8)
     async with real_run(api, bulk=BulkPolicy.OFF) as run:
         run.controller.activate(revision("live", keys))
         await asyncio.sleep(2)
-        api.at_once = 2  # a quarter of it is left, for a while
+        api.at_once = 2  # a quarter of its capacity, for a while
         await asyncio.sleep(30)
         api.at_once = 8
         assert api.timeouts
@@ -127,22 +127,23 @@ async def test_an_api_whose_throughput_falls_under_pressure_recovers() -> None:
 
 
 @shown_by_scenario
-async def test_twenty_allocations_that_hang_hardly_hold_the_healthy_ones_up() -> None:
-    cold, later = await edits(())
-    assert (cold[-1], later[-1]) < (1.0, 1.0)
-    for poison, most in ((named(220)[::11], 2.0), (named(20), 12.0)):  # among the others, or in front of all
-        from_cold, after = await edits(poison)
-        assert from_cold[-1] <= most
+async def test_twenty_hanging_allocations_hardly_delay_the_healthy_ones() -> None:
+    at_start, later = await measure_edits(())
+    assert (at_start[-1], later[-1]) < (1.0, 1.0)
+    among_others, before_others = named(220)[::11], named(20)
+    for hanging, max_seconds in ((among_others, 2.0), (before_others, 12.0)):
+        from_start, after = await measure_edits(hanging)
+        assert from_start[-1] <= max_seconds
         assert after[int(0.99 * len(after))] <= later[-1] + 1.0
 
 
-async def test_more_that_hang_than_there_are_places_leave_some_to_later_edits() -> None:
-    _, beside = await edits(named(260)[::4])
+async def test_more_hanging_updates_than_slots_leave_slots_for_later_edits() -> None:
+    _, beside = await measure_edits(named(260)[::4])
     assert beside[len(beside) // 2] <= 1.0
 
 
 @shown_by_scenario
-async def test_nine_of_ten_fail_for_ever_and_it_goes_on() -> None:
+async def test_updates_go_on_while_nine_of_ten_fail() -> None:
     keys = named(100)
     api = ScriptedApi(keys=keys)
     chance = random.Random(4)
@@ -171,7 +172,7 @@ async def test_nine_of_ten_fail_for_ever_and_it_goes_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "least", "most"),
+    ("header", "min_seconds", "max_seconds"),
     [
         ("86400", 300.0, 301.0),
         ("Thu, 01 Jan 1970 00:00:10 GMT", 0.0, 2.1),
@@ -180,33 +181,34 @@ async def test_nine_of_ten_fail_for_ever_and_it_goes_on() -> None:
         ("", 0.0, 2.1),
     ],
 )
-async def test_what_the_server_asks_for_is_kept_within_five_minutes(
-    header: str, least: float, most: float
+async def test_retry_after_is_kept_up_to_five_minutes(
+    header: str, min_seconds: float, max_seconds: float
 ) -> None:
     api = ScriptedApi()
     after = parse_retry_after(header, date=None, wall=1e9)
-    refusal = Rejected(423, "423 Locked", terminal=False, retry_after_seconds=after)
-    api.on_update = lambda _key, _body: refusal if len(api.posts) == 1 else None
+    locked = Rejected(423, "423 Locked", terminal=False, retry_after_seconds=after)
+    api.on_update = lambda _key, _body: locked if len(api.posts) == 1 else None
     async with real_run(api, bulk=BulkPolicy.OFF) as run:
         run.controller.activate(revision(keys=KEYS[:1]))
         await asyncio.sleep(400)
         (first, _), (second, _) = api.posts
-        assert least <= second - first <= most
+        assert min_seconds <= second - first <= max_seconds
         assert run.count(Condition.IN_SYNC) == 1
 
 
 @pytest.mark.parametrize("of", ["everything", "updates"])
 @pytest.mark.parametrize(
-    "unreachable", [pytest.param(False, id="401", marks=shown_by_scenario), pytest.param(True, id="refused")]
+    "unreachable",
+    [pytest.param(False, id="401", marks=shown_by_scenario), pytest.param(True, id="no connection")],
 )
-async def test_what_meets_everybody_costs_one_probe_an_interval(of: str, *, unreachable: bool) -> None:
+async def test_an_unavailable_api_gets_one_probe_per_interval(of: str, *, unreachable: bool) -> None:
     keys = named(500)
     api = ScriptedApi(keys=keys)
     status = None if unreachable else 401
     ends = 600.0
     fired = 0
 
-    def shut(answer: Callable[[], object]) -> Callable[..., object]:
+    def unavailable(answer: Callable[[], object]) -> Callable[..., object]:
         def answered(*_: object) -> object:
             nonlocal fired
             fired += now() < ends
@@ -217,9 +219,9 @@ async def test_what_meets_everybody_costs_one_probe_an_interval(of: str, *, unre
     failed = Failed("no", status, unreachable=unreachable)
     rejected = Rejected(401, "401 Unauthorized", terminal=False)
     unknown = OutcomeUnknown("302 Found", 302)
-    api.on_update = shut(lambda: rejected if status else unknown)  # type: ignore[assignment]  # as the seam's
+    api.on_update = unavailable(lambda: rejected if status else unknown)  # type: ignore[assignment]  # as the interface's
     if of == "everything":
-        api.on_snapshot = shut(lambda: failed)  # type: ignore[assignment]  # likewise
+        api.on_snapshot = unavailable(lambda: failed)  # type: ignore[assignment]  # likewise
         api.bulk_error = BulkUnavailable("401 Unauthorized", supported=True)
     async with real_run(api) as run:
         run.controller.activate(revision(keys=keys))
@@ -233,11 +235,11 @@ async def test_what_meets_everybody_costs_one_probe_an_interval(of: str, *, unre
             "write" if of == "updates" else "read"
         ]
         api.bulk_error = None
-        await asyncio.sleep(PROBE_MOST_SECONDS + 30)
+        await asyncio.sleep(PROBE_MAX_SECONDS + 30)
         assert run.count(Condition.IN_SYNC) == len(keys)
 
 
-async def test_edits_in_an_outage_do_not_get_round_the_probes() -> None:
+async def test_edits_in_an_outage_wait_for_the_probes() -> None:
     api = ScriptedApi()
     api.on_update = lambda _key, _body: TIMEOUT
     async with real_run(api) as run:
@@ -251,7 +253,7 @@ async def test_edits_in_an_outage_do_not_get_round_the_probes() -> None:
         assert len(api.reads) <= len(KEYS) + len(api.posts) + read_backs + 20
 
 
-async def test_probes_that_find_nothing_to_do_do_not_make_edits_wait_while_updates_are_dead() -> None:
+async def test_probes_without_an_update_do_not_delay_the_reads_of_edits_while_updates_fail() -> None:
     api = ScriptedApi(keys=KEYS[:1])
     api.on_update = lambda _key, _body: Rejected(401, "401 Unauthorized", terminal=False)
     async with real_run(api, bulk=BulkPolicy.OFF) as run:
@@ -261,7 +263,8 @@ async def test_probes_that_find_nothing_to_do_do_not_make_edits_wait_while_updat
         for number in range(10):
             await asyncio.sleep(5)
             posts = len(api.posts)
-            api.truth[KEYS[0]] = {**cloud(region=f"edit{number}"), "id": KEYS[0]}  # somebody was quicker
+            # Another client makes the change first.
+            api.truth[KEYS[0]] = {**cloud(region=f"edit{number}"), "id": KEYS[0]}
             edited, reads = now(), len(api.reads)
             run.controller.activate(revision(f"edit{number}", KEYS[:1]))
             await asyncio.sleep(5)
@@ -271,7 +274,7 @@ async def test_probes_that_find_nothing_to_do_do_not_make_edits_wait_while_updat
         assert len(run.events(events.ProbeStarted)) > 10
 
 
-async def test_an_urgent_one_that_hangs_is_not_the_probe_again_and_again() -> None:
+async def test_an_urgent_allocation_that_keeps_failing_is_not_every_probe() -> None:
     api = ScriptedApi()
     api.on_snapshot = lambda key: DEAD if 10 < now() < 700 or key == KEYS[0] else None
     async with real_run(api, bulk=BulkPolicy.OFF) as run:
@@ -281,11 +284,11 @@ async def test_an_urgent_one_that_hangs_is_not_the_probe_again_and_again() -> No
         await asyncio.sleep(680)
         assert run.controller.status().breakers_open["read"]
         assert sum(key == KEYS[0] for _, key in api.reads) > 1
-        await asyncio.sleep(2 * PROBE_MOST_SECONDS)
+        await asyncio.sleep(2 * PROBE_MAX_SECONDS)
         assert not run.controller.status().breakers_open["read"]
 
 
-async def test_429_to_a_look_holds_all_looks_up_as_long_as_it_says() -> None:
+async def test_a_429_to_a_read_delays_all_reads_for_its_retry_after() -> None:
     api = ScriptedApi()
     busy = Failed("429 Too Many Requests", 429, 30.0)
     api.on_snapshot = lambda _: busy if len(api.reads) == 1 else None

@@ -1,4 +1,4 @@
-"""Who waits after a failure, and who goes at once because another one got through."""
+"""Retry wake-ups: which failing allocations wait, and which retry at once when another one succeeds."""
 
 import asyncio
 import random
@@ -16,9 +16,9 @@ from allocsync.model.ids import AllocationId
 from allocsync.reconcile import events
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.operation import Operation
-from allocsync.reconcile.scheduling.circuit_breaker import FAILURES, KEYS, SILENT_SECONDS
-from allocsync.reconcile.scheduling.concurrency import MOST, ConcurrencyLimits
-from allocsync.reconcile.scheduling.retry_wakeup import CALLS, RetryWakeup
+from allocsync.reconcile.scheduling.circuit_breaker import MIN_FAILURES, MIN_KEYS, SILENT_SECONDS
+from allocsync.reconcile.scheduling.concurrency import MAX_LIMIT, ConcurrencyLimits
+from allocsync.reconcile.scheduling.retry_wakeup import WAKEUPS_PER_SUCCESS, RetryWakeup
 from allocsync.reconcile.scheduling.scheduler import SPREAD_SECONDS, Scheduler
 from allocsync.reconcile.scheduling.work_queue import WorkQueue
 from allocsync.reconcile.status.explain import Explanation
@@ -30,71 +30,73 @@ STORM_SECONDS = 60.0
 SETTLE_SECONDS = 10.0
 
 
-def waiting(*keys: int) -> RetryWakeup[int]:
-    recovery: RetryWakeup[int] = RetryWakeup()
+def wakeup_after_failures(*keys: int) -> RetryWakeup[int]:
+    wakeup: RetryWakeup[int] = RetryWakeup()
     for key in keys:
-        recovery.failed(key)
-    return recovery
+        wakeup.record_failure(key)
+    return wakeup
 
 
-def test_one_that_failed_and_is_served_calls_the_one_that_has_waited_longest() -> None:
-    recovery = waiting(1, 2, 3, 1)
-    assert [*recovery.served(3)] == [2]
-    assert [*recovery.served(2)] == [1]
-    assert [*recovery.served(1)] == [], "nobody is left"
+def test_a_success_of_a_failing_key_wakes_the_longest_waiting_one() -> None:
+    wakeup = wakeup_after_failures(1, 2, 3, 1)
+    assert [*wakeup.record_success(3)] == [2]
+    assert [*wakeup.record_success(2)] == [1]
+    assert [*wakeup.record_success(1)] == [], "no key is left"
 
 
-def test_one_that_had_not_failed_calls_nobody() -> None:
-    recovery = waiting(1, 2)
-    assert [*recovery.served(3)] == []
-    assert [*recovery.served(1)] == [2]
-    assert [*recovery.served(1)] == [], "it had been served since"
+def test_a_success_of_a_key_that_had_not_failed_wakes_none() -> None:
+    wakeup = wakeup_after_failures(1, 2)
+    assert [*wakeup.record_success(3)] == []
+    assert [*wakeup.record_success(1)] == [2]
+    assert [*wakeup.record_success(1)] == [], "it has succeeded since its failure"
 
 
-def test_one_that_was_called_and_fails_waits_behind_all_others() -> None:
-    recovery = waiting(1, 2, 3)
-    assert [*recovery.served(3)] == [1]
-    recovery.failed(1)
-    recovery.failed(4)
-    assert [*recovery.served(4)] == [2]
-    assert [*recovery.served(2)] == [1]
+def test_a_woken_key_that_fails_waits_behind_all_others() -> None:
+    wakeup = wakeup_after_failures(1, 2, 3)
+    assert [*wakeup.record_success(3)] == [1]
+    wakeup.record_failure(1)
+    wakeup.record_failure(4)
+    assert [*wakeup.record_success(4)] == [2]
+    assert [*wakeup.record_success(2)] == [1]
 
 
-def test_one_that_has_nothing_to_ask_any_more_passes_its_call_on() -> None:
-    recovery = waiting(1, 2, 3, 4)
-    assert [*recovery.done(4)] == [], "it was not called"
-    assert [*recovery.served(3)] == [1]
-    assert [*recovery.done(1)] == [2]
-    assert [*recovery.done(5)] == [], "it never failed"
+def test_a_woken_key_without_a_request_passes_its_wakeup_on() -> None:
+    wakeup = wakeup_after_failures(1, 2, 3, 4)
+    assert [*wakeup.withdraw(4)] == [], "it was not woken"
+    assert [*wakeup.record_success(3)] == [1]
+    assert [*wakeup.withdraw(1)] == [2]
+    assert [*wakeup.withdraw(5)] == [], "it never failed"
 
 
-EVENTS = st.lists(st.tuples(st.sampled_from(["failed", "served", "done"]), st.integers(0, 5)), max_size=200)
+EVENTS = st.lists(
+    st.tuples(st.sampled_from(["failed", "succeeded", "withdrawn"]), st.integers(0, 5)), max_size=200
+)
 
 
 @given(EVENTS)
-def test_only_those_are_called_that_failed_last_and_one_for_each_that_is_served(
+def test_each_success_of_a_failing_key_wakes_one_waiting_key_and_no_other(
     events: list[tuple[str, int]],
 ) -> None:
-    recovery: RetryWakeup[int] = RetryWakeup()
-    known: dict[int, bool] = {}  # whether each has been called since it failed
+    wakeup: RetryWakeup[int] = RetryWakeup()
+    failing: dict[int, bool] = {}  # whether each failing key has been woken
     for what, key in events:
         if what == "failed":
-            recovery.failed(key)
-            known[key] = False
+            wakeup.record_failure(key)
+            failing[key] = False
             continue
-        called = [*(recovery.served(key) if what == "served" else recovery.done(key))]
-        calls = key in known if what == "served" else known.get(key, False)
-        known.pop(key, None)
-        assert len(called) == (CALLS if calls and False in known.values() else 0)
-        for each in called:
-            assert known[each] is False
-            known[each] = True
+        woken = [*(wakeup.record_success(key) if what == "succeeded" else wakeup.withdraw(key))]
+        wakes = key in failing if what == "succeeded" else failing.get(key, False)
+        failing.pop(key, None)
+        assert len(woken) == (WAKEUPS_PER_SUCCESS if wakes and False in failing.values() else 0)
+        for each in woken:
+            assert failing[each] is False
+            failing[each] = True
 
 
-def stormy(
+def fail_during_storm(
     api: ScriptedApi, failed: list[bool], *, share: float, applied: float
 ) -> Callable[[str, Cloud], OutcomeUnknown | None]:
-    """So large a share of updates ends with a 504 while the storm lasts, and of these so many are applied."""
+    """During the storm this share of updates ends with a 504; the share `applied` of these is applied."""
     chance = random.Random(5)
 
     def answer(key: str, body: Cloud) -> OutcomeUnknown | None:
@@ -116,81 +118,87 @@ def stormy(
         (1000, 0.1, 0.5, 0.0),
     ],
 )
-async def test_backoffs_do_not_outlast_a_storm_in_which_some_are_served(
+async def test_backoffs_do_not_outlast_a_storm_in_which_some_updates_succeed(
     number: int, post_seconds: float, share: float, applied: float
 ) -> None:
     keys, failed = named(number), list[bool]()
     api = ScriptedApi(keys=keys)
     api.read_seconds, api.post_seconds = lambda _: 0.02, lambda _: post_seconds
-    api.on_update = stormy(api, failed, share=share, applied=applied)
+    api.on_update = fail_during_storm(api, failed, share=share, applied=applied)
     async with real_run(api) as run:
         run.controller.activate(revision(keys=keys))
         await asyncio.sleep(STORM_SECONDS)
         assert sum(failed) > number / 2
-        assert not run.events(events.BreakerOpened), "some are served"
-        known = [scripted for key in keys if isinstance(scripted := run.controller.explain(key), Explanation)]
-        until = max(scripted.no_update_before or 0.0 for scripted in known)
-        assert until > VirtualClock().wall() + 2 * SETTLE_SECONDS, "backoffs hold some up"
+        assert not run.events(events.BreakerOpened), "some updates succeed"
+        explanations = [
+            found for key in keys if isinstance(found := run.controller.explain(key), Explanation)
+        ]
+        until = max(found.no_update_before or 0.0 for found in explanations)
+        assert until > VirtualClock().wall() + 2 * SETTLE_SECONDS, "some updates wait for a backoff"
         await asyncio.sleep(2 * SETTLE_SECONDS)
         assert run.count(Condition.IN_SYNC) == number
 
 
 @pytest.mark.looptime
-async def test_what_fails_by_itself_is_not_called_by_healthy_ones() -> None:
+async def test_an_allocation_that_fails_by_itself_is_not_woken_by_healthy_ones() -> None:
     keys = named(40)
-    poison = keys[::10]
+    failing_keys = keys[::10]
     api = ScriptedApi(keys=keys)
-    api.on_update = lambda key, _: TIMEOUT if key in poison else None
+    api.on_update = lambda key, _: TIMEOUT if key in failing_keys else None
     async with real_run(api) as run:
         for number in range(60):
-            wanted = {key: "stays" if key in poison else f"edit{number}" for key in keys}
+            wanted = {key: "stays" if key in failing_keys else f"edit{number}" for key in keys}
             desired = {key: Desired(key, (("region", region),)) for key, region in wanted.items()}
             run.controller.activate(Revision(str(number), desired))
             await asyncio.sleep(5.0)
-    tried = sum(key in poison for _, key in api.posts)
-    served = len(api.posts) - tried
-    assert served > 50 * (len(keys) - len(poison))
-    assert tried <= 10 * len(poison), "five minutes have room for 30 each, but for the backoff"
+    tried = sum(key in failing_keys for _, key in api.posts)
+    succeeded = len(api.posts) - tried
+    assert succeeded > 50 * (len(keys) - len(failing_keys))
+    assert tried <= 10 * len(failing_keys), "without the backoff there would be 30 each in five minutes"
 
 
-def admitted(allocations: dict[AllocationId, ManagedAllocation]) -> Scheduler:
-    return Scheduler(WorkQueue(), ConcurrencyLimits(MOST), allocations)
+def new_scheduler(allocations: dict[AllocationId, ManagedAllocation]) -> Scheduler:
+    return Scheduler(WorkQueue(), ConcurrencyLimits(MAX_LIMIT), allocations)
 
 
-def test_an_allocation_that_is_declared_no_more_passes_its_call_on() -> None:
+def test_a_released_allocation_passes_its_wakeup_on() -> None:
     first, second, third = allocations = [new_allocation(key) for key in named(3)]
-    admission = admitted({allocation.id: allocation for allocation in allocations})
+    scheduler = new_scheduler({allocation.id: allocation for allocation in allocations})
     for allocation in allocations:
         allocation.read_failures, allocation.next_read_at = 6, 300.0
-        admission.record_response(
-            allocation, Operation.READ, DEAD, begun=0.0, now=0.0, uniform=lambda _, most: most
+        scheduler.record_response(
+            allocation, Operation.READ, DEAD, begun=0.0, now=0.0, uniform=lambda _, high: high
         )
-    admission.record_response(
-        third, Operation.READ, Live({}), begun=1.0, now=1.0, uniform=lambda _, most: most
+    scheduler.record_response(
+        third, Operation.READ, Live({}), begun=1.0, now=1.0, uniform=lambda _, high: high
     )
     assert (first.next_read_at < 2.0, second.next_read_at) == (True, 300.0)
-    admission.forget(first.id, 1.0, lambda _, most: most)
+    scheduler.forget(first.id, 1.0, lambda _, high: high)
     assert second.next_read_at < 2.0
 
 
-@pytest.mark.parametrize(("failing", "within_seconds"), [(KEYS, 0.05), (40, 0.4), (2_000, SPREAD_SECONDS)])
-def test_many_come_back_one_after_the_other_and_a_few_at_once(failing: int, within_seconds: float) -> None:
+@pytest.mark.parametrize(
+    ("failing", "within_seconds"), [(MIN_KEYS, 0.05), (40, 0.4), (2_000, SPREAD_SECONDS)]
+)
+def test_many_forgiven_allocations_come_back_spread_out_and_a_few_come_back_at_once(
+    failing: int, within_seconds: float
+) -> None:
     allocations = [new_allocation(key) for key in named(failing)]
-    admission = admitted({allocation.id: allocation for allocation in allocations})
-    for number in range(failing + FAILURES):
+    scheduler = new_scheduler({allocation.id: allocation for allocation in allocations})
+    for number in range(failing + MIN_FAILURES):
         allocation = allocations[number % failing]
         allocation.read_failures, allocation.next_read_at = allocation.read_failures + 1, 300.0
-        admission.record_response(
-            allocation, Operation.READ, DEAD, begun=1.0, now=1.0, uniform=lambda _, most: most
+        scheduler.record_response(
+            allocation, Operation.READ, DEAD, begun=1.0, now=1.0, uniform=lambda _, high: high
         )
-    turned = admission.record_response(
+    change = scheduler.record_response(
         allocations[0],
         Operation.READ,
         DEAD,
         begun=1.0,
         now=1.0 + SILENT_SECONDS,
-        uniform=lambda _, most: most,
+        uniform=lambda _, high: high,
     )
-    assert turned is not None
-    assert turned.opened
+    assert change is not None
+    assert change.opened
     assert {allocation.next_read_at for allocation in allocations} == {1.0 + SILENT_SECONDS + within_seconds}

@@ -1,4 +1,4 @@
-"""While it looks as if nobody were served, who failed waits until that is known; others do not."""
+"""While the breaker is about to open, failing allocations wait until it is decided; others do not."""
 
 import asyncio
 from collections import Counter
@@ -16,7 +16,7 @@ from tests.support.scripted_api import ScriptedApi, revision
 pytestmark = pytest.mark.looptime
 
 
-async def test_when_somebody_is_served_again_nobody_waits_for_the_breaker_any_more() -> None:
+async def test_after_a_success_no_allocation_waits_for_the_breaker() -> None:
     keys = named(20)
     api = ScriptedApi(keys=keys)
     api.seconds = 0.3
@@ -24,13 +24,13 @@ async def test_when_somebody_is_served_again_nobody_waits_for_the_breaker_any_mo
     async with real_run(api, bulk=BulkPolicy.OFF) as run:
         run.controller.activate(revision("live", keys))
         await asyncio.sleep(0.95)
-        assert len(keys) <= len(api.reads) < len(keys) + 8, "each failed, and most wait: eight were too early"
+        assert len(keys) <= len(api.reads) < len(keys) + 8, "each failed, and all but eight wait"
         await asyncio.sleep(4.0)
         assert run.count(Condition.IN_SYNC) == len(keys)
         assert not run.events(events.BreakerOpened)
 
 
-async def test_an_edit_during_a_look_that_fails_does_not_wait_for_the_breaker() -> None:
+async def test_an_edit_during_a_failing_read_does_not_wait_for_the_breaker() -> None:
     keys = named(20)
     api = ScriptedApi(keys=keys)
     api.seconds = 0.3
@@ -46,5 +46,5 @@ async def test_an_edit_during_a_look_that_fails_does_not_wait_for_the_breaker() 
         await asyncio.sleep(0.5)
         assert edited in [key for _, key in api.reads[before:]]
         await asyncio.sleep(6.0)
-        assert not run.events(events.BreakerOpened), "and the others do"
+        assert not run.events(events.BreakerOpened), "the others wait"
         assert max(Counter(key for _, key in api.reads).values()) <= 3
