@@ -227,6 +227,20 @@ def anchor_of(connection: sqlite3.Connection) -> Head:
     return Head(*found) if found else Head()
 
 
+def require_known_format(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a journal whose format is newer than this version knows: its rows may mean something else.
+
+    Raises:
+        AllocsyncError: a newer version of allocsync has written it.
+    """
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > FORMAT:
+        raise AllocsyncError(
+            f"{path}: written by a newer allocsync (format {version}; this one knows {FORMAT}). "
+            "Nothing was changed. Run the newer one, or give another ALLOCSYNC_STATE_DIR."
+        )
+
+
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Create the tables in a new file; otherwise check that the file is a journal without damage.
 
@@ -247,12 +261,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         execute("COMMIT")
     elif application != APPLICATION_ID:
         raise ValueError("it is not a journal of allocsync")
-    version = execute("PRAGMA user_version").fetchone()[0]
-    if version > FORMAT:
-        raise AllocsyncError(
-            f"{path}: written by a newer allocsync (format {version}; this one knows {FORMAT}). "
-            "Nothing was changed. Run the newer one, or give another ALLOCSYNC_STATE_DIR."
-        )
+    require_known_format(connection, path)
     execute("PRAGMA journal_mode = WAL")
     # Fails now if the disk is read-only: the connection would stay read-only even if the disk did not.
     execute("DELETE FROM memory WHERE key = ''")

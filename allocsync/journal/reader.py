@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from allocsync.errors import AllocsyncError
 from allocsync.journal.checksum import decode_with_checksum
-from allocsync.journal.database import APPLICATION_ID, NAME, anchor_of, rows_of
+from allocsync.journal.database import APPLICATION_ID, NAME, anchor_of, require_known_format, rows_of
 from allocsync.journal.hash_chain import Checked, check
 from allocsync.journal.sqlite_errors import READ_ERRORS, message, row_errors
 from allocsync.model.change import Change
@@ -78,7 +78,8 @@ def opened(directory: Path) -> Iterator[sqlite3.Connection]:
     """Open the journal in a directory read-only; everything is read from one snapshot.
 
     Raises:
-        AllocsyncError: there is no journal, it cannot be read, or reading inside the context found damage.
+        AllocsyncError: there is no journal, it cannot be read, a newer version has written it, or reading
+            inside the context found damage.
     """
     path = directory / NAME
     try:
@@ -97,6 +98,7 @@ def opened(directory: Path) -> Iterator[sqlite3.Connection]:
         try:
             if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
                 raise AllocsyncError(f"{path}: not a journal of allocsync.")
+            require_known_format(connection, path)
             connection.execute("BEGIN")  # one snapshot for all reads
             yield connection
         finally:

@@ -210,7 +210,7 @@ class _EventPrinter:
                 self._print_event("in sync", f"all {total}, after {self._updates} updates", Tone.GOOD)
             case events.ConditionChanged(after=after, reason=reason) if after in _STUCK:
                 # Only a condition that needs attention: other changes have lines of their own.
-                self._print_event(_short_id(event), f"{after.lower()}: {visible(reason)}", Tone.BAD)
+                self._print_event(_short_id(event), f"{after}: {visible(reason)}", Tone.BAD)
             case events.Stopping(in_flight=number):
                 self._print_event("stopping", f"{number} requests in flight", Tone.DIM)
 

@@ -162,6 +162,8 @@ def test_a_journal_with_a_newer_format_is_rejected_and_not_changed(tmp_path: Pat
     before = (tmp_path / NAME).read_bytes()
     with pytest.raises(AllocsyncError, match="newer allocsync"):
         opened(tmp_path)
+    with pytest.raises(AllocsyncError, match="newer allocsync"), reader.opened(tmp_path):
+        pytest.fail("the reader took rows that it does not know")
     assert (tmp_path / NAME).read_bytes() == before
 
 
