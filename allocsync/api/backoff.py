@@ -9,8 +9,8 @@ The rules:
 - The source of randomness is an argument, because tenacity uses the global one. Deadlines are measured on the
   event loop's clock (monotonic).
 
-Left out: what counts as a failure (`reconcile.reconciler`), and the limits on the load of all allocations
-together (`reconcile.scheduling.concurrency`).
+Left out: what counts as a failure and where Retry-After is obeyed (`reconcile.allocation.managed_allocation`
+and `write_backoff`; a 429 for all: `reconcile.scheduling.concurrency`; of a list: `reconcile.resync`).
 """
 
 import asyncio

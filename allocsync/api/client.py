@@ -49,11 +49,11 @@ _ROUTE_MISSING = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatu
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """Deadlines in seconds. Each covers a request from the name look-up to the last byte of the response.
+    """Deadlines in seconds, from the look-up of the host name to the last byte of the response.
 
-    `connect_seconds` limits the connection alone and counts towards the other deadlines. `post_seconds` is
-    longer than the usual timeout of a gateway (60 s), so that the gateway answers before the client gives up
-    and a slow update does not end with an unknown outcome needlessly.
+    Only `connect_seconds` ends earlier, with the connection; it counts towards the other deadlines.
+    `post_seconds` is longer than the usual timeout of a gateway (60 s), so that the gateway answers before
+    the client gives up and a slow update does not end with an unknown outcome needlessly.
     """
 
     connect_seconds: float = 3.0

@@ -7,7 +7,8 @@ is equal to a set of new ones. Only results for the files of the last set are ke
 A result is in the shape that `desired.loader` can merge without visiting each allocation: even with 100,000
 allocations, the cost of an edit depends on the size of the edit.
 
-Left out: checks across files (`desired.loader`).
+Left out: the syntax and its errors (`yaml_parser`, `yaml_errors`, `source_text`), what a declaration may say
+(`schema`), and checks across files (`loader`).
 """
 
 import hashlib

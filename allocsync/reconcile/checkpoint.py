@@ -1,6 +1,8 @@
 """The checkpoint: what survives a restart, written to the journal and restored from it.
 
-It has what is known of each allocation, the learned settle time, the write quota and the open intents.
+Of each allocation: its field records, late writes and write backoff. Of all: the settle time, the write
+quota, the baseline (given by `rollout.change_review`), the active declarations that differ from it
+(`rollout.declarations`) and pauses (`pause_control`). Open intents are rows of the journal.
 
 The rule: a value goes to the journal when it changes, through the same queue as the outcomes, so it is on the
 disk before the next intent. A new managed allocation starts with what an earlier process knew of it.
@@ -67,7 +69,10 @@ class Checkpoint:
         return codecs.Clocks(self._offset_seconds, now)
 
     def allocations_with_open_intents(self) -> Iterator[ManagedAllocation]:
-        """Create an allocation for each open intent of an earlier process, of unknown outcome from now on."""
+        """Create an allocation for each intent that an earlier process left open.
+
+        The outcome of its update counts as unknown from now on.
+        """
         for left in self._open:
             allocation = self.create_allocation(left.allocation)
             allocation.outcome_unknown_since_restart(left, self._clock.now())

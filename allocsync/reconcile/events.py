@@ -23,7 +23,11 @@ Scope: TypeAlias = Literal["all", "one"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevisionActivated:
-    """A revision is active. `changed` and `removed` count allocations; `revision` is its whole id."""
+    """A revision is active. `revision` is its whole id.
+
+    `changed` counts allocations that are new or whose active declaration changed; `removed` counts those that
+    are no longer managed.
+    """
 
     name: ClassVar[str] = "revision_activated"
     revision: str

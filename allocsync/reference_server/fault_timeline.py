@@ -49,7 +49,7 @@ class FaultTimeline:
                 task.cancel()
 
     def replace(self, given: object) -> None:
-        """Replace the whole configuration.
+        """Replace the whole configuration; its first phase begins now.
 
         Raises:
             FaultConfigError: the new configuration is wrong; nothing changes.

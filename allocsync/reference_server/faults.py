@@ -157,7 +157,8 @@ FAULTS = (
 class FaultSettings:
     """The fault settings of one operation.
 
-    `shares` is the probability of each fault. `seconds` holds (minimum, maximum) by name.
+    `shares` is the probability of each fault. `seconds` is the (minimum, maximum) of each duration, such as
+    `latency_seconds`.
     """
 
     shares: Mapping[Fault, float]

@@ -42,7 +42,10 @@ def load_or_create(directory: Path, configured: SecretStr | None) -> str:
 
 
 def find(directory: Path, configured: SecretStr | None) -> str | None:
-    """Return the token for a command of this user, or None if there is none that this user can read."""
+    """Return the configured token, or else the one in the state directory.
+
+    None if that file is not there, cannot be read by this user, or holds no valid token.
+    """
     if configured is not None:
         return configured.get_secret_value()
     try:

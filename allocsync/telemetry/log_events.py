@@ -49,7 +49,7 @@ _SETTLED = {
 
 
 class LogObserver:
-    """An Observer that logs events.
+    """An Observer that logs events. Of too many similar lines it logs the rest at `debug`, and a summary.
 
     `wall` gives seconds since the epoch, `now` monotonic seconds.
     """

@@ -95,7 +95,10 @@ class Metrics:
         self._status.status = status
 
     def desired_loaded(self, *, at: float, quarantined: int) -> None:
-        """Record a load that succeeded, with or without changes; `at` is in seconds since the epoch."""
+        """Record a load that succeeded, with or without changes.
+
+        `at` is in seconds since the epoch; `quarantined` counts allocations with an error in their entry.
+        """
         self._gauges["allocsync_desired_last_load_successful"].set(1)
         self._gauges["allocsync_desired_last_load_success_timestamp_seconds"].set(at)
         self._gauges["allocsync_desired_quarantined"].set(quarantined)

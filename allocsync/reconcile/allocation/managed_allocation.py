@@ -294,7 +294,10 @@ class ManagedAllocation:
         return Update(body, self.changes, desired, snapshot_ended=now, why=why)
 
     def _wait_until(self, next_read_at: float, now: float) -> None:
-        """Set when the next read is due. After an edit that is now, but never before Retry-After ends."""
+        """Set when the next read is due.
+
+        After an edit during the request it is due at once, or when Retry-After ends.
+        """
         if self.intent is None and (self.edited_during_request or next_read_at <= now):
             next_read_at = self.write_backoff.allowed_at(now)
         self.next_read_at = next_read_at
@@ -322,7 +325,8 @@ class ManagedAllocation:
     def abort_reason(self, update: Update, now: float, *, commit_seconds: float) -> str | None:
         """Why the update must not be sent after all, or None; asked just before it is sent.
 
-        After an abort the snapshot may be older by `commit_seconds`, the time that the journal takes.
+        The snapshot may be `fresh_seconds` old. After an abort it may be older by `commit_seconds`, the time
+        of a commit to the journal: otherwise a slow disk would abort every attempt.
         """
         if self.desired != update.desired:
             return "the desired state changed"

@@ -5,8 +5,8 @@ when it has been active for `baseline_settled_seconds` and all allocations are s
 `baseline_age_seconds` after it was activated. A revision that awaits approval becomes it only by approval.
 The baseline is in the journal, so that a restart does not bypass the change limit.
 
-Left out: the comparison itself (`planning.change_limit`), what canaries show (`canaries`), and what happens
-to the allocations (`rollout`).
+Left out: the comparison itself (`planning.change_limit`), what canaries show (`canaries`), how a revision is
+approved, and what happens to the allocations (`rollout.Rollout.approve`, `rollout.Rollout.activate`).
 """
 
 from collections.abc import Mapping

@@ -38,8 +38,9 @@ BY_CANARY = "canary"  # the approver of a revision whose canaries are all verifi
 class Rollout:
     """Activates revisions.
 
-    `revision` is the newest one, `active` the id of the newest one of this process that does not await
-    approval. `active_since` and `awaiting_since` are wall-clock times; None if there is no such revision.
+    `revision` is the newest one. `active` is the id of the newest one that needed no approval or has it,
+    since this process began. `active_since` and `awaiting_since` are wall-clock times; None if there is no
+    such revision.
     """
 
     def __init__(

@@ -84,7 +84,7 @@ class ConcurrencyLimit(Generic[Key]):
         return not has_slot or self.in_flight >= self.maximum
 
     def take_slot(self, key: Key, now: float) -> None:
-        """Give the key a slot.
+        """Give the key a slot. The caller checks first that one is free (`is_full`).
 
         Raises:
             ValueError: the key has a slot already.

@@ -1,4 +1,4 @@
-"""Which allocation goes next: matches due queue entries (`work_queue`) with free slots (`concurrency`). Pure.
+"""Admits due allocations (`work_queue`) to free slots (`concurrency`). Pure.
 
 The rules: choosing an allocation and giving it a slot is one synchronous step. A probe is the due allocation
 with the fewest failures, so an allocation that keeps failing is never the probe while another one is due.
@@ -64,7 +64,10 @@ class Scheduler:
         }  # in flight
 
     def prefer_edits(self, now: float) -> None:
-        """The files may have changed: periodic reads wait for a second, but half of the time at most."""
+        """The files may have changed: periodic reads wait for a second.
+
+        A call within two seconds of an earlier one changes nothing, so they wait half of the time at most.
+        """
         if now >= self._prefer_edits_until + PREFER_EDITS_SECONDS:
             self._prefer_edits_until = now + PREFER_EDITS_SECONDS
 

@@ -1,4 +1,4 @@
-"""Which allocation is next: a keyed, de-duplicated, delayed queue with priorities. Pure.
+"""The order of due allocations: a keyed, de-duplicated, delayed queue with priorities. Pure.
 
 The rule: a key has at most one entry, and is never handed out twice at once. Scheduling a key that is handed
 out takes effect when the key comes back; scheduling one that waits replaces its entry. Among the due keys the
