@@ -4,12 +4,10 @@ The terms are those of the promises in the README. The truth of an allocation is
 update that was applied, at the time when it was applied.
 
 - A needless update is one whose declared fields all had these values in the truth when it arrived. It was
-avoidable if
-  they already had them when the latest successful read of the allocation was answered, or if there was no
-  such read.
+  avoidable if they already had them when the latest successful read of the allocation was answered, or if
+  there was no such read.
 - A duplicate is a pair of applied updates with the same declared fields and no other truth between them. It
-was
-  avoidable if the second one was sent without the read that the answer to the first one requires.
+  was avoidable if the second one was sent without the read that the answer to the first one requires.
 
 What an update declares is taken from its body, because the files may have been different before.
 """
