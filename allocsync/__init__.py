@@ -1,4 +1,4 @@
-"""allocsync keeps the allocations behind an Allocation API the way YAML files declare them.
+"""allocsync makes the allocations of an Allocation API match what YAML files declare.
 
 The packages, from the lowest layer to the highest; each imports only from those above it in this list:
 

@@ -144,6 +144,6 @@ def test_an_accepted_or_partly_applied_update_is_not_pending_for_an_earlier_504(
         assert run.posts(key)[0].answer == "unknown"
         pending = [note for note in run.events("condition_changed", key) if note.fields["after"] == "Pending"]
         assert [note.fields["reason"] for note in pending] == [
-            "not looked at yet",
+            "not read yet",
             "the update of region was accepted and does not show yet",
         ]
