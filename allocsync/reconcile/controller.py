@@ -299,7 +299,9 @@ class Controller:
             limits={
                 operation.value: int(limits.limit) for operation, limits in self._concurrency.limits.items()
             },
-            most={operation.value: limits.maximum for operation, limits in self._concurrency.limits.items()},
+            max_in_flight={
+                operation.value: limits.maximum for operation, limits in self._concurrency.limits.items()
+            },
             breakers_open={
                 operation.value: limits.breaker.open for operation, limits in self._concurrency.limits.items()
             },

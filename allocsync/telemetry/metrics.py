@@ -190,7 +190,7 @@ def _values_of(status: ControllerStatus) -> dict[str, dict[tuple[str, ...], floa
         "in_flight": status.in_flight,
         "slow_in_flight": status.slow,
         "concurrency_limit": status.limits,
-        "concurrency_max": status.most,
+        "concurrency_max": status.max_in_flight,
         "breaker_open": status.breakers_open,
     }
     values: dict[str, dict[tuple[str, ...], float]]

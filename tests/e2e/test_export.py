@@ -7,46 +7,10 @@ from pathlib import Path
 
 from allocsync.model.cloud import STATUSES, Cloud
 from allocsync.reference_server import ReferenceServer
+from tests.support.hard_texts import HARD_TEXTS
 from tests.support.processes import command
 
-WORDS = (
-    *(
-        "1.10",
-        "no",
-        "~",
-        "null",
-        "",
-        "0x1F",
-        "<<",
-        "- a",
-        "a: b",
-        "#",
-        "*a",
-        "&a",
-        "!t",
-        "%",
-        "@",
-        "`",
-        "a:",
-        "1e3",
-    ),
-    *(
-        "\n",
-        "\x85",
-        "\u2028",
-        "\0",
-        "\ufeff",
-        "\U0001f600",
-        '"',
-        "\\\\",
-        "'",
-        "{a",
-        "[a",
-        "2026-11-23",
-        "12:30:45",
-    ),
-    *(" a", "a ", "tr\tue", "yes", "|", ">", "?", "us-east1", "https://mark.pieces.cloud"),
-)
+WORDS = (*HARD_TEXTS, "us-east1", "https://mark.pieces.cloud")
 
 
 def states(number: int, seed: int) -> list[Cloud]:

@@ -31,7 +31,7 @@ class ControllerStatus:
     """The controller. What is counted by operation has an entry for `read` and one for `write`.
 
     `slow` counts the requests in flight that no longer count against the limit; `limits` are the current
-    limits of requests in flight, `most` their maxima.
+    limits of requests in flight, `max_in_flight` their maxima.
     """
 
     revision: str | None  # the newest one that was loaded
@@ -44,7 +44,7 @@ class ControllerStatus:
     in_flight: Mapping[str, int]
     slow: Mapping[str, int]
     limits: Mapping[str, int]
-    most: Mapping[str, int]
+    max_in_flight: Mapping[str, int]
     breakers_open: Mapping[str, bool]
     last_full_read: float | None
     first_answer_seen: bool

@@ -23,6 +23,7 @@ from allocsync.telemetry.metrics import Metrics
 from allocsync.web.health import HealthResult
 from allocsync.web.serializers import MAX_PROBLEMS, RejectedFiles
 from allocsync.web.server import ROWS_PER_WRITE, Pages, make_app, serve_web
+from tests.support.controller_status import WORKING
 from tests.support.made_events import made
 from tests.support.recording_daemon import RecordingDaemon
 
@@ -43,23 +44,12 @@ class Daemon:
 
     def status(self) -> ControllerStatus:
         counts = {condition: sum(row.condition is condition for row in self.rows) for condition in Condition}
-        return ControllerStatus(
+        return replace(
+            WORKING,
             revision=self.revision,
             active_revision=self.revision,
             active_since=SINCE,
             conditions={condition: count for condition, count in counts.items() if count},
-            open_intents=0,
-            settle_seconds=10.0,
-            queued={},
-            in_flight={},
-            slow={},
-            limits={},
-            most={},
-            breakers_open={},
-            last_full_read=None,
-            first_answer_seen=True,
-            stalled=None,
-            stopping=False,
         )
 
     def allocations(self) -> Iterator[AllocationStatus]:

@@ -13,30 +13,10 @@ from allocsync.desired.similar_ids import DeclarableIds
 from allocsync.model.cloud import DECLARABLE, STATUSES, UNDECLARABLE_STATUSES, NumberLiteral, field_value
 from allocsync.model.desired_state import Mode
 from allocsync.planning.diff import compare
+from tests.support.hard_texts import HARD_TEXTS
 from tests.support.tier import part_of
 
-texts = st.text(max_size=12) | st.sampled_from(
-    [
-        "1.10",
-        "no",
-        "~",
-        "null",
-        "",
-        "0x1F",
-        "<<",
-        "- a",
-        "a: b",
-        "#",
-        "*a",
-        "\n",
-        "\x85",
-        "\u2028",
-        "a:",
-        "1e3",
-        "\0",
-        "\ufeff",
-    ]
-)
+texts = st.text(max_size=12) | st.sampled_from(HARD_TEXTS)
 values = texts | st.just("x" * 9000) | st.none() | st.just(NumberLiteral("1.10")) | st.booleans()
 statuses = st.sampled_from(STATUSES)
 urls = st.fixed_dictionaries({"status": statuses, "url": values})

@@ -8,33 +8,15 @@ from hypothesis import strategies as st
 
 from allocsync.reconcile.status.controller_status import ControllerStatus
 from allocsync.web.health import START_GRACE_SECONDS, check_live, check_ready, check_started
-
-HEALTHY = ControllerStatus(
-    revision="7f3a91c2",
-    active_revision="7f3a91c2",
-    active_since=1.0,
-    conditions={},
-    open_intents=0,
-    settle_seconds=10.0,
-    queued={},
-    in_flight={},
-    slow={},
-    limits={},
-    most={},
-    breakers_open={},
-    last_full_read=None,
-    first_answer_seen=True,
-    stalled=None,
-    stopping=False,
-)
+from tests.support.controller_status import WORKING
 
 
 def test_a_controller_that_makes_progress_is_live_whatever_the_api_does() -> None:
-    assert check_live(dataclasses.replace(HEALTHY, first_answer_seen=False, revision=None, open_intents=9)).ok
+    assert check_live(dataclasses.replace(WORKING, first_answer_seen=False, revision=None, open_intents=9)).ok
 
 
 def test_a_stalled_controller_is_not_live_and_the_reason_names_the_cause() -> None:
-    result = check_live(dataclasses.replace(HEALTHY, stalled="a request has outlived its deadline by 31 s"))
+    result = check_live(dataclasses.replace(WORKING, stalled="a request has outlived its deadline by 31 s"))
 
     assert not result.ok
     assert result.reason == "stalled: a request has outlived its deadline by 31 s"
@@ -47,14 +29,14 @@ def test_a_stalled_controller_is_not_live_and_the_reason_names_the_cause() -> No
 def test_the_start_is_over_after_the_first_answer_or_ten_seconds(
     *, seen: bool, up_seconds: float, expected: bool
 ) -> None:
-    status = dataclasses.replace(HEALTHY, first_answer_seen=seen)
+    status = dataclasses.replace(WORKING, first_answer_seen=seen)
 
     assert check_started(status, up_seconds=up_seconds).ok is expected
     assert check_ready(status, up_seconds=up_seconds).ok is expected
 
 
 def test_without_a_desired_state_the_daemon_is_started_but_never_ready() -> None:
-    status = dataclasses.replace(HEALTHY, revision=None, first_answer_seen=False)
+    status = dataclasses.replace(WORKING, revision=None, first_answer_seen=False)
 
     assert check_started(status, up_seconds=START_GRACE_SECONDS).ok
     result = check_ready(status, up_seconds=3600)
@@ -63,17 +45,17 @@ def test_without_a_desired_state_the_daemon_is_started_but_never_ready() -> None
 
 
 def test_a_daemon_that_is_stopping_is_not_ready() -> None:
-    result = check_ready(dataclasses.replace(HEALTHY, stopping=True), up_seconds=3600)
+    result = check_ready(dataclasses.replace(WORKING, stopping=True), up_seconds=3600)
 
     assert (result.ok, result.reason) == (False, "stopping")
 
 
 def test_a_daemon_that_cannot_write_its_journal_is_live_but_not_ready() -> None:
-    result = check_ready(HEALTHY, up_seconds=3600, journal_problem="database or disk is full")
+    result = check_ready(WORKING, up_seconds=3600, journal_problem="database or disk is full")
 
     assert not result.ok
     assert "the journal cannot be written: database or disk is full" in result.reason
-    assert check_live(HEALTHY).ok
+    assert check_live(WORKING).ok
 
 
 @given(
@@ -88,7 +70,7 @@ def test_a_daemon_that_cannot_write_its_journal_is_live_but_not_ready() -> None:
         in_flight=st.just({}),
         slow=st.just({}),
         limits=st.just({}),
-        most=st.just({}),
+        max_in_flight=st.just({}),
         breakers_open=st.just({}),
         last_full_read=st.none(),
         first_answer_seen=st.booleans(),
