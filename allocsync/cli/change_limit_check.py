@@ -1,8 +1,8 @@
 """Whether a revision would await approval because of the change limit, for `plan`.
 
-The rule: the comparison and the baseline are the daemon's own, so the daemon activates a plan that says
-nothing about the limit. If the journal cannot be read or its baseline is invalid, the answer is None: not
-known.
+The rule: the comparison and the baseline are the daemon's own, so `plan` and the daemon decide alike. If the
+journal cannot be read or its baseline is invalid, the answer is None: it is not known whether the revision
+would await approval. `plan` then says nothing about the limit, as for a revision within the limit.
 
 Left out: the comparison (`planning.change_limit`), and how the daemon acts on it (`reconcile.rollout`).
 """
@@ -17,7 +17,7 @@ from allocsync.settings.model import Settings
 
 
 def review_changes(settings: Settings, revision: Revision) -> change_limit.ChangeReview | None:
-    """Compare the revision with the baseline in the journal; None if the baseline cannot be read."""
+    """Compare the revision with the baseline in the journal; None if that cannot be read."""
     try:
         with reader.opened(settings.state_dir) as connection:
             baseline = decode_baseline(reader.memories(connection, BASELINE))

@@ -29,7 +29,7 @@ Answer: TypeAlias = tuple[int, Mapping[str, Any]]
 
 
 class NoAnswerError(DaemonError):
-    """Nothing answers at the address: the daemon may be starting or stopping."""
+    """No complete answer came from the address: the daemon may be starting, stopping or very busy."""
 
 
 def daemon_url(given: str | None, settings: Settings) -> str:
@@ -92,7 +92,7 @@ async def request(
 ) -> Answer:
     """GET a page of the daemon, or POST a `command`; returns the HTTP status and the JSON object.
 
-    `path` must be percent-encoded.
+    `path` must be percent-encoded. A status such as 404 is returned and not raised.
 
     Raises:
         NoAnswerError: nothing listens there, or no complete answer came within TIMEOUT_SECONDS.
@@ -154,7 +154,7 @@ def _parse_object(url: str, code: int, body: bytes) -> Mapping[str, Any]:
 def format_time(time: str | None, now: datetime) -> str:
     """Format a time in RFC 3339 for people, as UTC and relative to `now`: `12:05:11Z (4 min ago)`.
 
-    None is `never`.
+    The date is shown unless it is the date of `now`. None gives `never`.
 
     Raises:
         ValueError: the text is not a time.

@@ -1,6 +1,7 @@
 """Reads live state once, for commands: by the list where that works, otherwise one allocation at a time.
 
-The rule: an allocation that the list lacks is read by itself, because only a 410 says that it is gone.
+The rules: with `bulk: auto`, a few allocations are read one at a time, even if the list works. An allocation
+that the list lacks is read by itself, because only a 410 says that it is gone.
 Reads that fail are retried a few times, and no update is sent here.
 
 Left out: which answers are retried (`api.backoff`), and the daemon's own reads (`reconcile`).
@@ -27,7 +28,8 @@ async def read(
 ) -> tuple[dict[AllocationId, Snapshot], str]:
     """Read these allocations.
 
-    Returns a snapshot of each, and a text for people that says how they were read and how long it took.
+    Returns a snapshot of each, and a text for people that says how they were read and how long it took. A
+    read that fails raises nothing: its snapshot is `Failed`.
     """
     clock = SystemClock()
     begun = clock.now()

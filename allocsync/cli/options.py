@@ -26,8 +26,9 @@ Flags: TypeAlias = Mapping[str, str]
 def setting_options(*names: str) -> Callable[[Callable[Concatenate[Flags, P], R]], Callable[P, R]]:
     """Add a flag for each of these settings (`--api-url`).
 
-    The command receives the flags that were given as its first argument; above `click.pass_context` this
-    makes `def command(context, flags)`.
+    The command receives one more argument before its own: the flags that the user gave, as text, by the
+    name of the setting. With this decorator above `click.pass_context`, the command begins with
+    `def command(context, flags, ...)`.
 
     Raises:
         ValueError: a name is not a setting, or is a secret.

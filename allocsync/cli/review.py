@@ -109,7 +109,7 @@ class ReviewedApi:
         return snapshot
 
     async def update(self, allocation_id: AllocationId, body: Cloud) -> UpdateAnswer:
-        """Send the update if its changes are the reviewed ones, and otherwise nothing."""
+        """Send the update if its changes are the reviewed ones; otherwise return a terminal `NotSent`."""
         changes = compare(self._desired[allocation_id], self._live[allocation_id])
         reviewed = self._reviewed.get(allocation_id, ())
         if changes != reviewed:
@@ -118,7 +118,7 @@ class ReviewedApi:
         return await self._api.update(allocation_id, body)
 
     def list(self) -> AsyncIterator[Cloud]:
-        """Read the list."""
+        """Read the list. The check in `update` does not use it."""
         return self._api.list()
 
 

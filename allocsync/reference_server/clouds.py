@@ -1,7 +1,8 @@
 """The rules of an AllocationCloud: what is valid, what an update makes of one, how two of them differ. Pure.
 
 The rules:
-- An update replaces the whole object, as in the API. `updated` and `schema` belong to the server and stay.
+- An update replaces the whole object, as in the API, except `updated` and `schema`: they belong to the
+  server, and their values in the body are ignored.
 - A null in an optional field means that the field is absent. Null and absent are no difference.
 - A difference is reported field by field where the API defines the fields, and as one value elsewhere.
 - A cloud without `schema_problems` is an AllocationCloud by the API's own schema; unknown fields are allowed.
@@ -99,7 +100,7 @@ def with_change(cloud: Cloud, path: str, value: Json) -> dict[str, Json]:
 
 
 def keep_unchanged(before: Cloud, after: Cloud, paths: Iterable[str]) -> Cloud:
-    """Return `after` with the values at these paths of the difference as they are in `before`.
+    """Return `after` with the values of `before` at these paths, which must be paths of their difference.
 
     If `before` has no object around such a path, all of the new object is left out: a URL without its status
     is not a valid AllocationCloud.

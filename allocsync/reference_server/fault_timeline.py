@@ -60,7 +60,10 @@ class FaultTimeline:
         self._enter(0)
 
     def as_json(self) -> Mapping[str, object]:
-        """Return the configuration as it was given, the index of the active phase, and the counters."""
+        """Return the configuration, the index of the active phase, and how often each fault has fired.
+
+        A timeline of one phase is returned as that phase, without an index.
+        """
         bodies = [phase.body for phase in self._phases]
         if len(bodies) == 1:
             return {**bodies[0], "fired": self.fired}

@@ -2,9 +2,10 @@
 
 The rules:
 - There is one line for each POST, with `n id received_at applied_at changed body_sha256 answer`. It is
-  written when the outcome is known and before the response is sent; for an update that is applied late, when
-  it is applied. Lines are therefore in the order of completion. `n` counts the POSTs in the order of arrival
-  and goes on after a restart with the same file.
+  written when the outcome is known and before the response is sent. If a fault sends the response itself, it
+  is written after that; for an update that is applied late, when it is applied. Lines are therefore in the
+  order of completion. `n` counts the POSTs in the order of arrival and goes on after a restart with the same
+  file.
 - Times are wall-clock seconds since the epoch.
 - With `log_all` there are also lines for reads, for the other client and for faults, told apart by `op`, and
   the lines of POSTs also have `answered_at` and `body`.

@@ -113,7 +113,7 @@ class ReferenceServer:
 
     @property
     def records(self) -> list[Record]:
-        """The records of the log so far, if they are kept."""
+        """The records of the log so far; empty without `keep_records`."""
         return self.log.records
 
     @property

@@ -1,10 +1,10 @@
 """Turns the controller's events into log lines: the name and the level of each.
 
-The rules: a line at level info or above is something a person wants to know once. A read that fails again,
-or that again finds a difference in mode observe, is at level debug; the change of condition that it led to
-is one line with the reason. If the same happens to many allocations, the first few are logged and the
-others are counted, so that an outage of the API makes a page of lines and not one for each allocation.
-Accepted updates and errors are always logged.
+The rules: a line at level info or above is something a person wants to know once. So every single read is at
+level debug, also one that fails. The change of condition that it leads to is one line with the reason. If
+the same happens to many allocations, the first few lines keep their level. The others are at level debug
+and are counted, so that an outage of the API makes a page of lines and not one for each allocation. Lines
+of accepted updates and lines at level error always keep their level.
 
 Left out: how a line is written (`telemetry.log_setup`), and when lines are too many
 (`telemetry.log_sampling`).
@@ -49,7 +49,7 @@ _SETTLED = {
 
 
 class LogObserver:
-    """An Observer that logs events. Of too many similar lines it logs the rest at `debug`, and a summary.
+    """An Observer that logs events. If similar lines are too many, the rest are at `debug`, with a summary.
 
     `wall` gives seconds since the epoch, `now` monotonic seconds.
     """

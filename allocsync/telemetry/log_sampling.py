@@ -2,9 +2,9 @@
 
 The rules: lines with the same event and the same condition are a group. A group may log FIRST_LINES lines,
 and one more for each minute that passes; none is added while a circuit breaker is open, because the
-breaker's own line names the cause. Suppressed lines are counted. The counts are due a minute after the
-first suppressed line, then after two minutes, and so on up to a quarter of an hour, as long as lines are
-suppressed.
+breaker's own line names the cause. Suppressed lines are counted. The counts are due one minute after the
+first suppressed line. Each summary doubles that interval for the next one, up to 15 minutes. The interval is
+one minute again once it has passed without a suppressed line.
 
 Left out: which lines are sampled, and how the counts are logged (`telemetry.log_events`).
 """

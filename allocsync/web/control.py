@@ -35,7 +35,7 @@ class PauseCommands(Protocol):
         """Send no update for so many seconds."""
 
     def lift(self, name: str | None, *, by: str) -> Lifted | NotFound:
-        """End a pause early."""
+        """End a pause early. If there is none, nothing is raised: `was_paused` of the result is False."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class Control:
 
     `token` returns the current token. `sync` returns how many allocations will be read. `approve` is called
     with a revision (or its first digits) and the owner of the approval, and returns how many allocations
-    may change.
+    may change. A function refuses a command by an AllocsyncError; the response is then 409 with its text.
     """
 
     token: Callable[[], str]

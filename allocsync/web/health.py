@@ -2,9 +2,9 @@
 
 The rules: *live* says only whether the controller makes progress, because a supervisor kills a process that
 is not live; an outage of the API is not a stall. *Started* becomes true once the API has answered or
-failed, or after ten seconds, because systemd starts dependent units then and gives up if that never
-happens. *Ready*, for people and load balancers, also needs an active revision and a journal that can be
-written.
+failed, or after ten seconds. systemd waits for it before it starts dependent units, and ends a daemon that
+does not start in time. *Ready*, for people and load balancers, also needs a desired state that has loaded
+(its revision may still await approval) and a journal that can be written, and ends when the daemon stops.
 
 Left out: how progress is measured (`reconcile.controller`), and who asks (`web.server`, `runtime.systemd`).
 """
@@ -34,8 +34,8 @@ def check_live(status: ControllerStatus) -> HealthResult:
 def check_started(status: ControllerStatus, *, up_seconds: float) -> HealthResult:
     """Check that the start is over: the API has answered or failed once, or START_GRACE_SECONDS have passed.
 
-    `up_seconds` is the time since the process started. The check is made only once the listener is bound,
-    so it never hides settings that are wrong.
+    `up_seconds` is the time since the daemon started, in monotonic seconds. A daemon with wrong settings
+    ends before its listener is bound, so this check never calls it started.
     """
     if status.first_answer_seen:
         return HealthResult(ok=True, reason="the API has answered or failed")
@@ -47,7 +47,7 @@ def check_started(status: ControllerStatus, *, up_seconds: float) -> HealthResul
 def check_ready(
     status: ControllerStatus, *, up_seconds: float, journal_problem: str | None = None
 ) -> HealthResult:
-    """Check that the daemon does its work: it is started, not stopping, and has a revision and a journal.
+    """Check that the daemon does its work: started, not stopping, files loaded, journal writable.
 
     `journal_problem` says why the journal cannot be written, or is None.
     """

@@ -62,7 +62,7 @@ def revisions(status: ControllerStatus) -> Object:
 
 
 def awaiting_approval(status: ControllerStatus) -> Object | None:
-    """Serialize why and since when the newest revision awaits approval; None if it does not."""
+    """Serialize why and since when the newest revision awaits approval, and its canaries; None if not."""
     if not status.awaiting_reason:
         return None
     return {
@@ -84,7 +84,7 @@ def rejected(rejection: RejectedFiles | None) -> Object | None:
 
 
 def explanation(found: Explanation) -> Object:
-    """Serialize everything about one allocation; the first keys are those of `status_row`."""
+    """Serialize everything about one allocation; after `schema` come the keys of `status_row`."""
     update = found.open_update
     return {
         "schema": SCHEMA,

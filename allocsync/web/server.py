@@ -1,8 +1,8 @@
 """The HTTP listener: /metrics, /livez, /readyz, the pages under /api/v1, and the commands.
 
-The rules: a page shows the controller's state at that moment and never waits for the Allocation API. The
-status of 100,000 allocations is sent in slices, and the controller runs in between. GET changes nothing and
-needs no token.
+The rules: a page shows the controller's state at that moment and never waits for the Allocation API. Only
+/api/v1/status is sent in slices, between which the controller runs. So its rows can be newer than its counts
+by condition, and the two may disagree. GET changes nothing and needs no token.
 
 Left out: the health checks (`web.health`), the metrics (`telemetry.metrics`), the commands (`web.control`)
 and the JSON (`web.serializers`).

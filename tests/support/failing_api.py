@@ -60,10 +60,11 @@ class OverloadableApi(ScriptedApi):
 
 
 async def measure_edits(hanging: tuple[AllocationId, ...]) -> tuple[list[float], list[float]]:
-    """How long edits of 200 healthy allocations take, in sorted seconds: after the start, and later.
+    """Return how long edits of 200 healthy allocations take: those at the start, and all later ones.
 
-    First all are edited, then a dozen every seven seconds, then a dozen after each long pause. Updates of
-    `hanging` allocations end after half a minute with a 504, and are not applied.
+    Both lists are sorted, in virtual seconds from an edit until the truth shows it. First all are edited,
+    then a dozen every seven seconds, then a dozen after each long pause. Updates of `hanging` allocations
+    end after half a minute with a 504, and are not applied.
     """
     keys = named(200 + max(20, len(hanging) + 1))
     healthy = [key for key in keys if key not in hanging][-200:]

@@ -1,8 +1,7 @@
 """allocsync on an event loop whose clock a test can advance: each SIGUSR1 adds half an hour.
 
 Timers that are due by then fire at once. Nothing else differs, and allocsync does not notice. Tests start
-this module
-in place of `python -m allocsync`.
+this module in place of `python -m allocsync`.
 """
 
 import asyncio

@@ -24,7 +24,7 @@ CLEAN = {name: value for name, value in os.environ.items() if not name.startswit
 
 
 async def eventually(probe: Callable[[], T], seconds: float = 20.0) -> T:
-    """Call `probe` until its result is true, and return the result; fails after `seconds`."""
+    """Call `probe` until its result is true, and return the result; TimeoutError after `seconds`."""
     async with asyncio.timeout(seconds):
         while not (found := probe()):
             await asyncio.sleep(0.02)

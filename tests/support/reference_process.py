@@ -72,7 +72,7 @@ class Serving:
             assert answer.status == 200, await answer.text()
 
     async def wait_for_lists(self, times: int, since: int | None = None) -> None:
-        """Wait until the list was read `times` times more than now, or than `since` times in all."""
+        """Wait until the log has `times` more reads of the list than `since`, or than it has now."""
         before = len(self.records("list")) if since is None else since
         async with asyncio.timeout(30):
             while len(self.records("list")) < before + times:

@@ -47,7 +47,10 @@ class VirtualClock:
 
 
 class ScriptedApi:
-    """Answers from `truth`, the state on the server; `on_update` and `on_snapshot` may replace an answer."""
+    """Answers from `truth`, the state on the server; `on_update` and `on_snapshot` may replace an answer.
+
+    An update whose answer is replaced is not applied, unless `on_update` changes `truth` itself.
+    """
 
     def __init__(self, *, bulk: bool = True, keys: tuple[AllocationId, ...] = KEYS) -> None:
         self.truth: dict[str, Cloud] = {key: {**cloud(region="live"), "id": key} for key in keys}
@@ -139,7 +142,7 @@ def revision(region: str = "wanted", keys: tuple[AllocationId, ...] = KEYS, **mo
 class Run:
     """A controller that runs until the context ends, and the events it emitted.
 
-    `before` is an earlier run; this one starts from what it left in its journal.
+    `before` is an earlier run; this one starts from the checkpoints in its journal, not from its intents.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Judges a run by the log of the reference server (with every request), never by what the daemon reports.
 
 The terms are those of the promises in the README. The truth of an allocation is the seed, changed by each
-update that was applied, at the time when it was applied.
+update that was applied and each write of the other client, at the time when it was applied.
 
 - A needless update is one whose declared fields all had these values in the truth when it arrived. It was
   avoidable if they already had them when the latest successful read of the allocation was answered, or if
@@ -61,7 +61,8 @@ def judge(
 ) -> Finding:
     """Judge a log; `seed` is the truth at the start, `declared` the declared fields by allocation.
 
-    The values in `declared` are used for updates whose body is not in the log.
+    The values in `declared` are used for updates whose body is not in the log. Allocations that are not in
+    `declared` are not judged.
     """
     finding = Finding()
     by_id: dict[str, list[Record]] = defaultdict(list)

@@ -1,8 +1,7 @@
 """A file system of one megabyte for the state of a real daemon, which a test can fill up.
 
 It is a tmpfs in a mount namespace of its own: only the daemon and programs that enter the namespace see it,
-and it is
-removed with them.
+and it is removed with them.
 """
 
 import asyncio

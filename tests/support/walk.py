@@ -26,7 +26,7 @@ class Trace:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Be able to record while the context lasts, in this thread and in all that start meanwhile."""
+        """Record calls while `recording` is set, in this thread and in threads that start in this context."""
         threading.setprofile(self._note)
         sys.setprofile(self._note)
         try:
@@ -56,7 +56,7 @@ class Trace:
         return number
 
     def passes(self, walk: Iterable["Stop"]) -> "Stop | None":
-        """Pass the stops in their order, each after the one before; returns the first that is not passed."""
+        """Look for the stops in the calls, in their order; return the first not found, None if all are."""
         rest = iter(self.calls)
         return next((stop for stop in walk if (stop.module, stop.function) not in rest), None)
 

@@ -44,8 +44,9 @@ _APPLIED_OUTCOMES = {"applied", "applied_partial", "late_applied"}
 class Tally:
     """Counts what the apply has done, from the controller's events; an instance is an Observer.
 
-    `confirmed` are the allocations whose update a read has confirmed after an unknown outcome, `updates` the
-    updates that were sent, `unknown` those of them with an unknown outcome at first.
+    `confirmed` has the allocations with an update of unknown outcome that a read has shown to be applied.
+    `updates` is the number of updates that were sent. `unknown` is how many of them had an unknown outcome
+    when their request ended; a read that settles one later does not lower it.
     """
 
     confirmed: set[AllocationId] = field(default_factory=set)
@@ -80,7 +81,11 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class ApplyRequest:
-    """What to apply; `approved` passes the change limit, `whole` says that it is all that is declared."""
+    """What to apply.
+
+    If `approved`, the change limit does not hold the revision. `whole` says that the revision has all
+    declared allocations, and not only those that the command line names.
+    """
 
     revision: Revision
     approved: bool

@@ -1,7 +1,8 @@
 """`allocsync serve`: runs the reference Allocation API as a process of its own.
 
 The rules: the first line on standard output says where it listens. If it cannot start, it prints an error on
-standard error instead. SIGTERM and SIGINT end it with exit code 0. Each flag is also ALLOCSYNC_SERVE_<FLAG>.
+standard error instead. SIGTERM and SIGINT end it with exit code 0. The variable ALLOCSYNC_SERVE_<FLAG>
+sets a flag that is not given.
 
 Left out: the server and its faults (`reference_server`).
 """

@@ -1,8 +1,8 @@
 """`allocsync status`: shows what the running daemon reports of every allocation, or waits for all.
 
-The rule: in sync means that the daemon has an active revision and reports InSync for every allocation. The
-daemon notices an edit of the files within a second, so a script that has just written them should wait for
-so long.
+The rule: `--wait` succeeds once the daemon has loaded the desired state, does not reject the files, has no
+revision that awaits approval, and reports InSync for every allocation. The daemon notices an edit of the
+files within a second. So a script that has just written them should wait one second before it runs `status`.
 
 Left out: what the daemon reports (`reconcile.status`), and its JSON (`web.serializers`).
 """

@@ -133,10 +133,11 @@ class Disk:
         write(str(into), self._current.after_power_cut(rng))
 
     def call_back_at(self, call: int, callback: Callable[[], object]) -> None:
-        """Call `callback` as the `call`-th of `calls` from now begins, before it has any effect.
+        """Call `callback` when the `call`-th call from now begins, before that call has any effect.
 
-        The callback may end the process or cut the power: then that call and all later calls of the old
-        process fail. If the process ends earlier, the callback is dropped.
+        Only calls that `calls` counts are counted. The callback may end the process or cut the power: then
+        that call and all later calls of the old process fail. If the process ends earlier, the callback is
+        dropped.
         """
         self._callback = (self.calls + call, callback)
 

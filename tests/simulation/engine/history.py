@@ -154,7 +154,7 @@ class History:
         self.change_limit.process_started()
 
     def process_ended(self, now: float) -> None:
-        """The last process has ended, unless that is recorded already."""
+        """Record that the last process has ended; do nothing if that is recorded already."""
         if self.processes and self.processes[-1][1] == NEVER:
             self.processes[-1] = (self.processes[-1][0], now)
 

@@ -103,7 +103,7 @@ class Machine:
             self._promises.process_ended()
 
     def _check_end(self, process: DaemonProcess, task: "asyncio.Task[None]") -> None:
-        """Report a breach if a process ended that nothing has ended."""
+        """Report a breach if a process ended by itself, unless the damaged journal explains it."""
         error = None if task.cancelled() else task.exception()
         if isinstance(error, BaseExceptionGroup) and self._damaged and not error.split(AllocsyncError)[1]:
             self._outcome.note("process", None, f"ends by itself: {error.exceptions[0]}")

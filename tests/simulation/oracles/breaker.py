@@ -19,7 +19,7 @@ RECOVERS_SECONDS = 30.0  # until a lowered concurrency limit has grown again
 class BreakerOracle:
     """The breaker of one kind of request, reads or updates. Times are virtual seconds.
 
-    `until` is when every waiting request has been sent again, if the breaker is open.
+    `until` is when every waiting request has been sent again at the latest, if the breaker was open.
     """
 
     def __init__(self) -> None:

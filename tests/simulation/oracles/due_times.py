@@ -49,10 +49,11 @@ class SentRequests:
     sent_at: list[float] = field(default_factory=list)
 
     def crowd_until(self, since: float, *, of: int) -> float:
-        """Until when a request that is due since `since` can wait, among `of` allocations.
+        """Until when other requests may delay one that is due since `since`; -inf if they may not any more.
 
-        One turn of ten is for the least urgent request. So after ten turns for each allocation it had its
-        own. If no request is sent, it waits for one answer at most.
+        `of` is the number of allocations. Every tenth request is the least urgent one that waits. So a
+        request is sent after at most ten requests per allocation. While no other request is sent, it waits
+        for the answer to one request at most.
         """
         number = len(self.sent_at) - bisect(self.sent_at, since)
         may_wait = of > FEWEST_SLOTS + 1 and 0 < number < RESYNC_EVERY * of

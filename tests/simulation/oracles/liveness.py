@@ -60,7 +60,7 @@ class LivenessOracle:
         self.slack_seconds, self.longest_unknown_seconds = SLACK_SECONDS, 0.0
 
     def process_started(self, *, gap: bool, waits: bool) -> None:
-        """A process has started. A journal was lost just now (`gap`), or recently (`waits`)."""
+        """A process has started. `gap`: a journal was lost just now; `waits`: one was lost recently."""
         now = self._server.now()
         self._process_count += 1
         self._alive, self._listed = True, False

@@ -1,18 +1,18 @@
 """P5: how many requests a run needed, by its history alone. It may send a fifth more, and twenty.
 
-A read is needed
+A read is needed if one of these holds:
 
-    if it is the first of a process, or the file was edited or a resync was requested since the last read
-    a resync interval after the last read
-    as the snapshot of an update
-    once per update of unknown outcome, to read it back; twice per accepted one, to confirm it and at the end
-    of its propagation window
+    it is the first of a process, or the file was edited or a resync was requested since the last read
+    a resync interval has passed since the last read that succeeded
+    it is the snapshot of an update
+    it succeeds and follows an update: one for each update of unknown outcome, to read it back; two for each
+    accepted one, to confirm it and at the end of its propagation window
 
-as long as it is answered, or is the first that is not. An update is needed if the truth differed from its
-fields as it was sent. One list is needed per resync and process, and per requested resync, each with three
-reads that check it. Where lists fail, a process may try three before it reads everything once instead. A
-process whose requests all fail may find that out by ten failures, and then send a breaker's probes; where too
-few allocations have failed to open the breaker, as many for each of them.
+Of failed reads in a row, only the first is needed, unless something new called for another. An update is
+needed if the truth differed from its fields when it was sent. One list is needed per resync and process, and
+per requested resync, each with three reads that check it. Where lists fail, a process may try three before it
+reads everything once instead. A process whose requests all fail may find that out by ten failures, and then
+send a breaker's probes; where too few allocations have failed to open the breaker, as many for each of them.
 
 The rule: every other request is load that the API did not need, such as a retry after too short a wait, or a
 read that nothing called for.
