@@ -3,7 +3,7 @@
 AllocsyncError                  1
 ├── DesiredError                1    the desired state files have errors; lists all of them
 ├── ApiError                    1    the Allocation API gave no usable answer to a command that needs one
-│   └── BulkUnavailable         1    `GET /allocations` cannot be used; allocations are read one by one
+│   └── BulkUnavailable         1    `GET /allocations` cannot be read, for now or at all
 ├── JournalUnavailable          1    the journal cannot be written for now, so no update may be sent
 ├── NotAwaitingApprovalError    1    no such revision awaits approval
 ├── DaemonError                 1    the running daemon gave no usable answer, or is not in sync in time
@@ -60,10 +60,11 @@ class ApiError(AllocsyncError):
 
 
 class BulkUnavailable(ApiError):  # noqa: N818 - an expected condition that the controller handles
-    """`GET /allocations` gave no usable answer; `supported` is False if the server has no such route.
+    """`GET /allocations` gave no usable answer; `supported` is False if it is of no use.
 
     `status` is the HTTP status and `retry_after_seconds` the server's Retry-After, unclamped; both are None
-    without an answer. `asked` is False if no request was made.
+    without an answer. `asked` is False if no request was made. "Of no use" means that the server has no such
+    route, or that its list differed from single reads too often.
     """
 
     def __init__(

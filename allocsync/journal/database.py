@@ -44,7 +44,7 @@ CREATE TABLE anchor (
 
 
 class JournalFile:
-    """The open file, made by `JournalFile.open`. `anchor` and `head` are the ends of the hash chain."""
+    """The open file, made by `JournalFile.open`. `anchor` is the last pruned row, `head` the last row."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, head: Head) -> None:
         self.path = path

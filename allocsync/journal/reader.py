@@ -64,7 +64,10 @@ class RecordedUpdate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """Selects updates; times are in Unix seconds, and None selects all."""
+    """Selects updates; `since` and `until` are inclusive, in Unix seconds. None or an empty set selects all.
+
+    `last` selects only that many of the newest.
+    """
 
     allocation: str | None = None  # an id, or a prefix of ids
     since: float | None = None
@@ -75,7 +78,7 @@ class Query:
 
 @contextmanager
 def opened(directory: Path) -> Iterator[sqlite3.Connection]:
-    """Open the journal in a directory read-only; everything is read from one snapshot.
+    """Open the journal in a directory read-only; all reads see it as of the first read.
 
     Raises:
         AllocsyncError: there is no journal, it cannot be read, a newer version has written it, or reading
@@ -99,7 +102,7 @@ def opened(directory: Path) -> Iterator[sqlite3.Connection]:
             if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
                 raise AllocsyncError(f"{path}: not a journal of allocsync.")
             require_known_format(connection, path)
-            connection.execute("BEGIN")  # one snapshot for all reads
+            connection.execute("BEGIN")  # all reads see one state of the file
             yield connection
         finally:
             connection.close()
@@ -108,7 +111,7 @@ def opened(directory: Path) -> Iterator[sqlite3.Connection]:
 
 
 def verify(connection: sqlite3.Connection) -> Checked:
-    """Verify the whole hash chain."""
+    """Verify the whole hash chain; a break is in `problems` of the result, and is not raised."""
     return check(anchor_of(connection), rows_of(connection))
 
 

@@ -5,7 +5,7 @@ intents are in it. An open intent is never deleted, nor a row of the last hour, 
 recognised by recent rows. The hash of the last deleted row is kept as the anchor, so that the rest of the
 chain can be verified.
 
-Left out: when rows are deleted (`journal.writer.Journal.tend`).
+Left out: when rows are deleted (`runtime.daemon`).
 """
 
 import sqlite3
@@ -21,9 +21,10 @@ DAY_SECONDS = 86_400.0
 
 
 def prune(file: JournalFile, *, wall: float, days: float = RETENTION_DAYS, max_bytes: int = MAX_BYTES) -> int:
-    """Delete rows that are older than `days`, or any settled rows if the file exceeds `max_bytes`.
+    """Delete rows older than `days` or, if the file exceeds `max_bytes`, older than MIN_AGE_SECONDS.
 
-    Deletes at most MAX_ROWS_PER_CALL rows and returns their number. `wall` is the wall clock (Unix seconds).
+    Deletes at most MAX_ROWS_PER_CALL rows and returns their number; 0 if there is nothing to delete.
+    `wall` is the wall clock (Unix seconds).
 
     Raises:
         sqlite3.Error: nothing was deleted.

@@ -38,7 +38,7 @@ def message(error: Exception) -> str:
 
 @contextmanager
 def row_errors(sequence: int) -> Iterator[None]:
-    """Name the row in the errors that are raised while it is decoded."""
+    """Turn an error raised while a row is decoded into a ValueError that names the row."""
     try:
         yield
     except DECODE_ERRORS as error:

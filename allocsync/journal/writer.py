@@ -54,7 +54,9 @@ class Journal:
         wall: Callable[[], float],
         on_change: Callable[[str | None], None] = lambda _problem: None,
     ) -> None:
-        """`on_change` is called with the reason when writes begin to fail, with None when they work again.
+        """`on_change` is called with the reason when writes begin to fail or fail for another reason.
+
+        It is called with None when they work again.
 
         `now` is a monotonic clock and `wall` the wall clock (Unix seconds).
         """
@@ -75,7 +77,13 @@ class Journal:
     async def running(
         cls, file: JournalFile, *, execute: Executor, now: Callable[[], float], wall: Callable[[], float]
     ) -> AsyncIterator["Journal"]:
-        """Write to this file while the context is open; at its end, one attempt is made to write the rest."""
+        """Write to this file while the context is open; at its end, one attempt is made to write the rest.
+
+        What that attempt cannot write is lost: an intent without its outcome stays open. The file stays open.
+
+        Raises:
+            ExceptionGroup: a commit found the file damaged; it contains an `AllocsyncError`.
+        """
         journal = cls(file, execute=execute, now=now, wall=wall)
         async with asyncio.TaskGroup() as group:
             group.create_task(journal._run(), name="journal")

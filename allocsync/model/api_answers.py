@@ -1,6 +1,7 @@
 """The results of a read and of an update, as values.
 
 The rule: a request never raises for what a server or a network does. Its result is one of these values.
+The read of the list is the exception: it raises `BulkUnavailable`.
 
 Left out: which HTTP response gives which value (`api.responses`).
 """

@@ -22,7 +22,7 @@ class Mode(StrEnum):
 class Desired:
     """One allocation as a file declares it: only these fields are managed.
 
-    `leaves` are pairs of field name and value, ordered as DECLARABLE. `source` is `file:line`, for messages;
+    `fields` are pairs of field name and value, ordered as DECLARABLE. `source` is `file:line`, for messages;
     it does not count in comparisons.
     """
 

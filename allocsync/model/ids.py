@@ -20,10 +20,10 @@ SUGGESTIONS = 10
 
 @dataclass(frozen=True, slots=True)
 class NotFound:
-    """The name selects no allocation, or more than one.
+    """The name selects no allocation or several, or is a prefix shorter than PREFIX_MIN.
 
-    `why` is a message for people. `suggestions` holds at most SUGGESTIONS ids that begin like the name,
-    sorted.
+    `why` is a message for people. `suggestions` holds at most SUGGESTIONS ids, sorted, that begin with the
+    name or at least with its first characters.
     """
 
     why: str

@@ -38,7 +38,10 @@ SERVERS_OWN = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntentRecord:
-    """An update about to be sent. `undeclared` is the hash of its body without the declared fields."""
+    """An update about to be sent. `fields` are all declared fields of its body, not only the changes.
+
+    `unmanaged_hash` is what `hash_unmanaged_fields` returns for the body.
+    """
 
     changes: tuple[Change, ...]
     fields: tuple[tuple[str, str], ...]

@@ -21,7 +21,7 @@ def encode_lossless(value: Json) -> object:
 
 
 def decode_lossless(value: Any) -> Json:  # noqa: ANN401 - what JSON gives back
-    """Decode what `tagged` returned; the keys of an object come sorted.
+    """Decode what `encode_lossless` returned; the keys of an object come sorted.
 
     Raises:
         ValueError: the data is something else.

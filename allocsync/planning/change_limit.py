@@ -40,8 +40,9 @@ NOT_DECLARED = "removed from the files; its last declaration stays active until 
 class ChangeLimit:
     """The limit: at most `percent` of the allocations may change; 100 turns it off.
 
-    It applies to sets of at least `least` allocations. `canary` is the number of canaries wanted: at most
-    `percent` of the allocations are, but at least one.
+    It applies to sets of at least `least` allocations; below 100, a revision that declares none awaits
+    approval in any case. `canary` is the number of canaries wanted, 0 for none. No more than `percent` of the
+    allocations become canaries, but one always may.
     """
 
     percent: float = 30.0

@@ -57,7 +57,10 @@ def _set_field(parent: dict[str, Json], keys: list[str], field: str, wanted: str
 
 
 def update_body(desired: Desired, cloud: Cloud) -> tuple[Cloud, tuple[str, ...]]:
-    """The body of the update, and why the API's schema would reject it (empty if it would not)."""
+    """The body of the update, and why the API's schema would reject it (empty if it would not).
+
+    If a declared field cannot be set, the body is the live object, not to be sent, and the reason says why.
+    """
     try:
         body = merge(desired, cloud)
     except CannotMergeError as error:

@@ -1,9 +1,10 @@
 """A plan: the verdict on each allocation after one read of all, and the updates that an apply would send.
 
 The rules: steps are sorted by id, so the order of the input does not matter. The plan id is a hash of
-exactly what would be sent (allocation, field, live and desired value), so two plans have the same id if and
-only if they send the same. An allocation that cannot be read, or whose update the API's schema would reject,
-is a failing step of its own and does not stop the others.
+all changes that would be sent (allocation, field, live and desired value), so two plans have the same id if
+and only if these are the same. Unmanaged fields, which an update sends back, are not in the hash. An
+allocation that cannot be read, or whose update the API's schema would reject, is a failing step of its own
+and does not stop the others.
 
 Left out: how a plan is shown (`planning.rendering`), and how it is applied (`cli.commands.apply`).
 """
@@ -46,7 +47,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The steps of all allocations, sorted by id; `generation` is the whole revision."""
+    """The steps of all allocations, sorted by id; `revision` is the whole id of the revision."""
 
     revision: str
     steps: tuple[Step, ...]
@@ -66,7 +67,7 @@ class Plan:
 
     @property
     def plan_id(self) -> str:
-        """The plan id: the hash of what would be sent, in hexadecimal."""
+        """The plan id: the SHA-256 of the changes that would be sent, in hexadecimal."""
         sent = [
             [
                 step.id,
@@ -78,7 +79,7 @@ class Plan:
 
 
 def plan(revision: Revision, snapshots: Mapping[AllocationId, Snapshot]) -> Plan:
-    """Plan what the revision changes, given a snapshot of each allocation; one without a snapshot fails."""
+    """Plan what the revision changes, given a snapshot of each allocation; without one, it is FAILING."""
     unread = Failed("it has not been read")
     steps = [
         _plan_allocation(desired, snapshots.get(key, unread)) for key, desired in revision.allocations.items()

@@ -106,7 +106,10 @@ def _summary(plan: Plan) -> Line:
 
 
 def as_json(plan: Plan) -> dict[str, object]:
-    """The plan for programs. A live value that is not text becomes its JSON text; an absent one is null."""
+    """The plan for programs; `changes` has only the steps with the verdict UPDATE.
+
+    A live value that is not text becomes its JSON text; an absent one is null.
+    """
     return {
         "schema": SCHEMA,
         "plan_id": plan.plan_id,

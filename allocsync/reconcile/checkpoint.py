@@ -114,7 +114,7 @@ class Checkpoint:
         }
 
     def save_value(self, name: str, value: dict[str, Any] | None) -> None:
-        """Store a value under this key if it changed; None deletes it."""
+        """Store a value under this key if it changed, with the time `at` (Unix seconds); None deletes it."""
         before = self._values.get(name)
         if value is None and before is None:
             return

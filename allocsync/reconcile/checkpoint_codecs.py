@@ -194,8 +194,8 @@ def encode_write_backoff(write_backoff: WriteBackoff, clocks: Clocks) -> Stored:
     """{"until": {reason: time}, "failures", "error", "terminal": [[field, value, text]], "terminal_until"}.
 
     Empty if nothing forbids an update. Two causes end with the process and are not stored: an unavailable
-    journal, because a process that could open the journal can write it, and a check of ours, which is made
-    again.
+    journal, because a process that could open the journal can write it, and a failed check by
+    allocsync itself, which is made again.
     """
     until = {reason: at for reason, at in write_backoff.until.items() if reason != JOURNAL}
     terminal = write_backoff.terminal if write_backoff.rejected_by is RejectedBy.API else ()

@@ -140,7 +140,7 @@ class Controller:
             self._requeue(allocation)
 
     def journal_works(self) -> None:
-        """Read the allocations whose update waited for the journal: it can be written again."""
+        """Queue a read of each allocation whose update waited for the journal, which can be written again."""
         for allocation in list(self._allocations.values()):
             if allocation.journal_available(self._clock.now()) and allocation.id not in self._reconciling:
                 self._requeue(allocation)
@@ -153,13 +153,19 @@ class Controller:
         self.rollout.activate(revision, approved=approved, whole=whole)
 
     def conclude(self) -> None:
-        """Make the active revision the baseline if all allocations are settled; no other revision comes."""
+        """Make the active revision the baseline now if all allocations are settled.
+
+        Only for a run that gets no further revision; otherwise the baseline advances by itself.
+        """
         self.rollout.tick(settled=self._conditions.all_settled(), least_seconds=0.0)
 
     # Running.
 
     async def run(self) -> None:
-        """Run until `stop`; return at most `drain_seconds` after it, even if requests are still in flight."""
+        """Run until `stop`; then wait at most `drain_seconds` for the requests in flight and cancel the rest.
+
+        The intent of a cancelled update stays open.
+        """
         async with asyncio.TaskGroup() as group:
             while not self._stopping:
                 self._dispatch(group)
@@ -167,7 +173,10 @@ class Controller:
             await self._drain()
 
     def stop(self) -> None:
-        """Admit nothing new and end. May be called repeatedly and from a signal handler of the event loop."""
+        """Make `run` admit nothing new and return; does not wait for it.
+
+        It may be called repeatedly and from a signal handler of the event loop.
+        """
         if not self._stopping:
             self._stopping = True
             self._emit(events.Stopping(in_flight=len(self._reconciling)))
@@ -246,7 +255,11 @@ class Controller:
     # Status.
 
     def settled(self) -> bool:
-        """Whether nothing is in flight, unknown or Pending, and no failure is left that a retry may end."""
+        """Whether no reconcile runs and no allocation has a condition that a retry or a read may soon end.
+
+        These are OutcomeUnknown, Pending (except because of a pause), and Failing unless the body was
+        rejected for good. All others, such as Blocked and Conflict, count as settled.
+        """
         failing = (
             allocation
             for key, allocation in self._allocations.items()
@@ -266,7 +279,10 @@ class Controller:
         return explain(name, self._allocations, self._conditions.reported, self._moment())
 
     def sync(self) -> int:
-        """Read all allocations now, as a resync does; return how many there are."""
+        """Request a resync as soon as possible and return at once; return the number of managed allocations.
+
+        See `Resync.resync_soon`.
+        """
         self._resync.resync_soon(self._allocations, self._requeue)
         self._changed.set()
         return len(self._allocations)
@@ -317,7 +333,7 @@ class Controller:
         )
 
     def _last_full_read(self) -> float | None:
-        """Return since when (wall clock) every allocation has been read; None if it has not."""
+        """Return when (Unix seconds) the list was read, or `all_read_since` if it fails or is not used."""
         if self._resync.uses_list and not self._resync.is_failing:
             return self._resync.finished_at
         return report.all_read_since(self._allocations, self._moment())

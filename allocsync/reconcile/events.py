@@ -78,7 +78,7 @@ class ReadFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateIntended:
-    """The intent of an update is in the journal, in the row `sequence`; the update is about to be sent."""
+    """The intent of an update is in the journal, in the row `sequence`. The update may still be not sent."""
 
     name: ClassVar[str] = "update_intended"
     allocation: AllocationId
@@ -176,7 +176,10 @@ class ResyncStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResyncFinished:
-    """A read of the list ended. `allocations` counts the managed ones in it, `differ` all that differ."""
+    """The list was read completely. `differ` counts all managed allocations that differ, listed or not.
+
+    `allocations` counts the managed allocations in the list.
+    """
 
     name: ClassVar[str] = "resync_finished"
     allocations: int
@@ -186,7 +189,11 @@ class ResyncFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListUnavailable:
-    """The list cannot be used. `supported`: it will be tried again; `asked`: a request was made for it."""
+    """The list cannot be used. `asked`: a request was made for it.
+
+    `supported` is False if the server has no list or the list was wrong too often. It is then requested again
+    only with `BulkPolicy.ON`.
+    """
 
     name: ClassVar[str] = "bulk_unavailable"
     reason: str
@@ -279,7 +286,10 @@ def fields_of(event: Event) -> Mapping[str, object]:
 
 
 def emit_to_all(observers: Iterable[Observer]) -> Observer:
-    """Return one observer that passes each event to all of these, in their order."""
+    """Return one observer that passes each event to all of these, in their order.
+
+    If one of them raises, the error reaches the caller, and the later ones do not get the event.
+    """
     all_observers = tuple(observers)
 
     def emit(event: Event) -> None:

@@ -20,7 +20,7 @@ class Parameters:
     settle_min_seconds: float = 5.0
     settle_max_seconds: float = 180.0
     late_write_seconds: float = 900.0  # how long an update may still be applied after it was given up
-    lag_seen_seconds: float = 60.0  # a lag is learned only if a read this shortly before did not show it
+    lag_seen_seconds: float = 60.0  # a lag is learned only if the last read without the write is this recent
     wait_max_seconds: float = 300.0  # the longest backoff and the longest Retry-After
 
     # Updates that were accepted or rejected.
@@ -34,7 +34,7 @@ class Parameters:
 
     # Fields that do not keep the desired value.
     ignored_seconds: float = 21600.0  # an ignored field is sent again after this
-    ignored_first_seconds: float = 300.0  # and after this once its live value changes; doubles
+    ignored_first_seconds: float = 300.0  # or this long after its live value has changed; doubles
     conflict_flips: int = 3  # a field changed back this many times ...
     conflict_within_seconds: float = 1800.0  # ... within this time is in conflict
     conflict_first_seconds: float = 300.0  # the first delay of a field in conflict; doubles

@@ -76,7 +76,7 @@ class PauseControl:
             self._write_gate.set_pause(key, pause)
 
     def begin(self, name: str | None, *, seconds: float, reason: str, owner: str) -> Begun | NotFound:
-        """Pause one allocation or all for `seconds`, at most MAX_PAUSE_SECONDS.
+        """Pause one allocation or all for `seconds`; more than MAX_PAUSE_SECONDS is shortened to that.
 
         `name` is an id or a unique beginning of one. Return NotFound if no declared allocation has it.
         """
@@ -110,7 +110,10 @@ class PauseControl:
         )
 
     def tick(self) -> None:
-        """End the pauses whose time is over, and follow changes of the wall clock."""
+        """End the pauses whose time is over, and give the current wall clock to the write windows.
+
+        A change of the wall clock does not move the end of a pause.
+        """
         now, write_gate = self._clock.now(), self._write_gate
         write_gate.set_wall_clock_offset(self._clock.wall() - now)
         ended: list[AllocationId | None] = [
@@ -124,7 +127,7 @@ class PauseControl:
             self._requeue_affected(key)
 
     def ends(self) -> Mapping[str, tuple[int, float]]:
-        """Return by scope the number of pauses and when the last one ends (wall clock; 0 without any)."""
+        """Return for `all` and for `one` the number of pauses and the last end (Unix seconds; 0 if none)."""
         one = [pause.ends_at for pause in self._write_gate.pauses.values()]
         everything = [self._write_gate.everything.ends_at] if self._write_gate.everything else []
         return {

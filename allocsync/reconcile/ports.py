@@ -65,7 +65,10 @@ class Journal(Protocol):
         """
 
     def outcome(self, allocation: AllocationId, intent: int, outcome: str, reason: str) -> None:
-        """Record the outcome of the update with this intent number; it is on disk before any later intent."""
+        """Queue the outcome of the update with this intent number; it is on disk before any later intent.
+
+        Returns at once, before the outcome is on disk.
+        """
 
     def remember(self, key: str, value: object | None) -> None:
         """Store a JSON value across restarts, in place of the earlier value of the key; None deletes it."""

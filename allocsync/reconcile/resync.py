@@ -128,7 +128,9 @@ class Resync:
     ) -> None:
         """Start a resync in the task group.
 
-        `requeue` is called with each allocation whose state it changed, and `finished` when it ends.
+        `requeue` is called with each allocation that the list was compared with, changed or not, and
+        `finished` when the resync ends, even if it failed. Without the list, no request is made: the reported
+        conditions are brought up to date.
         """
 
         async def run() -> None:
@@ -186,7 +188,7 @@ class Resync:
     def on_read(self, allocation: ManagedAllocation, *, reported: bool) -> None:
         """A reconcile of one allocation ended: compare its GET with the latest list, if it was to be checked.
 
-        `reported` says whether the GET succeeded.
+        `reported` says whether the GET showed a state: live or missing.
         """
         desired = self._checks.get(allocation.id)
         if desired is None or not reported:

@@ -59,8 +59,8 @@ class WriteGate:
     def prohibited_until(self, key: AllocationId) -> float:
         """Earliest time at which approval and pauses permit an update.
 
-        Minus infinity if there is no pause; infinity while the allocation waits for approval. Windows and
-        quota are not considered.
+        Minus infinity if there is no pause, in the past if it is over; infinity while the
+        allocation waits for approval. Windows and quota are not considered.
         """
         if key in self.awaiting_approval:
             return inf
@@ -93,7 +93,10 @@ class WriteGate:
     def require_approval(
         self, allocations: AbstractSet[AllocationId], *, reason: str, canaries: AbstractSet[AllocationId]
     ) -> None:
-        """Prevent updates of exactly these allocations until approval; `canaries` are updated first."""
+        """Prevent updates of exactly these allocations until the next call; an empty set lifts it.
+
+        `canaries` are not among them and are updated first.
+        """
         self.awaiting_approval, self.awaiting_reason, self.canaries = allocations, reason, canaries
 
     def update_awaiting_reason(self, reason: str) -> None:

@@ -25,7 +25,7 @@ class WriteQuota:
 
     Attributes:
         max_per_hour: the limit; None means that there is none.
-        spent: the start of each minute that had updates and their number, oldest first.
+        spent: pairs (start, number of updates), oldest first; a minute starts with its first update.
         turns: the time of the turn that each waiting allocation has reserved.
     """
 

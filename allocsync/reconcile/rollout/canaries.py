@@ -3,8 +3,8 @@
 The rules: a canary is verified if its condition is InSync and the GET of its latest reconcile showed all that
 the newest revision declares of it. A reconcile counts only if it began after that revision was loaded. A list
 read verifies nothing, but a difference in it ends the verification; a failed GET verifies nothing either,
-even if the failure is forgiven. The revision is approved when all canaries are verified at the same time, and
-never by time alone.
+even while the condition stays InSync. The revision is approved when all canaries are verified at the
+same time, and never by time alone.
 
 The cost: progress is computed only after an event of a canary, so that it does not grow with the number of
 allocations.
@@ -76,7 +76,10 @@ class Canaries:
         self._changed = self._changed or key in self._ids
 
     def tick(self, now: float) -> Progress | None:
-        """Read the canaries that only the list shows in sync; return the progress, None if unchanged."""
+        """Return the progress, or None if no canary had an event since the latest call.
+
+        Queue a GET of each canary that is InSync but not yet verified.
+        """
         if not self._changed:
             return None
         self._changed = False

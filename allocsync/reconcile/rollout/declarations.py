@@ -3,7 +3,7 @@
 The rule: an edit within the change limit is active at once, but becomes the baseline only minutes later. If a
 process starts in between with files that await approval, it must not fall back on the baseline: it would
 write values that no file declares any longer, even of released allocations. So for each allocation that
-differs from the baseline its active declaration is stored, or that it has none.
+differs from the baseline, either its active declaration is stored, or the fact that it has none.
 
 Left out: the baseline (`change_review`), and how a declaration becomes active (`rollout`).
 """
@@ -32,7 +32,7 @@ class ActiveDeclarations:
         }
 
     def get(self, key: AllocationId, baseline: Mapping[AllocationId, Desired]) -> Desired | None:
-        """Return the declaration that was active in the latest process; None if it was not declared."""
+        """Return the declaration stored as active, or else the baseline's; None if it was not declared."""
         return self.stored[key] if key in self.stored else baseline.get(key)
 
     def save(

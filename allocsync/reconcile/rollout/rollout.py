@@ -39,8 +39,8 @@ class Rollout:
     """Activates revisions.
 
     `revision` is the newest one. `active` is the id of the newest one that needed no approval or has it,
-    since this process began. `active_since` and `awaiting_since` are wall-clock times; None if there is no
-    such revision.
+    since this process began. `active_since` and `awaiting_since` are in Unix seconds; None if there is
+    no such revision.
     """
 
     def __init__(
@@ -96,8 +96,9 @@ class Rollout:
         self._scheduler.prefer_edits(self._clock.now())
 
     def activate(self, revision: Revision, *, approved: bool = False, whole: bool = True) -> None:
-        """Activate a revision at once, except the changes that await approval; emit what happened.
+        """Activate a revision at once, except the changes that await approval.
 
+        Emit `RevisionActivated` or `RevisionAwaitingApproval`; nothing if revision and approval are not new.
         `approved` and `whole` are as in `ChangeReviewer.judge`.
         """
         now = self._clock.now()
@@ -155,7 +156,7 @@ class Rollout:
             )
 
     def _remember_active(self, awaiting: AbstractSet[AllocationId]) -> None:
-        """Remember what is active of the allocations that await approval, or was in the latest process."""
+        """Remember what is active of the allocations that await approval, or was in the previous process."""
         for key in awaiting - self._active_before.keys():
             allocation = self._allocations.get(key)
             is_unknown = allocation is not None and allocation.desired is None and allocation.problems

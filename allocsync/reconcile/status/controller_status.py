@@ -31,7 +31,9 @@ class ControllerStatus:
     """The controller. What is counted by operation has an entry for `read` and one for `write`.
 
     `slow` counts the requests in flight that no longer count against the limit; `limits` are the current
-    limits of requests in flight, `max_in_flight` their maxima.
+    limits of requests in flight, `max_in_flight` their maxima. `queued` counts what is due now.
+    `last_full_read` is when the latest list was read completely; if it fails or is not used, when the oldest
+    of the latest reads of all allocations began. `first_answer_seen`: a read has ended, even by a failure.
     """
 
     revision: str | None  # the newest one that was loaded

@@ -34,8 +34,9 @@ class OpenUpdate:
 class Explanation:
     """One allocation. Times are seconds since the epoch, None for never or not known.
 
-    `read_failures` and `write_failures` are in a row. `no_update_before` is when the last of pause, backoff,
-    Retry-After and rejection ends; None if nothing delays an update, or nothing but an approval.
+    `read_failures` and `write_failures` count failures in a row. `no_update_before` is when the last of
+    pause, backoff, Retry-After and rejection ends; None if none of them delays an update, or if the
+    allocation awaits approval. Write windows and the write quota are not considered.
     """
 
     status: AllocationStatus

@@ -45,7 +45,7 @@ class Moment:
     list_read_at: float = inf
 
     def at(self, time: float | None) -> float | None:
-        """Return a monotonic time on the wall clock; None for None or infinity."""
+        """Convert monotonic seconds to Unix seconds; None for None or an infinity."""
         return self.wall + time - self.now if time is not None and isfinite(time) else None
 
 
@@ -62,7 +62,10 @@ def statuses(
 
 
 def status_of(allocation: ManagedAllocation, reported: ReportedCondition, moment: Moment) -> AllocationStatus:
-    """Return the status of one allocation."""
+    """Return the status of one allocation.
+
+    The condition is computed for `moment`; `since` is from `reported`, which may still be an earlier one.
+    """
     condition, reason = project(allocation, moment.now, moment.resync_seconds)
     by_list = _is_read(allocation) and allocation.intent is None
     next_read = (
@@ -79,7 +82,10 @@ def status_of(allocation: ManagedAllocation, reported: ReportedCondition, moment
 
 
 def all_read_since(allocations: Mapping[AllocationId, ManagedAllocation], moment: Moment) -> float | None:
-    """Return since when (wall clock) every allocation has been read; None if one has not been."""
+    """Return when (Unix seconds) the read of the least recently read allocation began.
+
+    None if one has never been read, or if none is to be read. Suspended and released ones do not count.
+    """
     return moment.at(
         min(
             (allocation.observed_at for allocation in allocations.values() if _is_read(allocation)),
