@@ -32,9 +32,9 @@ class FieldRecord:
     retry_at: float = inf  # when the ignored value may be sent again
     moves: int = 0  # how often the live value changed while the field is ignored
     flips: tuple[float, ...] = ()  # when a GET found the field changed back
-    slowed_until: float = -inf
-    slowdowns: int = 0
-    equal_since: float = inf
+    slowed_until: float = -inf  # in conflict until then: no repair is sent
+    slowdowns: int = 0  # how often the conflict has delayed repairs; each delay is twice the one before
+    equal_since: float = inf  # since when GETs show the desired value; infinity while the field differs
 
     def is_empty(self) -> bool:
         """Whether the record says nothing and can be removed."""
@@ -75,8 +75,8 @@ class FieldRecords:
     def read_needed_at(self, rules: Parameters) -> float:
         """When a GET is needed (monotonic seconds) although the list shows no difference; -infinity is now.
 
-        Only a GET can judge a field that was accepted, is ignored or differed last. One more GET, after the
-        field kept its value for long enough, ends a conflict.
+        Only a GET can judge a field that was accepted, is ignored or differed in the latest GET. One more
+        GET, after the field kept its value for long enough, ends a conflict. Infinity if none is needed.
         """
         return min((record.read_needed_at(rules) for record in self.records.values()), default=inf)
 
@@ -88,7 +88,7 @@ class FieldRecords:
             record.ignored, record.retry_at = None, inf
 
     def supersede(self, changes: Iterable[Change]) -> None:
-        """An update with these changes may have been applied: other accepted values are not expected."""
+        """An update with these changes may be applied: a GET need not show other accepted values."""
         for change in changes:
             record = self.records.get(change.field)
             if record is not None and record.accepted != change.desired:
@@ -121,7 +121,7 @@ class FieldRecords:
         now: float,
         rules: Parameters,
     ) -> frozenset[str]:
-        """Record the differences that a GET shows. Returns the fields that it shows to be ignored.
+        """Record the differences that a GET shows. Returns the fields that it is the first to show ignored.
 
         The GET began at `begun` and ended at `now` (monotonic). `changed_back` are the fields that had the
         desired value in the GET before and that another writer changed.
@@ -145,14 +145,20 @@ class FieldRecords:
         )
 
     def explain_by_late_write(self, fields: Iterable[str]) -> None:
-        """A late write explains the live values of these fields: they are not judged as ignored."""
+        """A late write explains the live values of these fields: they do not become ignored.
+
+        A field that is ignored already stays so.
+        """
         for field in fields:
             if field in self.records:
                 self.records[field].accepted = None
         self._remove_empty()
 
     def blocked_until(self, change: Change, now: float, rules: Parameters) -> float | None:
-        """When to read this difference again (monotonic seconds), or None if it calls for an update now."""
+        """When to read this difference again (monotonic seconds), or None if it calls for an update now.
+
+        For an accepted value this time may be over already: then it is still a read that is needed.
+        """
         record = self.records.get(change.field)
         if record is None:
             return None

@@ -9,7 +9,7 @@ overwrite: it is reported, and not repaired, because allocsync does not write un
 The rules: a late application is attributed to the oldest matching write. That write is forgotten only if no
 other write carries the same values; otherwise any of them may still be applied. A value that an accepted
 update explains is no late application. If a field has the value that it had before an accepted update, it is
-not judged before the propagation window is over: until then, the update may only not show yet.
+not judged before the propagation window is over: until then, it may be that the update does not show yet.
 
 Left out: what follows from a late application (`read_back`), and what its lag teaches (`settle_time`).
 """
@@ -36,13 +36,13 @@ class LateWrite:
     sequence: int  # its row in the journal
     since: float
     until: float
-    fields: dict[str, str]  # all that its body carries
-    changes: frozenset[str]  # those that it changed
+    fields: dict[str, str]  # all declared fields in its body
+    changes: frozenset[str]  # the names of those that it changes
     unmanaged_hash: str
     accepted: bool
-    absent_at: float = -inf  # when the latest read began that did not show it
+    absent_at: float = -inf  # when the latest read began after which it was still expected
     latest_unmanaged_hash: str = ""  # of the latest read
-    reported: bool = False  # as applied, although another write with the same values may have been
+    reported: bool = False  # as applied, but another write with the same values may be the one
 
     def shows_in(self, live: Mapping[str, Json]) -> bool:
         """Whether every field has the value of this write."""
@@ -53,8 +53,9 @@ class LateWrite:
 class LateApplication:
     """A late write that was applied, the fields that show it, and how long after the end of its request.
 
-    `lag_is_known`: a read shortly before did not show it, so it was applied only lately. `is_certain`: it
-    can be no other write. None carries the same values, and no ignored update explains them.
+    It was applied at most `waited_seconds` after that end. `lag_is_known`: a read at most
+    `lag_seen_seconds` before did not show it, so that time is close to the lag. `is_certain`: no other late
+    write and no open update carries the same values, and no accepted update that is ignored explains them.
     """
 
     sequence: int
@@ -66,7 +67,7 @@ class LateApplication:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """What one read shows of late writes; those in `overwritten` restored their unmanaged fields."""
+    """What one read shows of late writes; those in `overwritten` are stale overwrites."""
 
     applications: tuple[LateApplication, ...] = ()
     overwritten: tuple[LateWrite, ...] = ()
@@ -127,7 +128,9 @@ class LateWrites:
         now: float,
         rules: Parameters,
     ) -> Detection:
-        """Detect late applications in a read that began at `begun` and ended at `now` (monotonic).
+        """Detect late applications and stale overwrites in a read from `begun` to `now` (monotonic).
+
+        Late writes that are over, or can have no further effect, are forgotten.
 
         `open_fields` are the fields of the update whose outcome is open, empty without one.
         """

@@ -50,12 +50,12 @@ class ManagedAllocation:
     problems: tuple[str, ...] = ()  # the mistakes in the file, while it has no valid declaration
     changes: tuple[Change, ...] = ()  # the differences that the latest read showed
     compared: desired_state.Desired | None = None  # the desired state that they were computed for
-    observed_at: float = -inf  # when the latest usable observation began
+    observed_at: float = -inf  # when the latest usable read or list read began
     written_at: float = -inf  # when the latest update ended, whatever its outcome
     list_differs: bool = False  # the list shows a difference that no read has confirmed yet
     missing: bool = False
     probes: int = 0  # reads in a row that found it missing
-    pending_since: float | None = None
+    pending_since: float | None = None  # since when a PENDING status holds back an update
     read_failures: int = 0
     build_aborts: int = 0  # updates in a row that a check stopped just before sending
     edited_during_request: bool = False  # the desired state changed while a request was under way
@@ -74,8 +74,9 @@ class ManagedAllocation:
         `desired` is None if the files do not declare the allocation or declare it with mistakes only, which
         are then in `problems`.
 
-        An edit is read at once, except before Retry-After, and ends backoffs and rejections. An edit during a
-        request is read as soon as that request has ended.
+        An edit makes a read due at once, or when Retry-After ends, and ends backoffs and rejections. After an
+        edit during a request, that read is due when the request has ended. While an outcome is unknown, an
+        edit does not change when the read-back is due.
         """
         self.problems = problems
         before, self.desired = self.desired, desired  # an equal one may come from another place in the files
@@ -114,7 +115,10 @@ class ManagedAllocation:
         self.write_backoff.send_nothing_before(until)
 
     def queue_entry(self) -> QueueEntry:
-        """When the next read is due, in which kind of slot and how urgently; infinity if none is due."""
+        """When the next read is due, in which kind of slot and how urgently; infinity if none is due.
+
+        A write slot is for a read that an update will probably follow.
+        """
         if self.intent is not None:
             return QueueEntry(self.next_read_at, Operation.READ, Priority.READ_BACK)
         if self.desired is None or self.desired.mode is desired_state.Mode.SUSPEND:
@@ -163,7 +167,8 @@ class ManagedAllocation:
     def postpone_until(self, at: float) -> bool:
         """Let no read be due before `at`.
 
-        Returns False, and does nothing, if a request is under way or unresolved, or if there was an edit.
+        Returns False, and does nothing, if a request is under way, an outcome is unknown, or the desired
+        state changed during the latest request.
         """
         if self.state is not State.IDLE or self.edited_during_request:
             return False
@@ -173,7 +178,8 @@ class ManagedAllocation:
     def forgive(self, operation: Operation, failures: int, *, until: float) -> None:
         """The API, not this allocation, caused this many failures of `operation`.
 
-        A read that waits for the backoff of such failures is due at `until` at the latest.
+        A read that waits for the backoff of such failures is due at `until` at the latest, or when
+        Retry-After ends.
         """
         if operation is Operation.READ:
             backing_off = self.read_failures > 0
@@ -207,7 +213,7 @@ class ManagedAllocation:
     ) -> Decision:
         """Judge a read that began at `begun` and ended at `now`, and decide what to do.
 
-        `resync_seconds` is when to read again if nothing differs.
+        `resync_seconds` is the longest wait from `now` to the next read, if this one found the allocation.
         """
         self.state = State.IDLE if self.intent is None else State.SETTLING
         match snapshot:
@@ -338,7 +344,10 @@ class ManagedAllocation:
         return None
 
     def journal_unavailable(self, reason: str, *, now: float) -> None:
-        """The journal could not record the update, so it was not sent; see `journal_available`."""
+        """The journal could not record the update, so it was not sent.
+
+        No read is due for `wait_max_seconds`; `journal_available` ends this sooner.
+        """
         self.state = State.IDLE
         self.read_back.end()
         until = now + self.rules.wait_max_seconds
@@ -354,7 +363,7 @@ class ManagedAllocation:
         return waited
 
     def abort_update(self, reason: str, *, now: float, delay_seconds: float) -> None:
-        """The update was not sent, and is built anew at once.
+        """The update was not sent: a read is due at once, to build it anew.
 
         The second abort in a row counts as a failure and waits for the backoff, unless it follows an edit.
         """
@@ -383,7 +392,9 @@ class ManagedAllocation:
     ) -> None:
         """The update ended at `now`; its response decides what comes next.
 
-        `confirm_seconds` is when to read after an accepted update, `resync_seconds` when to read in any case.
+        `confirm_seconds` is the wait from `now` to the read that confirms an accepted update.
+        `resync_seconds` is the longest wait from `now` after an update that must not be sent again as it is,
+        and has no other use.
 
         Raises:
             ValueError: no update is under way.
@@ -421,9 +432,10 @@ class ManagedAllocation:
     def on_listed(self, cloud: Cloud | None, *, begun: float, now: float) -> None:
         """Use the entry of a list that began at `begun`; None if the list lacks the allocation.
 
-        An entry may confirm that the allocation is in sync, or make a read due. So does its absence; only a
-        read shows that an allocation is missing. A list that began before the latest observation or the end
-        of the latest update is not used.
+        An entry may confirm that the allocation is in sync, or make a read due. If there is no entry, a read
+        is due, because only a read shows that an allocation is missing. The list is not used if it began
+        before the latest observation or the end of the latest update, during a request, or while an outcome
+        is unknown.
         """
         is_older = begun <= max(self.observed_at, self.written_at)
         if self.state is not State.IDLE or self.desired is None or is_older:

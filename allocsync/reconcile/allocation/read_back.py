@@ -35,11 +35,12 @@ class Verdict:
 def judge(
     intent: Intent, cloud: Cloud, *, begun: float, late_fields: frozenset[str] = frozenset()
 ) -> Verdict | None:
-    """Compare what was sent with a read that began at `begun` (monotonic); None if it proves nothing yet.
+    """Compare the changes of an update with a read that began at `begun` (monotonic); None: no proof yet.
 
     The presence of the sent values proves in any read that the update was applied. Their absence proves
-    nothing before the settle time is over, because the update may still be applied. Values in `late_fields`
-    come from older updates, so they do not show that this one was applied in part.
+    nothing before the settle time is over, because the update may still be applied. After that, a field with
+    neither the old nor the sent value makes it superseded. The values of `late_fields` come from older
+    updates, so they do not show that this one was applied in part.
     """
     unshown = tuple(change for change in intent.changes if field_value(cloud, change.field) != change.desired)
     if not unshown:
@@ -60,8 +61,8 @@ class ReadBack:
 
     `settle_time` is shared by all allocations of one API. `intent` is the update that is under way or whose
     outcome is unknown, None without one. `late_fields` are the fields that late applications explain in the
-    latest read. `late_values` has the values that late applications gave to fields since the intent is open.
-    `unmanaged_changed`: since then a read showed other unmanaged fields than the intent carries.
+    latest read. `late_values` has the values that late applications gave to fields while the intent was open.
+    `unmanaged_changed`: in that time a read showed other unmanaged fields than the intent carries.
     """
 
     rules: Parameters
@@ -103,7 +104,7 @@ class ReadBack:
         self.field_records.supersede(intent.changes)
 
     def accept(self, intent: Intent, now: float) -> None:
-        """The API accepted the update: the propagation window begins, and it may be applied late."""
+        """The API accepted the update: the propagation window begins, and the update becomes a late write."""
         self.field_records.accept(intent.changes, at=now)
         before = {change.field: change.live for change in intent.changes}
         self.late_writes.add(
@@ -111,7 +112,7 @@ class ReadBack:
         )
 
     def found_missing(self, now: float) -> tuple[Finding, ...]:
-        """The allocation does not exist: the outcome of the open intent, if any, cannot be learned."""
+        """The allocation does not exist: an open intent is closed as void, and becomes a late write."""
         intent = self._close()
         if intent is None:
             return ()
@@ -152,7 +153,7 @@ class ReadBack:
         """Record the differences to the desired state in the read that `judge` was given.
 
         `were_equal` are those of the fields that had the desired value in the read before. Returns a finding
-        for each accepted update that turns out to be ignored.
+        for each accepted update of which this read is the first to show that the API ignores fields.
         """
         ignored = self.field_records.observe(
             changes, changed_back=were_equal - self.late_fields, begun=begun, now=now, rules=self.rules

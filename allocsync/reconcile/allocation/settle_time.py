@@ -1,14 +1,16 @@
 """The settle time: how long an update of unknown outcome may still be applied, as learned so far. Pure.
 
 It is one value for the whole API: the largest of the configured first value, twice the largest lag seen, and
-the longest request of the last hour that ended with an unknown outcome. It stays within the limits of
-`Parameters`. A read that begins before the settle time is over cannot show that an update was not applied.
+the longest request of the last hour that ended with an unknown outcome. A lag is the time from the end of a
+request to the read that shows its late application. What is learned counts up to `settle_max_seconds`; the
+settle time is never shorter than the configured first value. A read that begins before the settle time is
+over cannot show that an update was not applied.
 
 The rules: a lag is learned only from a late application that a read detected, never from how long allocsync
 waited itself; otherwise the settle time would lengthen itself. An update that was not applied teaches
 nothing. A retry that is applied at once looks like a late application of the first update. Such an ambiguous
-detection counts while few outcomes are known. Afterwards it counts only if retries turn out applied
-significantly more often than first updates, because only late applications explain that.
+detection counts only while no lag is known, and only in two cases: few outcomes of first updates are known,
+or retries turn out applied significantly more often than first updates. Only late applications explain that.
 
 Left out: how a late application is detected (`late_writes`).
 """
@@ -19,16 +21,17 @@ from collections.abc import Sequence
 from allocsync.reconcile.parameters import Parameters
 
 HOUR_SECONDS = 3600.0
-MIN_FIRST_OUTCOMES = 30  # with fewer outcomes of first updates, every ambiguous detection counts
-MAX_OUTCOMES = 400  # above this number the older outcomes count half
+MIN_FIRST_OUTCOMES = 30  # with fewer outcomes of first updates, the first ambiguous detection counts
+MAX_OUTCOMES = 400  # above this number the counts are halved, so that newer outcomes weigh more
 SIGNIFICANT_DEVIATIONS = 3.0  # standard deviations
 
 
 class SettleTime:
     """The settle time and what it is computed from. All times are monotonic, in seconds.
 
-    `lag_seconds` is the largest lag seen. `unknowns` has one pair for each update of the last hour that ended
-    with an unknown outcome: when it ended, and how many seconds its request took; the longest comes first.
+    `lag_seconds` is the largest lag seen, 0 if none is known. `unknowns` has pairs for updates that ended
+    with an unknown outcome: when the update ended, and how many seconds its request took. An update is
+    dropped after an hour, or once a later one took as long; so the oldest and longest comes first.
     """
 
     def __init__(
@@ -49,11 +52,11 @@ class SettleTime:
         return max(self._rules.settle_seconds, min(learned, self._rules.settle_max_seconds))
 
     def learn_lag(self, seconds: float, *, certain: bool) -> None:
-        """Learn that an update was applied this many seconds after its outcome became unknown.
+        """Learn that an update was applied at most this many seconds after the end of its request.
 
-        If it is not `certain`, a later update with the same values may have been applied instead. An
-        uncertain lag counts only while no lag is known: the longer the settle time is, the longer the lag
-        that a retry seems to show.
+        If it is not `certain`, another update with the same values may have been applied instead. An
+        uncertain lag counts only as the module says, and never once a lag is known: the longer the settle
+        time is, the longer the lag that a retry seems to show.
         """
         if certain or (not self.lag_seconds and self._retries_show_late_applications()):
             self.lag_seconds = max(self.lag_seconds, seconds)
@@ -61,7 +64,8 @@ class SettleTime:
     def count_outcome(self, *, is_retry: bool, applied: bool) -> None:
         """Count an unknown outcome that a read resolved.
 
-        `is_retry`: an older update with the same fields may still be applied.
+        `is_retry`: when it was judged, an older update with the same fields and values could still be
+        applied.
         """
         self._resolved[is_retry] += 1
         self._applied[is_retry] += applied
@@ -75,7 +79,11 @@ class SettleTime:
         self.unknowns = [*longer, (now, seconds)]
 
     def _retries_show_late_applications(self) -> bool:
-        """Whether retries, with one more that was applied, are applied significantly more often."""
+        """Whether retries are applied significantly more often than first updates.
+
+        One more applied retry is counted: the one to judge. True while fewer than
+        `MIN_FIRST_OUTCOMES` outcomes of first updates are known.
+        """
         first, retries = self._resolved[False], self._resolved[True] + 1
         if first < MIN_FIRST_OUTCOMES:
             return True

@@ -45,7 +45,7 @@ class Intent:
         self.sequence = sequence
 
     def outcome_unknown(self, since: float, settle_seconds: float) -> None:
-        """The outcome is unknown since `since` (monotonic). A longer settle time postpones the verdict."""
+        """The outcome is unknown since `since` (monotonic). `settles_at` never becomes earlier."""
         self.unknown_since = since
         self.settles_at = max(self.settles_at, since + settle_seconds)
 
@@ -81,6 +81,8 @@ class Finding:
     """What a read shows about an update that was sent: one of `intent_record.OUTCOMES`, and why.
 
     `waited_seconds` counts from when the outcome became unknown, or from when the update was accepted.
+    `fields` are those that a late application shows or that are ignored, otherwise all that the update
+    changed; none for a stale overwrite.
     """
 
     sequence: int

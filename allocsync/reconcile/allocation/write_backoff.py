@@ -4,8 +4,9 @@ The causes are backoff after failures, the server's Retry-After, changes that we
 journal, and updates that an earlier process may have sent.
 
 The rules: everything is a time after which updates are permitted again. An edit ends the backoff and the
-rejection, because the next body differs; it never ends Retry-After. Only a success resets the failures. The
-checkpoint keeps it, so that a daemon that restarts again and again sends no faster than one that keeps
+rejection, because the next body differs; it never ends Retry-After. The end of a wait does not reset the
+failures. A success, an edit, a read without differences and a missing allocation do. The checkpoint keeps
+failures and times, so that a daemon that restarts again and again sends no faster than one that keeps
 running.
 
 Left out: what forbids updates from outside the allocation (`gates.write_gate`), and how long a backoff is
@@ -48,7 +49,11 @@ class WriteBackoff:
     journal_problem: str = ""
 
     def fail(self, reason: str, until: float, retry_after_seconds: float | None = None) -> None:
-        """An update failed; it may be sent again from `until` on."""
+        """An update failed; it may be sent again from `until` on.
+
+        With `retry_after_seconds`, `until` includes Retry-After, and an edit does not end the wait; the
+        number itself is not used.
+        """
         self.error = reason
         self.failures += 1
         self.until[BACKOFF] = until
@@ -56,17 +61,17 @@ class WriteBackoff:
             self.until[RETRY_AFTER] = until
 
     def succeed(self) -> None:
-        """An update was accepted or applied: no failure counts any more."""
+        """An update was accepted or applied: failures are forgotten, the times in `until` are not."""
         self.failures, self.error = 0, ""
 
     def read_failed(self, reason: str, *, retry_after: float | None) -> None:
-        """A read failed. The server wants no request before `retry_after`; None if it does not say."""
+        """A read failed, which `failures` does not count; `retry_after` is when Retry-After ends, if any."""
         self.error = reason
         if retry_after is not None:
             self.until[RETRY_AFTER] = retry_after
 
     def outcome_unknown(self, reason: str) -> None:
-        """The process ended while an update was under way; `reason` says when."""
+        """The process ended while an update was under way. Stores `reason`; this counts as no failure."""
         self.error = reason
 
     def forgive(self, failures: int, until: float) -> None:
@@ -78,12 +83,19 @@ class WriteBackoff:
     def reject(
         self, changes: tuple[Change, ...], reason: str, until: float, by: RejectedBy = RejectedBy.API
     ) -> None:
-        """These changes are not sent again before `until`, unless the file or the live object changes."""
+        """These changes are not sent again before `until`, unless their desired or live values change.
+
+        Only a rejection by the API counts as a failure.
+        """
         self.terminal, self.error, self.terminal_until, self.rejected_by = changes, reason, until, by
         self.failures += by is RejectedBy.API
 
     def body_built(self, changes: tuple[Change, ...], problems: Sequence[str], until: float) -> None:
-        """A body for these changes was built. With `problems` it could not be: they are rejected."""
+        """Record whether a body for these changes could be built.
+
+        With `problems` it could not, and the changes are rejected until `until`. Without, an earlier
+        rejection for such problems ends.
+        """
         if problems:
             self.reject(changes, "; ".join(problems), until, RejectedBy.BODY)
         elif self.terminal and self.rejected_by is RejectedBy.BODY:
@@ -99,7 +111,7 @@ class WriteBackoff:
         self.failures, self.terminal = 0, ()
 
     def nothing_to_send(self) -> None:
-        """No field differs: failures and rejections are forgotten, the times in `until` are not."""
+        """No field differs: failures, rejections and `journal_problem` are forgotten, `until` is not."""
         self.failures, self.error, self.terminal, self.journal_problem = 0, "", (), ""
 
     def update_planned(self) -> None:
@@ -111,7 +123,7 @@ class WriteBackoff:
         self.until[TAKEOVER] = until
 
     def journal_unavailable(self, reason: str, until: float) -> None:
-        """The journal cannot be written: nothing is sent before `until` or `journal_available`."""
+        """The journal cannot be written: nothing is sent before `until`, or `journal_available` if sooner."""
         self.journal_problem = reason
         self.until[JOURNAL] = until
 
@@ -130,7 +142,9 @@ class WriteBackoff:
     ) -> float | None:
         """The earliest time at which these changes may be sent, or None if they may be sent now.
 
-        `begun` is when the read began that showed them. `gate_until` is when the write gate permits updates.
+        `begun` is when the read began that showed them. If that was before the time of `send_nothing_before`,
+        the result is never None, because another read must come first. `gate_until` is when the write gate
+        permits updates.
         """
         takeover = self.until.get(TAKEOVER, -inf)
         if begun < takeover:

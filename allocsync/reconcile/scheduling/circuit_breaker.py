@@ -1,16 +1,18 @@
 """The circuit breaker: while no request succeeds, it lets one probe through per interval. Pure.
 
 The rules: the breaker opens when the API serves no allocation, never because some allocations fail. It opens
-when nothing has succeeded for 10 seconds and there were 10 failures of 5 allocations. It opens without the
-wait when as many failures were of class UNAVAILABLE. Any success closes it.
+when nothing has succeeded for 10 seconds and there were 10 failures of 5 allocations. The seconds count from
+the start of the first request that failed. If usually more than one failure comes between two successes, 10
+times that number is needed. It opens without the wait when that many failures were of class UNAVAILABLE. Any
+success closes it.
 
 Once there are that many failures, a failing allocation waits until the ten seconds are over or something
 succeeds, because another try before then shows nothing new.
 
-Failures in that time are faults of the API and not of the allocation: they are returned, to be forgiven. A
-probe by an allocation that kept failing before says little, so it does not lengthen the next interval. A
-probe that ends without a request of this kind, because its read failed or found no difference, says nothing:
-the next probe may go one second later.
+Failures between the latest success before it opened and the success that closes it are faults of the API and
+not of the allocation: they are returned, to be forgiven. A probe by an allocation that kept failing before
+says little, so it does not lengthen the next interval. A probe that ends without a request of this kind,
+because its read failed or found no difference, says nothing: the next probe may go one second later.
 
 Left out: which allocation sends the probe (`work_queue`), and how far the limit shrinks (`concurrency`).
 """
@@ -27,7 +29,7 @@ SILENT_SECONDS = 10.0  # it opens after so long without a success ...
 MIN_FAILURES = 10  # ... with so many failures ...
 MIN_KEYS = 5  # ... of so many allocations, or of all if there are fewer
 USUAL_SUCCESSES = 8  # over which the usual number of failures between successes is averaged
-PROBE_FIRST_SECONDS = 1.0  # until the first probe; the interval doubles
+PROBE_FIRST_SECONDS = 1.0  # until the first probe, and until the second; then the interval doubles
 PROBE_MAX_SECONDS = 8.0
 PROBE_JITTER = 0.2  # an interval is shortened by up to this share, never lengthened
 KEEPS_FAILING = 3  # failures in a row after which an allocation counts as failing by itself
@@ -79,7 +81,7 @@ class CircuitBreaker(Generic[Key]):
         self._probe_at = now + self._interval_seconds * (1 - PROBE_JITTER * chance)
 
     def record_release(self, key: Key, now: float) -> None:
-        """The key gave its slot back; a probe without a response does not count."""
+        """The key gave its slot back; if its probe has no response, the next may go one second later."""
         if self._pending_probe is not None and self._pending_probe[0] == key:
             _, self._interval_seconds = self._pending_probe
             self._pending_probe = None
@@ -102,7 +104,7 @@ class CircuitBreaker(Generic[Key]):
     ) -> Mapping[Key, int]:
         """A request failed that began at `begun`, of one of `key_count` allocations.
 
-        Returns how many failures to forgive, by key.
+        Returns how many failures to forgive, by key; empty while the breaker is closed.
         """
         if self._pending_probe is not None and self._pending_probe[0] == key:
             self._pending_probe = None
@@ -126,7 +128,7 @@ class CircuitBreaker(Generic[Key]):
         return self._failed.keys() if is_delaying else ()
 
     def opening_due_at(self, *, key_count: int) -> float:
-        """When the breaker opens unless a request succeeds; minus infinity if it is open or need not open."""
+        """When the breaker opens unless a request succeeds; minus infinity if open or few have failed."""
         return self._silent_since + SILENT_SECONDS if self.keys_delayed(key_count=key_count) else -inf
 
     def _must_open(self, now: float, min_keys: int) -> bool:

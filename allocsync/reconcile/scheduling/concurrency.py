@@ -3,14 +3,14 @@
 The rules: admission is one synchronous step that gives a slot or says until when to wait. An update holds one
 write slot from its read to its response. Responses to GET set the limit of reads and responses to POST that
 of writes, so failing POSTs do not delay healthy GETs. But an update begins with a GET, so it waits while
-reads may not go.
+reads may not go, and an overloaded response to that GET counts for both limits.
 
 A limit doubles each round trip until it first shrinks; after that it grows by one each round trip. It grows
 only while it is in use and successes are about as quick as the quickest. Once in a window it shrinks by half
 the share of requests that failed, and by a tenth when most successes were slow. A request that takes long no
 longer counts against the limit, so that a few hanging requests delay no others; it still counts against the
-hard maximum. A 429 response blocks its operation for as long as the server asks. When no request
-succeeds at all, the circuit breaker opens.
+hard maximum. A 429 response to a POST blocks writes, and one with Retry-After to a GET blocks reads:
+`reconciler` then calls `block_until`. When no request succeeds at all, the circuit breaker opens.
 
 Time and random numbers are arguments. Left out: which allocation goes next (`work_queue`).
 """
@@ -78,7 +78,7 @@ class ConcurrencyLimit(Generic[Key]):
         return self._blocked_until if now < self._blocked_until else self.breaker.blocked_until(now)
 
     def is_full(self, now: float) -> bool:
-        """Whether no slot is free; a probe needs no slot, only room below the hard maximum."""
+        """Whether no slot is free; a probe may exceed the limit, but not the hard maximum."""
         self._mark_slow(now)
         has_slot = self.breaker.open or len(self._begun) < int(self.limit)
         return not has_slot or self.in_flight >= self.maximum
@@ -292,7 +292,10 @@ class ConcurrencyLimits(Generic[Key]):
             limit.breaker.record_release(key, now)
 
     def failures_of(self, operation: Operation, key: Key) -> int:
-        """How often the key's requests for this operation have failed since the latest success of any key."""
+        """How often the key's requests for this operation have failed since the latest success of any key.
+
+        For WRITE, failed GETs count too.
+        """
         return sum(limit.breaker.failures_of(key) for limit in self._limits_for(operation))
 
     def withdraw(self, operation: Operation, key: Key) -> Collection[Key]:

@@ -1,9 +1,9 @@
 """Early retries: when a request of a failing allocation succeeds, another failing allocation retries. Pure.
 
 The rule: when a failing allocation succeeds, the longest-waiting failing one is retried at once, whatever its
-backoff. While most requests fail, a chain of such wake-ups ends after a step or two, so it adds almost no
-load. Once the API works again each success wakes the next allocation: as many retry at once as succeed, and
-no backoff outlasts its cause. An allocation that was woken and has no request to send passes its wake-up on.
+backoff, but not before Retry-After ends. While most requests fail, a chain of such wake-ups ends after a step
+or two, so it adds almost no load. Once the API works again, each success wakes the next allocation, so no
+backoff outlasts its cause. An allocation that was woken and has no request to send passes its wake-up on.
 
 A success of an allocation that had not failed wakes none: it says nothing about those that fail for a reason
 of their own. Failures still count: an allocation that is woken too early keeps its full backoff afterwards.
@@ -38,7 +38,10 @@ class RetryWakeup(Generic[Key]):
         return self._wake(WAKEUPS_PER_SUCCESS if self._remove(key) else 0)
 
     def withdraw(self, key: Key) -> Collection[Key]:
-        """The key has no request to send any more; returns the keys to retry in its place."""
+        """The key has no request to send any more; returns the key to retry in its place.
+
+        The collection is empty unless the key had been woken.
+        """
         was_woken = key in self._woken
         self._remove(key)
         return self._wake(1 if was_woken else 0)

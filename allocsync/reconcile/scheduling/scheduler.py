@@ -5,8 +5,9 @@ with the fewest failures, so an allocation that keeps failing is never the probe
 Failures of an API that serves no allocation are forgiven: they count for no backoff, and their allocations
 come back within ten seconds, spread out if there are many. When a failing allocation succeeds, the next
 failing one goes (`retry_wakeup`). For a second after the files may have changed, periodic reads wait: parsing
-the files needs the same processor, and the edits in them go first. Retries take at most half of all slots:
-however many requests hang, some slots are left for new work.
+the files needs the same processor, and the edits in them go first. Retries take at most half of the
+hard maximum of an operation, so requests that hang leave some slots for new work. While the limit is low,
+retries may take all of it. Neither rule applies to a probe.
 
 Left out: the requests themselves (`controller`, `reconciler`).
 """
@@ -25,7 +26,7 @@ from allocsync.reconcile.scheduling.work_queue import WorkQueue
 
 # Forgiven allocations come back spread over this time, or sooner if there are few.
 SPREAD_SECONDS, SPREAD_PER_SECOND = 10.0, 100
-PREFER_EDITS_SECONDS = 1.0  # and then not again for as long
+PREFER_EDITS_SECONDS = 1.0  # periodic reads wait this long, then go for at least as long
 
 Uniform = Callable[[float, float], float]
 
@@ -74,7 +75,8 @@ class Scheduler:
     def admit(self, now: float, uniform: Uniform) -> Iterator[tuple[ManagedAllocation, Operation, bool]]:
         """Give free slots to due allocations.
 
-        Yields the allocation, the operation of its slot, and whether it is a probe.
+        Yields the allocation, the operation of its slot, and whether it is a probe. Each slot is given only
+        when the caller asks for the next item.
         """
         for operation in Operation:
             while self._concurrency.wait_until(operation, now) is None:

@@ -42,7 +42,10 @@ class WorkQueue(Generic[Key]):
         self._handed_out_counts = dict.fromkeys(Operation, 0)
 
     def schedule(self, key: Key, entry: QueueEntry) -> None:
-        """Make this the key's only entry; with infinity as its time, the key has no entry."""
+        """Make this the key's only entry; with infinity as its time, the key has no entry.
+
+        If the key is handed out, this takes effect at `done`.
+        """
         if key in self._handed_out:
             self._handed_out[key] = entry
             return
