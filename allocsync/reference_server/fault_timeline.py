@@ -62,10 +62,10 @@ class FaultTimeline:
     def as_json(self) -> Mapping[str, object]:
         """Return the configuration, the index of the active phase, and how often each fault has fired.
 
-        A timeline of one phase is returned as that phase, without an index.
+        A single phase without an end is returned as that phase, without an index.
         """
         bodies = [phase.body for phase in self._phases]
-        if len(bodies) == 1:
+        if len(bodies) == 1 and self._phases[0].seconds is None:
             return {**bodies[0], "fired": self.fired}
         return {"timeline": bodies, "phase": self._index, "fired": self.fired}
 

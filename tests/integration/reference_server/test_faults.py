@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 import aiohttp
 import pytest
@@ -237,11 +238,19 @@ async def test_log_all_logs_every_fault(server: ReferenceServer, http: aiohttp.C
     assert {row["answer"] for row in server.records if row["op"] != "fault"} == {504}
 
 
+@pytest.mark.parametrize(
+    "faults",
+    [
+        {"seed": 4, "update": {"timeout_before": 1}},
+        {"timeline": [{"seconds": 60, "update": {"timeout_before": 1}}]},
+        {"timeline": [{"seconds": 60, "update": {"timeout_before": 1}}, {}]},
+    ],
+)
 async def test_the_faults_that_a_get_returns_can_be_put_back(
-    server: ReferenceServer, http: aiohttp.ClientSession
+    server: ReferenceServer, http: aiohttp.ClientSession, faults: Mapping[str, object]
 ) -> None:
     url = f"{server.url}/-/faults"
-    server.set_faults({"seed": 4, "update": {"timeout_before": 1}})
+    server.set_faults(faults)
     await post(http, server)
     async with http.get(url) as answer:
         shown = await answer.text()
