@@ -5,12 +5,13 @@ The rules:
 - The controller's queue retries by itself and takes only the delay from here.
 - The delay has full jitter: it is random between zero and a ceiling, and the ceiling doubles with each
   failure. Clients that failed at the same time therefore do not retry at the same time.
-- Retry-After is a lower bound of the delay and counts for five minutes at most.
+- Retry-After is a lower bound of the delay. A value above five minutes counts as five minutes.
 - The source of randomness is an argument, because tenacity uses the global one. Deadlines are measured on the
   event loop's clock (monotonic).
 
-Left out: what counts as a failure and where Retry-After is obeyed (`reconcile.allocation.managed_allocation`
-and `write_backoff`; a 429 for all: `reconcile.scheduling.concurrency`; of a list: `reconcile.resync`).
+Left out: what the controller counts as a failure, and where it obeys Retry-After. For one allocation see
+`reconcile.allocation.managed_allocation` and `write_backoff`, for a 429 that slows all requests
+`reconcile.scheduling.concurrency`, and for the list `reconcile.resync`.
 """
 
 import asyncio
@@ -60,8 +61,8 @@ class FullJitter(wait_base):
     def delay_seconds(self, failures: int, retry_after_seconds: float | None = None) -> float:
         """Return the seconds to wait after this number of consecutive failures (from 1).
 
-        `retry_after_seconds` is the lower bound of the delay, up to RETRY_AFTER_MAX_SECONDS. Values that are
-        not positive are ignored.
+        `retry_after_seconds` is the lower bound of the delay, up to RETRY_AFTER_MAX_SECONDS. It is ignored if
+        it is not positive.
         """
         state = RetryCallState(self._caller, None, (), {})
         state.attempt_number = max(failures, 1)
@@ -124,7 +125,10 @@ async def read_with_retries(
 
 
 def _is_retryable(snapshot: Snapshot) -> bool:
-    """Whether a retry may give another result: the read failed, and not because the request is wrong."""
+    """Whether a retry may give another result.
+
+    True after no response, an unusable 200, a 5xx and the 4xx of _RETRYABLE_CLIENT_ERRORS.
+    """
     if not isinstance(snapshot, Failed):
         return False
     status = snapshot.status

@@ -1,8 +1,8 @@
 """The client of the Allocation API: read one allocation, update one allocation, list all of them.
 
 The rules:
-- What a server or a network does is returned as a value, never raised. The exception is `list`, which raises
-  BulkUnavailable. Cancellation by the caller is always raised.
+- A failure of the server or the network is returned as a value. Only `list` raises one: BulkUnavailable.
+  Cancellation by the caller is always raised.
 - An update is sent once, on a connection of its own. An update that may have reached the server is never
   reported as rejected or as not sent.
 - The id is percent-encoded as one path segment. The ids `.` and `..` are refused before anything is sent,
@@ -34,8 +34,8 @@ from allocsync.model.cloud import Cloud
 from allocsync.model.ids import AllocationId
 
 MAX_RESPONSE_BYTES = 1024 * 1024
-MAX_LIST_BYTES = 128 * 1024 * 1024  # all of it is in memory while it is parsed: about 200,000 allocations
-RECORDS_PER_BATCH = 50  # parsed at a time, so that the event loop waits for about a millisecond
+MAX_LIST_BYTES = 128 * 1024 * 1024  # received before it is parsed; about 200,000 allocations
+RECORDS_PER_BATCH = 50  # parsed at a time: the event loop waits for about a millisecond per batch
 INLINE_PARSE_BYTES = 64 * 1024  # a smaller list is parsed without a thread, which would cost more
 
 _HEADERS = {
@@ -51,7 +51,7 @@ _ROUTE_MISSING = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatu
 class Timeouts:
     """Deadlines in seconds, from the look-up of the host name to the last byte of the response.
 
-    Only `connect_seconds` ends earlier, with the connection; it counts towards the other deadlines.
+    `connect_seconds` limits only the time until the connection is open. That time is part of the others too.
     `post_seconds` is longer than the usual timeout of a gateway (60 s), so that the gateway answers before
     the client gives up and a slow update does not end with an unknown outcome needlessly.
     """
@@ -85,7 +85,7 @@ class AllocationClient:
         max_list_bytes: int = MAX_LIST_BYTES,
         wall: Callable[[], float] = time.time,
     ) -> AsyncIterator[Self]:
-        """Open a client while the context lasts.
+        """Open a client while the context lasts. Does not connect yet.
 
         `base_url` may have a path and may end with a slash; None means that it is not known yet (see
         `set_base_url`). `wall` returns the wall-clock time in seconds since the epoch, which is needed for
@@ -135,8 +135,8 @@ class AllocationClient:
     async def update(self, allocation_id: AllocationId, body: Cloud) -> UpdateAnswer:
         """Send one update, once. `body` is the whole object; its `id` must be `allocation_id`.
 
-        Returns Accepted, Rejected, OutcomeUnknown or NotSent. A body that has another id or is not JSON is
-        not sent.
+        Returns Accepted, Rejected, OutcomeUnknown or NotSent. It is NotSent also if the body has another id
+        or cannot be written as JSON, or if no URL can hold the id.
         """
         if _path_segment(allocation_id) is None:
             return NotSent(_UNADDRESSABLE_ID)

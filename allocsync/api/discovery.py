@@ -3,10 +3,12 @@
 A server is looked for at the port that it writes into a file, and at its known ports.
 
 The rules:
-- Only a server that answers `ok:<uuid>` to `GET /.well-known/health` counts.
+- Only a server that answers 200 with `ok:<id>` to `GET /.well-known/health` counts. Servers use a UUID as
+  the id; any printable text is accepted.
 - Its id is stored in the state directory. A server with another id is used only after the operator removed
   the stored one, because the desired state was not written for that server.
-- A server that has moved to another port is found again. A server that answers too late has not moved.
+- A server that has moved to another port is found again. A server that only answers too late keeps its URL,
+  unless the search finds it at another port.
 
 Left out: servers on other machines; the setting `api_url` names those.
 """
@@ -32,7 +34,7 @@ PORT_FILES = tuple(
 )
 SERVER_ID_FILE_NAME = "server"  # in the state directory
 PROBE_TIMEOUT_SECONDS = 1.0
-CHECK_SECONDS = 5.0  # between two checks of a server in use, and the timeout of one
+CHECK_SECONDS = 5.0  # between two checks or searches, and the timeout of a check
 _MAX_HEALTH_BYTES = 200
 _PROBE_ERRORS = (aiohttp.ClientError, OSError, ValueError)  # TimeoutError is an OSError
 
@@ -46,7 +48,7 @@ class DiscoveredServer:
 
 
 class NoServerError(AllocsyncError):
-    """No server answers, or only one with another id than the stored one."""
+    """No server answers, or only servers with another id; or the stored id cannot be read or written."""
 
 
 class Locator:
@@ -66,6 +68,9 @@ class Locator:
 
     async def find(self) -> str:
         """Return the URL of the server, and store its id if none is stored.
+
+        All ports are asked at once. If several servers may be used, one at a port
+        from a port file wins.
 
         Raises:
             NoServerError: no server answers, or only servers with another id than the stored one; or the id
@@ -95,7 +100,7 @@ class Locator:
     async def follow(self, set_base_url: Callable[[str | None], None], tell: Callable[..., None]) -> None:
         """Find the server, and follow it when it moves, until cancelled.
 
-        Calls `set_base_url` with each new URL, and with None when the server is lost. Reports each change
+        Calls `set_base_url` with each new URL, and with None when no server is found. Reports each change
         once through `tell`, as the log events `api_found` and `api_not_found`.
         """
         current_url, last_problem = "", ""

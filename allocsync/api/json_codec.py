@@ -1,10 +1,12 @@
 """Reads and writes the JSON of the API without loss.
 
 The rules:
-- What was read is written back unchanged, so that an update does not alter other fields. Numbers stay the
-  literals that the server wrote (`1e400`, `1.10`, `-0`), and unknown fields stay.
+- A value that was read is written back as the same value, so that an update does not alter other fields.
+  Numbers stay the literals that the server wrote (`1e400`, `1.10`, `-0`), and unknown fields stay. White
+  space and the escapes in strings may differ; of a duplicate key only the last value is kept.
 - NaN and Infinity are not JSON and are refused.
-- Values nested deeper than MAX_DEPTH are refused, so that no recursive function overflows the stack.
+- A text nested deeper than MAX_DEPTH is refused when it is read, so that no recursive function overflows the
+  stack. Writing does not check MAX_DEPTH.
 - The time for a text is proportional to its length.
 
 Left out: what the objects mean (`model.cloud`) and how they are received (`api.client`).
@@ -53,7 +55,8 @@ def loads(data: bytes | str) -> Json:
     """Parse one JSON text. Bytes are UTF-8.
 
     Raises:
-        CodecError: the text is not UTF-8 or not JSON, contains NaN or Infinity, or is nested too deeply.
+        CodecError: the text is not UTF-8 or not JSON, contains NaN or Infinity, or is nested deeper than
+            MAX_DEPTH.
     """
     try:
         text = data.decode() if isinstance(data, bytes) else data
@@ -65,7 +68,9 @@ def loads(data: bytes | str) -> Json:
 
 
 def load_at(text: str, start: int) -> tuple[Json, int]:
-    """Parse the value that begins at `start`. Returns the value and the index of its end.
+    """Parse the value that begins at `start`. Returns the value and the index after its last character.
+
+    A number at the end of the text is returned as it is, though more of it may follow in the next text.
 
     Raises:
         CodecError: as `loads`, also if the text ends before the value does.
@@ -85,7 +90,7 @@ def dumps(value: Json) -> bytes:
     """Return the value as JSON: ASCII, without spaces, keys in their order.
 
     Raises:
-        CodecError: a part of the value is not `Json`, or the value is nested too deeply.
+        CodecError: a part of the value is not `Json`, or the value is too deep for the stack of Python.
     """
     try:
         return "".join(_pieces(value)).encode("ascii")

@@ -21,7 +21,8 @@ from allocsync.api import json_codec
 from allocsync.model.cloud import Cloud, Json, NumberLiteral
 
 WINDOW_BYTES = 64 * 1024
-_NUMBER_TAIL = 3  # a number may go on within so many characters: `1`, `1.`, `1e` and `1e+` all may
+# A number with fewer characters after it in the window may be cut off: of `1e+5`, `1e+` is parsed as `1`.
+_NUMBER_TAIL = 3
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -33,7 +34,8 @@ class ListParser:
     """An iterator over the clouds of one list.
 
     `chunks` is the body of the response. `max_record_bytes` limits the size of one record, and so the time of
-    one step. `next()` raises `json_codec.CodecError` where the body is malformed, and ends the iteration.
+    one step; the limit is approximate, because the window doubles and is measured in characters. `next()`
+    raises `json_codec.CodecError` where the body is malformed; no cloud follows after that.
     """
 
     def __init__(self, chunks: Iterable[bytes], *, max_record_bytes: int) -> None:
@@ -92,7 +94,7 @@ class ListParser:
                 return
 
     def _peek(self) -> str:
-        """Return the next character that is not a space, or an empty text at the end."""
+        """Return the next character that is not white space (it stays unread); an empty text at the end."""
         while True:
             match = _SPACE.match(self._window, self._position)
             self._position = match.end() if match else self._position

@@ -5,13 +5,13 @@ The rule for updates (one that may have been applied is never reported as reject
     response                                     outcome
     200 with an object that has the right id     Accepted, with the object
     202                                          Accepted, without an object
-    any 4xx except 408                           Rejected; not terminal: 401 403 404 423 429
+    any 4xx except 408                           Rejected; `terminal` is False for 401 403 404 423 429
     no response, and nothing was sent            NotSent
     anything else                                OutcomeUnknown
 
 The rule for reads: 200 with an object that has the right id is Live, 410 is Missing, anything else is Failed.
 
-The status alone decides wherever the body would only explain it.
+The body decides only for a 200. For any other status it is only quoted in the reason.
 
 Left out: how a response is received (`api.transport`) and what is done about it (`reconcile.reconciler`).
 """
@@ -56,9 +56,9 @@ _NOT_TERMINAL = frozenset(
 class Response:
     """A response whose status arrived.
 
-    `chunks` is the body of a 200, or None if the body cannot be used; `problem` then says why. `excerpt` is
-    the beginning of any other body, as text for people. `retry_after_seconds` is what the server asked for,
-    without an upper limit.
+    `chunks` is the body of a 200. It is None if the body cannot be used (`problem` says why), and for any
+    other status. `excerpt` is the beginning of the body of any other status, without secrets, for people.
+    `retry_after_seconds` is what the server asked for, without an upper limit.
     """
 
     status: int
@@ -148,8 +148,8 @@ def describe_response(response: Response, problem: str) -> str:
 def to_one_line(text: str, limit: int = EXCERPT_CHARACTERS) -> str:
     """The text on one line, without control characters, and cut at `limit` characters.
 
-    They are dropped, not escaped as by `model.escaping`: one inside a secret must not hide it from the search
-    for secrets that follows (`api.transport`), and what shows the text escapes it anyway.
+    Control characters are dropped, not escaped (`model.escaping`). `api.transport` searches the result for
+    secrets, and an escape inside a secret would hide it. The code that shows the text escapes it anyway.
     """
     visible = "".join(c for c in " ".join(text.split()) if c.isprintable())
     return visible if len(visible) <= limit else f"{visible[: limit - 1]}…"

@@ -24,7 +24,7 @@ _COMMENT_LENGTH = 100
 def declarations(
     clouds: Iterable[Cloud], *, id_problem: Callable[[str], str], max_characters: int
 ) -> Iterator[str]:
-    """The lines of one document that declares these clouds, sorted by id.
+    """The lines, without line breaks, of one document that declares these clouds, sorted by id.
 
     `id_problem` is called with each id in that order; it returns why the id cannot be declared, or an empty
     text. A value may have at most `max_characters`.

@@ -1,8 +1,8 @@
 """Parses the files of the desired state, and keeps the result for files that do not change.
 
 The rules: the result depends only on the name and the bytes of the file. It is kept as long as both stay the
-same, which a hash of the content decides and never the modification time. So a set of kept and new results
-is equal to a set of new ones. Only results for the files of the last set are kept.
+same, which a hash of the content decides and never the modification time. So a kept result equals the result
+of parsing the file again. Only results for the files of the last set are kept.
 
 A result is in the shape that `desired.loader` can merge without visiting each allocation: even with 100,000
 allocations, the cost of an edit depends on the size of the edit.

@@ -6,8 +6,9 @@ the link still has the same target afterwards (kubelet removes the old directory
 applies to a directory or a file that is itself reached through a link. Names in messages stay as they were
 given.
 
-What cannot be read is a value, not an exception: `FileSet.error` and `File.error`. Bounds: at most
-MAX_FILE_BYTES and one byte more are read of a file, and only regular files are opened (a pipe would block).
+What cannot be read is a value, not an exception: `FileSet.error` and `File.error`. A file longer than
+MAX_FILE_BYTES is such an error; little more than that is read of it. Only regular files are opened (a pipe
+would block).
 
 Left out: what the bytes mean (`desired.source_text`, `desired.yaml_parser`), and when to read
 (`desired.watcher`).
@@ -55,14 +56,17 @@ class FileSet:
 
 
 def read(path: Path) -> FileSet:
-    """Read the file, or each *.yaml and *.yml of the directory without a leading dot; raises nothing."""
+    """Read the file or, in a directory, each *.yaml and *.yml whose name does not begin with a dot.
+
+    Raises nothing, and does not search directories inside the directory.
+    """
     try:
         for _ in range(_MAX_ATTEMPTS):
             base = _resolve_content(path)
             found = _read_directory(path, base) if base.is_dir() else _read_single(path, base)
             if base == _resolve_content(path):
                 return found
-    except OSError as error:  # a directory above it may not be searched
+    except OSError as error:  # this user has no permission to search a directory above it
         return FileSet(str(path), error=f"this cannot be read: {_reason(error)}")
     return FileSet(str(path), error="this was replaced repeatedly while it was being read")
 

@@ -19,7 +19,7 @@ from allocsync.model.desired_state import Mode
 Schema: TypeAlias = "bool | int | str | Sequence[Schema] | Mapping[str, Schema]"
 
 DIALECT = "http://json-schema.org/draft-07/schema#"
-# White space, control and invisible characters: only characters that Python calls not printable.
+# White space, control and invisible characters. `schema.id_problem` refuses each of them, and others too.
 _UNSEEN = r"\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
 ID_PATTERN = rf"^(?!(.*[/\\])?\.\.?([/\\]|$))[^{_UNSEEN}]+$(?!\n)"
 _TEXT: Mapping[str, Schema] = {"type": ["string", "number", "boolean"]}

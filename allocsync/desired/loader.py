@@ -5,8 +5,9 @@ because nobody can tell what it was meant to declare; so do two ids that are eas
 declares nothing is rejected, too: it is far more likely to be half written, or cut off by a full disk, than
 meant to release every allocation.
 
-The revision is a hash of what is declared; comments, order, file names and lines do not count. Errors are
-sorted by location, and the same files always give the same errors.
+The id of a revision is a hash of the declarations and of the errors that quarantine allocations; comments,
+order, file names and lines do not count. Errors are sorted by location, and the same files always give the
+same errors.
 
 Left out: reading files (`desired.files`), parsing each one (`desired.file_cache`) and when to load
 (`desired.watcher`).
@@ -111,7 +112,7 @@ def examine(files: files.FileSet, *, default_mode: Mode) -> Examined:
 
 
 def _have_the_same_ids(parsed_files: Sequence[ParsedFile], before: Sequence[ParsedFile]) -> bool:
-    """Whether each file has the same ids as before, with the same of them in quarantine."""
+    """Whether each file has the same ids as before, and the same ids in quarantine."""
     return len(parsed_files) == len(before) and all(
         parsed is other
         or (
@@ -124,7 +125,7 @@ def _have_the_same_ids(parsed_files: Sequence[ParsedFile], before: Sequence[Pars
 
 
 def _replace_changed(parsed_files: Sequence[ParsedFile], before: _Merged) -> _Merged:
-    """Do what `_merge` does, for files whose ids are unchanged, so that their order is, too."""
+    """Do what `_merge` does if no id has changed: the ids stay sorted, so only changed files are visited."""
     allocations, lines = dict(before.allocations), dict(before.lines)
     for parsed, other in zip(parsed_files, before.parsed_files, strict=True):
         if parsed is not other:

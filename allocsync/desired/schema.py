@@ -88,7 +88,10 @@ def read_body(source: SourceText, keys: Sequence[str], block: MappingNode) -> Ma
 
 
 def read_document(source: SourceText, node: Node, *, default_mode: Mode) -> Document:
-    """Check one document; its problems are complete and in no particular order."""
+    """Check one document; its problems are complete and in no particular order.
+
+    Of a document with an unsupported apiVersion only that problem is reported.
+    """
     problems: list[Problem] = []
     report = partial(_add_problem, source, problems)
     if not isinstance(node, MappingNode):
@@ -121,7 +124,10 @@ def _add_problem(
 
 
 def _has_supported_version(node: MappingNode, report: ReportProblem) -> bool:
-    """Whether to check the rest of the document: with another apiVersion every field would be an error."""
+    """Report a wrong or missing apiVersion; return whether to check the rest of the document.
+
+    With another apiVersion every field would be an error. A missing one does not prevent the check.
+    """
     pair = node.pairs.get("apiVersion")
     if pair is None:
         report(node.offset, (), f"apiVersion is missing; write `apiVersion: {API_VERSION}`")

@@ -63,7 +63,10 @@ class SourceText:
 
 
 def decode(file: str, data: bytes) -> SourceText | Problem:
-    """Decode UTF-8, with or without a byte order mark; a problem says what else the data is, and where."""
+    """Decode UTF-8, with or without a byte order mark.
+
+    Returns a problem with its location if the data is not UTF-8 or has a character that YAML does not allow.
+    """
     for mark, encoding in _OTHER_ENCODINGS:
         if data.startswith(mark):
             return Problem(file, 1, 1, "", f"this is {encoding} text; save the file as UTF-8")

@@ -5,9 +5,9 @@ on the old one would see nothing more. An event only causes a read; a hash of th
 anything has changed, so that neither modification times nor the kinds of events matter. A slow poll finds
 edits that cause no event. Content that does not load changes nothing and is reported once.
 
-Each read begins with a new watch, which ends with it. So a directory that was removed and created again is
-found, and no thread or task outlives `next`. Content counts as returned only when `next` returns it: a
-`next` that is cancelled loses nothing.
+A new watch starts before each read, and ends after the read and the wait that may follow it. So a directory
+that was removed and created again is found, and no thread or task outlives `next`. Content counts as returned
+only when `next` returns it: a `next` that is cancelled loses nothing.
 
 Left out: what a set of files means (`desired.loader`).
 """
@@ -68,7 +68,7 @@ class DirectoryWatch:
     ) -> None:
         """`on_loaded` or `on_rejected` is called once for each content that differs from the previous one.
 
-        `on_change` is called when the content may have changed, before it is read.
+        `on_change` is called before a read that an event or `reload` causes, but not before a poll.
         """
         self._path = path
         self._loader = Loader(default_mode=default_mode)
@@ -81,7 +81,11 @@ class DirectoryWatch:
         self._returned_fingerprint = ""  # of the last content that `next` returned
 
     async def next(self) -> Revision:
-        """Wait for content that loads and differs from what was returned last; at once on the first call."""
+        """Wait for content that loads and differs from what was returned last, and return its revision.
+
+        The first call returns without waiting if the content loads. Rejected content is not raised: it goes
+        to `on_rejected`.
+        """
         while True:
             self._wake_up.clear()
             async with self._watching() as watched:
@@ -94,7 +98,7 @@ class DirectoryWatch:
                     return revision
 
     def reload(self) -> None:
-        """Read again now. Call it on the event loop, as its signal handlers are."""
+        """Make `next` read again now; returns before the read. Not thread-safe: call it on the event loop."""
         self._wake_up.set()
 
     def _report_content(self, found: _NewContent) -> Revision | None:

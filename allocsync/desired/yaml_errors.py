@@ -1,8 +1,8 @@
 """Explains the errors of a YAML parser to somebody who edits a file.
 
-The rule: no message uses the parser's own vocabulary (token, block end, context). An error without a better
-explanation is called invalid YAML from its location on. The phrases that are searched for occur in the
-messages of both parsers: libyaml, and PyYAML's own, which is used where libyaml is missing.
+The rule: no message uses the parser's own vocabulary (token, block end, context). If no phrase of
+_EXPLANATIONS occurs in the error, the message only says that the file is not valid YAML from there on. The
+phrases cover the messages of both parsers: libyaml, and PyYAML's own, which is used where libyaml is missing.
 
 Left out: errors in valid YAML (`desired.yaml_parser`, `desired.schema`).
 """

@@ -7,7 +7,8 @@ The rule: every error in a file is reported, not only the first, until the text 
 Bounds: nesting, the number of documents, and the fields that merge keys copy. An alias shares its node and
 costs nothing.
 
-Rejected, with an error: tags other than `!!str`, keys that are not plain text, aliases without an anchor.
+Rejected, with an error: tags other than `!!str`, keys that are null, a list or a mapping, aliases
+without an anchor.
 
 Left out: what a document must contain (`desired.schema`), and the parser's own errors
 (`desired.yaml_errors`).

@@ -2,9 +2,10 @@
 
 It starts in this order: the settings are valid, the state directory is locked, the journal is open, the
 listener is bound, the files are watched, the controller runs. systemd is told READY once the API has
-answered or failed. SIGTERM and SIGINT stop the controller, which waits for requests in flight for a limited
-time. SIGHUP reads the files, the secrets and the certificates again; secrets and certificates are also read
-once a minute, because nothing announces their renewal.
+answered or failed, at the latest after `web.health.START_GRACE_SECONDS`. SIGTERM and SIGINT stop the
+controller, which waits for requests in flight for a limited time. SIGHUP reads the files, the secrets and the
+certificates again; secrets and certificates are also read once a minute, because nothing announces their
+renewal.
 
 The rule: everything runs in one task group, so that no task outlives the daemon and no failure is lost.
 
@@ -54,7 +55,7 @@ JOURNAL_SECONDS = 3600.0
 
 
 class Daemon:
-    """One run of the daemon. Built and run inside an event controller."""
+    """One run of the daemon. It must be created and run inside an event loop."""
 
     def __init__(
         self,
@@ -70,6 +71,9 @@ class Daemon:
         `observers`, if given, replace the log of events; of the daemon's own log lines only errors are then
         written. `reload_settings` loads the settings again from their sources; without it they never
         change.
+
+        Raises:
+            SettingsError: a certificate or key file cannot be used.
         """
         self.settings = settings
         self._reload_settings = reload_settings
@@ -109,7 +113,7 @@ class Daemon:
 
         Raises:
             SettingsError: the listener cannot be bound, or the state directory cannot be used.
-            AllocsyncError: another process has locked the state directory.
+            AllocsyncError: another process has locked the state directory, or the journal cannot be opened.
         """
         lock = state_lock.acquire(self.settings.state_dir, command="run")
         with log_setup.redirect_library_logs(self._logger), lock as self._publish_address:
@@ -177,13 +181,16 @@ class Daemon:
                     task.cancel()
 
     def stop(self) -> None:
-        """Stop the controller; `run` returns after a limited time."""
+        """Tell the controller to stop; returns at once, and `run` returns after a limited time."""
         self._notifier.stopping("draining")
         if self.controller is not None:
             self.controller.stop()
 
     def reload(self) -> None:
-        """Read the files, the secrets and the certificates again."""
+        """Read the secrets and the certificates again, and make the watch read the files again.
+
+        The files are read after this returns: READY to systemd does not mean that they are loaded.
+        """
         self._notifier.reloading(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
         self._watch.reload()
         self._log_event("reloading", note="desired state and secrets are read again")
@@ -248,7 +255,7 @@ class Daemon:
             self._log_event("credentials_renewed")
 
     async def _notify_systemd(self, controller: Controller) -> None:
-        """Send systemd READY once, then the counts, and the watchdog while the controller makes progress."""
+        """Send systemd the counts, READY once, and WATCHDOG whenever the controller makes progress."""
         is_ready_sent = False
         while True:
             status = controller.status()

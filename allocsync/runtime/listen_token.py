@@ -25,8 +25,10 @@ _GROUP_AND_OTHERS = 0o077
 def load_or_create(directory: Path, configured: SecretStr | None) -> str:
     """Return the daemon's token: the configured one, else the one in the state directory (created if absent).
 
+    With a configured token the file in the state directory is removed.
+
     Raises:
-        SettingsError: the file cannot be written or removed.
+        SettingsError: the file cannot be read, written or removed.
     """
     file = directory / NAME
     try:

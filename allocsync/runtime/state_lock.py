@@ -22,8 +22,8 @@ _LOCK = "lock"
 def acquire(directory: Path, *, command: str) -> Iterator[Callable[[str], None]]:
     """Create the directory if necessary, and lock it while the context lasts.
 
-    The file of the lock names this process and its `command` for the error message of others. Yields a
-    function that adds the URL of the daemon's listener to it.
+    Does not wait for another holder. The lock file names this process and its `command` for the error message
+    of others. Yields a function that adds the URL of the daemon's listener to the lock file.
 
     Raises:
         SettingsError: the directory cannot be used.

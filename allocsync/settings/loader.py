@@ -5,7 +5,7 @@ secret file `allocsync_<name>` (in `$CREDENTIALS_DIRECTORY`, then /run/secrets),
 
 The rules: a wrong value is reported on one line with the setting, the value, its place and a valid value; a
 secret is never shown. An empty environment variable counts as not set. An unknown `ALLOCSYNC_*` variable is
-an error if it resembles a setting, and is ignored otherwise.
+an error if it resembles a setting, and is ignored otherwise. An unknown name in the YAML file is an error.
 
 Left out: reading each place (`settings.sources`), and the options of commands (`cli.options`).
 """

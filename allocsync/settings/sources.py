@@ -1,10 +1,10 @@
 """Reads settings from the environment, from secret files and from a YAML file.
 
-Each function returns the values as text, each with the place it comes from, for error messages. What cannot
-be read becomes a line in `problems`; nothing here raises.
+Each `from_` function returns the values as text, each with the place it comes from, for error messages. What
+cannot be read becomes a line in `problems`; they raise nothing.
 
 The rules: scalars of the YAML file are kept as they are written (`off` is not a boolean, `1:30` not a
-number); at most _MAX_FILE_BYTES of a file are used; in messages, values are escaped and shortened.
+number); a file longer than _MAX_FILE_BYTES is an error; in messages, values are escaped and shortened.
 
 Left out: what a valid value is (`settings.model`, `settings.validators`).
 """
@@ -57,7 +57,10 @@ def from_environment(names: Collection[str], environ: Mapping[str, str]) -> dict
 
 
 def misspelt_variables(names: Collection[str], environ: Mapping[str, str]) -> list[str]:
-    """Report ALLOCSYNC_* variables that resemble a setting; others, and those of Kubernetes, are ignored."""
+    """Return one error line for each ALLOCSYNC_* variable that is no setting but resembles one.
+
+    Variables that do not, empty ones and those of Kubernetes are ignored.
+    """
     problems = []
     for variable in sorted(environ):
         asked = variable.removeprefix(PREFIX).lower()
@@ -81,7 +84,10 @@ def misspelt_variables(names: Collection[str], environ: Mapping[str, str]) -> li
 def from_secret_files(
     names: Collection[str], directories: Sequence[Path], problems: list[str]
 ) -> dict[str, Given]:
-    """Read `allocsync_<name>` for each setting from the first directory that has it."""
+    """Read `allocsync_<name>` for each setting from the first directory that has it.
+
+    White space around the text is removed. Unlike an empty variable, an empty file counts as a value.
+    """
     found: dict[str, Given] = {}
     for name in names:
         for directory in directories:

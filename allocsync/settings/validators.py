@@ -53,7 +53,10 @@ def check_windows(text: str) -> str:
 
 
 def check_url(text: str) -> str:
-    """Accept auto, or an http(s) URL with a host and without credentials, query or fragment."""
+    """Accept auto, or an http(s) URL with a host and without credentials, query or fragment.
+
+    Returns it without slashes at its end.
+    """
     if text == "auto":
         return text
     parts = urlsplit(text)
