@@ -34,7 +34,7 @@ def settings_schema() -> dict[str, Schema]:
     return {
         "$schema": DIALECT,
         "title": "allocsync settings",
-        "description": "Flags override the environment, that overrides secret files, and those this file.",
+        "description": "The order of precedence: flags, environment, secret files, this file.",
         "type": "object",
         "additionalProperties": False,
         "properties": {name: _setting_schema(name, field) for name, field in Settings.model_fields.items()},

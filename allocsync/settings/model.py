@@ -61,11 +61,11 @@ class Settings(BaseSettings):
     )
     listen: Annotated[str, AfterValidator(check_listen), Expects("HOST:PORT", "127.0.0.1:9847")] = Field(
         default="127.0.0.1:9847",
-        description="HOST:PORT of metrics, health and status; port 0 lets the system choose.",
+        description="HOST:PORT of metrics, health, status and commands; port 0 lets the system choose.",
     )
     listen_token: Annotated[Token | None, EXPECTS_TOKEN] = Field(
         default=None,
-        description="Bearer token for commands to the daemon. Unset: made in state_dir, for this user only.",
+        description="Bearer token for commands to the daemon. Unset: one in state_dir, for this user only.",
     )
     mode: Annotated[Mode, Expects("one of enforce, observe, suspend", "enforce")] = Field(
         default=Mode.ENFORCE,
@@ -75,15 +75,15 @@ class Settings(BaseSettings):
         float, Field(ge=0, le=100, allow_inf_nan=False), Expects("a number of percent from 0 to 100", "30")
     ] = Field(
         default=30.0,
-        description="Most of 10 or more allocations that one revision may change unapproved. 100: no limit.",
+        description="Percentage of 10 or more allocations that a revision may change without approval.",
     )
     canary: Annotated[int, Field(ge=0, le=1000), Expects("a whole number from 0 to 1000", "3")] = Field(
         default=0,
-        description="Canaries of a revision above the change limit: how many are updated first. 0: none.",
+        description="How many allocations of a revision that awaits approval are updated first. 0: none.",
     )
     max_writes_per_hour: Annotated[
         int | None, Field(ge=1, le=10**6), Expects("a whole number from 1 to 1000000", "500")
-    ] = Field(default=None, description="Most updates in any hour, restarts included. Unset: no limit.")
+    ] = Field(default=None, description="Maximum updates in any hour, restarts included. Unset: no limit.")
     write_windows: Annotated[
         WriteWindowsText | None, Expects("times of the week in UTC", "Mon-Fri 22:00-06:00")
     ] = Field(
@@ -96,23 +96,23 @@ class Settings(BaseSettings):
         Expects(f"a number of seconds above 0 and at most {_SECONDS_PER_WEEK}", "60"),
     ] = Field(
         default=None,
-        description="Seconds between two reads of all allocations. Unset: 60 from the list, 300 one by one.",
+        description="Seconds between two reads of all allocations. Unset: 60 with the list, 300 without.",
     )
     concurrency_max: Annotated[
         int | None, Field(ge=1, le=1000), Expects("a whole number from 1 to 1000", "32")
     ] = Field(
         default=None,
-        description="Most requests in flight for each operation. Unset: 64 reads and 32 writes.",
+        description="Maximum number of requests in flight per operation. Unset: 64 reads, 32 writes.",
     )
     bulk: Annotated[Bulk, Expects("one of auto, on, off", "auto")] = Field(
         default="auto",
-        description="Whether a resync reads the list, `GET /allocations`: auto, on or off.",
+        description="Whether a resync reads `GET /allocations`: on, off, or auto (while the list works).",
     )
     settle_seconds: Annotated[
         float, Field(ge=5, le=180, allow_inf_nan=False), Expects("a number of seconds from 5 to 180", "10")
     ] = Field(
         default=10.0,
-        description="Seconds after an update of unknown outcome before a read may judge it not applied.",
+        description="Minimum wait in seconds before a read may show that an update was not applied.",
     )
     log_format: Annotated[LogFormat, Expects("one of auto, console, json", "auto")] = Field(
         default="auto",
