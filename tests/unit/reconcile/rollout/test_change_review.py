@@ -10,6 +10,7 @@ from allocsync.model.api_answers import OutcomeUnknown
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Desired, Mode, Revision
 from allocsync.model.ids import AllocationId
+from allocsync.model.intent_record import IntentRecord
 from allocsync.planning.change_limit import ChangeLimit
 from allocsync.reconcile import events
 from allocsync.reconcile.status.controller_status import AllocationStatus
@@ -221,19 +222,24 @@ async def test_frequent_edits_do_not_accumulate_changes_without_limit() -> None:
         assert len(api.posts) == len(KEYS) - 1
 
 
+def activate_while_an_intent_is_written(run: Run, revision: Revision) -> None:
+    """Activate the revision each time the journal has written an intent, before the update is sent."""
+    write = run.journal.intent
+
+    async def intent(allocation: AllocationId, record: IntentRecord) -> int:
+        sequence = await write(allocation, record)
+        run.controller.activate(revision)
+        return sequence
+
+    run.journal.intent = intent  # type: ignore[method-assign]  # the disk is slow
+
+
 async def test_an_update_is_not_sent_if_another_edit_of_it_awaits_approval_after_the_intent() -> None:
     api = ScriptedApi()
     async with Run(api, change_limit=CHANGE_LIMIT) as run:
         run.controller.activate(edited(0))
         await asyncio.sleep(5)
-        slow = run.journal.intent
-
-        async def intent(allocation: AllocationId, record: object) -> int:
-            sequence = await slow(allocation, record)  # type: ignore[arg-type]  # passed on
-            run.controller.activate(edited(20, "third"))
-            return sequence
-
-        run.journal.intent = intent  # type: ignore[method-assign]  # the disk is slow
+        activate_while_an_intent_is_written(run, edited(20, "third"))
         run.controller.activate(edited(1))
         await asyncio.sleep(60)
         assert run.events(events.UpdateIntended), "the update was about to be sent"
@@ -246,16 +252,8 @@ async def test_an_unchanged_update_is_not_sent_if_it_awaits_approval_after_the_i
     async with Run(api, change_limit=CHANGE_LIMIT) as run:
         run.controller.activate(edited(0))
         await asyncio.sleep(5)
-        slow = run.journal.intent
-
-        async def intent(allocation: AllocationId, record: object) -> int:
-            sequence = await slow(allocation, record)  # type: ignore[arg-type]  # passed on
-            run.controller.activate(
-                edited(20)
-            )  # the first one is declared as before, and awaits approval now
-            return sequence
-
-        run.journal.intent = intent  # type: ignore[method-assign]  # the disk is slow
+        # The first one is declared as before, and awaits approval now.
+        activate_while_an_intent_is_written(run, edited(20))
         run.controller.activate(edited(1))
         await asyncio.sleep(60)
         (finished,) = run.events(events.UpdateFinished)
