@@ -11,7 +11,7 @@ from allocsync.errors import AllocsyncError
 from allocsync.journal import reader
 from allocsync.model.desired_state import Revision
 from allocsync.planning import change_limit
-from allocsync.reconcile.rollout.change_review import BASELINE, decode_baseline
+from allocsync.reconcile.rollout.declarations import BASELINE, decode_baseline
 from allocsync.runtime.wiring import build_change_limit
 from allocsync.settings.model import Settings
 

@@ -1,8 +1,8 @@
 """The checkpoint: what survives a restart, written to the journal and restored from it.
 
 Of each allocation: its field records, late writes and write backoff. Of all: the settle time, the write
-quota, the baseline (given by `rollout.change_review`), the active declarations that differ from it
-(`rollout.declarations`) and pauses (`pause_control`). Open intents are rows of the journal.
+quota, the table of declarations (`rollout.declarations`) and pauses (`pause_control`). Open intents are rows
+of the journal.
 
 The rule: a value goes to the journal when it changes, through the same queue as the outcomes, so it is on the
 disk before the next intent. A new managed allocation starts with what an earlier process knew of it.

@@ -33,6 +33,7 @@ from allocsync.reconcile.ports import Api, Clock, Journal
 from allocsync.reconcile.reconciler import Reconciler
 from allocsync.reconcile.resync import BulkPolicy, Resync
 from allocsync.reconcile.rollout.change_review import ChangeReviewer
+from allocsync.reconcile.rollout.declarations import Declarations
 from allocsync.reconcile.rollout.rollout import Rollout
 from allocsync.reconcile.scheduling.concurrency import ConcurrencyLimits
 from allocsync.reconcile.scheduling.scheduler import Scheduler
@@ -95,16 +96,16 @@ class Controller:
             policy=bulk,
             update_reported=self._update_reported,
         )
-        write_gate = self._checkpoint.write_gate
+        declarations = Declarations(self._checkpoint)
         self.rollout = Rollout(
             clock=clock,
             emit=self._emit,
-            checkpoint=self._checkpoint,
+            declarations=declarations,
             reviewer=ChangeReviewer(
-                checkpoint=self._checkpoint,
+                declarations=declarations,
                 limit=change_limit or ChangeLimit(),
                 rules=rules,
-                write_gate=write_gate,
+                write_gate=self._checkpoint.write_gate,
             ),
             allocations=self._allocations,
             manage=self._manage,

@@ -3,45 +3,37 @@
 The rules: the first revision is the baseline at once. A later one becomes the baseline when it is approved,
 when it has been active for `baseline_settled_seconds` and all allocations are settled, or
 `baseline_age_seconds` after it was activated. A revision that awaits approval becomes it only by approval.
-The baseline is in the journal, so that a restart does not bypass the change limit.
 
-Left out: the comparison itself (`planning.change_limit`), what canaries show (`canaries`), how a revision is
-approved, and what happens to the allocations (`rollout.Rollout.approve`, `rollout.Rollout.activate`).
+Left out: where the baseline is kept (`declarations`), the comparison itself (`planning.change_limit`), what
+canaries show (`canaries`), how a revision is approved, and what happens to the allocations
+(`rollout.Rollout.approve`, `rollout.Rollout.activate`).
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
-from allocsync.model.desired_state import Desired, Revision
-from allocsync.model.ids import AllocationId
+from allocsync.model.desired_state import Revision
 from allocsync.planning.change_limit import (
     NO_LIMIT,
-    Baseline,
     ChangeLimit,
     ChangeReview,
     next_baseline,
     review_changes,
 )
-from allocsync.reconcile.checkpoint import Checkpoint
-from allocsync.reconcile.checkpoint_codecs import decode_declaration, encode_declaration
 from allocsync.reconcile.gates.write_gate import WriteGate
 from allocsync.reconcile.parameters import Parameters
-
-BASELINE = "baseline/"  # prefix of the stored key of each allocation in the baseline
+from allocsync.reconcile.rollout.declarations import Declarations
 
 
 class ChangeReviewer:
-    """Reviews revisions. `baseline` is what they are compared with, `review` that of the newest one."""
+    """Reviews revisions: compares them with the baseline. `review` is that of the newest one."""
 
     def __init__(
-        self, *, checkpoint: Checkpoint, limit: ChangeLimit, rules: Parameters, write_gate: WriteGate
+        self, *, declarations: Declarations, limit: ChangeLimit, rules: Parameters, write_gate: WriteGate
     ) -> None:
-        self._checkpoint = checkpoint
+        self._declarations = declarations
         self._limit = limit
         self._rules = rules
         self._write_gate = write_gate
-        self.baseline = decode_baseline(checkpoint.stored(BASELINE))
         self.review: ChangeReview | None = None
         self._newest: tuple[float, Revision] | None = None  # the active revision, unless it is the baseline
         self._oldest: tuple[float, Revision] | None = None  # activated first of those after the baseline
@@ -52,12 +44,13 @@ class ChangeReviewer:
         `approved`: it is the baseline from now on. `whole` is False if the revision has only the allocations
         that a person named: these are approved, and the baseline keeps the others.
         """
+        declarations = self._declarations
         if not whole:
-            if self.baseline:
-                self._set_baseline({**self.baseline, **revision.allocations})
-        elif approved or not self.baseline:
-            self._set_baseline(next_baseline(self.baseline, revision))
-        review = review_changes(self.baseline, revision, self._limit if whole else NO_LIMIT)
+            if declarations.baseline:
+                declarations.set_baseline({**declarations.baseline, **revision.allocations})
+        elif approved or not declarations.baseline:
+            declarations.set_baseline(next_baseline(declarations.baseline, revision))
+        review = review_changes(declarations.baseline, revision, self._limit if whole else NO_LIMIT)
         is_candidate = whole and review.changes and not review.awaits_approval
         self._newest = (now, revision) if is_candidate else None
         self._oldest = (self._oldest or self._newest) if is_candidate else None
@@ -88,26 +81,13 @@ class ChangeReviewer:
         elif now - oldest_since >= self._rules.baseline_age_seconds:
             # With this baseline the active revision must not await approval after a restart; if it would,
             # the baseline stays until the active revision is old enough itself.
-            if not review_changes(next_baseline(self.baseline, oldest), newest, self._limit).awaits_approval:
+            baseline = next_baseline(self._declarations.baseline, oldest)
+            if not review_changes(baseline, newest, self._limit).awaits_approval:
                 self._advance(oldest, newest)
             self._oldest = self._newest
 
     def _advance(self, to: Revision, newest: Revision) -> None:
-        self._set_baseline(next_baseline(self.baseline, to))
-        self.review = review_changes(self.baseline, newest, NO_LIMIT)
+        self._declarations.set_baseline(next_baseline(self._declarations.baseline, to))
+        self.review = review_changes(self._declarations.baseline, newest, NO_LIMIT)
         if not self.review.changes:
             self._newest = self._oldest = None
-
-    def _set_baseline(self, baseline: Baseline) -> None:
-        for key in self.baseline.keys() - baseline.keys():
-            self._checkpoint.save_value(BASELINE + key, None)
-        for key, desired in baseline.items():
-            if self.baseline.get(key) != desired:
-                self._checkpoint.save_value(BASELINE + key, encode_declaration(desired))
-        self.baseline = dict(baseline)
-
-
-def decode_baseline(stored: Mapping[str, Any]) -> dict[AllocationId, Desired]:
-    """Return the baseline from its stored values; their keys are ids, without the prefix BASELINE."""
-    decoded = {AllocationId(key): decode_declaration(key, value) for key, value in stored.items()}
-    return {key: desired for key, desired in decoded.items() if desired is not None}

@@ -18,7 +18,6 @@ from allocsync.model.ids import AllocationId
 from allocsync.planning.change_limit import DIGITS, ChangeReview, active_declarations
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import State
-from allocsync.reconcile.checkpoint import Checkpoint
 from allocsync.reconcile.events import (
     Observer,
     RevisionActivated,
@@ -28,7 +27,7 @@ from allocsync.reconcile.events import (
 from allocsync.reconcile.ports import Clock
 from allocsync.reconcile.rollout.canaries import Canaries
 from allocsync.reconcile.rollout.change_review import ChangeReviewer
-from allocsync.reconcile.rollout.declarations import ActiveDeclarations
+from allocsync.reconcile.rollout.declarations import Declarations
 from allocsync.reconcile.scheduling.scheduler import Scheduler
 from allocsync.reconcile.status.report import ReportedCondition
 
@@ -48,7 +47,7 @@ class Rollout:
         *,
         clock: Clock,
         emit: Observer,
-        checkpoint: Checkpoint,
+        declarations: Declarations,
         reviewer: ChangeReviewer,
         allocations: Mapping[AllocationId, ManagedAllocation],
         manage: Callable[[AllocationId], ManagedAllocation],
@@ -73,9 +72,7 @@ class Rollout:
         self._requeue = requeue
         self._wake_dispatcher = wake_dispatcher
         self.canaries = Canaries(allocations=allocations, reported=reported, requeue=requeue)
-        self._declarations = ActiveDeclarations(checkpoint)
-        # What was active of each allocation before the revision that awaits approval; None: not declared.
-        self._active_before: dict[AllocationId, Desired | None] = {}
+        self._declarations = declarations
         self.revision: Revision | None = None
         self.active: str | None = None
         self.active_since: float | None = None
@@ -109,7 +106,7 @@ class Rollout:
         awaiting = review.withheld | review.removed if review.awaits_approval else frozenset[AllocationId]()
         self._remember_active(awaiting)
         unblocked, affected = withheld - review.withheld, withheld | review.withheld
-        wanted = active_declarations(revision, review, self._active_before)
+        wanted = active_declarations(revision, review, self._declarations.last_active)
         previous = self.revision.allocations if self.revision else {}
         # Identity first: most are the same object, because an unchanged file is not parsed again.
         edited = [
@@ -129,10 +126,7 @@ class Rollout:
         for key in [key for key in self._allocations if key not in wanted]:
             if key not in revision.quarantined:
                 removed += self._set_desired(self._allocations[key], None, revision, now, unblocked=False)
-        unresolved = awaiting | revision.quarantined.keys()
-        self._active_before = {
-            key: active_before for key, active_before in self._active_before.items() if key in unresolved
-        }
+        self._declarations.forget_active_except(awaiting | revision.quarantined.keys())
         is_new = self.revision_id != revision.id
         self.revision = revision
         self._save_active(revision, review, whole=whole)
@@ -157,24 +151,24 @@ class Rollout:
 
     def _remember_active(self, awaiting: AbstractSet[AllocationId]) -> None:
         """Remember what is active of the allocations that await approval, or was in the previous process."""
-        for key in awaiting - self._active_before.keys():
+        for key in awaiting - self._declarations.last_active.keys():
             allocation = self._allocations.get(key)
             is_unknown = allocation is not None and allocation.desired is None and allocation.problems
             if self.revision is None or is_unknown:
-                self._active_before[key] = self._declarations.get(key, self._reviewer.baseline)
+                active = self._declarations.stored_active(key)
             else:
-                self._active_before[key] = None if allocation is None else allocation.desired
+                active = None if allocation is None else allocation.desired
+            self._declarations.remember_active(key, active)
 
     def _save_active(self, revision: Revision, review: ChangeReview, *, whole: bool = True) -> None:
         """Store the active declarations that differ from the baseline."""
+        declarations, wanted = self._declarations, revision.allocations
         if not whole:  # the named allocations are in the baseline now, and the others stay as they were
-            self._declarations.save(
-                {}, unchanged=self._declarations.stored.keys() - revision.allocations.keys()
-            )
+            declarations.set_differing({}, unchanged=declarations.differing.keys() - wanted.keys())
             return
-        wanted, active_before, baseline = revision.allocations, self._active_before, self._reviewer.baseline
+        last_active, baseline = declarations.last_active, declarations.baseline
         differs = sorted(review.changed | review.added | review.removed)
-        differing = {key: active_before[key] if key in active_before else wanted.get(key) for key in differs}
+        differing = {key: last_active[key] if key in last_active else wanted.get(key) for key in differs}
         # While an entry has errors, its last declaration without errors is active, if this process has one.
         last_good = {
             key: self._allocations[key].desired for key in revision.quarantined if key in self._allocations
@@ -182,7 +176,7 @@ class Rollout:
         differing |= {
             key: good for key, good in last_good.items() if good is not None and good != baseline.get(key)
         }
-        self._declarations.save(
+        declarations.set_differing(
             differing, unchanged=[key for key in revision.quarantined if last_good.get(key) is None]
         )
 
@@ -215,7 +209,9 @@ class Rollout:
         if problems and allocation.desired is not None:
             if not unblocked:
                 return False  # its last declaration without errors stays active
-            desired = self._active_before[allocation.id]  # the withheld declaration was never active
+            desired = self._declarations.last_active[
+                allocation.id
+            ]  # the withheld declaration was never active
         differs = allocation.desired != desired
         allocation.set_desired(desired, now=now, problems=problems)
         if differs and allocation.compared is None and not allocation.missing and allocation.intent is None:

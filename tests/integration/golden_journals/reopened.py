@@ -21,17 +21,14 @@ from allocsync.journal.entries import CheckpointValue
 from allocsync.model.desired_state import Revision
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import IntentRecord, Restored
-from allocsync.planning.change_limit import NO_LIMIT
 from allocsync.reconcile import checkpoint_codecs as codecs
 from allocsync.reconcile.checkpoint import ALLOCATION, WRITES, Checkpoint
 from allocsync.reconcile.controller import Controller
 from allocsync.reconcile.gates.pause import Pause
 from allocsync.reconcile.operation import Operation
-from allocsync.reconcile.parameters import Parameters
 from allocsync.reconcile.pause_control import PauseControl
 from allocsync.reconcile.resync import BulkPolicy
-from allocsync.reconcile.rollout.change_review import ChangeReviewer
-from allocsync.reconcile.rollout.declarations import ActiveDeclarations
+from allocsync.reconcile.rollout.declarations import Declarations
 from tests.integration.golden_journals.process import backoff
 from tests.integration.golden_journals.projection import Reopened, history, projected, reported
 from tests.integration.golden_journals.record import RECORDED_AT
@@ -103,8 +100,8 @@ def reopened(name: str, directory: Path, journal: Saved | None = None) -> Iterat
             file=file,
             restored=restored,
             checkpoint=checkpoint,
-            baseline=_reviewer(checkpoint, rules).baseline,
-            in_force=ActiveDeclarations(checkpoint).stored,
+            baseline=Declarations(checkpoint).baseline,
+            in_force=Declarations(checkpoint).differing,
             recorded_at=RECORDED[name],
             restored_at=clock.wall(),
             now=clock.now(),
@@ -145,18 +142,17 @@ def pauses_of(checkpoint: Checkpoint, clock: StoppedClock, *named: AllocationId)
     )
 
 
-def _reviewer(checkpoint: Checkpoint, rules: Parameters) -> ChangeReviewer:
-    return ChangeReviewer(
-        checkpoint=checkpoint, limit=NO_LIMIT, rules=rules, write_gate=checkpoint.write_gate
-    )
+def _save_declarations(checkpoint: Checkpoint, of: Reopened) -> None:
+    declarations = Declarations(checkpoint)
+    declarations.set_baseline(of.baseline)
+    declarations.set_differing(of.in_force)
 
 
 def save_unchanged(of: Reopened) -> None:
     """Save everything to the checkpoint that restored it."""
     for key in of.checkpoint.stored(ALLOCATION):
         of.checkpoint.save(of.checkpoint.create_allocation(AllocationId(key)))
-    ActiveDeclarations(of.checkpoint).save(of.in_force)
-    _reviewer(of.checkpoint, Parameters()).judge(Revision("", of.baseline), of.now, approved=True)
+    _save_declarations(of.checkpoint, of)
 
 
 def saved_anew(name: str, of: Reopened) -> Saved:
@@ -176,8 +172,7 @@ def saved_anew(name: str, of: Reopened) -> Saved:
                 anew.write_gate.write_quota, codecs.Clocks(clock.wall() - clock.now(), clock.now())
             ),
         )
-    _reviewer(anew, rules).judge(Revision("", of.baseline), of.now, approved=True)
-    ActiveDeclarations(anew).save(of.in_force)
+    _save_declarations(anew, of)
     pauses = pauses_of(anew, clock, *write_gate.pauses)
     set_by_name: dict[str | None, Pause] = dict(write_gate.pauses.items())
     if write_gate.everything is not None:

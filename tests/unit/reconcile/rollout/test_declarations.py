@@ -8,8 +8,7 @@ import pytest
 from allocsync.model.api_answers import Rejected
 from allocsync.model.desired_state import Desired, Revision
 from allocsync.model.ids import AllocationId
-from allocsync.reconcile.rollout.change_review import BASELINE
-from allocsync.reconcile.rollout.declarations import ACTIVE
+from allocsync.reconcile.rollout.declarations import ACTIVE, BASELINE
 from tests.support.scripted_api import KEYS, Run, ScriptedApi
 from tests.unit.reconcile.rollout.test_active_while_awaiting_approval import ONE, PROBLEMS, activate_one_edit
 from tests.unit.reconcile.rollout.test_change_review import CHANGE_LIMIT, edited
