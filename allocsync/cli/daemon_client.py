@@ -144,7 +144,7 @@ def _is_url(text: str) -> bool:
 def _parse_object(url: str, code: int, body: bytes) -> Mapping[str, Any]:
     try:
         value = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter if it is nested too deeply
         raise unexpected_answer(url, code) from error
     if not isinstance(value, dict):
         raise unexpected_answer(url, code)
@@ -157,11 +157,14 @@ def format_time(time: str | None, now: datetime) -> str:
     The date is shown unless it is the date of `now`. None gives `never`.
 
     Raises:
-        ValueError: the text is not a time.
+        ValueError: the text is not a time, or its year in UTC is not from 1 to 9999.
     """
     if time is None:
         return "never"
-    at = datetime.fromisoformat(time).astimezone(UTC)
+    try:
+        at = datetime.fromisoformat(time).astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(str(error)) from error
     seconds = (now - at).total_seconds()
     distance = f"in {format_duration(-seconds)}" if seconds < 0 else f"{format_duration(seconds)} ago"
     form = "%H:%M:%S" if at.date() == now.date() else "%Y-%m-%d %H:%M:%S"

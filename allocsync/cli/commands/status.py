@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -27,7 +27,7 @@ from allocsync.planning.rendering import Line, Tone
 PATH = "/api/v1/status"
 POLL_SECONDS = 0.5
 MAX_LISTED = 20  # allocations in the error of --wait, and canaries
-_ROW_KEYS = ("id", "condition", "reason", "since", "next_read_at", "paused")
+T = TypeVar("T")
 IN_SYNC = Condition.IN_SYNC.value
 TONES: Mapping[str, Tone] = {  # in the order in which they are listed: worst first
     Condition.FAILING: Tone.BAD,
@@ -102,7 +102,11 @@ class Status:
 @click.command()
 @click.option("--url", metavar="URL", help="Address of the daemon; default: where ALLOCSYNC_LISTEN says.")
 @click.option("--json", "as_json", is_flag=True, help="Print the status as JSON.")
-@click.option("--wait", is_flag=True, help="Wait until every allocation is in sync, or exit with 1.")
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="Wait until every allocation is in sync, also for a daemon that is starting; or exit with 1.",
+)
 @click.option(
     "--timeout",
     "timeout_seconds",
@@ -125,7 +129,7 @@ def status(
     Shows how many are in sync, and for the others why not, since when, and when they are read again.
 
     With --wait it waits until everything is in sync, or until the --timeout (default 300 seconds) has
-    passed. The daemon may still be starting.
+    passed. It also waits for a daemon that is still starting.
     """
     if timeout_seconds is not None and not wait:
         raise click.UsageError("--timeout needs --wait; give both.")
@@ -148,7 +152,7 @@ def status(
         output.write_lines(format_status(current, datetime.now(UTC)))
     if not wait or current.all_in_sync:
         return errors.EXIT_FINE
-    raise errors.DaemonError(_format_timeout(current, limit))
+    raise errors.DaemonError(format_timeout(current, limit))
 
 
 async def fetch_status(url: str) -> Status:
@@ -161,35 +165,74 @@ async def fetch_status(url: str) -> Status:
     code, answer = await daemon_client.request(url, PATH)
     try:
         return parse_status(answer)
-    except (KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise daemon_client.unexpected_answer(url, code) from error
 
 
 def parse_status(answer: Mapping[str, Any]) -> Status:
-    """Take the documented keys from the daemon's answer; others are ignored.
+    """Take the documented keys from the daemon's answer; other keys are ignored at every level.
 
     Raises:
-        KeyError, TypeError, ValueError: the answer does not have the documented shape.
+        ValueError: a documented key is missing, or its value has another type than the daemon gives it.
     """
-    rows = [{name: row[name] for name in _ROW_KEYS} for row in answer["allocations"]]
-    conditions = {str(name): int(number) for name, number in answer["conditions"].items()}
-    revision = {name: answer["revision"][name] for name in ("active", "awaiting_approval", "observed")}
-    awaiting = _parse_awaiting_approval(answer.get("awaiting_approval"))
-    return Status(revision, conditions, rows, awaiting, _parse_rejected(answer.get("rejected")))
+    revision, conditions = _take(answer, "revision", dict), _take(answer, "conditions", dict)
+    return Status(
+        {name: _take_or_none(revision, name, str) for name in ("active", "awaiting_approval", "observed")},
+        {name: _take(conditions, name, int) for name in conditions},
+        [_parse_row(row) for row in _take(answer, "allocations", list)],
+        _parse_awaiting_approval(answer.get("awaiting_approval")),
+        _parse_rejected(answer.get("rejected")),
+    )
 
 
-def _parse_awaiting_approval(answer: Mapping[str, Any] | None) -> AwaitingApproval | None:
+def _parse_row(row: object) -> dict[str, Any]:
+    pause = _take_or_none(row, "paused", dict)
+    return {
+        **{name: _take(row, name, str) for name in ("id", "condition", "reason", "since")},
+        "next_read_at": _take_or_none(row, "next_read_at", str),
+        "paused": pause and {name: _take(pause, name, str) for name in ("until", "owner", "reason")},
+    }
+
+
+def _parse_awaiting_approval(answer: object) -> AwaitingApproval | None:
     if answer is None:
         return None
-    canaries = [Canary(str(each["id"]), bool(each["verified"])) for each in answer.get("canaries", ())]
-    return AwaitingApproval(str(answer["reason"]), answer["since"], canaries)
+    reason, since = _take(answer, "reason", str), _take_or_none(answer, "since", str)
+    has_canaries = isinstance(answer, dict) and "canaries" in answer  # an older daemon does not send them
+    canaries = _take(answer, "canaries", list) if has_canaries else []
+    return AwaitingApproval(
+        reason, since, [Canary(_take(each, "id", str), _take(each, "verified", bool)) for each in canaries]
+    )
 
 
-def _parse_rejected(answer: Mapping[str, Any] | None) -> RejectedFiles | None:
+def _parse_rejected(answer: object) -> RejectedFiles | None:
     if answer is None:
         return None
-    problems = [str(errors.Problem(**problem)) for problem in answer["problems"]]
-    return RejectedFiles(str(answer["since"]), problems, int(answer["count"]))
+    problems = [
+        errors.Problem(
+            file=_take(each, "file", str),
+            line=_take(each, "line", int),
+            column=_take(each, "column", int),
+            path=_take(each, "path", str),
+            message=_take(each, "message", str),
+        )
+        for each in _take(answer, "problems", list)
+    ]
+    since, count = _take(answer, "since", str), _take(answer, "count", int)
+    return RejectedFiles(since, [str(problem) for problem in problems], count)
+
+
+def _take(answer: object, key: str, kind: type[T]) -> T:
+    """The value of a key of a JSON object; raises ValueError if it is missing or of another kind."""
+    if isinstance(answer, dict) and isinstance(value := answer.get(key), kind):
+        return value
+    raise ValueError(f"{key} is missing or not of type {kind.__name__}")
+
+
+def _take_or_none(answer: object, key: str, kind: type[T]) -> T | None:
+    if isinstance(answer, dict) and key in answer and answer[key] is None:
+        return None
+    return _take(answer, key, kind)
 
 
 async def _wait_until_in_sync(url: str, limit_seconds: float) -> Status:
@@ -273,7 +316,8 @@ def _format_time(time_text: str | None, now: datetime) -> str:
         return visible(time_text)
 
 
-def _format_timeout(current: Status, limit_seconds: float) -> str:
+def format_timeout(current: Status, limit_seconds: float) -> str:
+    """Format the error of --wait for people: what is not in sync after `limit_seconds`."""
     if current.revision["observed"] is None and current.rejected is None:
         return f"after {limit_seconds:g} s no desired state has loaded; see `allocsync validate`"
     rows = current.out_of_sync

@@ -1,14 +1,19 @@
 """`allocsync status` without a daemon: parsing, formatting and waiting; and the daemon client."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import copy
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import reduce
+from math import inf
+from operator import getitem
 from typing import Any
 
 import pytest
 from aiohttp import web
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from allocsync.cli import daemon_client
@@ -96,10 +101,121 @@ def test_all_in_sync_needs_a_revision_and_every_allocation_in_sync(
     assert status.parse_status(found).all_in_sync is in_sync
 
 
-@pytest.mark.parametrize("body", [{}, {"revision": 1}, {**answer(), "allocations": [{"id": "a"}]}, [], "x"])
+PAUSE = {"until": "2026-11-23T14:00:00Z", "owner": "ana", "reason": "maintenance"}
+PROBLEM = {"file": "eu.yaml", "line": 1, "column": 2, "path": "", "message": "declared twice"}
+FULL: dict[str, Any] = {  # every documented key, with a value that is not null
+    **answer(row("a", Condition.IN_SYNC), row("b", Condition.PENDING, paused=PAUSE)),
+    "awaiting_approval": {
+        "reason": "it is held",
+        "since": "2026-11-23T12:00:00Z",
+        "canaries": [{"id": "b", "verified": False}],
+    },
+    "rejected": {"since": "2026-11-23T12:00:00Z", "count": 2, "problems": [PROBLEM]},
+}
+
+
+def _paths(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """The path of every value inside this JSON value."""
+    items: Iterable[tuple[str | int, object]] = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    return [found for key, each in items for found in [(*path, key), *_paths(each, (*path, key))]]
+
+
+def _inner(path: Iterable[str | int], answer: dict[str, Any]) -> Any:  # noqa: ANN401 - a JSON value
+    return reduce(getitem, path, answer)  # type: ignore[arg-type] # a list or an object
+
+
+@given(
+    st.sampled_from(_paths(FULL)),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.datetimes().map(str),
+        lambda each: st.lists(each, max_size=2) | st.dictionaries(st.text(), each, max_size=2),
+        max_leaves=4,
+    ),
+)
+@example(("conditions",), [])
+@example(("awaiting_approval",), "x")
+@example(("conditions", "InSync"), inf)
+@example(("allocations", 0, "id"), [])
+@example(("allocations", 0, "since"), 1)
+@example(("allocations", 1, "since"), "0001-01-01T00:00:00+14:00")
+@example(("allocations", 1, "paused"), "x")
+@example(("revision", "active"), 1)
+def test_an_answer_with_one_wrong_value_is_either_not_accepted_or_can_be_shown(
+    path: tuple[str | int, ...], wrong: object
+) -> None:
+    malformed = copy.deepcopy(FULL)
+    _inner(path[:-1], malformed)[path[-1]] = wrong
+    try:
+        parsed = status.parse_status(malformed)
+    except ValueError:
+        return
+    assert all(line.text.isprintable() for line in status.format_status(parsed, NOW))
+    assert status.format_timeout(parsed, 1)
+
+
+OPTIONAL = [("awaiting_approval",), ("awaiting_approval", "canaries"), ("rejected",)]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        path
+        for path in _paths(FULL)
+        if isinstance(path[-1], str) and path not in OPTIONAL and path[:-1] != ("conditions",)
+    ],
+)
+def test_an_answer_without_a_documented_key_is_not_accepted(path: tuple[str | int, ...]) -> None:
+    lacking = copy.deepcopy(FULL)
+    del _inner(path[:-1], lacking)[path[-1]]
+    with pytest.raises(ValueError, match=f"{path[-1]} is missing or not of type"):
+        status.parse_status(lacking)
+
+
+@pytest.mark.parametrize("path", OPTIONAL)
+def test_keys_that_older_daemons_do_not_send_may_be_missing(path: tuple[str, ...]) -> None:
+    lacking = copy.deepcopy(FULL)
+    del _inner(path[:-1], lacking)[path[-1]]
+    assert status.parse_status(lacking).allocations
+
+
+@pytest.mark.parametrize(
+    "path", [(), *(path for path in _paths(FULL) if isinstance(_inner(path, FULL), dict))]
+)
+def test_a_key_that_is_not_documented_is_ignored_at_every_level(path: tuple[str | int, ...]) -> None:
+    newer = copy.deepcopy(FULL)
+    _inner(path, newer)["new"] = 0
+    expected = status.parse_status(FULL)
+    if path == ("conditions",):  # its keys are the names of conditions, also of new ones
+        expected = dataclasses.replace(expected, conditions={**expected.conditions, "new": 0})
+    assert status.parse_status(newer) == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"revision": 1},
+        {**answer(), "allocations": [{"id": "a"}]},
+        {**answer(), "conditions": []},
+        {**answer(), "awaiting_approval": "x"},
+        {**answer(), "rejected": {"since": "x", "count": 1, "problems": [{"file": "a.yaml"}]}},
+        [],
+        "x",
+    ],
+)
 async def test_an_answer_that_is_not_from_allocsync_is_an_error_that_says_so(body: object) -> None:
     async with server_with(lambda: body) as url:
         with pytest.raises(DaemonError, match=f"what answers at {url} .HTTP 200. is not this version"):
+            await status.fetch_status(url)
+
+
+async def test_an_answer_that_is_nested_too_deeply_is_an_error_that_says_so() -> None:
+    async with server_with(lambda: web.Response(text="[" * 100_000)) as url:
+        with pytest.raises(DaemonError, match="is not this version"):
             await status.fetch_status(url)
 
 
