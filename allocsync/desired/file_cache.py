@@ -7,8 +7,8 @@ of parsing the file again. Only results for the files of the last set are kept.
 A result is in the shape that `desired.loader` can merge without visiting each allocation: even with 100,000
 allocations, the cost of an edit depends on the size of the edit.
 
-Left out: the syntax and its errors (`yaml_parser`, `yaml_errors`, `source_text`), what a declaration may say
-(`schema`), and checks across files (`loader`).
+Left out: the syntax and its errors (`yaml_parser`, `yaml_syntax_errors`, `source_text`), what a declaration
+may say (`schema`), and checks across files (`loader`).
 """
 
 import hashlib

@@ -11,7 +11,7 @@ Rejected, with an error: tags other than `!!str`, keys that are null, a list or 
 without an anchor.
 
 Left out: what a document must contain (`desired.schema`), and the parser's own errors
-(`desired.yaml_errors`).
+(`desired.yaml_syntax_errors`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import yaml
 
-from allocsync.desired import yaml_errors
+from allocsync.desired import yaml_syntax_errors
 from allocsync.desired.source_text import SourceText, excerpt
 from allocsync.errors import Problem
 
@@ -116,7 +116,7 @@ def parse(source: SourceText, *, reduce: Reduce) -> tuple[tuple[Node, ...], tupl
         ValueError,
         OverflowError,
     ) as error:  # PyYAML raises the latter two for some escapes
-        offset, message = yaml_errors.explain(error, source)
+        offset, message = yaml_syntax_errors.explain(error, source)
         builder.problems.append(source.problem(offset, (), message))
     return tuple(builder.documents), tuple(builder.problems)
 
