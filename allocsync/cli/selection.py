@@ -16,8 +16,11 @@ from allocsync.model.ids import NotFound, find
 def select(revision: Revision, names: Sequence[str]) -> Revision:
     """Return the revision reduced to the allocations with these names, or all of it if `names` is empty.
 
+    A name is a whole id, or the beginning of one with at least 8 characters (`model.ids.PREFIX_MIN`).
+
     Raises:
-        UsageError: a name matches no declared allocation, or more than one; says so of every such name.
+        UsageError: a name matches no declared allocation or more than one, or it is a shorter beginning, even
+            if only one id begins with it. The error lists every such name.
     """
     if not names:
         return revision

@@ -1,8 +1,8 @@
-"""`allocsync demo`: the daemon at work for one minute, against a reference server with faults.
+"""`allocsync demo`: the daemon at work against a reference server with faults.
 
-It starts the reference server on a real socket, the real daemon against it, and writes a file for you to
-edit. The lines that it prints come from the daemon's events; the result at the end comes from the server's
-state and log.
+It starts the reference server on a real socket and the real daemon against it, and writes a file for you to
+edit unless there is one. It runs until Ctrl-C, or for `--seconds`. The lines that it prints come from the
+daemon's events; the result at the end comes from the server's state and log.
 
 Left out: the server and its faults (`reference_server`), and the daemon (`runtime.daemon`).
 """
@@ -72,7 +72,9 @@ allocations:
 def demo(directory: Path, seconds: float | None, listen: str) -> int:
     """Run the daemon against a reference server with faults.
 
-    The desired state is a sample file that you can edit meanwhile.
+    The desired state is a sample file that you can edit meanwhile. A file of an earlier demo is used as it
+    is and not overwritten. Without --seconds the demo runs until Ctrl-C. With --seconds it exits with 1
+    unless everything is in sync at the end and the outcome of every update is known.
     """
     try:
         parse_listen(listen)

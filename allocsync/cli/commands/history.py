@@ -82,6 +82,9 @@ def history(
     """Show the updates that were sent, and their outcomes.
 
     Only the updates of allocations whose id is ID or begins with it are shown; there may be several.
+
+    With --verify it shows no update and ignores ID and the filters. It checks the hash chain of the whole
+    journal, and exits with 1 if a row was changed, removed or inserted.
     """
     settings = settings_from(context, flags)
     query = reader.Query(allocation=id, since=since, until=until, outcomes=frozenset(outcomes), last=last)

@@ -34,7 +34,8 @@ def resume(
 ) -> int:
     """End a pause early.
 
-    What differs is read again at once and then updated. ID may be shortened to 8 or more characters with
+    With --all, only the pause of all ends: an allocation that was also paused by its ID stays paused. What
+    differs is read again at once and then updated. ID may be shortened to 8 or more characters with
     which only one id begins.
     """
     command = {**parse_target(allocation_id, everything=everything), "owner": owner}

@@ -346,7 +346,8 @@ class ManagedAllocation:
     def journal_unavailable(self, reason: str, *, now: float) -> None:
         """The journal could not record the update, so it was not sent.
 
-        No read is due for `wait_max_seconds`; `journal_available` ends this sooner.
+        No read is due, and no update may be sent, for `wait_max_seconds`; `journal_available` ends both
+        sooner. An edit ends only the wait for the read.
         """
         self.state = State.IDLE
         self.read_back.end()

@@ -84,7 +84,11 @@ def status_of(allocation: ManagedAllocation, reported: ReportedCondition, moment
 def all_read_since(allocations: Mapping[AllocationId, ManagedAllocation], moment: Moment) -> float | None:
     """Return when (Unix seconds) the read of the least recently read allocation began.
 
-    None if one has never been read, or if none is to be read. Suspended and released ones do not count.
+    A list read counts for each allocation that it shows in sync or with the known differences. A read that
+    fails, or that leaves the outcome of an update unknown, does not count. Considered are the allocations
+    with an active declaration whose mode is not `suspend`. So a released one is left out, and one whose entry
+    has errors while no earlier declaration is active. None if one of them has never been read, or if there
+    is none.
     """
     return moment.at(
         min(
