@@ -57,6 +57,5 @@ class ControllerStatus:
     awaiting_reason: str = ""  # why the newest revision awaits approval; empty if it does not
     awaiting_since: WallTime | None = None
     canaries: Mapping[AllocationId, bool] = field(default_factory=dict)  # whether each is verified
-    pauses: Mapping[str, tuple[int, WallTime]] = field(
-        default_factory=dict
-    )  # by scope: number, end of the last
+    # By scope: the number of pauses, and the end of the last.
+    pauses: Mapping[str, tuple[int, WallTime]] = field(default_factory=dict)

@@ -197,9 +197,8 @@ def test_repaired_drift_costs_no_read_per_list_and_one_at_the_end_of_its_record(
     scripted.update(DIFFERENT, at=Monotonic(10.0))
     scripted.receive(Accepted(200, {}), at=Monotonic(10.0))
     scripted.allocation.on_listed(cloud(**A), begun=Monotonic(11.0), now=Monotonic(11.0))
-    assert scripted.allocation.queue_entry().at == Monotonic(
-        11.0
-    )  # only a GET can show that an accepted update was applied
+    # Only a GET can show that an accepted update was applied.
+    assert scripted.allocation.queue_entry().at == Monotonic(11.0)
     scripted.read(A, at=Monotonic(11.5))
     scripted.allocation.on_listed(cloud(**A), begun=Monotonic(70.0), now=Monotonic(70.0))
     assert scripted.allocation.queue_entry().at == Monotonic(11.5 + RULES.conflict_clear_seconds)

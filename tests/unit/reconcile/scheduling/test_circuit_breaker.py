@@ -190,7 +190,7 @@ def test_after_a_probe_without_a_response_the_interval_is_unchanged_and_the_next
                 7, ResponseClass.OVERLOADED, begun=Monotonic(now), now=Monotonic(now), key_count=100
             )
         breaker.record_release(7, Monotonic(now))
-    assert breaker.blocked_until(Monotonic(4.0)) == (Monotonic(8.0 if has_response else 5.0))
+    assert breaker.blocked_until(Monotonic(4.0)) == Monotonic(8.0 if has_response else 5.0)
     breaker.record_probe(7, Monotonic(8.0), failures=0, chance=0.0)
     assert breaker.blocked_until(Monotonic(8.0)) == Monotonic(8.0 + (8.0 if has_response else 4.0))
 
