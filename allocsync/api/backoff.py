@@ -24,6 +24,7 @@ from tenacity.wait import wait_base, wait_exponential
 
 from allocsync.model.api_answers import Failed, Snapshot
 from allocsync.model.ids import AllocationId
+from allocsync.model.times import Monotonic
 
 BASE_SECONDS = 2.0
 MAX_SECONDS = 300.0
@@ -97,8 +98,8 @@ async def read_with_retries(
     Stops after `attempts` reads, or when the next read would begin later than `stop_after_seconds` from now
     (on the event loop's clock). A command therefore does not wait for a Retry-After of five minutes.
     """
-    clock = asyncio.get_running_loop().time
-    deadline = clock() + stop_after_seconds
+    loop = asyncio.get_running_loop()
+    deadline = Monotonic(loop.time()) + stop_after_seconds
     first: Snapshot | None = await api.snapshot(allocation_id)
     if first is not None and not _is_retryable(first):
         return first  # tenacity costs more than a successful read does, so it is used only after a failure
@@ -111,7 +112,7 @@ async def read_with_retries(
         return snapshot
 
     def is_past_deadline(state: RetryCallState) -> bool:
-        return clock() + state.upcoming_sleep > deadline
+        return Monotonic(loop.time()) + state.upcoming_sleep > deadline
 
     enough_attempts = stop_after_attempt(attempts)
     retrying = AsyncRetrying(

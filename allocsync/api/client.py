@@ -32,6 +32,7 @@ from allocsync.errors import BulkUnavailable, SettingsError
 from allocsync.model.api_answers import Failed, NotSent, Snapshot, UpdateAnswer
 from allocsync.model.cloud import Cloud
 from allocsync.model.ids import AllocationId
+from allocsync.model.times import WallTime
 
 MAX_RESPONSE_BYTES = 1024 * 1024
 MAX_LIST_BYTES = 128 * 1024 * 1024  # received before it is parsed; about 200,000 allocations
@@ -83,7 +84,7 @@ class AllocationClient:
         timeouts: Timeouts = Timeouts(),
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         max_list_bytes: int = MAX_LIST_BYTES,
-        wall: Callable[[], float] = time.time,
+        wall: Callable[[], WallTime] = lambda: WallTime(time.time()),
     ) -> AsyncIterator[Self]:
         """Open a client while the context lasts. Does not connect yet.
 

@@ -35,6 +35,7 @@ from allocsync.model.api_answers import (
 )
 from allocsync.model.cloud import Cloud
 from allocsync.model.ids import AllocationId
+from allocsync.model.times import WallTime
 
 EXCERPT_CHARACTERS = 200
 _RETRY_AFTER_DIGITS = 12  # a longer number is garbage, not a number of seconds
@@ -155,7 +156,7 @@ def to_one_line(text: str, limit: int = EXCERPT_CHARACTERS) -> str:
     return visible if len(visible) <= limit else f"{visible[: limit - 1]}…"
 
 
-def parse_retry_after(value: str | None, *, date: str | None, wall: float) -> float | None:
+def parse_retry_after(value: str | None, *, date: str | None, wall: WallTime) -> float | None:
     """Return the seconds that a Retry-After header asks for, without an upper limit.
 
     Returns None for a time in the past and for anything that is neither seconds nor an HTTP date. A date is
@@ -173,8 +174,8 @@ def parse_retry_after(value: str | None, *, date: str | None, wall: float) -> fl
     return seconds if seconds > 0 else None
 
 
-def _timestamp(text: str) -> float | None:
+def _timestamp(text: str) -> WallTime | None:
     try:
-        return parsedate_to_datetime(text).timestamp() if text else None
+        return WallTime(parsedate_to_datetime(text).timestamp()) if text else None
     except (ValueError, TypeError, IndexError, OverflowError):  # parsedate_to_datetime raises all of these
         return None

@@ -33,6 +33,7 @@ from yarl import URL
 
 from allocsync.api.credentials import Credentials
 from allocsync.api.responses import NoResponse, Response, parse_retry_after, to_one_line
+from allocsync.model.times import Monotonic, WallTime
 
 EXCERPT_BYTES = 16 * 1024  # of an error's body; the connection of a longer one is closed
 EXCERPT_SECONDS = 1.0  # an error's body is read for this long at most
@@ -68,7 +69,7 @@ class Transport:
         writes: aiohttp.ClientSession,
         credentials: Credentials,
         connect_seconds: float,
-        wall: Callable[[], float],
+        wall: Callable[[], WallTime],
     ) -> None:
         self._secrets: set[str] = set()
         self.set_credentials(credentials)
@@ -87,7 +88,7 @@ class Transport:
         headers: Mapping[str, str],
         credentials: Credentials,
         connect_seconds: float,
-        wall: Callable[[], float],
+        wall: Callable[[], WallTime],
     ) -> AsyncIterator[Self]:
         """Open the connection pools for reads and for updates while the context lasts.
 
@@ -141,7 +142,7 @@ class Transport:
     ) -> Response | NoResponse:
         if self._base_url is None:
             return NoResponse("no Allocation API has been found yet", sent=False)
-        deadline = asyncio.get_running_loop().time() + seconds
+        deadline = Monotonic(asyncio.get_running_loop().time()) + seconds
         progress = _RequestProgress()
 
         async def send_tracked(
@@ -150,7 +151,7 @@ class Transport:
             return await _send_once(request, send, progress)
 
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(float(deadline)):
                 response = await session.request(
                     method,
                     URL(self._base_url + path, encoded=True),
@@ -171,7 +172,7 @@ class Transport:
             response.close()
 
     async def _read_response(
-        self, response: aiohttp.ClientResponse, *, deadline: float, seconds: float, max_bytes: int
+        self, response: aiohttp.ClientResponse, *, deadline: Monotonic, seconds: float, max_bytes: int
     ) -> Response:
         after = parse_retry_after(
             response.headers.get("Retry-After"), date=response.headers.get("Date"), wall=self._wall()
@@ -185,7 +186,7 @@ class Transport:
             return Response(response.status, excerpt=excerpt, retry_after_seconds=after)
         chunks: list[bytes] = []
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(float(deadline)):
                 whole = await _read_body(response, chunks, max_bytes)
         except _NETWORK_ERRORS as error:
             problem = f"the body is cut off: {self._describe_error(error, seconds)}"
@@ -195,16 +196,16 @@ class Transport:
             return Response(response.status, problem=problem, retry_after_seconds=after)
         return Response(response.status, tuple(chunks), retry_after_seconds=after)
 
-    async def _read_excerpt(self, response: aiohttp.ClientResponse, deadline: float) -> str:
+    async def _read_excerpt(self, response: aiohttp.ClientResponse, deadline: Monotonic) -> str:
         """Return what arrives of an error's body within EXCERPT_SECONDS, without secrets.
 
         A failure here changes nothing, because the status is known. A body whose Content-Length is above
         EXCERPT_BYTES gives an empty excerpt.
         """
         chunks: list[bytes] = []
-        soon = asyncio.get_running_loop().time() + EXCERPT_SECONDS
+        soon = Monotonic(asyncio.get_running_loop().time()) + EXCERPT_SECONDS
         try:
-            async with asyncio.timeout_at(min(soon, deadline)):
+            async with asyncio.timeout_at(float(min(soon, deadline))):
                 await _read_body(response, chunks, EXCERPT_BYTES)
         except _NETWORK_ERRORS:
             pass  # what arrived until then is returned

@@ -27,6 +27,7 @@ from allocsync.desired import files
 from allocsync.desired.loader import Examined, Loaded, Loader, require_loaded
 from allocsync.errors import DesiredError
 from allocsync.model.desired_state import Mode, Revision
+from allocsync.model.times import Monotonic
 
 POLL_SECONDS = 10.0
 _UNWATCHED_POLL_SECONDS = 0.5  # used if nothing can be watched, as when the directory is missing
@@ -121,10 +122,10 @@ class DirectoryWatch:
                 return None
             if not self._examined_fingerprint:
                 break  # the first read: the watch will see whatever is being written now
-            settled_at = time.monotonic() + _SETTLE_SECONDS
+            settled_at = Monotonic(time.monotonic()) + _SETTLE_SECONDS
             if attempt == 0:  # most files are complete by now: parse them during the wait
                 await asyncio.to_thread(self._loader.prepare, files)
-            await asyncio.sleep(max(0.0, settled_at - time.monotonic()))
+            await asyncio.sleep(max(0.0, settled_at - Monotonic(time.monotonic())))
             before = fingerprint
             files, fingerprint = await asyncio.to_thread(self._read)
             if fingerprint == before:

@@ -23,6 +23,7 @@ from allocsync.journal.hash_chain import Head, Row, check, link
 from allocsync.journal.sqlite_errors import READ_ERRORS, is_transient, message, row_errors
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import OpenIntent, Restored, intent_from
+from allocsync.model.times import WallTime
 
 NAME = "journal.db"
 FORMAT = 1
@@ -52,7 +53,7 @@ class JournalFile:
         self.anchor = self.head = head
 
     @classmethod
-    def open(cls, directory: Path, *, wall: Callable[[], float]) -> tuple[Self, Restored]:
+    def open(cls, directory: Path, *, wall: Callable[[], WallTime]) -> tuple[Self, Restored]:
         """Open the journal in a directory, or create one. A damaged journal is set aside and replaced.
 
         Returns the file and what it holds from earlier processes. `wall` is the wall clock (Unix seconds).
@@ -70,7 +71,7 @@ class JournalFile:
             ) from error
 
     @classmethod
-    def _open_or_replace(cls, path: Path, wall: Callable[[], float]) -> tuple[Self, Restored]:
+    def _open_or_replace(cls, path: Path, wall: Callable[[], WallTime]) -> tuple[Self, Restored]:
         lost = ""
         try:
             file, restored = cls._open_existing(path)
@@ -126,7 +127,7 @@ class JournalFile:
             gap_at=max((row.at for row in rows if row.kind == "gap"), default=None),
         )
 
-    def write(self, entries: Sequence[Entry], at: float) -> list[int]:
+    def write(self, entries: Sequence[Entry], at: WallTime) -> list[int]:
         """Commit these entries, all or none; `at` is the wall clock time (Unix seconds).
 
         Returns the row number of each entry, 0 for a checkpoint value.
@@ -142,7 +143,7 @@ class JournalFile:
         self.head = head
         return numbers
 
-    def _write_one(self, entry: Entry, head: Head, at: float) -> tuple[Head, int]:
+    def _write_one(self, entry: Entry, head: Head, at: WallTime) -> tuple[Head, int]:
         execute = self.connection.execute
         match entry:
             case Intent(allocation, record):
@@ -200,7 +201,7 @@ class JournalFile:
         """Close the file."""
         self.connection.close()
 
-    def set_aside(self, at: float) -> Path:
+    def set_aside(self, at: WallTime) -> Path:
         """Close the file and rename it, so that the next process creates a new one; returns the new path."""
         self.close()
         return _set_aside(self.path, at)
@@ -304,7 +305,7 @@ def _verify_open_intents(connection: sqlite3.Connection, rows: Sequence[Row]) ->
         raise ValueError("the intents that it calls open are not those that its rows leave open")
 
 
-def _set_aside(path: Path, wall: float) -> Path:
+def _set_aside(path: Path, wall: WallTime) -> Path:
     """Rename the file together with its write-ahead log; returns the new path."""
     kept = path.with_name(f"{path.name}.damaged-{wall:.0f}")
     for suffix in ("", "-wal", "-shm"):

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 
+from allocsync.model.times import WallTime
+
 NOTHING_BEFORE = b"\0" * 32
 
 
@@ -20,7 +22,7 @@ class Row:
     """One row. `at` is in Unix seconds; `intent` is the row number of the intent of an outcome."""
 
     sequence: int
-    at: float
+    at: WallTime
     kind: str  # intent, outcome or gap
     allocation: str | None
     intent: int | None

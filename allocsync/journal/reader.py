@@ -22,6 +22,7 @@ from allocsync.journal.hash_chain import Checked, check
 from allocsync.journal.sqlite_errors import READ_ERRORS, message, row_errors
 from allocsync.model.change import Change
 from allocsync.model.intent_record import intent_from
+from allocsync.model.times import WallTime
 
 OPEN = "unknown"
 OVERWRITE = "stale_overwrite"  # recorded in addition to an outcome
@@ -31,7 +32,7 @@ OVERWRITE = "stale_overwrite"  # recorded in addition to an outcome
 class RecordedOutcome:
     """One outcome that was recorded for an update; `at` is in Unix seconds."""
 
-    at: float
+    at: WallTime
     outcome: str
     reason: str
 
@@ -42,7 +43,7 @@ class RecordedUpdate:
 
     sequence: int
     allocation: str
-    at: float
+    at: WallTime
     revision: str
     reason: str
     changes: tuple[Change, ...]
@@ -70,8 +71,8 @@ class Query:
     """
 
     allocation: str | None = None  # an id, or a prefix of ids
-    since: float | None = None
-    until: float | None = None
+    since: WallTime | None = None
+    until: WallTime | None = None
     outcomes: frozenset[str] = frozenset()
     last: int | None = None
 
@@ -174,7 +175,7 @@ def _read_endings(connection: sqlite3.Connection, sequence: int) -> Iterator[Rec
         yield ending
 
 
-def gaps(connection: sqlite3.Connection) -> Iterator[tuple[float, str]]:
+def gaps(connection: sqlite3.Connection) -> Iterator[tuple[WallTime, str]]:
     """Yield the time (Unix seconds) and the reason of each gap in the journal."""
     for row in rows_of(connection, "WHERE kind = 'gap' ORDER BY sequence"):
         with row_errors(row.sequence):

@@ -12,6 +12,7 @@ import sqlite3
 
 from allocsync.journal.database import JournalFile
 from allocsync.journal.hash_chain import Head
+from allocsync.model.times import WallTime
 
 RETENTION_DAYS = 90
 MAX_BYTES = 1024**3
@@ -20,7 +21,9 @@ MAX_ROWS_PER_CALL = 10_000
 DAY_SECONDS = 86_400.0
 
 
-def prune(file: JournalFile, *, wall: float, days: float = RETENTION_DAYS, max_bytes: int = MAX_BYTES) -> int:
+def prune(
+    file: JournalFile, *, wall: WallTime, days: float = RETENTION_DAYS, max_bytes: int = MAX_BYTES
+) -> int:
     """Delete rows older than `days` or, if the file exceeds `max_bytes`, older than MIN_AGE_SECONDS.
 
     Deletes at most MAX_ROWS_PER_CALL rows and returns their number; 0 if there is nothing to delete.
@@ -48,7 +51,7 @@ def prune(file: JournalFile, *, wall: float, days: float = RETENTION_DAYS, max_b
     return last - begin.sequence
 
 
-def _old_prefix(connection: sqlite3.Connection, begin: int, before: float, wall: float) -> int:
+def _old_prefix(connection: sqlite3.Connection, begin: int, before: WallTime, wall: WallTime) -> int:
     """The last row of the longest prefix of old rows, limited to MAX_ROWS_PER_CALL.
 
     A row written while the clock was wrong must neither cause young rows to be deleted nor keep old ones for

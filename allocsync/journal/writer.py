@@ -24,6 +24,7 @@ from allocsync.journal.retention import prune
 from allocsync.journal.sqlite_errors import READ_ERRORS, STATEMENT_ERRORS, is_corruption, message
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import IntentRecord
+from allocsync.model.times import Monotonic, WallTime
 
 RETRY_SECONDS = 1.0
 T = TypeVar("T")
@@ -50,8 +51,8 @@ class Journal:
         file: JournalFile,
         *,
         execute: Executor,
-        now: Callable[[], float],
-        wall: Callable[[], float],
+        now: Callable[[], Monotonic],
+        wall: Callable[[], WallTime],
         on_change: Callable[[str | None], None] = lambda _problem: None,
     ) -> None:
         """`on_change` is called with the reason when writes begin to fail or fail for another reason.
@@ -75,7 +76,12 @@ class Journal:
     @classmethod
     @asynccontextmanager
     async def running(
-        cls, file: JournalFile, *, execute: Executor, now: Callable[[], float], wall: Callable[[], float]
+        cls,
+        file: JournalFile,
+        *,
+        execute: Executor,
+        now: Callable[[], Monotonic],
+        wall: Callable[[], WallTime],
     ) -> AsyncIterator["Journal"]:
         """Write to this file while the context is open; at its end, one attempt is made to write the rest.
 

@@ -16,6 +16,7 @@ from allocsync.model.change import Change
 from allocsync.model.cloud import Cloud
 from allocsync.model.ids import AllocationId
 from allocsync.model.lossless_json import decode_lossless, encode_lossless
+from allocsync.model.times import WallTime
 
 OUTCOMES = (
     "applied",  # the API accepted it, or a read shows it
@@ -66,7 +67,7 @@ class OpenIntent:
 
     sequence: int
     allocation: AllocationId
-    at: float
+    at: WallTime
     record: IntentRecord
 
 
@@ -81,7 +82,7 @@ class Restored:
     open_intents: tuple[OpenIntent, ...] = ()
     memories: Mapping[str, Any] = field(default_factory=dict)
     gap: str | None = None
-    gap_at: float | None = None
+    gap_at: WallTime | None = None
 
 
 NOTHING_RESTORED = Restored()

@@ -8,6 +8,8 @@ Left out: how a closed window delays an update (`reconcile.gates.write_gate`).
 
 from dataclasses import dataclass
 
+from allocsync.model.times import WallTime
+
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DAY, WEEK = 24 * 60, 7 * 24 * 60  # minutes
 _FIRST_DAY = 3  # the epoch began on a Thursday
@@ -21,9 +23,9 @@ class WriteWindows:
     spans: tuple[tuple[int, int], ...] = ()
     text: str = ""
 
-    def closed_seconds(self, wall: float) -> float:
+    def closed_seconds(self, wall: WallTime) -> float:
         """Seconds from `wall` (Unix seconds) until a window opens; 0 while one is open."""
-        minute = (wall / 60 + _FIRST_DAY * DAY) % WEEK
+        minute = (float(wall) / 60 + _FIRST_DAY * DAY) % WEEK
         if not self.spans or any((minute - begin) % WEEK < length for begin, length in self.spans):
             return 0.0
         return min((begin - minute) % WEEK for begin, _ in self.spans) * 60

@@ -15,6 +15,7 @@ from typing import Any
 
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import Restored
+from allocsync.model.times import Monotonic, clock_offset_seconds
 from allocsync.reconcile import checkpoint_codecs as codecs
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.read_back import ReadBack
@@ -41,7 +42,7 @@ class Checkpoint:
         self._open = restored.open_intents
         self._values = dict(restored.memories)
         # Fixed, so that the same time is always stored in the same way even when the wall clock is set.
-        self._offset_seconds = clock.wall() - clock.now()
+        self._offset_seconds = clock_offset_seconds(clock.wall(), clock.now())
         now = clock.now()
         clocks = self._clocks(now)
         self.settle_time = (
@@ -65,7 +66,7 @@ class Checkpoint:
             until = clocks.from_wall(restored.gap_at, latest=now) + self.settle_time.seconds(now)
             self._nothing_before = until if until > now else None
 
-    def _clocks(self, now: float) -> codecs.Clocks:
+    def _clocks(self, now: Monotonic) -> codecs.Clocks:
         return codecs.Clocks(self._offset_seconds, now)
 
     def allocations_with_open_intents(self) -> Iterator[ManagedAllocation]:

@@ -21,13 +21,14 @@ Left out: when each is stored (`checkpoint`, `pause_control`, `rollout`), and ch
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import isfinite
 from typing import Any, TypeAlias
 
 from allocsync.model.desired_state import Desired, Mode
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import decode_changes, encode_changes
 from allocsync.model.lossless_json import decode_lossless, encode_lossless
+from allocsync.model.times import LONG_AGO, NEVER, Monotonic, WallTime, to_monotonic, to_wall_time
 from allocsync.reconcile.allocation.field_records import FieldRecord, FieldRecords
 from allocsync.reconcile.allocation.late_writes import LateWrite, LateWrites
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
@@ -45,15 +46,15 @@ class Clocks:
     """Moves times between the monotonic clock and the wall clock. `now` is monotonic, in seconds."""
 
     offset_seconds: float  # from the monotonic clock to the wall clock
-    now: float
+    now: Monotonic
 
-    def to_wall(self, at: float) -> float | None:
-        """The wall time of a monotonic time, to the millisecond; None for never (an infinity)."""
-        return round(at + self.offset_seconds, 3) if isfinite(at) else None
+    def to_wall(self, at: Monotonic) -> WallTime | None:
+        """The wall time of a monotonic time, to the millisecond; None for `NEVER` and `LONG_AGO`."""
+        return WallTime(round(float(to_wall_time(at, self.offset_seconds)), 3)) if isfinite(at) else None
 
-    def from_wall(self, at: float | None, *, latest: float, never: float = -inf) -> float:
+    def from_wall(self, at: WallTime | None, *, latest: Monotonic, never: Monotonic = LONG_AGO) -> Monotonic:
         """The monotonic time of a stored wall time, at most `latest`; `never` for None."""
-        return never if at is None else min(at - self.offset_seconds, latest)
+        return never if at is None else min(to_monotonic(at, self.offset_seconds), latest)
 
 
 def encode_allocation(allocation: ManagedAllocation, clocks: Clocks) -> Stored | None:
@@ -178,12 +179,12 @@ def decode_field_records(stored: Mapping[str, Any], clocks: Clocks, rules: Param
                 ignored=row["refused"],
                 ignored_at=clocks.from_wall(row["refused_at"], latest=now),
                 ignored_live=decode_lossless(row["refused_live"]),
-                retry_at=clocks.from_wall(row["again_at"], latest=now + rules.ignored_seconds, never=inf),
+                retry_at=clocks.from_wall(row["again_at"], latest=now + rules.ignored_seconds, never=NEVER),
                 moves=row["moves"],
                 flips=tuple(clocks.from_wall(at, latest=now) for at in row["flips"]),
                 slowed_until=clocks.from_wall(row["slowed_until"], latest=now + rules.conflict_max_seconds),
                 slowdowns=row["slowdowns"],
-                equal_since=clocks.from_wall(row["equal_since"], latest=now, never=inf),
+                equal_since=clocks.from_wall(row["equal_since"], latest=now, never=NEVER),
             )
             for field, row in stored.items()
         }
@@ -245,7 +246,7 @@ def encode_write_quota(write_quota: WriteQuota, clocks: Clocks) -> Stored | None
     return {"spent": spent} if spent else None
 
 
-def decode_write_quota(stored: Mapping[str, Any], clocks: Clocks) -> list[tuple[float, int]]:
+def decode_write_quota(stored: Mapping[str, Any], clocks: Clocks) -> list[tuple[Monotonic, int]]:
     """The updates of the last hour by the minute: [(start of the minute, updates in it)]."""
     return [(clocks.from_wall(at, latest=clocks.now), number) for at, number in stored["spent"]]
 

@@ -14,12 +14,12 @@ Left out: the steps of one reconcile (`reconciler`) and the read of all allocati
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from math import inf
 
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Revision
 from allocsync.model.ids import AllocationId, NotFound
 from allocsync.model.intent_record import NOTHING_RESTORED, Restored
+from allocsync.model.times import NEVER, Monotonic, WallTime
 from allocsync.planning.change_limit import ChangeLimit
 from allocsync.reconcile import events
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
@@ -199,7 +199,7 @@ class Controller:
 
     async def _wait(self) -> None:
         now = self._clock.now()
-        resync_at = inf if self.rollout.revision is None else self._resync.due_at
+        resync_at = NEVER if self.rollout.revision is None else self._resync.due_at
         due_at = min(self._scheduler.next_at(now), resync_at)
         with suppress(TimeoutError):
             async with asyncio.timeout(max(TICK_SECONDS, min(due_at - now, IDLE_SECONDS))):
@@ -333,13 +333,13 @@ class Controller:
             pauses=self.pauses.ends(),
         )
 
-    def _last_full_read(self) -> float | None:
+    def _last_full_read(self) -> WallTime | None:
         """Return when (Unix seconds) the list was read, or `all_read_since` if it fails or is not used."""
         if self._resync.uses_list and not self._resync.is_failing:
             return self._resync.finished_at
         return report.all_read_since(self._allocations, self._moment())
 
-    def _stalled(self, now: float) -> str | None:
+    def _stalled(self, now: Monotonic) -> str | None:
         lag = now - self._dispatched_at - IDLE_SECONDS
         if lag > STALL_SECONDS:
             return f"the dispatcher has not run for {lag + IDLE_SECONDS:.0f} s"

@@ -7,6 +7,8 @@ Left out: how an allocation computes its entry (`allocation.managed_allocation`)
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
+from allocsync.model.times import Monotonic
+
 
 class Operation(StrEnum):
     """The kind of a slot for requests in flight: for reads, or for updates."""
@@ -27,8 +29,8 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class QueueEntry:
-    """When a key is due (monotonic seconds; infinity: never), for which operation, and how urgently."""
+    """When a key is due (monotonic seconds; `NEVER` if never), for which operation, and how urgently."""
 
-    at: float
+    at: Monotonic
     operation: Operation
     priority: Priority

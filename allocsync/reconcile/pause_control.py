@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from allocsync.model.ids import AllocationId, NotFound, find
+from allocsync.model.times import WallTime, clock_offset_seconds
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import State
 from allocsync.reconcile.checkpoint import Checkpoint
@@ -72,7 +73,7 @@ class PauseControl:
         self._wake_dispatcher = wake_dispatcher
         for name, stored in checkpoint.stored(_KEY).items():
             key = None if name == _ALL else AllocationId(name.removeprefix(_ONE))
-            pause = self._pause(stored["ends_at"] - clock.wall(), stored["reason"], stored["owner"])
+            pause = self._pause(WallTime(stored["ends_at"]) - clock.wall(), stored["reason"], stored["owner"])
             self._write_gate.set_pause(key, pause)
 
     def begin(self, name: str | None, *, seconds: float, reason: str, owner: str) -> Begun | NotFound:
@@ -115,7 +116,7 @@ class PauseControl:
         A change of the wall clock does not move the end of a pause.
         """
         now, write_gate = self._clock.now(), self._write_gate
-        write_gate.set_wall_clock_offset(self._clock.wall() - now)
+        write_gate.set_wall_clock_offset(clock_offset_seconds(self._clock.wall(), now))
         ended: list[AllocationId | None] = [
             key for key, pause in write_gate.pauses.items() if pause.until <= now
         ]
@@ -126,20 +127,23 @@ class PauseControl:
             self._emit(PauseEnded(allocation=key, scope=scope_of(key)))
             self._requeue_affected(key)
 
-    def ends(self) -> Mapping[str, tuple[int, float]]:
+    def ends(self) -> Mapping[str, tuple[int, WallTime]]:
         """Return for `all` and for `one` the number of pauses and the last end (Unix seconds; 0 if none)."""
         one = [pause.ends_at for pause in self._write_gate.pauses.values()]
         everything = [self._write_gate.everything.ends_at] if self._write_gate.everything else []
         return {
-            scope: (len(each), max(each, default=0.0)) for scope, each in (("all", everything), ("one", one))
+            scope: (len(each), max(each, default=WallTime(0.0)))
+            for scope, each in (("all", everything), ("one", one))
         }
 
     def _pause(self, seconds: float, reason: str, owner: str) -> Pause:
         seconds = min(seconds, MAX_PAUSE_SECONDS)
         ends_at = self._clock.wall() + seconds
-        ends = datetime.fromtimestamp(ends_at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        ends = datetime.fromtimestamp(float(ends_at), UTC).isoformat(timespec="seconds")
         until = self._clock.now() + seconds
-        return Pause(until=until, ends_at=ends_at, ends=ends, reason=reason, owner=owner)
+        return Pause(
+            until=until, ends_at=ends_at, ends=ends.replace("+00:00", "Z"), reason=reason, owner=owner
+        )
 
     def _remove(self, key: AllocationId | None) -> Pause | None:
         removed = self._write_gate.remove_pause(key)

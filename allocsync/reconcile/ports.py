@@ -15,6 +15,7 @@ from allocsync.model.cloud import Cloud
 from allocsync.model.desired_state import Revision
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import IntentRecord
+from allocsync.model.times import Monotonic, WallTime
 
 
 class Api(Protocol):
@@ -40,10 +41,10 @@ class Api(Protocol):
 class Clock(Protocol):
     """Time and random numbers."""
 
-    def now(self) -> float:
+    def now(self) -> Monotonic:
         """Monotonic seconds; the clock never jumps."""
 
-    def wall(self) -> float:
+    def wall(self) -> WallTime:
         """Wall-clock seconds since the epoch, for people and stored records only."""
 
     def uniform(self, low: float, high: float) -> float:

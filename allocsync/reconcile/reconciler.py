@@ -10,7 +10,6 @@ Left out: which allocation is reconciled and when (`controller`), and every deci
 
 import asyncio
 from collections.abc import Callable, Mapping
-from math import inf
 
 from allocsync.errors import JournalUnavailable
 from allocsync.model.api_answers import (
@@ -25,6 +24,7 @@ from allocsync.model.api_answers import (
     UpdateAnswer,
 )
 from allocsync.model.ids import AllocationId
+from allocsync.model.times import NEVER, Monotonic
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import Decision, Intent, State, Update
 from allocsync.reconcile.checkpoint import Checkpoint
@@ -77,11 +77,11 @@ class Reconciler:
         self._stopping = stopping
         self._checkpoint = checkpoint
         self._reconciles = int(clock.uniform(0, 36**3))
-        self._deadlines: dict[AllocationId, float] = {}
+        self._deadlines: dict[AllocationId, Monotonic] = {}
 
-    def earliest_deadline(self) -> float:
-        """Return the earliest deadline (monotonic) of the requests in flight; infinity if there are none."""
-        return min(self._deadlines.values(), default=inf)
+    def earliest_deadline(self) -> Monotonic:
+        """Return the earliest deadline (monotonic) of the requests in flight; `NEVER` if there are none."""
+        return min(self._deadlines.values(), default=NEVER)
 
     async def reconcile(self, allocation: ManagedAllocation, operation: Operation) -> bool:
         """Reconcile an allocation that was admitted for `operation`; release its slot at the end.
@@ -196,7 +196,7 @@ class Reconciler:
         return allocation.abort_reason(update, self._clock.now(), commit_seconds=self._journal.commit_seconds)
 
     def _process_answer(
-        self, allocation: ManagedAllocation, intent: Intent, answer: UpdateAnswer, begun: float
+        self, allocation: ManagedAllocation, intent: Intent, answer: UpdateAnswer, begun: Monotonic
     ) -> None:
         now = self._clock.now()
         delay = self._backoff(allocation.write_backoff.failures + 1, _retry_after(answer))
@@ -221,7 +221,7 @@ class Reconciler:
         allocation: ManagedAllocation,
         admitted_for: Operation,
         answer: Snapshot | UpdateAnswer,
-        begun: float,
+        begun: Monotonic,
     ) -> None:
         """Count an answer for the API as a whole: rate limits, concurrency and circuit breakers."""
         now, retry_after_seconds = self._clock.now(), _retry_after(answer)

@@ -17,6 +17,7 @@ from math import inf
 from allocsync.errors import BulkUnavailable
 from allocsync.model.desired_state import Desired
 from allocsync.model.ids import AllocationId
+from allocsync.model.times import LONG_AGO, NEVER, Monotonic, WallTime
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import State
 from allocsync.reconcile.events import ListUnavailable, Observer, ResyncFinished, ResyncStarted
@@ -43,7 +44,7 @@ class Resync:
 
     Attributes:
         uses_list: whether resyncs use the list; otherwise each allocation schedules its own GET.
-        due_at: when the next resync is due, in monotonic seconds; infinity while one is running.
+        due_at: when the next resync is due, in monotonic seconds; `NEVER` while one is running.
         finished_at: when the latest list was read completely, in wall-clock seconds; None before the first.
         list_answered: whether the list has been read or has failed at least once.
     """
@@ -72,7 +73,7 @@ class Resync:
         self._policy = policy
         self._update_reported = update_reported
         self._failures = 0
-        self._retry_after_until = -inf  # the server asked for no list before this time
+        self._retry_after_until = LONG_AGO  # the server asked for no list before this time
         # Allocations to check by GET, with the desired state that the latest list was equal to.
         self._checks: dict[AllocationId, Desired] = {}
         self._disagreed: AllocationId | None = None  # an allocation whose GET differs from the latest list
@@ -82,7 +83,7 @@ class Resync:
         self._task: asyncio.Task[None] | None = None
         self.uses_list = policy is not BulkPolicy.OFF
         self.due_at = clock.now() + (0.0 if self.uses_list else rules.resync_each_seconds)
-        self.finished_at: float | None = None
+        self.finished_at: WallTime | None = None
         self.list_answered = False
 
     @property
@@ -96,25 +97,25 @@ class Resync:
         return bool(self._failures)
 
     @property
-    def next_list_at(self) -> float:
-        """When the list is requested next (monotonic seconds); infinity if it is not used, or is running."""
-        return self.due_at if self.uses_list else inf
+    def next_list_at(self) -> Monotonic:
+        """When the list is requested next (monotonic seconds); `NEVER` if it is not used, or is running."""
+        return self.due_at if self.uses_list else NEVER
 
-    def first_read_at(self, now: float) -> float:
-        """When a new allocation is read by GET: `now`, or infinity if the first list will cover it.
+    def first_read_at(self, now: Monotonic) -> Monotonic:
+        """When a new allocation is read by GET: `now`, or `NEVER` if the first list will cover it.
 
         The first list covers it as long as that list may still succeed soon. If the list is under way
         already, another one follows it at once.
         """
         awaited = self.uses_list and self.finished_at is None and self._failures < FALL_BACK_AFTER
         self._repeat_at_once = self._repeat_at_once or (awaited and self._task is not None)
-        return inf if awaited else now
+        return NEVER if awaited else now
 
     def next_read_in_seconds(self) -> float:
         """Seconds until an allocation in sync is read by GET again; infinity while the list covers it."""
         return inf if self.uses_list else self._jittered(self._rules.resync_each_seconds)
 
-    def is_due(self, now: float) -> bool:
+    def is_due(self, now: Monotonic) -> bool:
         """Whether a resync should start now."""
         return self._task is None and now >= self.due_at
 
@@ -142,7 +143,7 @@ class Resync:
                 self._task = None
                 finished()
 
-        self.due_at = inf
+        self.due_at = NEVER
         self._task = group.create_task(run(), name="resync")
 
     def resync_soon(
@@ -253,7 +254,7 @@ class Resync:
     def _choose_checks(
         self,
         allocations: Mapping[AllocationId, ManagedAllocation],
-        begun: float,
+        begun: Monotonic,
         requeue: Callable[[ManagedAllocation], None],
     ) -> None:
         """Have a few allocations that are in sync by the list that began at `begun` checked by GET."""

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from allocsync.model.cloud import Cloud
+from allocsync.model.times import Monotonic
 from allocsync.reference_server.fault_config import parse_phases
 from allocsync.reference_server.faults import FaultDraw, FaultSampler, Phase, Writer
 from allocsync.reference_server.request_log import RequestLog
@@ -34,7 +35,7 @@ class FaultTimeline:
         self._tasks: list[asyncio.Task[None]] = []
         self._next_phase_task: asyncio.Task[None] | None = None
         self._index = 0
-        self._stale_list: tuple[float, list[Cloud]] | None = None
+        self._stale_list: tuple[Monotonic, list[Cloud]] | None = None
         self._phases = parse_phases({} if given is None else given)
         self._sampler = FaultSampler(self._phases[0], self.fired)
 
@@ -75,7 +76,7 @@ class FaultTimeline:
 
     def apply_to_list(self, clouds: list[Cloud]) -> list[Cloud]:
         """Return what a list shows of these clouds: some may be missing, or all may be outdated."""
-        now = asyncio.get_running_loop().time()
+        now = Monotonic(asyncio.get_running_loop().time())
         stale = self._sampler.phase.settings["list"].stale_seconds
         if not stale or self._stale_list is None or now - self._stale_list[0] >= stale:
             self._stale_list = (now, clouds)

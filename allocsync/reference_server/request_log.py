@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 from allocsync.api import json_codec
 from allocsync.errors import AllocsyncError
+from allocsync.model.times import WallTime
 
 Record = dict[str, Any]
 POST_KEYS = ("n", "id", "received_at", "applied_at", "changed", "body_sha256", "answer")
@@ -35,7 +36,7 @@ class RequestLog:
     """
 
     def __init__(
-        self, file: Path | None, *, log_all: bool, keep_records: bool, wall: Callable[[], float]
+        self, file: Path | None, *, log_all: bool, keep_records: bool, wall: Callable[[], WallTime]
     ) -> None:
         self.log_all = log_all
         self.records: list[Record] = []
@@ -49,9 +50,9 @@ class RequestLog:
             except OSError as error:
                 raise AllocsyncError(f"{file}: the log cannot be opened: {error.strerror}") from error
 
-    def now(self) -> float:
+    def now(self) -> WallTime:
         """Return the wall-clock time in seconds since the epoch, to the microsecond."""
-        return round(self._wall(), 6)
+        return WallTime(round(float(self._wall()), 6))
 
     def begin_post(self) -> Record:
         """Return the record of a POST that has arrived, to be filled in and passed to `write_post`."""

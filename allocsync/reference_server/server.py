@@ -19,6 +19,7 @@ from aiohttp import web
 from allocsync.addresses import host_port, http_url
 from allocsync.errors import AllocsyncError
 from allocsync.model.cloud import Cloud
+from allocsync.model.times import WallTime
 from allocsync.reference_server.fault_config import parse_phases
 from allocsync.reference_server.fault_timeline import FaultTimeline
 from allocsync.reference_server.faults import FaultDraw
@@ -58,7 +59,7 @@ class ReferenceServer:
         log_all: bool = False,
         keep_records: bool = True,
         listen: tuple[str, int] = ("127.0.0.1", 0),
-        wall: Callable[[], float] = time.time,
+        wall: Callable[[], WallTime] = lambda: WallTime(time.time()),
     ) -> AsyncIterator["ReferenceServer"]:
         """Run a server while the context lasts.
 
@@ -72,7 +73,7 @@ class ReferenceServer:
             AllocsyncError: the state file or the log cannot be used, or the address cannot be bound.
         """
         parse_phases({} if faults is None else faults)  # before any file is opened
-        store = Store(seed, state=state, wall=lambda: datetime.fromtimestamp(wall(), UTC))
+        store = Store(seed, state=state, wall=lambda: datetime.fromtimestamp(float(wall()), UTC))
         request_log = RequestLog(log, log_all=log_all, keep_records=keep_records, wall=wall)
         try:
             async with asyncio.TaskGroup() as group:

@@ -8,6 +8,8 @@ import asyncio
 import random
 import time
 
+from allocsync.model.times import Monotonic, WallTime
+
 
 class SystemClock:
     """The clock of the running event loop, the wall clock, and a random number generator.
@@ -19,13 +21,13 @@ class SystemClock:
         self._loop = asyncio.get_running_loop()
         self._random = random.Random(seed)  # noqa: S311 - jitter, not a secret
 
-    def now(self) -> float:
+    def now(self) -> Monotonic:
         """Return monotonic seconds."""
-        return self._loop.time()
+        return Monotonic(self._loop.time())
 
-    def wall(self) -> float:
+    def wall(self) -> WallTime:
         """Return seconds since the epoch (wall clock)."""
-        return time.time()
+        return WallTime(time.time())
 
     def uniform(self, low: float, high: float) -> float:
         """Return a random number in [low, high]."""

@@ -17,6 +17,7 @@ from dataclasses import asdict
 from structlog.typing import FilteringBoundLogger
 
 from allocsync.model.condition import Condition
+from allocsync.model.times import Monotonic, WallTime
 from allocsync.reconcile import events
 from allocsync.reconcile.operation import Operation
 from allocsync.telemetry.log_sampling import LogSampler
@@ -55,7 +56,7 @@ class LogObserver:
     """
 
     def __init__(
-        self, logger: FilteringBoundLogger, *, wall: Callable[[], float], now: Callable[[], float]
+        self, logger: FilteringBoundLogger, *, wall: Callable[[], WallTime], now: Callable[[], Monotonic]
     ) -> None:
         self._logger = logger
         self._wall = wall

@@ -11,7 +11,8 @@ Left out: which lines are sampled, and how the counts are logged (`telemetry.log
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import inf
+
+from allocsync.model.times import LONG_AGO, NEVER, Monotonic
 
 FIRST_LINES = 10
 REFILL_SECONDS = 60.0  # for each of these a group may log one more line
@@ -35,7 +36,7 @@ class Suppressed:
 @dataclass(slots=True)
 class _Group:
     lines_left: float = FIRST_LINES
-    at: float = -inf
+    at: Monotonic = LONG_AGO
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,11 @@ class LogSampler:
 
     _groups: dict[tuple[str, str | None], _Group] = field(default_factory=dict)
     _suppressed: dict[tuple[str, str | None], Suppressed] = field(default_factory=dict)
-    _since: float = inf  # when the first line was suppressed since the last summary; inf: none
-    _summary_at: float = -inf
+    _since: Monotonic = NEVER  # when the first line was suppressed since the last summary; inf: none
+    _summary_at: Monotonic = LONG_AGO
     _interval_seconds: float = SUMMARY_FIRST_SECONDS
 
-    def allow(self, event: str, after: str | None, *, reason: str, now: float, outage: bool) -> bool:
+    def allow(self, event: str, after: str | None, *, reason: str, now: Monotonic, outage: bool) -> bool:
         """Return whether one more line of this group may be logged; if not, count it.
 
         `outage` says that a circuit breaker is open.
@@ -77,15 +78,15 @@ class LogSampler:
         suppressed.reason = reason or suppressed.reason
         return False
 
-    def is_summary_due(self, now: float) -> bool:
+    def is_summary_due(self, now: Monotonic) -> bool:
         """Return whether the counts should be logged now."""
         return now >= self._since + self._interval_seconds
 
-    def take_summary(self, now: float) -> Summary | None:
+    def take_summary(self, now: Monotonic) -> Summary | None:
         """Return the counts since the last call and reset them; None if no line was suppressed."""
         if not self._suppressed:
             return None
         summary = Summary(now - self._since, tuple(self._suppressed.values()))
-        self._suppressed, self._since, self._summary_at = {}, inf, now
+        self._suppressed, self._since, self._summary_at = {}, NEVER, now
         self._interval_seconds = min(2 * self._interval_seconds, SUMMARY_MAX_SECONDS)
         return summary

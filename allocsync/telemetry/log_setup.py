@@ -20,13 +20,14 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from allocsync.model.cloud import NumberLiteral
+from allocsync.model.times import WallTime
 
 _FIRST_KEYS = ("ts", "level", "event", "reconcile", "allocation", "revision")
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # syslog's
 
 
 def configure(
-    log_format: str, level: str, stream: TextIO, *, environ: Mapping[str, str], wall: Callable[[], float]
+    log_format: str, level: str, stream: TextIO, *, environ: Mapping[str, str], wall: Callable[[], WallTime]
 ) -> FilteringBoundLogger:
     """Build the logger.
 
@@ -56,9 +57,9 @@ def configure(
     return cast("FilteringBoundLogger", logger)
 
 
-def rfc3339(seconds: float) -> str:
-    """Format seconds since the epoch as RFC 3339 in UTC, to the millisecond."""
-    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+def rfc3339(at: WallTime) -> str:
+    """Format a time as RFC 3339 in UTC, to the millisecond."""
+    text = datetime.fromtimestamp(float(at), UTC).isoformat(timespec="milliseconds")
     return text.removesuffix("+00:00") + "Z"
 
 
@@ -113,7 +114,7 @@ class _LineWriter:
 class _AddTime:
     """A processor that adds the time."""
 
-    def __init__(self, wall: Callable[[], float]) -> None:
+    def __init__(self, wall: Callable[[], WallTime]) -> None:
         self._wall = wall
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 
 from allocsync import __version__
 from allocsync.model.condition import Condition
+from allocsync.model.times import WallTime
 from allocsync.planning.change_limit import DIGITS
 from allocsync.reconcile import events
 from allocsync.reconcile.status.controller_status import ControllerStatus
@@ -94,13 +95,13 @@ class Metrics:
         """Call `status` at every scrape from now on; before that, metrics with `from_status` are 0."""
         self._status.status = status
 
-    def desired_loaded(self, *, at: float, quarantined: int) -> None:
+    def desired_loaded(self, *, at: WallTime, quarantined: int) -> None:
         """Record a load that succeeded, with or without changes.
 
         `at` is in seconds since the epoch; `quarantined` counts allocations with an error in their entry.
         """
         self._gauges["allocsync_desired_last_load_successful"].set(1)
-        self._gauges["allocsync_desired_last_load_success_timestamp_seconds"].set(at)
+        self._gauges["allocsync_desired_last_load_success_timestamp_seconds"].set(float(at))
         self._gauges["allocsync_desired_quarantined"].set(quarantined)
 
     def desired_rejected(self) -> None:
@@ -171,13 +172,13 @@ class _StatusCollector(Collector):
 def _values_of(status: ControllerStatus) -> dict[str, dict[tuple[str, ...], float]]:
     """Return the values of all metrics with `from_status`, by name and then by label values."""
     unlabelled: dict[str, float] = {
-        "revision_active_timestamp_seconds": status.active_since or 0.0,
+        "revision_active_timestamp_seconds": _timestamp(status.active_since),
         "revision_awaiting_approval": bool(status.awaiting_reason),
-        "revision_awaiting_approval_timestamp_seconds": status.awaiting_since or 0.0,
+        "revision_awaiting_approval_timestamp_seconds": _timestamp(status.awaiting_since),
         "revision_changed_allocations": status.changes,
         "open_intents": status.open_intents,
         "settle_seconds": status.settle_seconds,
-        "last_full_read_timestamp_seconds": status.last_full_read or 0.0,
+        "last_full_read_timestamp_seconds": _timestamp(status.last_full_read),
         "stalled": status.stalled is not None,
         "stopping": status.stopping,
     }
@@ -185,7 +186,7 @@ def _values_of(status: ControllerStatus) -> dict[str, dict[tuple[str, ...], floa
         "revision_info": {status.active_revision[:DIGITS]: 1.0} if status.active_revision else {},
         "allocations": status.conditions,
         "pauses": {scope: number for scope, (number, _) in status.pauses.items()},
-        "pause_end_timestamp_seconds": {scope: end for scope, (_, end) in status.pauses.items()},
+        "pause_end_timestamp_seconds": {scope: float(end) for scope, (_, end) in status.pauses.items()},
         "queue_depth": status.queued,
         "in_flight": status.in_flight,
         "slow_in_flight": status.slow,
@@ -199,6 +200,11 @@ def _values_of(status: ControllerStatus) -> dict[str, dict[tuple[str, ...], floa
         name: {(str(key),): float(value) for key, value in of.items()} for name, of in labelled.items()
     }
     return {f"allocsync_{name}": of for name, of in values.items()}
+
+
+def _timestamp(at: WallTime | None) -> float:
+    """Return the value of a timestamp metric; 0 for None."""
+    return 0.0 if at is None else float(at)
 
 
 def _combinations(row: Metric) -> Iterator[tuple[str, ...]]:

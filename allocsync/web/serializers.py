@@ -16,6 +16,7 @@ from allocsync.model.change import Change
 from allocsync.model.escaping import as_text
 from allocsync.model.ids import NotFound
 from allocsync.model.public_json import SCHEMA
+from allocsync.model.times import WallTime
 from allocsync.reconcile.gates.pause import Pause
 from allocsync.reconcile.status.controller_status import AllocationStatus, ControllerStatus
 from allocsync.reconcile.status.explain import Explanation
@@ -29,7 +30,7 @@ MAX_PROBLEMS = 20  # of rejected files; `allocsync validate` lists all
 class RejectedFiles:
     """Files that are rejected as a whole: since when (seconds since the epoch), and every problem in them."""
 
-    since: float
+    since: WallTime
     problems: tuple[Problem, ...]
 
 
@@ -122,5 +123,5 @@ def _changes(changes: Iterable[Change]) -> list[Object]:
     ]
 
 
-def _time(seconds: float | None) -> str | None:
-    return rfc3339(seconds) if seconds is not None and math.isfinite(seconds) else None
+def _time(at: WallTime | None) -> str | None:
+    return rfc3339(at) if at is not None and math.isfinite(at) else None

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from allocsync.errors import NotAwaitingApprovalError
 from allocsync.model.ids import AllocationId, NotFound
+from allocsync.model.times import Monotonic, WallTime
 from allocsync.reconcile.gates.pause import Pause
 from allocsync.reconcile.pause_control import Begun, Lifted
 from allocsync.web.control import Control
@@ -43,7 +44,9 @@ class RecordingDaemon:
         if name == "nobody":
             return NotFound("nobody: no such allocation is declared", (AllocationId("nobody-1"),))
         self.done.append(f"pause {name} {seconds:g} {reason} {owner}")
-        self.pauses[name] = Pause(until=seconds, ends_at=seconds, ends="later", reason=reason, owner=owner)
+        self.pauses[name] = Pause(
+            until=Monotonic(seconds), ends_at=WallTime(seconds), ends="later", reason=reason, owner=owner
+        )
         return Begun(None if name is None else AllocationId(name), self.pauses[name])
 
     def lift(self, name: str | None, *, by: str) -> Lifted | NotFound:

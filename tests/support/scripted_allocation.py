@@ -8,6 +8,7 @@ from allocsync.model.cloud import Json
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Desired, Mode
 from allocsync.model.ids import AllocationId
+from allocsync.model.times import Monotonic
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.read_back import ReadBack
 from allocsync.reconcile.allocation.settle_time import SettleTime
@@ -41,7 +42,7 @@ def new_allocation(key: str = ID) -> ManagedAllocation:
         id=AllocationId(key),
         rules=RULES,
         read_back=ReadBack(rules=RULES, settle_time=SettleTime(RULES)),
-        next_read_at=0.0,
+        next_read_at=Monotonic(0.0),
     )
 
 
@@ -49,12 +50,12 @@ class ScriptedAllocation:
     """A managed allocation with a clock that the test sets; arguments that do not matter are filled in."""
 
     def __init__(self, desired: Desired | None = None) -> None:
-        self.now = 0.0
+        self.now = Monotonic(0.0)
         self.sequence = 0
         self.allocation = new_allocation()
-        self.allocation.set_desired(desired or wanted(**A), now=0.0)
+        self.allocation.set_desired(desired or wanted(**A), now=self.now)
 
-    def read(self, answer: Snapshot | Mapping[str, Json], *, at: float | None = None) -> Decision:
+    def read(self, answer: Snapshot | Mapping[str, Json], *, at: Monotonic | None = None) -> Decision:
         self.now = self.now if at is None else at
         snapshot = answer if isinstance(answer, Live | Missing | Failed) else Live(cloud(**answer))
         self.allocation.begin_read()
@@ -62,7 +63,7 @@ class ScriptedAllocation:
             snapshot, begun=self.now, now=self.now, delay_seconds=2.0, resync_seconds=RESYNC
         )
 
-    def update(self, answer: Snapshot | Mapping[str, Json], *, at: float | None = None) -> Update:
+    def update(self, answer: Snapshot | Mapping[str, Json], *, at: Monotonic | None = None) -> Update:
         update = self.read(answer, at=at).update
         assert update is not None
         self.begin_update(update)
@@ -72,7 +73,9 @@ class ScriptedAllocation:
         self.sequence += 1
         self.allocation.begin_update(update.record("")).set_sequence(self.sequence)
 
-    def receive(self, response: UpdateAnswer, *, at: float | None = None, delay_seconds: float = 2.0) -> None:
+    def receive(
+        self, response: UpdateAnswer, *, at: Monotonic | None = None, delay_seconds: float = 2.0
+    ) -> None:
         self.now = self.now if at is None else at
         self.allocation.on_update_response(
             response,

@@ -16,6 +16,7 @@ from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Desired, Revision
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import OUTCOMES, IntentRecord, Restored
+from allocsync.model.times import Monotonic, WallTime, to_wall_time
 from allocsync.planning.change_limit import NO_LIMIT, ChangeLimit
 from allocsync.reconcile.controller import Controller
 from allocsync.reconcile.events import Event, Observer, emit_to_all
@@ -36,11 +37,11 @@ class VirtualClock:
     def __init__(self) -> None:
         self._chance = random.Random(1)
 
-    def now(self) -> float:
-        return asyncio.get_running_loop().time()
+    def now(self) -> Monotonic:
+        return Monotonic(asyncio.get_running_loop().time())
 
-    def wall(self) -> float:
-        return 1e9 + self.now()
+    def wall(self) -> WallTime:
+        return to_wall_time(self.now(), 1e9)
 
     def uniform(self, low: float, high: float) -> float:
         return self._chance.uniform(low, high)

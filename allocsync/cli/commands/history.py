@@ -21,6 +21,7 @@ from allocsync.journal.hash_chain import Checked
 from allocsync.model.escaping import as_text, visible
 from allocsync.model.intent_record import OUTCOMES
 from allocsync.model.public_json import SCHEMA
+from allocsync.model.times import WallTime
 from allocsync.planning.rendering import Line, Tone, count
 from allocsync.telemetry.log_setup import rfc3339
 
@@ -29,20 +30,22 @@ _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _TONES = {"applied": Tone.GOOD, "rejected": Tone.BAD, "stale_overwrite": Tone.BAD, reader.OPEN: Tone.WAIT}
 
 
-class TimeParameter(click.ParamType[float]):
+class TimeParameter(click.ParamType[WallTime]):
     """A command-line value that is a time: RFC 3339, or how long ago (30m)."""
 
     name = "time"
 
-    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(
+        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
+    ) -> WallTime:
         """Return seconds since the epoch; a time without a zone is UTC."""
         if isinstance(value, float | int):
-            return float(value)
+            return WallTime(float(value))
         if ago := _TIME_AGO.fullmatch(value):
-            return time.time() - int(ago[1]) * _UNIT_SECONDS[ago[2]]
+            return WallTime(time.time()) - int(ago[1]) * _UNIT_SECONDS[ago[2]]
         try:
             at = datetime.fromisoformat(value)
-            return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+            return WallTime((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is not a time. Try 2026-01-31T12:00:00Z, 30m, 6h or 2d (ago).", param, ctx)
 
@@ -72,8 +75,8 @@ def history(
     context: click.Context,
     flags: Flags,
     id: str | None,  # noqa: A002 - the argument's name, as users see it
-    since: float | None,
-    until: float | None,
+    since: WallTime | None,
+    until: WallTime | None,
     outcomes: tuple[str, ...],
     last: int | None,
     as_json: bool,
@@ -103,7 +106,7 @@ def history(
     return errors.EXIT_FINE
 
 
-def _report_verification(checked: Checked, gaps: list[tuple[float, str]], *, as_json: bool) -> int:
+def _report_verification(checked: Checked, gaps: list[tuple[WallTime, str]], *, as_json: bool) -> int:
     """Print what the check of the hash chain found, and what it cannot find."""
     head = checked.head
     if as_json:

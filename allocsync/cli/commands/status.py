@@ -22,6 +22,7 @@ from allocsync.cli import daemon_client, output
 from allocsync.cli.options import Flags, setting_options, settings_from
 from allocsync.model.condition import Condition
 from allocsync.model.escaping import visible
+from allocsync.model.times import Monotonic
 from allocsync.planning.rendering import Line, Tone
 
 PATH = "/api/v1/status"
@@ -236,19 +237,23 @@ def _take_or_none(answer: object, key: str, kind: type[T]) -> T | None:
 
 
 async def _wait_until_in_sync(url: str, limit_seconds: float) -> Status:
-    ends = time.monotonic() + limit_seconds
+    ends = _now() + limit_seconds
     while True:
-        begun = time.monotonic()
+        begun = _now()
         try:
             current = await fetch_status(url)
-            if current.all_in_sync or time.monotonic() >= ends:
+            if current.all_in_sync or _now() >= ends:
                 return current
         except daemon_client.NoAnswerError:
-            if time.monotonic() >= ends:
+            if _now() >= ends:
                 raise
         # The longer the daemon takes to answer, the less often it is asked: waiting must not load it.
-        pause = max(POLL_SECONDS, 5 * (time.monotonic() - begun))
-        await asyncio.sleep(min(pause, max(0.0, ends - time.monotonic())))
+        pause = max(POLL_SECONDS, 5 * (_now() - begun))
+        await asyncio.sleep(min(pause, max(0.0, ends - _now())))
+
+
+def _now() -> Monotonic:
+    return Monotonic(time.monotonic())
 
 
 def format_status(current: Status, now: datetime) -> list[Line]:

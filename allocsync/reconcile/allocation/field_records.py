@@ -12,38 +12,38 @@ Left out: which fields a late write explains (`late_writes`), and what is sent (
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import inf
 
 from allocsync.model.change import Change
 from allocsync.model.cloud import Json
+from allocsync.model.times import LONG_AGO, NEVER, Monotonic
 from allocsync.reconcile.parameters import Parameters
 
 
 @dataclass(slots=True)
 class FieldRecord:
-    """The record of one field. Times are monotonic, in seconds; infinity and -infinity mean never."""
+    """The record of one field. Times are monotonic; `LONG_AGO` for what never happened."""
 
     accepted: str | None = None  # the value that the API accepted and no GET has shown yet
-    accepted_at: float = -inf
+    accepted_at: Monotonic = LONG_AGO
     accepted_live: Json = None  # the live value in the snapshot of that update
     ignored: str | None = None  # the value that the API accepted and ignores
-    ignored_at: float = -inf
+    ignored_at: Monotonic = LONG_AGO
     ignored_live: Json = None  # the live value instead
-    retry_at: float = inf  # when the ignored value may be sent again
+    retry_at: Monotonic = NEVER  # when the ignored value may be sent again
     moves: int = 0  # how often the live value changed while the field is ignored
-    flips: tuple[float, ...] = ()  # when a GET found the field changed back
-    slowed_until: float = -inf  # in conflict until then: no repair is sent
+    flips: tuple[Monotonic, ...] = ()  # when a GET found the field changed back
+    slowed_until: Monotonic = LONG_AGO  # in conflict until then: no repair is sent
     slowdowns: int = 0  # how often the conflict has delayed repairs; each delay is twice the one before
-    equal_since: float = inf  # since when GETs show the desired value; infinity while the field differs
+    equal_since: Monotonic = NEVER  # since when GETs show the desired value; `NEVER` while the field differs
 
     def is_empty(self) -> bool:
         """Whether the record says nothing and can be removed."""
         return self.accepted is None and self.ignored is None and not self.flips and not self.slowdowns
 
-    def read_needed_at(self, rules: Parameters) -> float:
+    def read_needed_at(self, rules: Parameters) -> Monotonic:
         """See `FieldRecords.read_needed_at`."""
-        if self.accepted is not None or self.ignored is not None or self.equal_since == inf:
-            return -inf
+        if self.accepted is not None or self.ignored is not None or self.equal_since == NEVER:
+            return LONG_AGO
         return self.equal_since + rules.conflict_clear_seconds
 
 
@@ -55,7 +55,7 @@ class Accepted:
     """
 
     value: str
-    at: float
+    at: Monotonic
     live: Json
 
 
@@ -72,20 +72,20 @@ class FieldRecords:
         """Whether there is any record."""
         return bool(self.records)
 
-    def read_needed_at(self, rules: Parameters) -> float:
-        """When a GET is needed (monotonic seconds) although the list shows no difference; -infinity is now.
+    def read_needed_at(self, rules: Parameters) -> Monotonic:
+        """When a GET is needed (monotonic seconds) although the list shows no difference; `LONG_AGO` is now.
 
         Only a GET can judge a field that was accepted, is ignored or differed in the latest GET. One more
         GET, after the field kept its value for long enough, ends a conflict. Infinity if none is needed.
         """
-        return min((record.read_needed_at(rules) for record in self.records.values()), default=inf)
+        return min((record.read_needed_at(rules) for record in self.records.values()), default=NEVER)
 
-    def accept(self, changes: Iterable[Change], *, at: float) -> None:
+    def accept(self, changes: Iterable[Change], *, at: Monotonic) -> None:
         """The API accepted these changes at `at` (monotonic): the propagation window begins."""
         for change in changes:
             record = self.records.setdefault(change.field, FieldRecord())
             record.accepted, record.accepted_at, record.accepted_live = change.desired, at, change.live
-            record.ignored, record.retry_at = None, inf
+            record.ignored, record.retry_at = None, NEVER
 
     def supersede(self, changes: Iterable[Change]) -> None:
         """An update with these changes may be applied: a GET need not show other accepted values."""
@@ -109,7 +109,7 @@ class FieldRecords:
     def edit(self) -> None:
         """The desired state changed: ignored fields are forgotten, conflicts and accepted values are not."""
         for record in self.records.values():
-            record.ignored, record.retry_at, record.moves = None, inf, 0
+            record.ignored, record.retry_at, record.moves = None, NEVER, 0
         self._remove_empty()
 
     def observe(
@@ -117,8 +117,8 @@ class FieldRecords:
         changes: tuple[Change, ...],
         *,
         changed_back: frozenset[str],
-        begun: float,
-        now: float,
+        begun: Monotonic,
+        now: Monotonic,
         rules: Parameters,
     ) -> frozenset[str]:
         """Record the differences that a GET shows. Returns the fields that it is the first to show ignored.
@@ -135,7 +135,7 @@ class FieldRecords:
             if change is None:
                 _observe_equal(record, now, rules)
             else:
-                record.equal_since = inf
+                record.equal_since = NEVER
                 _observe_different(record, change, begun, now, rules)
         self._remove_empty()
         return frozenset(
@@ -154,7 +154,7 @@ class FieldRecords:
                 self.records[field].accepted = None
         self._remove_empty()
 
-    def blocked_until(self, change: Change, now: float, rules: Parameters) -> float | None:
+    def blocked_until(self, change: Change, now: Monotonic, rules: Parameters) -> Monotonic | None:
         """When to read this difference again (monotonic seconds), or None if it calls for an update now.
 
         For an accepted value this time may be over already: then it is still a read that is needed.
@@ -178,7 +178,7 @@ class FieldRecords:
             if (record := self.records.get(change.field)) and record.ignored == change.desired
         )
 
-    def conflicts(self, changes: Iterable[Change], now: float) -> tuple[tuple[Change, int], ...]:
+    def conflicts(self, changes: Iterable[Change], now: Monotonic) -> tuple[tuple[Change, int], ...]:
         """Those of these differences that are in conflict, each with how often it was changed back lately."""
         return tuple(
             (change, len(record.flips))
@@ -186,7 +186,7 @@ class FieldRecords:
             if (record := self.records.get(change.field)) and record.slowed_until > now
         )
 
-    def _count_flip(self, record: FieldRecord, now: float, rules: Parameters) -> None:
+    def _count_flip(self, record: FieldRecord, now: Monotonic, rules: Parameters) -> None:
         record.flips = (*(at for at in record.flips if at > now - rules.conflict_within_seconds), now)
         if len(record.flips) >= rules.conflict_flips:
             delay = rules.conflict_first_seconds * 2**record.slowdowns
@@ -198,16 +198,16 @@ class FieldRecords:
             del self.records[field]
 
 
-def _observe_equal(record: FieldRecord, now: float, rules: Parameters) -> None:
+def _observe_equal(record: FieldRecord, now: Monotonic, rules: Parameters) -> None:
     record.accepted = record.ignored = None
-    record.moves, record.retry_at = 0, inf
+    record.moves, record.retry_at = 0, NEVER
     record.equal_since = min(record.equal_since, now)
     if now - record.equal_since >= rules.conflict_clear_seconds:
-        record.flips, record.slowdowns, record.slowed_until = (), 0, -inf
+        record.flips, record.slowdowns, record.slowed_until = (), 0, LONG_AGO
 
 
 def _observe_different(
-    record: FieldRecord, change: Change, begun: float, now: float, rules: Parameters
+    record: FieldRecord, change: Change, begun: Monotonic, now: Monotonic, rules: Parameters
 ) -> None:
     if record.accepted == change.live:
         record.accepted = None  # the accepted value shows; the desired value has changed since

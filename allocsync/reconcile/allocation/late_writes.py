@@ -16,10 +16,10 @@ Left out: what follows from a late application (`read_back`), and what its lag t
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from math import inf
 
 from allocsync.model.cloud import Cloud, Json, field_value
 from allocsync.model.intent_record import hash_unmanaged_fields
+from allocsync.model.times import LONG_AGO, Monotonic
 from allocsync.reconcile.allocation.field_records import FieldRecords
 from allocsync.reconcile.parameters import Parameters
 
@@ -34,13 +34,13 @@ class LateWrite:
     """
 
     sequence: int  # its row in the journal
-    since: float
-    until: float
+    since: Monotonic
+    until: Monotonic
     fields: dict[str, str]  # all declared fields in its body
     changes: frozenset[str]  # the names of those that it changes
     unmanaged_hash: str
     accepted: bool
-    absent_at: float = -inf  # when the latest read began after which it was still expected
+    absent_at: Monotonic = LONG_AGO  # when the latest read began after which it was still expected
     latest_unmanaged_hash: str = ""  # of the latest read
     reported: bool = False  # as applied, but another write with the same values may be the one
 
@@ -95,7 +95,7 @@ class LateWrites:
         late_write: LateWrite,
         cloud: Cloud | None,
         *,
-        begun: float,
+        begun: Monotonic,
         before: Mapping[str, Json] = NO_VALUES,
     ) -> None:
         """Add a late write.
@@ -124,8 +124,8 @@ class LateWrites:
         field_records: FieldRecords,
         open_fields: Mapping[str, str],
         *,
-        begun: float,
-        now: float,
+        begun: Monotonic,
+        now: Monotonic,
         rules: Parameters,
     ) -> Detection:
         """Detect late applications and stale overwrites in a read from `begun` to `now` (monotonic).
@@ -189,7 +189,7 @@ class LateWrites:
         ambiguous: set[str],
         open_fields: Mapping[str, str],
         *,
-        begun: float,
+        begun: Monotonic,
         rules: Parameters,
     ) -> Iterator[LateApplication]:
         for late_write in self.late_writes:

@@ -16,13 +16,13 @@ the condition (`status.condition_rules`).
 """
 
 from dataclasses import dataclass, field
-from math import inf
 
 from allocsync.model import api_answers, desired_state
 from allocsync.model.change import Change
 from allocsync.model.cloud import Cloud
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import IntentRecord, OpenIntent
+from allocsync.model.times import LONG_AGO, NEVER, Monotonic
 from allocsync.planning.diff import compare, pending, update_body
 from allocsync.reconcile.allocation.read_back import APPLIED, ReadBack
 from allocsync.reconcile.allocation.updates import Decision, Finding, Intent, State, Update
@@ -42,7 +42,7 @@ class ManagedAllocation:
     id: AllocationId
     rules: Parameters
     read_back: ReadBack
-    next_read_at: float
+    next_read_at: Monotonic
     state: State = State.IDLE
     write_backoff: WriteBackoff = field(default_factory=WriteBackoff)
     write_gate: WriteGate = field(default_factory=WriteGate)  # shared by all allocations
@@ -50,12 +50,12 @@ class ManagedAllocation:
     problems: tuple[str, ...] = ()  # the mistakes in the file, while it has no valid declaration
     changes: tuple[Change, ...] = ()  # the differences that the latest read showed
     compared: desired_state.Desired | None = None  # the desired state that they were computed for
-    observed_at: float = -inf  # when the latest usable read or list read began
-    written_at: float = -inf  # when the latest update ended, whatever its outcome
+    observed_at: Monotonic = LONG_AGO  # when the latest usable read or list read began
+    written_at: Monotonic = LONG_AGO  # when the latest update ended, whatever its outcome
     list_differs: bool = False  # the list shows a difference that no read has confirmed yet
     missing: bool = False
     probes: int = 0  # reads in a row that found it missing
-    pending_since: float | None = None  # since when a PENDING status holds back an update
+    pending_since: Monotonic | None = None  # since when a PENDING status holds back an update
     read_failures: int = 0
     build_aborts: int = 0  # updates in a row that a check stopped just before sending
     edited_during_request: bool = False  # the desired state changed while a request was under way
@@ -67,7 +67,7 @@ class ManagedAllocation:
         return self.read_back.intent
 
     def set_desired(
-        self, desired: desired_state.Desired | None, *, now: float, problems: tuple[str, ...] = ()
+        self, desired: desired_state.Desired | None, *, now: Monotonic, problems: tuple[str, ...] = ()
     ) -> None:
         """Set what the files declare.
 
@@ -98,7 +98,7 @@ class ManagedAllocation:
         """Take over the write backoff that a checkpoint has of an earlier process."""
         self.write_backoff = write_backoff
 
-    def outcome_unknown_since_restart(self, left: OpenIntent, now: float) -> None:
+    def outcome_unknown_since_restart(self, left: OpenIntent, now: Monotonic) -> None:
         """An earlier process sent this update, or was about to; its outcome is unknown from `now` on."""
         record = left.record
         intent = Intent(
@@ -110,22 +110,22 @@ class ManagedAllocation:
         self._settle(intent, now)
         self.write_backoff.outcome_unknown("the process ended before the outcome was known")
 
-    def send_nothing_before(self, until: float) -> None:
+    def send_nothing_before(self, until: Monotonic) -> None:
         """Forbid updates before `until`: an update of an earlier process may be applied until then."""
         self.write_backoff.send_nothing_before(until)
 
     def queue_entry(self) -> QueueEntry:
-        """When the next read is due, in which kind of slot and how urgently; infinity if none is due.
+        """When the next read is due, in which kind of slot and how urgently; `NEVER` if none is due.
 
         A write slot is for a read that an update will probably follow.
         """
         if self.intent is not None:
             return QueueEntry(self.next_read_at, Operation.READ, Priority.READ_BACK)
         if self.desired is None or self.desired.mode is desired_state.Mode.SUSPEND:
-            return QueueEntry(inf, Operation.READ, Priority.RESYNC)
+            return QueueEntry(NEVER, Operation.READ, Priority.RESYNC)
         enforced = (
             self.desired.mode is desired_state.Mode.ENFORCE
-            and self.write_gate.prohibited_until(self.id) == -inf
+            and self.write_gate.prohibited_until(self.id) == LONG_AGO
         )
         if self.read_failures:
             return QueueEntry(self.next_read_at, Operation.READ, Priority.RETRY)
@@ -146,11 +146,11 @@ class ManagedAllocation:
 
     # When the next read is due.
 
-    def read_now(self, now: float) -> None:
+    def read_now(self, now: Monotonic) -> None:
         """Make a read due at once, or when Retry-After ends."""
         self.next_read_at = self.write_backoff.allowed_at(now)
 
-    def read_no_later_than(self, at: float) -> bool:
+    def read_no_later_than(self, at: Monotonic) -> bool:
         """Make a read due at `at`, or when Retry-After ends, unless one is due sooner.
 
         Returns whether that made it sooner.
@@ -160,11 +160,11 @@ class ManagedAllocation:
         self.next_read_at = min(self.next_read_at, due)
         return is_sooner
 
-    def schedule_first_read(self, at: float, now: float) -> None:
+    def schedule_first_read(self, at: Monotonic, now: Monotonic) -> None:
         """Make the first read of a newly declared allocation due at `at`, but not before Retry-After ends."""
         self.next_read_at = max(at, self.write_backoff.allowed_at(now))
 
-    def postpone_until(self, at: float) -> bool:
+    def postpone_until(self, at: Monotonic) -> bool:
         """Let no read be due before `at`.
 
         Returns False, and does nothing, if a request is under way, an outcome is unknown, or the desired
@@ -175,7 +175,7 @@ class ManagedAllocation:
         self.next_read_at = max(self.next_read_at, at)
         return True
 
-    def forgive(self, operation: Operation, failures: int, *, until: float) -> None:
+    def forgive(self, operation: Operation, failures: int, *, until: Monotonic) -> None:
         """The API, not this allocation, caused this many failures of `operation`.
 
         A read that waits for the backoff of such failures is due at `until` at the latest, or when
@@ -206,8 +206,8 @@ class ManagedAllocation:
         self,
         snapshot: api_answers.Snapshot,
         *,
-        begun: float,
-        now: float,
+        begun: Monotonic,
+        now: Monotonic,
         delay_seconds: float,
         resync_seconds: float,
     ) -> Decision:
@@ -229,7 +229,7 @@ class ManagedAllocation:
                 self.read_failures, self.missing, self.probes = 0, False, 0
                 return self._decide(snapshot.cloud, begun, now, now + resync_seconds)
 
-    def _on_missing(self, begun: float, now: float) -> Decision:
+    def _on_missing(self, begun: Monotonic, now: Monotonic) -> Decision:
         findings = self.read_back.found_missing(now)
         self.state, self.missing = State.IDLE, True
         self.read_failures = 0
@@ -240,7 +240,7 @@ class ManagedAllocation:
         self._wait_until(now + probe, now)
         return Decision(findings)
 
-    def _decide(self, cloud: Cloud, begun: float, now: float, resync_at: float) -> Decision:
+    def _decide(self, cloud: Cloud, begun: Monotonic, now: Monotonic, resync_at: Monotonic) -> Decision:
         findings = self.read_back.judge(cloud, begun=begun, now=now)
         if self.intent is not None:
             self.next_read_at = self.intent.settles_at
@@ -249,7 +249,7 @@ class ManagedAllocation:
         if any(finding.outcome in APPLIED for finding in findings):
             self.write_backoff.succeed()
         if self.desired is None:
-            self.next_read_at = inf
+            self.next_read_at = NEVER
             return Decision(findings)
         findings += self._observe(compare(self.desired, cloud), begun, now)
         update = self._plan(self.desired, cloud, now, resync_at)
@@ -257,7 +257,7 @@ class ManagedAllocation:
             self._wait_until(now, now)
         return Decision(findings, update)
 
-    def _observe(self, changes: tuple[Change, ...], begun: float, now: float) -> tuple[Finding, ...]:
+    def _observe(self, changes: tuple[Change, ...], begun: Monotonic, now: Monotonic) -> tuple[Finding, ...]:
         before = dict(self.compared.fields) if self.compared is not None else {}
         for change in self.changes:
             before.pop(change.field, None)
@@ -272,13 +272,13 @@ class ManagedAllocation:
         return findings
 
     def _plan(
-        self, desired: desired_state.Desired, cloud: Cloud, now: float, resync_at: float
+        self, desired: desired_state.Desired, cloud: Cloud, now: Monotonic, resync_at: Monotonic
     ) -> Update | None:
         """The update to send now; None if there is none, and then `next_read_at` is set."""
         blocked = [
             self.read_back.field_records.blocked_until(change, now, self.rules) for change in self.changes
         ]
-        self.next_read_at = min(resync_at, *(until for until in blocked if until is not None), inf)
+        self.next_read_at = min(resync_at, *(until for until in blocked if until is not None), NEVER)
         if None not in blocked or desired.mode is not desired_state.Mode.ENFORCE:
             return None
         if pending(cloud):
@@ -299,7 +299,7 @@ class ManagedAllocation:
         why = "drift" if self.converged == desired else "desired state"
         return Update(body, self.changes, desired, snapshot_ended=now, why=why)
 
-    def _wait_until(self, next_read_at: float, now: float) -> None:
+    def _wait_until(self, next_read_at: Monotonic, now: Monotonic) -> None:
         """Set when the next read is due.
 
         After an edit during the request it is due at once, or when Retry-After ends.
@@ -308,7 +308,7 @@ class ManagedAllocation:
             next_read_at = self.write_backoff.allowed_at(now)
         self.next_read_at = next_read_at
 
-    def _settle(self, intent: Intent, now: float) -> None:
+    def _settle(self, intent: Intent, now: Monotonic) -> None:
         self.state = State.SETTLING
         self.read_back.outcome_unknown(intent, now)
         self.next_read_at = intent.settles_at
@@ -328,7 +328,7 @@ class ManagedAllocation:
         self.read_back.begin(intent)
         return intent
 
-    def abort_reason(self, update: Update, now: float, *, commit_seconds: float) -> str | None:
+    def abort_reason(self, update: Update, now: Monotonic, *, commit_seconds: float) -> str | None:
         """Why the update must not be sent after all, or None; asked just before it is sent.
 
         The snapshot may be `fresh_seconds` old. After an abort it may be older by `commit_seconds`, the time
@@ -343,7 +343,7 @@ class ManagedAllocation:
             return f"the snapshot is older than {max_age_seconds:.1f} s"
         return None
 
-    def journal_unavailable(self, reason: str, *, now: float) -> None:
+    def journal_unavailable(self, reason: str, *, now: Monotonic) -> None:
         """The journal could not record the update, so it was not sent.
 
         No read is due, and no update may be sent, for `wait_max_seconds`; `journal_available` ends both
@@ -356,14 +356,14 @@ class ManagedAllocation:
         # Nothing is read before that either: a full disk here is no reason to load the API.
         self._wait_until(until, now)
 
-    def journal_available(self, now: float) -> bool:
+    def journal_available(self, now: Monotonic) -> bool:
         """The journal can be written again: a read is due. Returns whether the allocation waited for it."""
         waited = self.write_backoff.journal_available()
         if waited and self.state is State.IDLE:
             self._wait_until(now, now)
         return waited
 
-    def abort_update(self, reason: str, *, now: float, delay_seconds: float) -> None:
+    def abort_update(self, reason: str, *, now: Monotonic, delay_seconds: float) -> None:
         """The update was not sent: a read is due at once, to build it anew.
 
         The second abort in a row counts as a failure and waits for the backoff, unless it follows an edit.
@@ -376,7 +376,7 @@ class ManagedAllocation:
             self.write_backoff.fail(reason, now + delay_seconds)
             self.next_read_at = now + delay_seconds
 
-    def sent_but_cut_off(self, intent: Intent, reason: str, now: float) -> None:
+    def sent_but_cut_off(self, intent: Intent, reason: str, now: Monotonic) -> None:
         """The process ends while the update is under way; its outcome is unknown from `now` on."""
         self.state = State.SETTLING
         self.read_back.outcome_unknown(intent, now)
@@ -386,7 +386,7 @@ class ManagedAllocation:
         self,
         response: api_answers.UpdateAnswer,
         *,
-        now: float,
+        now: Monotonic,
         delay_seconds: float,
         confirm_seconds: float,
         resync_seconds: float,
@@ -430,7 +430,7 @@ class ManagedAllocation:
                 self.write_backoff.fail(response.reason, until, retry_after)
                 self._wait_until(until, now)
 
-    def on_listed(self, cloud: Cloud | None, *, begun: float, now: float) -> None:
+    def on_listed(self, cloud: Cloud | None, *, begun: Monotonic, now: Monotonic) -> None:
         """Use the entry of a list that began at `begun`; None if the list lacks the allocation.
 
         An entry may confirm that the allocation is in sync, or make a read due. If there is no entry, a read

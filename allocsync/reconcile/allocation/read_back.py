@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from allocsync.model.change import Change
 from allocsync.model.cloud import Cloud, Json, field_value
 from allocsync.model.intent_record import hash_unmanaged_fields
+from allocsync.model.times import Monotonic
 from allocsync.reconcile.allocation.field_records import FieldRecords
 from allocsync.reconcile.allocation.late_writes import Detection, LateWrite, LateWrites
 from allocsync.reconcile.allocation.settle_time import SettleTime
@@ -33,7 +34,7 @@ class Verdict:
 
 
 def judge(
-    intent: Intent, cloud: Cloud, *, begun: float, late_fields: frozenset[str] = frozenset()
+    intent: Intent, cloud: Cloud, *, begun: Monotonic, late_fields: frozenset[str] = frozenset()
 ) -> Verdict | None:
     """Compare the changes of an update with a read that began at `begun` (monotonic); None: no proof yet.
 
@@ -94,7 +95,7 @@ class ReadBack:
         """The update has ended, or was not sent: no intent is under way."""
         self.intent = None
 
-    def outcome_unknown(self, intent: Intent, now: float) -> None:
+    def outcome_unknown(self, intent: Intent, now: Monotonic) -> None:
         """The outcome of this update is unknown from `now` (monotonic) on; a read has to prove it.
 
         Only a read after the settle time can prove that it was not applied.
@@ -103,7 +104,7 @@ class ReadBack:
         self.intent = intent
         self.field_records.supersede(intent.changes)
 
-    def accept(self, intent: Intent, now: float) -> None:
+    def accept(self, intent: Intent, now: Monotonic) -> None:
         """The API accepted the update: the propagation window begins, and the update becomes a late write."""
         self.field_records.accept(intent.changes, at=now)
         before = {change.field: change.live for change in intent.changes}
@@ -111,7 +112,7 @@ class ReadBack:
             self._late_write(intent, now, now, accepted=True), None, begun=now, before=before
         )
 
-    def found_missing(self, now: float) -> tuple[Finding, ...]:
+    def found_missing(self, now: Monotonic) -> tuple[Finding, ...]:
         """The allocation does not exist: an open intent is closed as void, and becomes a late write."""
         intent = self._close()
         if intent is None:
@@ -126,7 +127,7 @@ class ReadBack:
         self.late_values, self.unmanaged_changed = {}, False
         return intent
 
-    def judge(self, cloud: Cloud, *, begun: float, now: float) -> tuple[Finding, ...]:
+    def judge(self, cloud: Cloud, *, begun: Monotonic, now: Monotonic) -> tuple[Finding, ...]:
         """What a read from `begun` to `now` (monotonic) shows about sent updates.
 
         It closes the open intent if the read proves its outcome.
@@ -148,7 +149,7 @@ class ReadBack:
         return tuple(findings)
 
     def observe(
-        self, changes: tuple[Change, ...], were_equal: frozenset[str], *, begun: float, now: float
+        self, changes: tuple[Change, ...], were_equal: frozenset[str], *, begun: Monotonic, now: Monotonic
     ) -> tuple[Finding, ...]:
         """Record the differences to the desired state in the read that `judge` was given.
 
@@ -160,7 +161,7 @@ class ReadBack:
         )
         return tuple(self._ignored_updates(ignored, now)) if ignored else ()
 
-    def _detected(self, detection: Detection, begun: float) -> Iterator[Finding]:
+    def _detected(self, detection: Detection, begun: Monotonic) -> Iterator[Finding]:
         for application in detection.applications:
             if application.lag_is_known:
                 self.settle_time.learn_lag(application.waited_seconds, certain=application.is_certain)
@@ -175,7 +176,7 @@ class ReadBack:
             yield _overwrite(late_write.sequence, begun - late_write.since)
 
     def _verdict(
-        self, intent: Intent, cloud: Cloud, begun: float, now: float, restored: frozenset[str]
+        self, intent: Intent, cloud: Cloud, begun: Monotonic, now: Monotonic, restored: frozenset[str]
     ) -> Iterator[Finding]:
         """`restored` are the hashes of unmanaged fields whose stale overwrite is reported already."""
         since = _since(intent, now)
@@ -210,7 +211,7 @@ class ReadBack:
         accepted = self.field_records.accepted(change.field)
         return accepted is not None and accepted.value == change.desired
 
-    def _ignored_updates(self, ignored: frozenset[str], now: float) -> Iterator[Finding]:
+    def _ignored_updates(self, ignored: frozenset[str], now: Monotonic) -> Iterator[Finding]:
         """A finding for each accepted update among the late writes whose fields are now ignored."""
         for late_write in self.late_writes.late_writes:
             fields = ignored & late_write.changes if late_write.accepted else frozenset[str]()
@@ -223,7 +224,7 @@ class ReadBack:
                     fields=tuple(sorted(fields)),
                 )
 
-    def _late_write(self, intent: Intent, since: float, now: float, *, accepted: bool) -> LateWrite:
+    def _late_write(self, intent: Intent, since: Monotonic, now: Monotonic, *, accepted: bool) -> LateWrite:
         return LateWrite(
             sequence=intent.sequence,
             since=since,
@@ -234,7 +235,7 @@ class ReadBack:
             accepted=accepted,
         )
 
-    def _finding(self, intent: Intent, outcome: str, reason: str, now: float) -> Finding:
+    def _finding(self, intent: Intent, outcome: str, reason: str, now: Monotonic) -> Finding:
         return Finding(
             sequence=intent.sequence,
             outcome=outcome,
@@ -252,7 +253,7 @@ _REASONS: Mapping[str, str] = {
 }
 
 
-def _since(intent: Intent, now: float) -> float:
+def _since(intent: Intent, now: Monotonic) -> Monotonic:
     return now if intent.unknown_since is None else intent.unknown_since
 
 

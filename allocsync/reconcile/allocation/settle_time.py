@@ -18,6 +18,7 @@ Left out: how a late application is detected (`late_writes`).
 import math
 from collections.abc import Sequence
 
+from allocsync.model.times import Monotonic
 from allocsync.reconcile.parameters import Parameters
 
 HOUR_SECONDS = 3600.0
@@ -35,7 +36,7 @@ class SettleTime:
     """
 
     def __init__(
-        self, rules: Parameters, *, lag_seconds: float = 0.0, unknowns: Sequence[tuple[float, float]] = ()
+        self, rules: Parameters, *, lag_seconds: float = 0.0, unknowns: Sequence[tuple[Monotonic, float]] = ()
     ) -> None:
         """`lag_seconds` and `unknowns` come from the checkpoint of an earlier process."""
         self._rules = rules
@@ -45,7 +46,7 @@ class SettleTime:
         self._resolved = {False: 0.0, True: 0.0}
         self._applied = {False: 0.0, True: 0.0}
 
-    def seconds(self, now: float) -> float:
+    def seconds(self, now: Monotonic) -> float:
         """The settle time at `now`, in seconds."""
         longest = next((took for at, took in self.unknowns if at > now - HOUR_SECONDS), 0.0)
         learned = max(self._rules.settle_min_seconds, 2 * self.lag_seconds, longest)
@@ -73,7 +74,7 @@ class SettleTime:
             self._resolved[is_retry] /= 2
             self._applied[is_retry] /= 2
 
-    def record_unknown(self, seconds: float, now: float) -> None:
+    def record_unknown(self, seconds: float, now: Monotonic) -> None:
         """Record that an update ended with an unknown outcome at `now`; its request took `seconds`."""
         longer = [(at, took) for at, took in self.unknowns if at > now - HOUR_SECONDS and took > seconds]
         self.unknowns = [*longer, (now, seconds)]

@@ -7,12 +7,12 @@ Left out: which update is decided (`managed_allocation`) and how its outcome is 
 
 from dataclasses import dataclass
 from enum import StrEnum
-from math import inf
 
 from allocsync.model.change import Change
 from allocsync.model.cloud import Cloud
 from allocsync.model.desired_state import Desired
 from allocsync.model.intent_record import IntentRecord, hash_unmanaged_fields
+from allocsync.model.times import LONG_AGO, Monotonic
 
 
 class State(StrEnum):
@@ -37,14 +37,14 @@ class Intent:
     fields: tuple[tuple[str, str], ...]
     unmanaged_hash: str
     sequence: int = 0
-    unknown_since: float | None = None
-    settles_at: float = -inf
+    unknown_since: Monotonic | None = None
+    settles_at: Monotonic = LONG_AGO
 
     def set_sequence(self, sequence: int) -> None:
         """The journal has recorded the intent in this row."""
         self.sequence = sequence
 
-    def outcome_unknown(self, since: float, settle_seconds: float) -> None:
+    def outcome_unknown(self, since: Monotonic, settle_seconds: float) -> None:
         """The outcome is unknown since `since` (monotonic). `settles_at` never becomes earlier."""
         self.unknown_since = since
         self.settles_at = max(self.settles_at, since + settle_seconds)
@@ -61,7 +61,7 @@ class Update:
     body: Cloud
     changes: tuple[Change, ...]
     desired: Desired
-    snapshot_ended: float
+    snapshot_ended: Monotonic
     why: str = ""
 
     def record(self, revision: str) -> IntentRecord:

@@ -16,9 +16,9 @@ Left out: what forbids updates from outside the allocation (`gates.write_gate`),
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from math import inf
 
 from allocsync.model.change import Change
+from allocsync.model.times import LONG_AGO, Monotonic
 
 BACKOFF, RETRY_AFTER, JOURNAL, TAKEOVER = "backoff", "retry_after", "journal", "takeover"
 
@@ -40,15 +40,15 @@ class WriteBackoff:
     be written; it is empty otherwise.
     """
 
-    until: dict[str, float] = field(default_factory=dict)
+    until: dict[str, Monotonic] = field(default_factory=dict)
     failures: int = 0
     error: str = ""
     terminal: tuple[Change, ...] = ()
-    terminal_until: float = -inf
+    terminal_until: Monotonic = LONG_AGO
     rejected_by: RejectedBy = RejectedBy.API
     journal_problem: str = ""
 
-    def fail(self, reason: str, until: float, retry_after_seconds: float | None = None) -> None:
+    def fail(self, reason: str, until: Monotonic, retry_after_seconds: float | None = None) -> None:
         """An update failed; it may be sent again from `until` on.
 
         With `retry_after_seconds`, `until` includes Retry-After, and an edit does not end the wait; the
@@ -64,7 +64,7 @@ class WriteBackoff:
         """An update was accepted or applied: failures are forgotten, the times in `until` are not."""
         self.failures, self.error = 0, ""
 
-    def read_failed(self, reason: str, *, retry_after: float | None) -> None:
+    def read_failed(self, reason: str, *, retry_after: Monotonic | None) -> None:
         """A read failed, which `failures` does not count; `retry_after` is when Retry-After ends, if any."""
         self.error = reason
         if retry_after is not None:
@@ -74,14 +74,14 @@ class WriteBackoff:
         """The process ended while an update was under way. Stores `reason`; this counts as no failure."""
         self.error = reason
 
-    def forgive(self, failures: int, until: float) -> None:
+    def forgive(self, failures: int, until: Monotonic) -> None:
         """The API, not the allocation, caused this many failures: the backoff ends by `until`."""
         self.failures = max(0, self.failures - failures)
         if BACKOFF in self.until:
             self.until[BACKOFF] = min(self.until[BACKOFF], until)
 
     def reject(
-        self, changes: tuple[Change, ...], reason: str, until: float, by: RejectedBy = RejectedBy.API
+        self, changes: tuple[Change, ...], reason: str, until: Monotonic, by: RejectedBy = RejectedBy.API
     ) -> None:
         """These changes are not sent again before `until`, unless their desired or live values change.
 
@@ -90,7 +90,7 @@ class WriteBackoff:
         self.terminal, self.error, self.terminal_until, self.rejected_by = changes, reason, until, by
         self.failures += by is RejectedBy.API
 
-    def body_built(self, changes: tuple[Change, ...], problems: Sequence[str], until: float) -> None:
+    def body_built(self, changes: tuple[Change, ...], problems: Sequence[str], until: Monotonic) -> None:
         """Record whether a body for these changes could be built.
 
         With `problems` it could not, and the changes are rejected until `until`. Without, an earlier
@@ -118,11 +118,11 @@ class WriteBackoff:
         """An update is about to be sent: every time in `until` is over."""
         self.until.clear()
 
-    def send_nothing_before(self, until: float) -> None:
+    def send_nothing_before(self, until: Monotonic) -> None:
         """Forbid updates before `until`: an update of an earlier process may be applied until then."""
         self.until[TAKEOVER] = until
 
-    def journal_unavailable(self, reason: str, until: float) -> None:
+    def journal_unavailable(self, reason: str, until: Monotonic) -> None:
         """The journal cannot be written: nothing is sent before `until`, or `journal_available` if sooner."""
         self.journal_problem = reason
         self.until[JOURNAL] = until
@@ -133,24 +133,29 @@ class WriteBackoff:
         self.journal_problem = ""
         return waited
 
-    def allowed_at(self, now: float) -> float:
+    def allowed_at(self, now: Monotonic) -> Monotonic:
         """The earliest time from `now` on at which Retry-After permits a request of any kind."""
-        return max(now, self.until.get(RETRY_AFTER, -inf))
+        return max(now, self.until.get(RETRY_AFTER, LONG_AGO))
 
     def blocked_until(
-        self, changes: tuple[Change, ...], now: float, *, begun: float, gate_until: float = -inf
-    ) -> float | None:
+        self,
+        changes: tuple[Change, ...],
+        now: Monotonic,
+        *,
+        begun: Monotonic,
+        gate_until: Monotonic = LONG_AGO,
+    ) -> Monotonic | None:
         """The earliest time at which these changes may be sent, or None if they may be sent now.
 
         `begun` is when the read began that showed them. If that was before the time of `send_nothing_before`,
         the result is never None, because another read must come first. `gate_until` is when the write gate
         permits updates.
         """
-        takeover = self.until.get(TAKEOVER, -inf)
+        takeover = self.until.get(TAKEOVER, LONG_AGO)
         if begun < takeover:
             # This read does not show what is applied until then, however long the read took.
             return max(takeover, now)
-        until = max(gate_until, max(self.until.values(), default=-inf))
+        until = max(gate_until, max(self.until.values(), default=LONG_AGO))
         if self.terminal == changes:
             until = max(until, self.terminal_until)
         return until if until > now else None

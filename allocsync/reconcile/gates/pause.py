@@ -5,6 +5,8 @@ Left out: setting and lifting pauses (`pause_control`), and what a pause prevent
 
 from dataclasses import dataclass
 
+from allocsync.model.times import Monotonic, WallTime
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
@@ -18,8 +20,8 @@ class Pause:
         owner: who paused them.
     """
 
-    until: float
-    ends_at: float
+    until: Monotonic
+    ends_at: WallTime
     ends: str
     reason: str
     owner: str

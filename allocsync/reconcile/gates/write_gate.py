@@ -12,9 +12,9 @@ Left out: what API responses prevent (`allocation.write_backoff`), and who sets 
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from math import inf
 
 from allocsync.model.ids import AllocationId
+from allocsync.model.times import LONG_AGO, NEVER, Monotonic, to_wall_time
 from allocsync.planning.write_windows import WriteWindows
 from allocsync.reconcile.gates.pause import Pause
 from allocsync.reconcile.gates.write_quota import WriteQuota
@@ -44,45 +44,45 @@ class WriteGate:
     everything: Pause | None = None
     pauses: dict[AllocationId, Pause] = field(default_factory=dict)
 
-    def earliest_write_at(self, key: AllocationId, now: float) -> float:
+    def earliest_write_at(self, key: AllocationId, now: Monotonic) -> Monotonic:
         """Earliest time at which this allocation may be updated.
 
-        At most `now` if it may be updated now; infinity while it waits for approval. If the quota is used up,
+        At most `now` if it may be updated now; `NEVER` while it waits for approval. If the quota is used up,
         this call reserves a turn for the allocation.
         """
         prohibited_until = self.prohibited_until(key)
-        closed_seconds = self.windows.closed_seconds(now + self.offset_seconds)
+        closed_seconds = self.windows.closed_seconds(to_wall_time(now, self.offset_seconds))
         # An allocation that could not use its turn reserves none.
-        turn_at = -inf if prohibited_until > now else self.write_quota.reserve_turn(key, now)
-        return max(prohibited_until, now + closed_seconds if closed_seconds else -inf, turn_at)
+        turn_at = LONG_AGO if prohibited_until > now else self.write_quota.reserve_turn(key, now)
+        return max(prohibited_until, now + closed_seconds if closed_seconds else LONG_AGO, turn_at)
 
-    def prohibited_until(self, key: AllocationId) -> float:
+    def prohibited_until(self, key: AllocationId) -> Monotonic:
         """Earliest time at which approval and pauses permit an update.
 
-        Minus infinity if there is no pause, in the past if it is over; infinity while the
+        `LONG_AGO` if there is no pause, in the past if it is over; `NEVER` while the
         allocation waits for approval. Windows and quota are not considered.
         """
         if key in self.awaiting_approval:
-            return inf
+            return NEVER
         pauses = (self.everything, self.pauses.get(key))
-        return max((pause.until for pause in pauses if pause is not None), default=-inf)
+        return max((pause.until for pause in pauses if pause is not None), default=LONG_AGO)
 
-    def active_pause(self, key: AllocationId, now: float) -> Pause | None:
+    def active_pause(self, key: AllocationId, now: Monotonic) -> Pause | None:
         """The pause in effect for this allocation, or None; of two, the one that ends last."""
         own, latest = self.pauses.get(key), self.everything
         if own is not None and (latest is None or own.until > latest.until):
             latest = own
         return latest if latest is not None and latest.until > now else None
 
-    def blocked_reason(self, key: AllocationId, now: float) -> str:
+    def blocked_reason(self, key: AllocationId, now: Monotonic) -> str:
         """Why this allocation may not be updated now; empty if it may."""
         if key in self.awaiting_approval:
             return self.awaiting_reason
         return str(self.active_pause(key, now) or self.shared_limit_reason(now))
 
-    def shared_limit_reason(self, now: float) -> str:
+    def shared_limit_reason(self, now: Monotonic) -> str:
         """Why no allocation may be updated now, by write windows or quota; empty if neither prevents it."""
-        if self.windows.closed_seconds(now + self.offset_seconds):
+        if self.windows.closed_seconds(to_wall_time(now, self.offset_seconds)):
             windows = self.windows.text
             return f"outside the write windows: ALLOCSYNC_WRITE_WINDOWS allows updates in {windows} UTC"
         if self.write_quota.is_exhausted(now):

@@ -12,9 +12,9 @@ Left out: storing the spent tokens (`checkpoint`), and what else prevents update
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import inf
 
 from allocsync.model.ids import AllocationId
+from allocsync.model.times import LONG_AGO, Monotonic
 
 HOUR, MINUTE = 3600.0, 60.0
 
@@ -30,25 +30,25 @@ class WriteQuota:
     """
 
     max_per_hour: int | None = None
-    spent: list[tuple[float, int]] = field(default_factory=list)
-    turns: dict[AllocationId, float] = field(default_factory=dict)
-    _reserved: Counter[float] = field(default_factory=Counter)  # turns by their time
+    spent: list[tuple[Monotonic, int]] = field(default_factory=list)
+    turns: dict[AllocationId, Monotonic] = field(default_factory=dict)
+    _reserved: Counter[Monotonic] = field(default_factory=Counter)  # turns by their time
 
-    def is_exhausted(self, now: float) -> bool:
+    def is_exhausted(self, now: Monotonic) -> bool:
         """Whether no token is left now."""
         if self.max_per_hour is None:
             return False
         return sum(number for at, number in self.spent if at + MINUTE + HOUR > now) >= self.max_per_hour
 
-    def reserve_turn(self, key: AllocationId, now: float) -> float:
-        """Time at which this allocation may try again, or minus infinity if a token is left now.
+    def reserve_turn(self, key: AllocationId, now: Monotonic) -> Monotonic:
+        """Time at which this allocation may try again, or `LONG_AGO` if a token is left now.
 
         An allocation keeps its turn until the time has come; then it reserves another one.
         """
         if not self.is_exhausted(now):
             self._release_turn(key)
-            return -inf
-        if self.turns.get(key, -inf) <= now:
+            return LONG_AGO
+        if self.turns.get(key, LONG_AGO) <= now:
             self._release_turn(key)
             self.turns[key] = at = self._next_turn_at(now)
             self._reserved[at] += 1
@@ -61,13 +61,13 @@ class WriteQuota:
             if not self._reserved[at]:
                 del self._reserved[at]
 
-    def _next_turn_at(self, now: float) -> float:
+    def _next_turn_at(self, now: Monotonic) -> Monotonic:
         """When the first unreserved token comes back; if all are reserved, when the last token does."""
         returns = [(at + MINUTE + HOUR, number) for at, number in self.spent if at + MINUTE + HOUR > now]
         unreserved = (at for at, number in returns if self._reserved[at] < number)
         return next(unreserved, returns[-1][0])
 
-    def spend(self, key: AllocationId, now: float) -> None:
+    def spend(self, key: AllocationId, now: Monotonic) -> None:
         """Spend a token for an update of this allocation that is sent now."""
         self._release_turn(key)
         if self.max_per_hour is None:
@@ -79,6 +79,6 @@ class WriteQuota:
         else:
             self.spent.append((now, 1))
 
-    def restore(self, spent: Sequence[tuple[float, int]]) -> None:
+    def restore(self, spent: Sequence[tuple[Monotonic, int]]) -> None:
         """Take over what an earlier process spent: the start of each minute and its number of updates."""
         self.spent = list(spent)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId
+from allocsync.model.times import Monotonic
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import State
 from allocsync.reconcile.status.report import ReportedCondition
@@ -75,7 +76,7 @@ class Canaries:
         """The condition of this allocation was computed anew after an event."""
         self._changed = self._changed or key in self._ids
 
-    def tick(self, now: float) -> Progress | None:
+    def tick(self, now: Monotonic) -> Progress | None:
         """Return the progress, or None if no canary had an event since the latest call.
 
         Queue a GET of each canary that is InSync but not yet verified.

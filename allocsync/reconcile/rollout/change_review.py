@@ -12,6 +12,7 @@ canaries show (`canaries`), how a revision is approved, and what happens to the 
 from dataclasses import replace
 
 from allocsync.model.desired_state import Revision
+from allocsync.model.times import Monotonic
 from allocsync.planning.change_limit import (
     NO_LIMIT,
     ChangeLimit,
@@ -35,10 +36,13 @@ class ChangeReviewer:
         self._rules = rules
         self._write_gate = write_gate
         self.review: ChangeReview | None = None
-        self._newest: tuple[float, Revision] | None = None  # the active revision, unless it is the baseline
-        self._oldest: tuple[float, Revision] | None = None  # activated first of those after the baseline
+        # When it was activated, and the revision: the active one, unless it is the baseline.
+        self._newest: tuple[Monotonic, Revision] | None = None
+        self._oldest: tuple[Monotonic, Revision] | None = None  # activated first of those after the baseline
 
-    def judge(self, revision: Revision, now: float, *, approved: bool, whole: bool = True) -> ChangeReview:
+    def judge(
+        self, revision: Revision, now: Monotonic, *, approved: bool, whole: bool = True
+    ) -> ChangeReview:
         """Review the newest revision at `now` (monotonic) and withhold the updates that await approval.
 
         `approved`: it is the baseline from now on. `whole` is False if the revision has only the allocations
@@ -63,7 +67,7 @@ class ChangeReviewer:
         self.review = replace(review, progress=text)
         self._write_gate.update_awaiting_reason(self.review.reason)
 
-    def tick(self, now: float, *, settled: bool, least_seconds: float | None = None) -> None:
+    def tick(self, now: Monotonic, *, settled: bool, least_seconds: float | None = None) -> None:
         """Advance the baseline if its time has come; `now` is monotonic.
 
         `settled`: all allocations are settled. If they are, the revision must have been active for

@@ -15,6 +15,7 @@ from collections.abc import Set as AbstractSet
 from allocsync.errors import NotAwaitingApprovalError
 from allocsync.model.desired_state import Desired, Revision
 from allocsync.model.ids import AllocationId
+from allocsync.model.times import Monotonic, WallTime
 from allocsync.planning.change_limit import DIGITS, ChangeReview, active_declarations
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import State
@@ -53,7 +54,7 @@ class Rollout:
         manage: Callable[[AllocationId], ManagedAllocation],
         reported: Mapping[AllocationId, ReportedCondition],
         scheduler: Scheduler,
-        first_read_at: Callable[[float], float],
+        first_read_at: Callable[[Monotonic], Monotonic],
         requeue: Callable[[ManagedAllocation], None],
         wake_dispatcher: Callable[[], None],
     ) -> None:
@@ -75,8 +76,8 @@ class Rollout:
         self._declarations = declarations
         self.revision: Revision | None = None
         self.active: str | None = None
-        self.active_since: float | None = None
-        self.awaiting_since: float | None = None
+        self.active_since: WallTime | None = None
+        self.awaiting_since: WallTime | None = None
 
     @property
     def revision_id(self) -> str:
@@ -201,7 +202,7 @@ class Rollout:
         allocation: ManagedAllocation,
         desired: Desired | None,
         revision: Revision,
-        now: float,
+        now: Monotonic,
         *,
         unblocked: bool,
     ) -> bool:

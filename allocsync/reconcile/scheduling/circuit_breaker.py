@@ -18,9 +18,9 @@ Left out: which allocation sends the probe (`work_queue`), and how far the limit
 """
 
 from collections.abc import Collection, Hashable, Mapping
-from math import inf
 from typing import Generic, TypeVar
 
+from allocsync.model.times import LONG_AGO, Monotonic
 from allocsync.reconcile.scheduling.response_class import ResponseClass
 
 Key = TypeVar("Key", bound=Hashable)
@@ -46,22 +46,22 @@ class CircuitBreaker(Generic[Key]):
 
     def __init__(self) -> None:
         self.open = False
-        self.opened_at = -inf
+        self.opened_at = LONG_AGO
         self.probes = 0
-        self._probe_at = -inf
+        self._probe_at = LONG_AGO
         self._interval_seconds = PROBE_FIRST_SECONDS
         # The latest probe until it has a response, and the interval before it.
         self._pending_probe: tuple[Key, float] | None = None
         self._failed: dict[Key, int] = {}  # failures since the latest success
         self._failures = self._unavailable = 0
         self._usual_failures = 0.0  # between two successes
-        self._succeeded_at = self._silent_since = -inf
+        self._succeeded_at = self._silent_since = LONG_AGO
 
-    def blocked_until(self, now: float) -> float | None:
+    def blocked_until(self, now: Monotonic) -> Monotonic | None:
         """When the next probe may go; None if a request may go now."""
         return self._probe_at if self.open and now < self._probe_at else None
 
-    def is_silent(self, now: float) -> bool:
+    def is_silent(self, now: Monotonic) -> bool:
         """Whether requests failed and none has succeeded for `SILENT_SECONDS`."""
         return bool(self._failed) and now - self._silent_since >= SILENT_SECONDS
 
@@ -69,7 +69,7 @@ class CircuitBreaker(Generic[Key]):
         """How often this allocation has failed since the latest success of any."""
         return self._failed.get(key, 0)
 
-    def record_probe(self, key: Key, now: float, *, failures: int, chance: float) -> None:
+    def record_probe(self, key: Key, now: Monotonic, *, failures: int, chance: float) -> None:
         """A probe is sent now by an allocation that has failed `failures` times in a row.
 
         `chance` is a random number from 0 to 1, for the jitter of the next interval.
@@ -80,14 +80,14 @@ class CircuitBreaker(Generic[Key]):
             self._interval_seconds = min(2 * self._interval_seconds, PROBE_MAX_SECONDS)
         self._probe_at = now + self._interval_seconds * (1 - PROBE_JITTER * chance)
 
-    def record_release(self, key: Key, now: float) -> None:
+    def record_release(self, key: Key, now: Monotonic) -> None:
         """The key gave its slot back; if its probe has no response, the next may go one second later."""
         if self._pending_probe is not None and self._pending_probe[0] == key:
             _, self._interval_seconds = self._pending_probe
             self._pending_probe = None
             self._probe_at = min(self._probe_at, now + PROBE_FIRST_SECONDS)
 
-    def record_success(self, now: float) -> bool:
+    def record_success(self, now: Monotonic) -> bool:
         """A request succeeded; returns whether that closed the breaker."""
         closed, self.open, self._pending_probe = self.open, False, None
         self._succeeded_at = now
@@ -100,7 +100,7 @@ class CircuitBreaker(Generic[Key]):
         return closed
 
     def record_failure(
-        self, key: Key, response_class: ResponseClass, *, begun: float, now: float, key_count: int
+        self, key: Key, response_class: ResponseClass, *, begun: Monotonic, now: Monotonic, key_count: int
     ) -> Mapping[Key, int]:
         """A request failed that began at `begun`, of one of `key_count` allocations.
 
@@ -127,11 +127,11 @@ class CircuitBreaker(Generic[Key]):
         is_delaying = not self.open and self._has_enough_failures(min(MIN_KEYS, key_count))
         return self._failed.keys() if is_delaying else ()
 
-    def opening_due_at(self, *, key_count: int) -> float:
-        """When the breaker opens unless a request succeeds; minus infinity if open or few have failed."""
-        return self._silent_since + SILENT_SECONDS if self.keys_delayed(key_count=key_count) else -inf
+    def opening_due_at(self, *, key_count: int) -> Monotonic:
+        """When the breaker opens unless a request succeeds; `LONG_AGO` if open or few have failed."""
+        return self._silent_since + SILENT_SECONDS if self.keys_delayed(key_count=key_count) else LONG_AGO
 
-    def _must_open(self, now: float, min_keys: int) -> bool:
+    def _must_open(self, now: Monotonic, min_keys: int) -> bool:
         needed = max(1.0, self._usual_failures) * MIN_FAILURES * min_keys / MIN_KEYS
         is_unavailable = len(self._failed) >= min_keys and self._unavailable >= needed
         return is_unavailable or (self._has_enough_failures(min_keys) and self.is_silent(now))

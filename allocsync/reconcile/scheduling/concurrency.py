@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Generic
 
+from allocsync.model.times import LONG_AGO, NEVER, Monotonic
 from allocsync.reconcile.operation import Operation
 from allocsync.reconcile.scheduling.circuit_breaker import CircuitBreaker, Key
 from allocsync.reconcile.scheduling.response_class import ResponseClass
@@ -61,11 +62,11 @@ class ConcurrencyLimit(Generic[Key]):
         self.retry_wakeup: RetryWakeup[Key] = RetryWakeup()
         self.slow: set[Key] = set()
         self._minimum = min(minimum, maximum)
-        self._begun: dict[Key, float] = {}  # when each request that is not slow began, the oldest first
-        self._blocked_until = -inf
+        self._begun: dict[Key, Monotonic] = {}  # when each request that is not slow began, the oldest first
+        self._blocked_until = LONG_AGO
         self._doubles = True
         self._smallest_seconds = inf
-        self._window_began = -inf
+        self._window_began = LONG_AGO
         self._succeeded = self._failed = self._slow_successes = 0
 
     @property
@@ -73,17 +74,17 @@ class ConcurrencyLimit(Generic[Key]):
         """How many requests are in flight, slow ones included."""
         return len(self._begun) + len(self.slow)
 
-    def blocked_until(self, now: float) -> float | None:
+    def blocked_until(self, now: Monotonic) -> Monotonic | None:
         """Until when no request may go, however many slots are free; None if one may go now."""
         return self._blocked_until if now < self._blocked_until else self.breaker.blocked_until(now)
 
-    def is_full(self, now: float) -> bool:
+    def is_full(self, now: Monotonic) -> bool:
         """Whether no slot is free; a probe may exceed the limit, but not the hard maximum."""
         self._mark_slow(now)
         has_slot = self.breaker.open or len(self._begun) < int(self.limit)
         return not has_slot or self.in_flight >= self.maximum
 
-    def take_slot(self, key: Key, now: float) -> None:
+    def take_slot(self, key: Key, now: Monotonic) -> None:
         """Give the key a slot. The caller checks first that one is free (`is_full`).
 
         Raises:
@@ -104,18 +105,18 @@ class ConcurrencyLimit(Generic[Key]):
         else:
             del self._begun[key]
 
-    def block_until(self, until: float) -> None:
+    def block_until(self, until: Monotonic) -> None:
         """Let no request go before `until`; never shortens an earlier call."""
         self._blocked_until = max(self._blocked_until, until)
 
-    def next_admission_at(self, now: float) -> float:
-        """When more requests may go because time passes; infinity if time alone changes nothing."""
+    def next_admission_at(self, now: Monotonic) -> Monotonic:
+        """When more requests may go because time passes; `NEVER` if time alone changes nothing."""
         self._mark_slow(now)
-        oldest = next(iter(self._begun.values()), inf)
+        oldest = next(iter(self._begun.values()), NEVER)
         until = self.blocked_until(now)
-        return min(oldest + self._slow_after_seconds(), inf if until is None else until)
+        return min(oldest + self._slow_after_seconds(), NEVER if until is None else until)
 
-    def record_success(self, seconds: float, now: float) -> bool:
+    def record_success(self, seconds: float, now: Monotonic) -> bool:
         """A request succeeded after so many seconds; returns whether that closed the breaker."""
         closed = self.breaker.record_success(now)
         self._smallest_seconds = min(self._smallest_seconds, max(seconds, MIN_LATENCY_SECONDS))
@@ -128,7 +129,7 @@ class ConcurrencyLimit(Generic[Key]):
         self._close_window(now)
         return closed
 
-    def record_overload(self, now: float) -> None:
+    def record_overload(self, now: Monotonic) -> None:
         """A request failed in the way of an overloaded server."""
         self._count(now, failed=1)
         self._close_window(now)
@@ -137,14 +138,14 @@ class ConcurrencyLimit(Generic[Key]):
         """The breaker has opened: begin again with a limit of one, and without doubling."""
         self.limit, self._doubles = 1.0, False
 
-    def _count(self, now: float, *, succeeded: int = 0, failed: int = 0) -> None:
+    def _count(self, now: Monotonic, *, succeeded: int = 0, failed: int = 0) -> None:
         """Count a result; the first one begins a window."""
         if not self._succeeded + self._failed:
             self._window_began = now
         self._succeeded += succeeded
         self._failed += failed
 
-    def _close_window(self, now: float) -> None:
+    def _close_window(self, now: Monotonic) -> None:
         """If the window is over, shrink the limit according to its results, and begin another window."""
         results = self._succeeded + self._failed
         if results < WINDOW_RESULTS or now - self._window_began < WINDOW_SECONDS:
@@ -162,7 +163,7 @@ class ConcurrencyLimit(Generic[Key]):
             return SLOW_INITIAL_SECONDS
         return min(max(SLOW_AGE_RATIO * self._smallest_seconds, SLOW_MIN_SECONDS), SLOW_MAX_SECONDS)
 
-    def _mark_slow(self, now: float) -> None:
+    def _mark_slow(self, now: Monotonic) -> None:
         """Move the requests that have become slow to `slow`."""
         while self._begun:
             key, began = next(iter(self._begun.items()))
@@ -179,12 +180,12 @@ class ResponseEffect(Generic[Key]):
     Attributes:
         breaker_changed: whether the breaker opened or closed.
         forgiven: how many failures to forgive, by key; each of these keys may retry soon, even one with 0.
-        wait_until: the key of the response waits at least until then; minus infinity if it need not.
+        wait_until: the key of the response waits at least until then; `LONG_AGO` if it need not.
     """
 
     breaker_changed: bool = False
     forgiven: Mapping[Key, int] = field(default_factory=dict)
-    wait_until: float = -inf
+    wait_until: Monotonic = LONG_AGO
 
 
 class ConcurrencyLimits(Generic[Key]):
@@ -205,21 +206,21 @@ class ConcurrencyLimits(Generic[Key]):
             for operation in Operation
         }
 
-    def wait_until(self, operation: Operation, now: float) -> float | None:
-        """Until when no request may go (infinity: until a slot is given back); None if one may go now."""
+    def wait_until(self, operation: Operation, now: Monotonic) -> Monotonic | None:
+        """Until when no request may go (`NEVER`: until a slot is given back); None if one may go now."""
         limits = self._limits_for(operation)
         blocked = [until for limit in limits if (until := limit.blocked_until(now)) is not None]
         if blocked:
             return max(blocked)
-        return inf if self.limits[operation].is_full(now) else None
+        return NEVER if self.limits[operation].is_full(now) else None
 
     def is_probing(self, operation: Operation) -> bool:
         """Whether the next admission for this operation is a probe."""
         return any(limit.breaker.open for limit in self._limits_for(operation))
 
     def admit(
-        self, operation: Operation, key: Key, now: float, *, failures: int = 0, chance: float = 0.0
-    ) -> float | None:
+        self, operation: Operation, key: Key, now: Monotonic, *, failures: int = 0, chance: float = 0.0
+    ) -> Monotonic | None:
         """Give the key a slot and return None, or return until when to wait, as `wait_until` does.
 
         If the admission is a probe, `failures` (of this key in a row) and `chance` (random, 0 to 1) determine
@@ -236,7 +237,7 @@ class ConcurrencyLimits(Generic[Key]):
                     limit.breaker.record_probe(key, now, failures=failures, chance=chance)
         return until
 
-    def promote(self, key: Key, now: float) -> bool:
+    def promote(self, key: Key, now: Monotonic) -> bool:
         """Replace the key's read slot with a write slot, if one may be taken; returns whether it was.
 
         Never as a probe, because the scheduler chooses which allocation is the probe.
@@ -253,8 +254,8 @@ class ConcurrencyLimits(Generic[Key]):
         key: Key,
         response_class: ResponseClass,
         *,
-        begun: float,
-        now: float,
+        begun: Monotonic,
+        now: Monotonic,
         key_count: int,
     ) -> ResponseEffect[Key]:
         """A request that began at `begun` has a response, or failed.
@@ -281,7 +282,7 @@ class ConcurrencyLimits(Generic[Key]):
             limit.reset_to_one()
         return ResponseEffect(opened, forgiven, limit.breaker.opening_due_at(key_count=key_count))
 
-    def release(self, operation: Operation, key: Key, now: float) -> None:
+    def release(self, operation: Operation, key: Key, now: Monotonic) -> None:
         """Give the key's slot back.
 
         Raises:
@@ -302,11 +303,11 @@ class ConcurrencyLimits(Generic[Key]):
         """The key has no request for this operation any more; returns the keys to retry in its place."""
         return self.limits[operation].retry_wakeup.withdraw(key)
 
-    def next_admission_at(self, now: float) -> float:
-        """When more requests may go because time passes; infinity if time alone changes nothing."""
+    def next_admission_at(self, now: Monotonic) -> Monotonic:
+        """When more requests may go because time passes; `NEVER` if time alone changes nothing."""
         return min(limit.next_admission_at(now) for limit in self.limits.values())
 
-    def block_until(self, operation: Operation, until: float) -> None:
+    def block_until(self, operation: Operation, until: Monotonic) -> None:
         """Admit nothing for this operation before `until`; never shortens an earlier call."""
         self.limits[operation].block_until(until)
 

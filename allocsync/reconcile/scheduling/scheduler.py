@@ -14,10 +14,10 @@ Left out: the requests themselves (`controller`, `reconciler`).
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
 
 from allocsync.model.api_answers import Failed, Live, Missing, Snapshot, UpdateAnswer
 from allocsync.model.ids import AllocationId
+from allocsync.model.times import LONG_AGO, NEVER, Monotonic
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.operation import Operation, Priority
 from allocsync.reconcile.scheduling.concurrency import ConcurrencyLimits
@@ -59,12 +59,12 @@ class Scheduler:
         self._queue = queue
         self._concurrency = concurrency
         self._allocations = allocations
-        self._prefer_edits_until = -inf
+        self._prefer_edits_until = LONG_AGO
         self._retries: dict[Operation, set[AllocationId]] = {
             operation: set() for operation in Operation
         }  # in flight
 
-    def prefer_edits(self, now: float) -> None:
+    def prefer_edits(self, now: Monotonic) -> None:
         """The files may have changed: periodic reads wait for a second.
 
         A call within two seconds of an earlier one changes nothing, so they wait half of the time at most.
@@ -72,7 +72,7 @@ class Scheduler:
         if now >= self._prefer_edits_until + PREFER_EDITS_SECONDS:
             self._prefer_edits_until = now + PREFER_EDITS_SECONDS
 
-    def admit(self, now: float, uniform: Uniform) -> Iterator[tuple[ManagedAllocation, Operation, bool]]:
+    def admit(self, now: Monotonic, uniform: Uniform) -> Iterator[tuple[ManagedAllocation, Operation, bool]]:
         """Give free slots to due allocations.
 
         Yields the allocation, the operation of its slot, and whether it is a probe. Each slot is given only
@@ -98,7 +98,7 @@ class Scheduler:
                     self._retries[operation].add(key)
                 yield allocation, operation, is_probe
 
-    def _excluded(self, operation: Operation, now: float) -> Sequence[Priority]:
+    def _excluded(self, operation: Operation, now: Monotonic) -> Sequence[Priority]:
         """The priorities that do not go now, however many slots are free."""
         is_full = 2 * len(self._retries[operation]) >= self._concurrency.limits[operation].maximum
         return [
@@ -111,12 +111,12 @@ class Scheduler:
             _failures_of(self._allocations[key]) + self._concurrency.failures_of(operation, key)
         )
 
-    def next_at(self, now: float) -> float:
-        """When more may be admitted because time passes; infinity if time alone changes nothing."""
-        edits_over_at = self._prefer_edits_until if now < self._prefer_edits_until else inf
+    def next_at(self, now: Monotonic) -> Monotonic:
+        """When more may be admitted because time passes; `NEVER` if time alone changes nothing."""
+        edits_over_at = self._prefer_edits_until if now < self._prefer_edits_until else NEVER
         return min(self._queue.next_at(now), self._concurrency.next_admission_at(now), edits_over_at)
 
-    def promote(self, allocation: ManagedAllocation, now: float) -> bool:
+    def promote(self, allocation: ManagedAllocation, now: Monotonic) -> bool:
         """Replace the allocation's read slot with a write slot, if one is free; returns whether it was."""
         promoted = self._concurrency.promote(allocation.id, now)
         if promoted and allocation.id in self._retries[Operation.READ]:
@@ -124,7 +124,7 @@ class Scheduler:
             self._retries[Operation.WRITE].add(allocation.id)
         return promoted
 
-    def release(self, allocation: ManagedAllocation, operation: Operation, now: float) -> None:
+    def release(self, allocation: ManagedAllocation, operation: Operation, now: Monotonic) -> None:
         """Give the allocation's slot back.
 
         Raises:
@@ -133,11 +133,11 @@ class Scheduler:
         self._concurrency.release(operation, allocation.id, now)
         self._retries[operation].discard(allocation.id)
 
-    def block_until(self, operation: Operation, until: float) -> None:
+    def block_until(self, operation: Operation, until: Monotonic) -> None:
         """Admit nothing for this operation before `until`, because the server asks for it."""
         self._concurrency.block_until(operation, until)
 
-    def forget(self, key: AllocationId, now: float, uniform: Uniform) -> None:
+    def forget(self, key: AllocationId, now: Monotonic, uniform: Uniform) -> None:
         """Remove an allocation that is no longer managed."""
         self._queue.forget(key)
         for operation in Operation:
@@ -149,8 +149,8 @@ class Scheduler:
         admitted_for: Operation,
         answer: Snapshot | UpdateAnswer,
         *,
-        begun: float,
-        now: float,
+        begun: Monotonic,
+        now: Monotonic,
         uniform: Uniform,
     ) -> BreakerChange | None:
         """Apply what a response says about the API to limits, breaker and other allocations.
@@ -182,7 +182,7 @@ class Scheduler:
         return BreakerChange(requested, breaker.open, now - breaker.opened_at, breaker.probes)
 
     def _forgive_all(
-        self, operation: Operation, forgiven: Mapping[AllocationId, int], now: float, uniform: Uniform
+        self, operation: Operation, forgiven: Mapping[AllocationId, int], now: Monotonic, uniform: Uniform
     ) -> None:
         """Forgive so many failures of each, and let each retry soon."""
         spread_seconds = min(SPREAD_SECONDS, len(forgiven) / SPREAD_PER_SECOND)
@@ -192,7 +192,7 @@ class Scheduler:
                 self._allocations[key].forgive(operation, failures, until=until)
                 self._queue.schedule(key, self._allocations[key].queue_entry())
 
-    def _withdraw(self, operation: Operation, key: AllocationId, now: float, uniform: Uniform) -> None:
+    def _withdraw(self, operation: Operation, key: AllocationId, now: Monotonic, uniform: Uniform) -> None:
         """The allocation has no request for this operation any more: let others retry in its place."""
         woken = self._concurrency.withdraw(operation, key)
         self._forgive_all(operation, dict.fromkeys(woken, 0), now, uniform)

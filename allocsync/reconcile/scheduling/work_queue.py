@@ -12,9 +12,9 @@ Left out: why an allocation is due (`allocation.managed_allocation`), and whethe
 from collections import deque
 from collections.abc import Callable, Collection, Hashable
 from heapq import heapify, heappop, heappush
-from math import inf
 from typing import Generic, TypeVar
 
+from allocsync.model.times import NEVER, Monotonic
 from allocsync.reconcile.operation import Operation, Priority, QueueEntry
 
 Key = TypeVar("Key", bound=Hashable)
@@ -33,7 +33,7 @@ class WorkQueue(Generic[Key]):
 
     def __init__(self) -> None:
         self._entries: dict[Key, tuple[int, QueueEntry]] = {}
-        self._delayed: list[tuple[float, int, Key]] = []
+        self._delayed: list[tuple[Monotonic, int, Key]] = []
         self._due: dict[Operation, dict[Priority, deque[tuple[int, Key]]]] = {
             operation: {priority: deque() for priority in Priority} for operation in Operation
         }
@@ -42,7 +42,7 @@ class WorkQueue(Generic[Key]):
         self._handed_out_counts = dict.fromkeys(Operation, 0)
 
     def schedule(self, key: Key, entry: QueueEntry) -> None:
-        """Make this the key's only entry; with infinity as its time, the key has no entry.
+        """Make this the key's only entry; with `NEVER` as its time, the key has no entry.
 
         If the key is handed out, this takes effect at `done`.
         """
@@ -50,7 +50,7 @@ class WorkQueue(Generic[Key]):
             self._handed_out[key] = entry
             return
         self._entries.pop(key, None)
-        if entry.at == inf:
+        if entry.at == NEVER:
             return
         self._last_number += 1
         self._entries[key] = (self._last_number, entry)
@@ -68,7 +68,7 @@ class WorkQueue(Generic[Key]):
     def take(
         self,
         operation: Operation,
-        now: float,
+        now: Monotonic,
         *,
         failures_of: Callable[[Key], int] | None = None,
         excluding: Collection[Priority] = (),
@@ -115,12 +115,12 @@ class WorkQueue(Generic[Key]):
         if entry is not None:
             self.schedule(key, entry)
 
-    def next_at(self, now: float) -> float:
-        """When the next entry becomes due, apart from those due already; infinity if there is none."""
+    def next_at(self, now: Monotonic) -> Monotonic:
+        """When the next entry becomes due, apart from those due already; `NEVER` if there is none."""
         self._move_due(now)
-        return self._delayed[0][0] if self._delayed else inf
+        return self._delayed[0][0] if self._delayed else NEVER
 
-    def count_due(self, operation: Operation, now: float) -> int:
+    def count_due(self, operation: Operation, now: Monotonic) -> int:
         """How many keys are due for this operation."""
         self._move_due(now)
         return sum(
@@ -134,7 +134,7 @@ class WorkQueue(Generic[Key]):
         entry = self._entries.get(key)
         return entry is not None and entry[0] == number
 
-    def _move_due(self, now: float) -> None:
+    def _move_due(self, now: Monotonic) -> None:
         """Move the entries that are due to `_due`, and drop outdated ones from the front."""
         any_due = False
         while self._delayed:

@@ -13,13 +13,14 @@ from collections.abc import Iterable
 from allocsync.model.change import Change
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Mode
+from allocsync.model.times import Monotonic
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import State
 
 IN_SYNC_RESYNCS = 3  # resync intervals for which an observation of InSync counts
 
 
-def project(allocation: ManagedAllocation, now: float, resync_seconds: float) -> tuple[Condition, str]:
+def project(allocation: ManagedAllocation, now: Monotonic, resync_seconds: float) -> tuple[Condition, str]:
     """Return the condition at `now` (monotonic) and its reason; `resync_seconds` is the resync interval."""
     if allocation.intent is not None:
         if allocation.intent.unknown_since is None:
@@ -46,7 +47,7 @@ def project(allocation: ManagedAllocation, now: float, resync_seconds: float) ->
     return _out_of_sync(allocation, now, current=current)
 
 
-def _blocked(allocation: ManagedAllocation, now: float, *, current: bool) -> str:
+def _blocked(allocation: ManagedAllocation, now: Monotonic, *, current: bool) -> str:
     """Return what blocks the update that the allocation needs; empty if nothing does."""
     if allocation.desired is None:
         return "; ".join(allocation.problems) or "no longer declared"
@@ -63,7 +64,7 @@ def _blocked(allocation: ManagedAllocation, now: float, *, current: bool) -> str
     return ""
 
 
-def _out_of_sync(allocation: ManagedAllocation, now: float, *, current: bool) -> tuple[Condition, str]:
+def _out_of_sync(allocation: ManagedAllocation, now: Monotonic, *, current: bool) -> tuple[Condition, str]:
     if allocation.write_backoff.terminal and allocation.write_backoff.terminal == allocation.changes:
         return (
             Condition.FAILING,
@@ -91,7 +92,7 @@ def _out_of_sync(allocation: ManagedAllocation, now: float, *, current: bool) ->
     return Condition.PENDING, _pending(allocation, now, current=current)
 
 
-def _pending(allocation: ManagedAllocation, now: float, *, current: bool) -> str:
+def _pending(allocation: ManagedAllocation, now: Monotonic, *, current: bool) -> str:
     if (
         current
         and allocation.changes

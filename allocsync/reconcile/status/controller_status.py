@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId
+from allocsync.model.times import WallTime
 from allocsync.reconcile.gates.pause import Pause
 
 
@@ -21,8 +22,8 @@ class AllocationStatus:
     id: AllocationId
     condition: Condition
     reason: str
-    since: float
-    next_read_at: float | None
+    since: WallTime
+    next_read_at: WallTime | None
     paused: Pause | None = None  # a mark beside the condition
 
 
@@ -38,7 +39,7 @@ class ControllerStatus:
 
     revision: str | None  # the newest one that was loaded
     active_revision: str | None  # the newest one of this process that does not await approval
-    active_since: float | None
+    active_since: WallTime | None
     conditions: Mapping[Condition, int]
     open_intents: int
     settle_seconds: float
@@ -48,12 +49,13 @@ class ControllerStatus:
     limits: Mapping[str, int]
     max_in_flight: Mapping[str, int]
     breakers_open: Mapping[str, bool]
-    last_full_read: float | None
+    last_full_read: WallTime | None
     first_answer_seen: bool
     stalled: str | None  # what stalls it, or None; an outage of the API is not a stall
     stopping: bool
     changes: int = 0  # how many allocations the newest revision changes against the baseline
     awaiting_reason: str = ""  # why the newest revision awaits approval; empty if it does not
-    awaiting_since: float | None = None
+    awaiting_since: WallTime | None = None
     canaries: Mapping[AllocationId, bool] = field(default_factory=dict)  # whether each is verified
-    pauses: Mapping[str, tuple[int, float]] = field(default_factory=dict)  # by scope: number, end of the last
+    # By scope: the number of pauses, and the end of the last.
+    pauses: Mapping[str, tuple[int, WallTime]] = field(default_factory=dict)

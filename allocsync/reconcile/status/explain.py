@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from allocsync.model.change import Change
 from allocsync.model.desired_state import Mode
 from allocsync.model.ids import AllocationId, NotFound, find
+from allocsync.model.times import WallTime
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.status.controller_status import AllocationStatus
 from allocsync.reconcile.status.report import Moment, ReportedCondition, status_of
@@ -26,8 +27,8 @@ class OpenUpdate:
     """
 
     changes: tuple[Change, ...]
-    unknown_since: float | None
-    settles_at: float | None
+    unknown_since: WallTime | None
+    settles_at: WallTime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +46,12 @@ class Explanation:
     desired: tuple[tuple[str, str], ...]
     problems: tuple[str, ...]
     differences: tuple[Change, ...] | None
-    observed_at: float | None
+    observed_at: WallTime | None
     missing: bool
     last_error: str
     read_failures: int
     write_failures: int
-    no_update_before: float | None
+    no_update_before: WallTime | None
     open_update: OpenUpdate | None
     canary: bool = False  # it is updated first, while its revision awaits approval
 

@@ -8,11 +8,12 @@ Left out: all details of one allocation (`explain`), and the controller as a who
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import isfinite
 
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Mode
 from allocsync.model.ids import AllocationId
+from allocsync.model.times import NEVER, Monotonic, WallTime, clock_offset_seconds, to_wall_time
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.status.condition_rules import project
 from allocsync.reconcile.status.controller_status import AllocationStatus
@@ -24,7 +25,7 @@ class ReportedCondition:
 
     condition: Condition
     reason: str
-    since: float
+    since: WallTime
     paused: bool = False
 
     def refresh(self, reason: str, *, paused: bool) -> None:
@@ -36,17 +37,18 @@ class ReportedCondition:
 class Moment:
     """When a report is made: `now` (monotonic) and `wall`, and the current resync interval in seconds.
 
-    `list_read_at` is when (monotonic) the list is read next; infinity if it is not used.
+    `list_read_at` is when (monotonic) the list is read next; `NEVER` if it is not used.
     """
 
-    now: float
-    wall: float
+    now: Monotonic
+    wall: WallTime
     resync_seconds: float
-    list_read_at: float = inf
+    list_read_at: Monotonic = NEVER
 
-    def at(self, time: float | None) -> float | None:
-        """Convert monotonic seconds to Unix seconds; None for None or an infinity."""
-        return self.wall + time - self.now if time is not None and isfinite(time) else None
+    def at(self, time: Monotonic | None) -> WallTime | None:
+        """Convert monotonic seconds to Unix seconds; None for None, `NEVER` and `LONG_AGO`."""
+        offset_seconds = clock_offset_seconds(self.wall, self.now)
+        return to_wall_time(time, offset_seconds) if time is not None and isfinite(time) else None
 
 
 def statuses(
@@ -81,7 +83,7 @@ def status_of(allocation: ManagedAllocation, reported: ReportedCondition, moment
     )
 
 
-def all_read_since(allocations: Mapping[AllocationId, ManagedAllocation], moment: Moment) -> float | None:
+def all_read_since(allocations: Mapping[AllocationId, ManagedAllocation], moment: Moment) -> WallTime | None:
     """Return when (Unix seconds) the read of the least recently read allocation began.
 
     A list read counts for each allocation that it shows in sync or with the known differences. A read that
@@ -93,7 +95,7 @@ def all_read_since(allocations: Mapping[AllocationId, ManagedAllocation], moment
     return moment.at(
         min(
             (allocation.observed_at for allocation in allocations.values() if _is_read(allocation)),
-            default=inf,
+            default=NEVER,
         )
     )
 

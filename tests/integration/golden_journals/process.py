@@ -20,6 +20,7 @@ from allocsync.journal.writer import Journal
 from allocsync.model.api_answers import UpdateAnswer
 from allocsync.model.cloud import Cloud, Json
 from allocsync.model.ids import AllocationId
+from allocsync.model.times import Monotonic, WallTime
 from allocsync.reconcile.controller import Controller
 from allocsync.reconcile.events import Event
 from allocsync.reconcile.operation import Operation
@@ -74,13 +75,13 @@ class World:
         """Set these fields of an allocation, as another writer or a late application does."""
         self.api.truth[key] = {**self.api.truth[key], **fields}
 
-    def now(self) -> float:
+    def now(self) -> Monotonic:
         """Monotonic time of the process, in seconds."""
-        return asyncio.get_running_loop().time() + CLOCK_BEGINS
+        return Monotonic(asyncio.get_running_loop().time() + CLOCK_BEGINS)
 
-    def wall(self) -> float:
+    def wall(self) -> WallTime:
         """Wall time, in seconds since the epoch."""
-        return asyncio.get_running_loop().time() + self.wall_begins
+        return WallTime(asyncio.get_running_loop().time() + self.wall_begins)
 
     def uniform(self, low: float, high: float) -> float:
         """The middle of the range."""

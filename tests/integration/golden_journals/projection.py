@@ -9,7 +9,6 @@ Left out: the expected values (the JSON file of each journal).
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from allocsync.model.cloud import Json, NumberLiteral
 from allocsync.model.desired_state import Desired
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import OpenIntent, Restored
+from allocsync.model.times import LONG_AGO, NEVER, Monotonic, WallTime
 from allocsync.reconcile.allocation.field_records import FieldRecord
 from allocsync.reconcile.allocation.late_writes import LateWrite
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
@@ -29,10 +29,9 @@ from allocsync.reconcile.controller import Controller
 from allocsync.reconcile.gates.pause import Pause
 from allocsync.reconcile.status.explain import Explanation
 
-NEVER, LONG_AGO = "never", "long ago"  # infinity and minus infinity
 OTHER = AllocationId("an allocation of which nothing is stored")
 HISTORY = 5  # how many of the newest updates are compared
-Seconds = Callable[[float], float | str]  # converts a monotonic time to seconds since the recording
+Seconds = Callable[[Monotonic], float | str]  # converts a monotonic time to seconds since the recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +46,18 @@ class Reopened:
     checkpoint: Checkpoint
     baseline: Mapping[AllocationId, Desired]
     in_force: Mapping[AllocationId, Desired | None]
-    recorded_at: float
-    restored_at: float
-    now: float
+    recorded_at: WallTime
+    restored_at: WallTime
+    now: Monotonic
 
 
 def projected(of: Reopened) -> dict[str, Any]:
     """Everything that was restored."""
 
-    def seconds(at: float) -> float | str:
-        if at in {inf, -inf}:
-            return NEVER if at == inf else LONG_AGO
-        return round(at - of.now + of.restored_at - of.recorded_at, 3)
+    def seconds(at: Monotonic) -> float | str:
+        if at in {NEVER, LONG_AGO}:
+            return "never" if at == NEVER else "long ago"
+        return round(at - of.now + (of.restored_at - of.recorded_at), 3)
 
     checkpoint, gap_at = of.checkpoint, of.restored.gap_at
     write_gate = checkpoint.write_gate
@@ -96,7 +95,7 @@ def projected(of: Reopened) -> dict[str, Any]:
     }
 
 
-def history(directory: Path, recorded_at: float) -> list[dict[str, Any]]:
+def history(directory: Path, recorded_at: WallTime) -> list[dict[str, Any]]:
     """The newest updates as `allocsync history` shows them, and when entries were lost."""
     with reader.opened(directory) as connection:
         updates: list[dict[str, Any]] = [
@@ -121,10 +120,10 @@ def history(directory: Path, recorded_at: float) -> list[dict[str, Any]]:
     return updates + lost
 
 
-def reported(controller: Controller, keys: Iterable[AllocationId], recorded_at: float) -> dict[str, Any]:
+def reported(controller: Controller, keys: Iterable[AllocationId], recorded_at: WallTime) -> dict[str, Any]:
     """What the controller reports of itself and of these allocations before the first read."""
 
-    def seconds(at: float | None) -> float | None:
+    def seconds(at: WallTime | None) -> float | None:
         return None if at is None else round(at - recorded_at, 3)
 
     status = controller.status()
@@ -186,7 +185,7 @@ def _recorded(left: OpenIntent, at_seconds: float) -> dict[str, object]:
     }
 
 
-def _pause(pause: Pause, seconds: Seconds, recorded_at: float) -> dict[str, object]:
+def _pause(pause: Pause, seconds: Seconds, recorded_at: WallTime) -> dict[str, object]:
     return {
         "ends": seconds(pause.until),
         "ends_on_the_wall_clock": round(pause.ends_at - recorded_at, 3),

@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 from allocsync.journal.database import NAME
+from allocsync.model.times import WallTime
 from tests.integration.golden_journals.process import World
 from tests.integration.golden_journals.rules import rules_of
 from tests.integration.golden_journals.scenarios import SCENARIOS
@@ -25,12 +26,12 @@ from tests.simulation.engine.virtual_time import run
 RECORDED_AT = "recorded_at.json"  # the wall clock at the end of each recording
 
 
-def record(name: str, to: Path) -> float:
+def record(name: str, to: Path) -> WallTime:
     """Record the journal with this name; returns the wall clock at its end."""
     with tempfile.TemporaryDirectory() as directory:
         world = World(Path(directory), rules_of(name))
 
-        async def recorded() -> float:
+        async def recorded() -> WallTime:
             await SCENARIOS[name](world)
             return world.wall()
 
@@ -53,7 +54,7 @@ def main(arguments: list[str]) -> int:
     note = to / RECORDED_AT
     recorded_at: dict[str, float] = json.loads(note.read_text()) if note.exists() else {}
     for name in names:
-        recorded_at[name] = record(name, to)
+        recorded_at[name] = float(record(name, to))
         sys.stdout.write(f"{name}.db, {(to / name).with_suffix('.db').stat().st_size:,} bytes\n")
     note.write_text(json.dumps(recorded_at, indent=2, sort_keys=True) + "\n")
     return 0

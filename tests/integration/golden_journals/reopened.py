@@ -21,6 +21,7 @@ from allocsync.journal.entries import CheckpointValue
 from allocsync.model.desired_state import Revision
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import IntentRecord, Restored
+from allocsync.model.times import Monotonic, WallTime, clock_offset_seconds
 from allocsync.reconcile import checkpoint_codecs as codecs
 from allocsync.reconcile.checkpoint import ALLOCATION, WRITES, Checkpoint
 from allocsync.reconcile.controller import Controller
@@ -39,21 +40,21 @@ ALL_ROWS = 100
 LAST_ROWS = 5  # of the journal with more than a thousand rows
 FOLDER = Path(__file__).parent
 LATER_SECONDS = 10.0
-RECORDED: Mapping[str, float] = json.loads((FOLDER / RECORDED_AT).read_text())
+STOPPED_AT = Monotonic(500.0)
+RECORDED: Mapping[str, WallTime] = json.loads((FOLDER / RECORDED_AT).read_text())
 
 
 @dataclass(frozen=True, slots=True)
 class StoppedClock:
-    """A clock that does not advance; `now_seconds` is monotonic."""
+    """A clock that does not advance."""
 
-    wall_seconds: float
-    now_seconds: float = 500.0
+    wall_time: WallTime
 
-    def now(self) -> float:
-        return self.now_seconds
+    def now(self) -> Monotonic:
+        return STOPPED_AT
 
-    def wall(self) -> float:
-        return self.wall_seconds
+    def wall(self) -> WallTime:
+        return self.wall_time
 
     def uniform(self, low: float, high: float) -> float:
         return (low + high) / 2
@@ -169,7 +170,8 @@ def saved_anew(name: str, of: Reopened) -> Saved:
         anew.save_value(
             WRITES,
             codecs.encode_write_quota(
-                anew.write_gate.write_quota, codecs.Clocks(clock.wall() - clock.now(), clock.now())
+                anew.write_gate.write_quota,
+                codecs.Clocks(clock_offset_seconds(clock.wall(), clock.now()), clock.now()),
             ),
         )
     _save_declarations(anew, of)

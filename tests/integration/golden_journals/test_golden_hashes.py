@@ -14,6 +14,7 @@ from allocsync.journal.checksum import decode_with_checksum, encode_with_checksu
 from allocsync.journal.hash_chain import NOTHING_BEFORE, Row, link
 from allocsync.model.cloud import Cloud, NumberLiteral
 from allocsync.model.intent_record import hash_unmanaged_fields
+from allocsync.model.times import WallTime
 
 EMPTY = "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"
 TWO_FIELDS = "545c94453a77043a36d167197e188fcfa5dda162da609cfae555bc383e6ce39f"
@@ -58,10 +59,10 @@ HASHES: dict[str, tuple[Cloud, tuple[str, ...], str]] = {
     ),
 }
 ROWS = (
-    Row(1, 1700000000.0, "intent", "a", None, '{"changes":[]}'),
-    Row(2, 1700000000.25, "outcome", "a", 1, '{"outcome":"applied","reason":"\\u2013"}'),
-    Row(3, 1700000001.5, "gap", None, None, '{"reason":"Zürich"}'),
-    Row(4, 1700000002.0, "intent", "北京", None, "{}"),
+    Row(1, WallTime(1700000000.0), "intent", "a", None, '{"changes":[]}'),
+    Row(2, WallTime(1700000000.25), "outcome", "a", 1, '{"outcome":"applied","reason":"\\u2013"}'),
+    Row(3, WallTime(1700000001.5), "gap", None, None, '{"reason":"Zürich"}'),
+    Row(4, WallTime(1700000002.0), "intent", "北京", None, "{}"),
 )
 LINKS = (
     "24a162db44952c1853f6ae0e2ef6e98f4a30527887c48d9f8df1b63f541a9a33",

@@ -22,6 +22,7 @@ from allocsync.errors import AllocsyncError
 from allocsync.journal import reader
 from allocsync.journal.checksum import decode_with_checksum
 from allocsync.journal.database import FORMAT, NAME, TAIL, JournalFile
+from allocsync.model.times import WallTime
 from tests.integration.golden_journals.projection import history as history_of
 from tests.integration.golden_journals.projection import projected, reported
 from tests.integration.golden_journals.reopened import (
@@ -150,7 +151,7 @@ def test_the_whole_chain_has_no_problem(name: str, tmp_path: Path) -> None:
 def test_a_new_journal_has_the_same_tables(name: str, tmp_path: Path) -> None:
     anew = tmp_path / "anew"
     anew.mkdir()
-    JournalFile.open(anew, wall=lambda: 0.0)[0].close()
+    JournalFile.open(anew, wall=lambda: WallTime(0.0))[0].close()
     query = "SELECT name, sql FROM sqlite_master ORDER BY name"
     found = []
     for path in (copied(name, tmp_path), anew / NAME):

@@ -13,6 +13,7 @@ import pytest
 
 from allocsync.api import json_codec
 from allocsync.errors import AllocsyncError
+from allocsync.model.times import WallTime
 from allocsync.reference_server import ReferenceServer
 from allocsync.reference_server.request_log import RequestLog
 from allocsync.reference_server.store import StateFileError, Store
@@ -130,7 +131,7 @@ def test_a_state_file_that_cannot_be_written_is_an_error_at_the_start(tmp_path: 
 def test_a_restarted_log_continues_the_numbers_on_a_new_line(tmp_path: Path) -> None:
     file = tmp_path / "log"
     for everything in (False, True):
-        log = RequestLog(file, log_all=everything, keep_records=False, wall=lambda: 1.5)
+        log = RequestLog(file, log_all=everything, keep_records=False, wall=lambda: WallTime(1.5))
         second, first = log.begin_post(), log.begin_post()
         first["id"] = '{"n":99,\n{"n":98,'
         for record in (first, second):
@@ -138,7 +139,7 @@ def test_a_restarted_log_continues_the_numbers_on_a_new_line(tmp_path: Path) -> 
         log.close()
     with file.open("a") as cut:
         cut.write('{"n":4')
-    log = RequestLog(file, log_all=False, keep_records=False, wall=lambda: 1.5)
+    log = RequestLog(file, log_all=False, keep_records=False, wall=lambda: WallTime(1.5))
     log.write_post(log.begin_post())
     log.close()
     *lines, _, last = file.read_text().splitlines()

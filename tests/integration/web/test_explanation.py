@@ -14,13 +14,14 @@ from allocsync.model.cloud import NumberLiteral
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Mode
 from allocsync.model.ids import AllocationId, NotFound
+from allocsync.model.times import WallTime
 from allocsync.reconcile.status.controller_status import AllocationStatus, ControllerStatus
 from allocsync.reconcile.status.explain import Explanation, OpenUpdate
 from allocsync.web.health import HealthResult
 from allocsync.web.server import Pages, make_app, serve_web
 from tests.support.recording_daemon import RecordingDaemon
 
-SINCE = 1_795_435_450.218  # 2026-11-23T12:04:10.218Z
+SINCE = WallTime(1_795_435_450.218)  # 2026-11-23T12:04:10.218Z
 HEALTHY = HealthResult(ok=True, reason="well")
 
 

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from allocsync.errors import Problem, SettingsError
 from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId, NotFound
+from allocsync.model.times import Monotonic, WallTime
 from allocsync.reconcile import events
 from allocsync.reconcile.gates.pause import Pause
 from allocsync.reconcile.status.controller_status import AllocationStatus, ControllerStatus
@@ -27,7 +28,7 @@ from tests.support.controller_status import WORKING
 from tests.support.made_events import made
 from tests.support.recording_daemon import RecordingDaemon
 
-SINCE = 1_795_435_450.218  # 2026-11-23T12:04:10.218Z
+SINCE = WallTime(1_795_435_450.218)  # 2026-11-23T12:04:10.218Z
 HEALTHY = HealthResult(ok=True, reason="well")
 
 
@@ -81,7 +82,9 @@ async def _client(daemon: Daemon) -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-def row(number: int, condition: Condition = Condition.IN_SYNC, at: float | None = None) -> AllocationStatus:
+def row(
+    number: int, condition: Condition = Condition.IN_SYNC, at: WallTime | None = None
+) -> AllocationStatus:
     return AllocationStatus(AllocationId(f"{number:08x}"), condition, "because", SINCE, at)
 
 
@@ -120,7 +123,7 @@ async def test_a_health_page_answers_a_status_and_a_reason(
 
 async def test_the_status_has_the_documented_shape(daemon: Daemon, client: aiohttp.ClientSession) -> None:
     ends = "2026-11-23T13:00:00Z"
-    pause = Pause(until=1.0, ends_at=1.0, ends=ends, reason="a migration", owner="ops")
+    pause = Pause(until=Monotonic(1.0), ends_at=WallTime(1.0), ends=ends, reason="a migration", owner="ops")
     daemon.rows = [row(1), replace(row(2, Condition.FAILING, SINCE + 10), paused=pause)]
 
     async with client.get("/api/v1/status") as answer:
@@ -179,7 +182,7 @@ async def test_the_status_says_since_when_files_are_rejected_and_lists_the_first
 async def test_a_time_of_the_next_read_that_is_not_finite_is_null(
     daemon: Daemon, client: aiohttp.ClientSession, at: float
 ) -> None:
-    daemon.rows = [row(1, at=at)]
+    daemon.rows = [row(1, at=WallTime(at))]
 
     async with client.get("/api/v1/status") as answer:
         assert (await answer.json())["allocations"][0]["next_read_at"] is None

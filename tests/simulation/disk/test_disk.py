@@ -18,7 +18,7 @@ from allocsync.model.ids import AllocationId
 from tests.simulation.disk.disk import Disk, Fault
 from tests.simulation.disk.image import SECTOR, Image
 from tests.simulation.disk.sqlite_shim import SqliteShim
-from tests.simulation.disk.writer import CHECKPOINTS, RECORD, WALL_SECONDS, Writer, files_in, rows_at
+from tests.simulation.disk.writer import CHECKPOINTS, RECORD, WALL_BEGINS, Writer, files_in, rows_at
 from tests.support.tier import part_of
 
 
@@ -81,10 +81,10 @@ def test_a_process_that_has_ended_changes_nothing_when_it_writes_or_closes(
     writer.write()
     files = files_in(disk.directory)
     with pytest.raises(sqlite3.OperationalError):
-        dead.write([Intent(AllocationId("late"), RECORD)], WALL_SECONDS)
+        dead.write([Intent(AllocationId("late"), RECORD)], WALL_BEGINS)
     dead.close()
     with pytest.raises(AllocsyncError):
-        JournalFile.open(before, wall=lambda: WALL_SECONDS)
+        JournalFile.open(before, wall=lambda: WALL_BEGINS)
     assert files_in(disk.directory) == files
     writer.write()
     writer.file.close()

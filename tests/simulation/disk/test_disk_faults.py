@@ -9,7 +9,7 @@ import pytest
 from allocsync.errors import AllocsyncError
 from allocsync.journal.database import NAME, JournalFile, rows_of
 from tests.simulation.disk.disk import Disk, Fault
-from tests.simulation.disk.writer import CHECKPOINTS, WALL_SECONDS, Writer, files_in, rows_at
+from tests.simulation.disk.writer import CHECKPOINTS, WALL_BEGINS, Writer, files_in, rows_at
 from tests.support.tier import part_of
 
 
@@ -70,7 +70,7 @@ def test_existing_bytes_can_be_overwritten_on_a_full_disk(disk: Disk) -> None:
 def test_a_journal_opened_on_a_read_only_disk_cannot_be_written(disk: Disk) -> None:
     disk.fault = Fault.READ_ONLY
     with pytest.raises(AllocsyncError, match="read-only"):
-        JournalFile.open(disk.directory, wall=lambda: WALL_SECONDS)
+        JournalFile.open(disk.directory, wall=lambda: WALL_BEGINS)
     assert disk.fault_counts[Fault.READ_ONLY] > 0
     assert files_in(disk.directory) == {}
     disk.fault = None
@@ -92,12 +92,12 @@ def test_a_damaged_journal_is_set_aside_and_survives_power_cuts(disk: Disk, seed
     (disk.directory / f"{NAME}-wal").unlink(
         missing_ok=True
     )  # a deleted log that comes back would repair some pages
-    file, left = JournalFile.open(disk.directory, wall=lambda: WALL_SECONDS)
+    file, left = JournalFile.open(disk.directory, wall=lambda: WALL_BEGINS)
     assert left.gap is not None
     disk.cut_power(rng)
     file.close()
-    assert (disk.directory / f"{NAME}.damaged-{WALL_SECONDS:.0f}").read_bytes() == damaged
-    file, left = JournalFile.open(disk.directory, wall=lambda: WALL_SECONDS)
+    assert (disk.directory / f"{NAME}.damaged-{WALL_BEGINS:.0f}").read_bytes() == damaged
+    file, left = JournalFile.open(disk.directory, wall=lambda: WALL_BEGINS)
     assert left.gap is None
     assert [row.kind for row in rows_of(file.connection)] == ["gap"]
     file.close()

@@ -13,9 +13,10 @@ from allocsync.journal.entries import Intent
 from allocsync.model.change import Change
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import IntentRecord
+from allocsync.model.times import WallTime
 from tests.simulation.disk.disk import Disk
 
-WALL_SECONDS = 1.7e9
+WALL_BEGINS = WallTime(1.7e9)
 # Checkpoints of the write-ahead log seldom and often.
 CHECKPOINTS = pytest.mark.parametrize("checkpoint_pages", [1000, 4])
 # Long enough that some rows need a page of their own.
@@ -39,7 +40,7 @@ class Writer:
         self.file = self.opened()
 
     def opened(self) -> JournalFile:
-        file, left = JournalFile.open(self.disk.directory, wall=lambda: WALL_SECONDS)
+        file, left = JournalFile.open(self.disk.directory, wall=lambda: WALL_BEGINS)
         assert left.gap is None
         for pragma in self.pragmas:
             file.connection.execute(f"PRAGMA {pragma}").close()
@@ -47,7 +48,7 @@ class Writer:
 
     def write(self) -> None:
         self.begun = f"{len(self.returned):04}"
-        self.file.write([Intent(AllocationId(self.begun), RECORD)], WALL_SECONDS)
+        self.file.write([Intent(AllocationId(self.begun), RECORD)], WALL_BEGINS)
         self.returned.append(self.begun)
         self.begun = None
 

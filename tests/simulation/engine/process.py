@@ -22,6 +22,7 @@ from allocsync.model.cloud import Cloud
 from allocsync.model.desired_state import Revision
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import Restored
+from allocsync.model.times import Monotonic, WallTime
 from allocsync.reconcile import events
 from allocsync.reconcile.controller import Controller
 from allocsync.runtime.wiring import build_controller
@@ -144,13 +145,13 @@ class DaemonProcess:
 
     # Clock and randomness.
 
-    def now(self) -> float:
+    def now(self) -> Monotonic:
         """Monotonic seconds, from another starting point in each process."""
-        return self._server.now() + self._clock_begins
+        return Monotonic(self._server.now() + self._clock_begins)
 
-    def wall(self) -> float:
+    def wall(self) -> WallTime:
         """Seconds since the epoch, by this machine's wall clock."""
-        return self._server.now() + self.wall_offset
+        return WallTime(self._server.now() + self.wall_offset)
 
     def uniform(self, low: float, high: float) -> float:
         """A random number in [low, high]."""

@@ -21,6 +21,7 @@ from typing import TypeVar
 from allocsync.journal import reader
 from allocsync.model.api_answers import OutcomeUnknown
 from allocsync.model.desired_state import Mode
+from allocsync.model.times import WallTime
 from tests.simulation.disk.disk import Disk
 from tests.simulation.disk.sqlite_shim import SqliteShim
 from tests.simulation.engine import virtual_time
@@ -247,6 +248,6 @@ def run_script(
         with reader.opened(world.directory) as connection:
             assert reader.verify(connection).problems == ()
             journal = tuple(reader.updates(connection, reader.Query()))
-            gaps = tuple(found - WALL_SECONDS for found, _ in reader.gaps(connection))
+            gaps = tuple(found - WallTime(WALL_SECONDS) for found, _ in reader.gaps(connection))
         files = tuple(sorted(each.name for each in world.directory.iterdir()))
         return RunRecord(world.outcome, world.history, journal, gaps, tuple(request_faults.lists), files)

@@ -14,6 +14,7 @@ from allocsync.journal.entries import Intent, Outcome
 from allocsync.journal.retention import prune
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import IntentRecord, OpenIntent, Restored
+from allocsync.model.times import Monotonic, WallTime
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import Update
 from allocsync.reconcile.checkpoint import Checkpoint
@@ -55,7 +56,7 @@ def _delete_anchor(stack: ExitStack) -> None:
     def prune_and_delete_anchor(
         file: database.JournalFile,
         *,
-        wall: float,
+        wall: WallTime,
         days: float = retention.RETENTION_DAYS,
         max_bytes: int = retention.MAX_BYTES,
     ) -> int:
@@ -81,7 +82,7 @@ def _forget_open_intents(stack: ExitStack) -> None:
 def _count_settle_time_from_before_restart(stack: ExitStack) -> None:
     original = ManagedAllocation.outcome_unknown_since_restart
 
-    def outcome_unknown(self: ManagedAllocation, left: OpenIntent, now: float) -> None:
+    def outcome_unknown(self: ManagedAllocation, left: OpenIntent, now: Monotonic) -> None:
         original(self, left, now)
         if self.intent is not None:
             self.intent.settles_at = self.next_read_at = now

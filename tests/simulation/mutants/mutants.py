@@ -12,6 +12,7 @@ from allocsync.model.change import Change
 from allocsync.model.cloud import Cloud
 from allocsync.model.desired_state import Desired, Revision
 from allocsync.model.ids import AllocationId
+from allocsync.model.times import Monotonic
 from allocsync.planning.diff import update_body
 from allocsync.reconcile.allocation import managed_allocation, read_back
 from allocsync.reconcile.allocation.late_writes import Detection, LateWrites
@@ -57,7 +58,7 @@ def _judge_before_settle_time(stack: ExitStack) -> None:
     original = read_back.judge
 
     def judge(
-        intent: Intent, cloud: Cloud, *, begun: float, late_fields: frozenset[str] = frozenset()
+        intent: Intent, cloud: Cloud, *, begun: Monotonic, late_fields: frozenset[str] = frozenset()
     ) -> read_back.Verdict | None:
         return original(intent, cloud, begun=begun + LONG_SECONDS, late_fields=late_fields)
 
@@ -67,7 +68,9 @@ def _judge_before_settle_time(stack: ExitStack) -> None:
 def _compare_with_current_desired_state(stack: ExitStack) -> None:
     original = ManagedAllocation._decide
 
-    def decide(self: ManagedAllocation, cloud: Cloud, begun: float, now: float, resync_at: float) -> Decision:
+    def decide(
+        self: ManagedAllocation, cloud: Cloud, begun: Monotonic, now: Monotonic, resync_at: Monotonic
+    ) -> Decision:
         if self.intent is not None and self.desired is not None:
             self.intent.changes = tuple(Change(name, None, value) for name, value in self.desired.fields)
         return original(self, cloud, begun, now, resync_at)
@@ -126,7 +129,7 @@ def _ignore_edit_during_request(stack: ExitStack) -> None:
     original = ManagedAllocation.set_desired
 
     def set_desired(
-        self: ManagedAllocation, desired: Desired | None, *, now: float, problems: tuple[str, ...] = ()
+        self: ManagedAllocation, desired: Desired | None, *, now: Monotonic, problems: tuple[str, ...] = ()
     ) -> None:
         if self.state not in {State.READING, State.POSTING}:
             original(self, desired, now=now, problems=problems)
@@ -157,7 +160,9 @@ def _retry_at_once(stack: ExitStack) -> None:
 def _read_every_other_second(stack: ExitStack) -> None:
     original = ManagedAllocation._decide
 
-    def decide(self: ManagedAllocation, cloud: Cloud, begun: float, now: float, resync_at: float) -> Decision:
+    def decide(
+        self: ManagedAllocation, cloud: Cloud, begun: Monotonic, now: Monotonic, resync_at: Monotonic
+    ) -> Decision:
         decision = original(self, cloud, begun, now, resync_at)
         if decision.update is None and self.changes:
             self.next_read_at = min(self.next_read_at, now + 2.0)
@@ -176,7 +181,7 @@ def _forget_late_writes(stack: ExitStack) -> None:
 def _trust_old_list(stack: ExitStack) -> None:
     original = ManagedAllocation.on_listed
 
-    def on_listed(self: ManagedAllocation, cloud: Cloud | None, *, begun: float, now: float) -> None:
+    def on_listed(self: ManagedAllocation, cloud: Cloud | None, *, begun: Monotonic, now: Monotonic) -> None:
         intent = self.intent
         if intent is not None and intent.unknown_since is not None and self.state is State.SETTLING:
             intent.unknown_since -= 3600.0
@@ -193,7 +198,7 @@ def _do_not_wait_for_accepted(stack: ExitStack) -> None:
         self: ManagedAllocation,
         response: UpdateAnswer,
         *,
-        now: float,
+        now: Monotonic,
         delay_seconds: float,
         confirm_seconds: float,
         resync_seconds: float,

@@ -29,6 +29,7 @@ from allocsync.model.cloud import Cloud, field_value
 from allocsync.model.desired_state import Desired, Mode, Revision
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import Restored, hash_unmanaged_fields, intent_from
+from allocsync.model.times import WallTime
 from allocsync.planning.diff import merge
 from allocsync.reconcile.parameters import Parameters
 from tests.simulation.engine.history import Get, Post, Truth
@@ -62,7 +63,7 @@ class PromiseOracle:
             tuple[float, float]
         ] = []  # in this process: when, and how long the update took
         self._process = 0
-        self._gap: float | None = None  # wall time of the last gap; two gaps may have the same
+        self._gap: WallTime | None = None  # wall time of the last gap; two gaps may have the same
         self.commit_seconds = 0.0
         self.liveness = LivenessOracle(
             server, resync_seconds=resync_seconds, bulk=bulk, report_breach=report_breach
@@ -74,7 +75,7 @@ class PromiseOracle:
 
     # Processes.
 
-    def process_started(self, process: int, journal: Path, restored: Restored, *, wall: float) -> None:
+    def process_started(self, process: int, journal: Path, restored: Restored, *, wall: WallTime) -> None:
         """A process has started with what its journal restored; `wall` is its wall time."""
         now = self._server.now()
         self._process = process

@@ -8,6 +8,7 @@ import pytest
 
 from allocsync.journal import reader
 from allocsync.model.cloud import Cloud, field_value
+from allocsync.model.times import WallTime
 from tests.simulation.engine.history import Get, History, Post, Version
 from tests.simulation.engine.machine import WALL_SECONDS
 from tests.simulation.engine.server import id_of
@@ -116,4 +117,4 @@ def answered(post: Post) -> float:
 
 def written(past: reader.RecordedUpdate) -> list[float]:
     """When each outcome of an intent was recorded."""
-    return [ending.at - WALL_SECONDS for ending in past.endings]
+    return [ending.at - WallTime(WALL_SECONDS) for ending in past.endings]

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
+from allocsync.model.times import WallTime
 from tests.simulation.real_parts.process import WALL_SECONDS
 from tests.simulation.real_parts.schedule import DRIP_MOST_SECONDS
 from tests.simulation.real_parts.world import Outcome
@@ -61,7 +62,7 @@ def _fault(record: Mapping[str, Any], faults: list[Mapping[str, Any]]) -> str:
     return ""
 
 
-def _as_client_saw(record: dict[str, Any], fault: str, crashed: list[float]) -> Mapping[str, Any]:
+def _as_client_saw(record: dict[str, Any], fault: str, crashed: list[WallTime]) -> Mapping[str, Any]:
     received = record["received_at"]
     seconds = READ_SECONDS if record["op"] == "snapshot" else UPDATE_SECONDS
     ends = [received + seconds, *(at for at in crashed if at >= received)]

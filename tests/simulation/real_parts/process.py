@@ -20,6 +20,7 @@ from allocsync.model.cloud import Cloud
 from allocsync.model.desired_state import Revision
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import Restored
+from allocsync.model.times import Monotonic, WallTime
 from allocsync.reconcile.controller import Controller
 from allocsync.reconcile.events import Event
 from allocsync.runtime.wiring import build_controller
@@ -31,9 +32,9 @@ T = TypeVar("T")
 WALL_SECONDS = 1.8e9  # since the epoch, at the start of the event loop
 
 
-def wall() -> float:
+def wall() -> WallTime:
     """Seconds since the epoch, for everything in the run."""
-    return WALL_SECONDS + asyncio.get_running_loop().time()
+    return WallTime(WALL_SECONDS + asyncio.get_running_loop().time())
 
 
 class DaemonProcess:
@@ -119,11 +120,11 @@ class DaemonProcess:
 
     # Clock and randomness.
 
-    def now(self) -> float:
+    def now(self) -> Monotonic:
         """Monotonic seconds, by the event loop's clock."""
-        return asyncio.get_running_loop().time()
+        return Monotonic(asyncio.get_running_loop().time())
 
-    def wall(self) -> float:
+    def wall(self) -> WallTime:
         """Seconds since the epoch."""
         return wall()
 

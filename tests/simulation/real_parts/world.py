@@ -18,6 +18,7 @@ from allocsync.journal.reader import Query, RecordedUpdate, opened, updates, ver
 from allocsync.model.cloud import Cloud, field_value
 from allocsync.model.desired_state import Desired, Revision
 from allocsync.model.ids import AllocationId
+from allocsync.model.times import WallTime
 from allocsync.reconcile import events
 from allocsync.reference_server import ReferenceServer
 from allocsync.reference_server.sample import sample_clouds
@@ -50,13 +51,13 @@ class Outcome:
     records: list[Mapping[str, Any]] = field(default_factory=list)
     truth: Mapping[str, Cloud] = field(default_factory=dict)
     declared: Mapping[AllocationId, Desired] = field(default_factory=dict)
-    crashed: list[float] = field(default_factory=list)
+    crashed: list[WallTime] = field(default_factory=list)
     fired: Counter[str] = field(default_factory=Counter)
     checked: Checked | None = None
     past: list[RecordedUpdate] = field(default_factory=list)
     in_sync_seconds: float | None = None  # since the last update was applied after the faults
     problems: list[str] = field(default_factory=list)
-    notes: list[tuple[float, str]] = field(default_factory=list)
+    notes: list[tuple[WallTime, str]] = field(default_factory=list)
 
 
 def run_schedule(schedule: Schedule, disk: Disk) -> Outcome:
@@ -72,9 +73,9 @@ class StrictlyIncreasingClock:
     """The server's clock: no two readings are equal, so the log shows what came first."""
 
     def __init__(self) -> None:
-        self._last = 0.0
+        self._last = WallTime(0.0)
 
-    def __call__(self) -> float:
+    def __call__(self) -> WallTime:
         """Seconds since the epoch."""
         self._last = max(self._last + TICK_SECONDS, wall())
         return self._last

@@ -13,6 +13,7 @@ from allocsync.api.backoff import FullJitter, read_with_retries
 from allocsync.api.responses import parse_retry_after
 from allocsync.model.api_answers import Failed, Live, Missing, Snapshot
 from allocsync.model.ids import AllocationId
+from allocsync.model.times import WallTime
 from tests.integration.api.conftest import http_response, open_client, raw_server, respond_with
 
 A = AllocationId("a")
@@ -99,18 +100,18 @@ def test_delays_come_from_the_given_random_source_alone() -> None:
 def test_retry_after_is_seconds_or_a_date_and_garbage_is_ignored(
     value: str | None, seconds: float | None
 ) -> None:
-    assert parse_retry_after(value, date=None, wall=1_800_000_000.0) == seconds
+    assert parse_retry_after(value, date=None, wall=WallTime(1_800_000_000.0)) == seconds
 
 
 def test_a_date_is_compared_with_the_clock_of_the_server() -> None:
     retry_at, server_date = formatdate(1_800_000_060, usegmt=True), formatdate(1_800_000_000, usegmt=True)
-    assert parse_retry_after(retry_at, date=server_date, wall=1_900_000_000.0) == 60
-    assert parse_retry_after(retry_at, date="garbage", wall=1_800_000_030.0) == 30
+    assert parse_retry_after(retry_at, date=server_date, wall=WallTime(1_900_000_000.0)) == 60
+    assert parse_retry_after(retry_at, date="garbage", wall=WallTime(1_800_000_030.0)) == 30
 
 
 @given(st.text(max_size=40))
 def test_no_retry_after_header_raises(value: str) -> None:
-    found = parse_retry_after(value, date=value, wall=0.0)
+    found = parse_retry_after(value, date=value, wall=WallTime(0.0))
     assert found is None or found >= 0
 
 

@@ -23,9 +23,10 @@ from allocsync.model.change import Change
 from allocsync.model.cloud import NumberLiteral
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import IntentRecord, Restored
+from allocsync.model.times import Monotonic, WallTime
 
 T = TypeVar("T")
-WALL = 1.7e9
+WALL = WallTime(1.7e9)
 A, B = AllocationId("a"), AllocationId("b")
 RECORD = IntentRecord(
     changes=(Change("region", "x", "y"), Change("version", NumberLiteral("1e400"), "2")),
@@ -45,10 +46,10 @@ def opened(directory: Path) -> tuple[JournalFile, Restored]:
 
 
 def running(
-    file: JournalFile, wall: Callable[[], float] = lambda: WALL
+    file: JournalFile, wall: Callable[[], WallTime] = lambda: WALL
 ) -> AbstractAsyncContextManager[Journal]:
-    now = asyncio.get_running_loop().time
-    return Journal.running(file, execute=inline, now=now, wall=wall)
+    loop = asyncio.get_running_loop()
+    return Journal.running(file, execute=inline, now=lambda: Monotonic(loop.time()), wall=wall)
 
 
 def copy_files(directory: Path, to: Path) -> None:
@@ -239,11 +240,11 @@ def test_history_is_filtered_by_id_time_and_outcome(tmp_path: Path) -> None:
 def test_rows_written_with_a_wrong_clock_neither_delete_young_rows_nor_keep_old_ones(tmp_path: Path) -> None:
     file, _ = opened(tmp_path)
 
-    def write(at: float) -> None:
+    def write(at: WallTime) -> None:
         (sequence,) = file.write([Intent(A, RECORD)], at)
         file.write([Outcome(A, sequence, "applied", "r")], at)
 
-    for at in (WALL - 60, 1e9, WALL):
+    for at in (WALL - 60, WallTime(1e9), WALL):
         write(at)
     assert prune(file, wall=WALL, days=90) == 0, "young rows are kept, whatever follows them"
     assert prune(file, wall=WALL + 100 * DAY_SECONDS, days=90) == 6

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from allocsync.model.times import WallTime
 from allocsync.planning.write_windows import DAYS, WriteWindows, parse_windows
 
 walls = st.floats(0, 4e9)
@@ -14,7 +15,7 @@ times = st.tuples(st.integers(0, 23), st.integers(0, 59))
 
 @given(st.lists(st.tuples(st.sampled_from(DAYS), times, times), min_size=1, max_size=3), walls)
 def test_a_window_is_open_exactly_when_the_calendar_says_so(
-    spans: list[tuple[str, tuple[int, int], tuple[int, int]]], wall: float
+    spans: list[tuple[str, tuple[int, int], tuple[int, int]]], wall: WallTime
 ) -> None:
     spans = [
         (day, begin, end if end != begin else (begin[0], (begin[1] + 1) % 60)) for day, begin, end in spans
@@ -22,7 +23,7 @@ def test_a_window_is_open_exactly_when_the_calendar_says_so(
     text = ", ".join(
         f"{day.title()} {begin[0]:02}:{begin[1]:02}-{end[0]:02}:{end[1]:02}" for day, begin, end in spans
     )
-    now = datetime.fromtimestamp(wall, UTC)
+    now = datetime.fromtimestamp(float(wall), UTC)
 
     def is_inside(day: str, begin: tuple[int, int], end: tuple[int, int], at: datetime) -> bool:
         midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -46,7 +47,7 @@ def test_a_window_is_open_exactly_when_the_calendar_says_so(
 
 
 @given(walls)
-def test_no_window_and_a_window_of_the_whole_day_are_always_open(wall: float) -> None:
+def test_no_window_and_a_window_of_the_whole_day_are_always_open(wall: WallTime) -> None:
     assert WriteWindows().closed_seconds(wall) == 0
     assert parse_windows("00:00-24:00").closed_seconds(wall) == 0
 

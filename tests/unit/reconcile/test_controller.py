@@ -9,6 +9,7 @@ from allocsync.errors import BulkUnavailable
 from allocsync.model.api_answers import Failed, Live, OutcomeUnknown, Rejected, Snapshot
 from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId
+from allocsync.model.times import Monotonic
 from allocsync.reconcile import events
 from allocsync.reconcile.parameters import Parameters
 from allocsync.reconcile.resync import BulkPolicy
@@ -216,7 +217,9 @@ async def test_a_missing_allocation_is_read_at_growing_intervals_and_never_updat
 async def test_failing_reads_back_off_and_do_not_count_as_settled() -> None:
     api = ScriptedApi()
     failing = Failed("500 Internal Server Error", 500)
-    api.on_snapshot = lambda key: failing if key == KEYS[0] and VirtualClock().now() < 300 else None
+    api.on_snapshot = lambda key: (
+        failing if key == KEYS[0] and VirtualClock().now() < Monotonic(300) else None
+    )
     async with Run(api) as run:
         run.controller.activate(revision())
         await asyncio.sleep(20)

@@ -7,6 +7,7 @@ import pytest
 from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import IntentRecord
+from allocsync.model.times import Monotonic
 from allocsync.reconcile import events
 from allocsync.reconcile.controller import IDLE_SECONDS, STALL_SECONDS
 from tests.support.failing_api import now
@@ -110,10 +111,10 @@ async def test_without_allocations_the_dispatcher_waits_and_does_not_poll() -> N
     run = Run(ScriptedApi())
     calls = 0
 
-    def counted_now() -> float:
+    def counted_now() -> Monotonic:
         nonlocal calls
         calls += 1
-        return asyncio.get_running_loop().time()
+        return Monotonic(asyncio.get_running_loop().time())
 
     run.controller._clock.now = counted_now  # type: ignore[method-assign]  # noqa: SLF001 - each run of the dispatcher calls it
     async with run:

@@ -8,6 +8,7 @@ from allocsync.model.api_answers import OutcomeUnknown
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Revision
 from allocsync.model.ids import AllocationId, NotFound
+from allocsync.model.times import Monotonic, WallTime
 from allocsync.planning.change_limit import ChangeLimit
 from allocsync.reconcile import events
 from allocsync.reconcile.pause_control import MAX_PAUSE_SECONDS, Begun, Lifted
@@ -84,12 +85,12 @@ async def test_a_pause_of_all_stops_all_updates_and_no_reads(*, bulk: bool) -> N
         assert paused(run) == {*KEYS}
         (reason,) = {str(row.paused) for row in run.controller.allocations()}
         assert reason == f"paused until {begun.pause.ends} by mark@here: maintenance"
-        assert run.controller.status().pauses == {"all": (1, begun.pause.ends_at), "one": (0, 0.0)}
+        assert run.controller.status().pauses == {"all": (1, begun.pause.ends_at), "one": (0, WallTime(0.0))}
         lifted = lift(run, None)
         assert lifted.was_paused
         await asyncio.sleep(5)
         assert len(api.posts) == len(KEYS)
-        assert run.controller.status().pauses == {"all": (0, 0.0), "one": (0, 0.0)}
+        assert run.controller.status().pauses == {"all": (0, WallTime(0.0)), "one": (0, WallTime(0.0))}
         assert not lift(run, None).was_paused
 
 
@@ -192,7 +193,7 @@ async def test_a_pause_has_a_longest_duration_and_needs_a_declared_allocation() 
     async with Run(ScriptedApi()) as run:
         run.controller.activate(revision("live"))
         begun = pause(run, None, 1e12)
-        assert begun.pause.until <= asyncio.get_running_loop().time() + MAX_PAUSE_SECONDS
+        assert begun.pause.until <= Monotonic(asyncio.get_running_loop().time() + MAX_PAUSE_SECONDS)
         assert isinstance(run.controller.pauses.begin("nobody", seconds=9, reason="r", owner="o"), NotFound)
         assert isinstance(run.controller.pauses.lift("nobody", by="o"), NotFound)
 

@@ -12,6 +12,7 @@ from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Desired, Mode, Revision
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import OpenIntent
+from allocsync.model.times import Monotonic, WallTime
 from allocsync.reconcile import events
 from allocsync.reconcile.resync import BulkPolicy, Resync
 from tests.support.failing_api import now
@@ -154,7 +155,7 @@ async def test_a_resync_requested_while_a_failed_list_is_handled_causes_one_more
 async def test_a_requested_resync_does_not_shorten_the_settle_time_of_an_intent_left_open() -> None:
     allocation = new_allocation()
     allocation.outcome_unknown_since_restart(
-        OpenIntent(7, ID, 0.0, ScriptedAllocation().update(DIFFERENT).record("g")), now()
+        OpenIntent(7, ID, WallTime(0.0), ScriptedAllocation().update(DIFFERENT).record("g")), Monotonic(now())
     )
     resync = Resync(
         api=ScriptedApi(),
@@ -166,7 +167,7 @@ async def test_a_requested_resync_does_not_shorten_the_settle_time_of_an_intent_
         update_reported=lambda _: None,
     )
     resync.resync_soon({ID: allocation}, lambda _: None)
-    assert allocation.queue_entry().at == now() + RULES.settle_seconds
+    assert allocation.queue_entry().at == Monotonic(now() + RULES.settle_seconds)
 
 
 async def test_in_an_outage_no_allocation_is_in_sync_for_longer_than_three_resyncs() -> None:
@@ -212,7 +213,7 @@ async def test_a_full_read_does_not_wait_for_suspended_allocations(bulk: BulkPol
         all_read_since = run.controller.status().last_full_read
         assert all_read_since is not None
         longest = 2.2 * run.controller._rules.resync_each_seconds  # noqa: SLF001 - the interval in use
-        assert 1e9 + now() - longest <= all_read_since <= 1e9 + now()
+        assert -longest <= all_read_since - WallTime(1e9 + now()) <= 0
 
 
 @pytest.mark.parametrize(

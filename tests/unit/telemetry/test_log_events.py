@@ -17,6 +17,7 @@ from allocsync.model.change import Change
 from allocsync.model.cloud import NumberLiteral
 from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId
+from allocsync.model.times import Monotonic, WallTime
 from allocsync.reconcile import events
 from allocsync.reconcile.events import Event
 from allocsync.reconcile.operation import Operation
@@ -25,7 +26,7 @@ from allocsync.telemetry.log_setup import LibraryLogHandler, configure, redirect
 from tests.support.made_events import made
 
 ID = AllocationId("0d5b7c90")
-AT = 1_795_435_450.218  # 2026-11-23T12:04:10.218Z
+AT = WallTime(1_795_435_450.218)  # 2026-11-23T12:04:10.218Z
 
 
 class Terminal(io.StringIO):
@@ -40,7 +41,7 @@ def log_text(
 ) -> str:
     stream = stream or io.StringIO()
     logger = configure(log_format, level, stream, environ={"NO_COLOR": "1"}, wall=lambda: AT)
-    LogObserver(logger, wall=lambda: AT, now=lambda: 0.0)(event)
+    LogObserver(logger, wall=lambda: AT, now=lambda: Monotonic(0.0))(event)
     return stream.getvalue()
 
 
@@ -52,7 +53,7 @@ def log_line(event: Event) -> dict[str, object]:
 def test_an_update_of_unknown_outcome_is_logged_as_documented() -> None:
     stream = io.StringIO()
     logger = configure("json", "info", stream, environ={}, wall=lambda: AT)
-    observer = LogObserver(logger, wall=lambda: AT, now=lambda: 0.0)
+    observer = LogObserver(logger, wall=lambda: AT, now=lambda: Monotonic(0.0))
     observer(made(events.RevisionActivated, revision="7f3a91c2" + "0" * 56, allocations=1))
     observer(
         made(
@@ -145,7 +146,7 @@ def test_each_event_has_its_level_and_name(event: Event, level: str, name: str) 
 def test_failed_attempts_are_not_logged_but_the_change_of_condition_is() -> None:
     stream = io.StringIO()
     logger = configure("json", "info", stream, environ={}, wall=lambda: AT)
-    observer = LogObserver(logger, wall=lambda: AT, now=lambda: 0.0)
+    observer = LogObserver(logger, wall=lambda: AT, now=lambda: Monotonic(0.0))
 
     for _ in range(100):
         observer(made(events.ReadFinished, answer="failed", status=503))
@@ -247,7 +248,7 @@ def test_log_records_of_libraries_are_redirected_only_while_the_context_lasts(
 
 @given(st.floats(0, 4_000_000_000))
 def test_times_are_in_utc_to_the_millisecond(seconds: float) -> None:
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", rfc3339(seconds))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", rfc3339(WallTime(seconds)))
 
 
 values = st.none() | st.booleans() | st.text() | st.builds(NumberLiteral, st.text())

@@ -18,6 +18,7 @@ from allocsync.errors import BulkUnavailable
 from allocsync.model.api_answers import Failed, Rejected, Snapshot, UpdateAnswer
 from allocsync.model.cloud import Cloud
 from allocsync.model.condition import Condition
+from allocsync.model.times import Monotonic, WallTime
 from allocsync.reconcile import events
 from allocsync.telemetry.log_events import LogObserver
 from allocsync.telemetry.log_sampling import (
@@ -37,6 +38,11 @@ OUTAGE_FROM, OUTAGE_UNTIL = 120.0, 720.0
 MAX_LINES = 50
 
 
+def wall() -> WallTime:
+    """The wall clock, which here starts with the event loop."""
+    return WallTime(now())
+
+
 @dataclass
 class Log:
     """A log at level debug; `loud` gives its lines from level info on."""
@@ -44,8 +50,8 @@ class Log:
     stream: io.StringIO = field(default_factory=io.StringIO)
 
     def observer(self) -> LogObserver:
-        logger = configure("json", "debug", self.stream, environ={}, wall=now)
-        return LogObserver(logger, wall=now, now=now)
+        logger = configure("json", "debug", self.stream, environ={}, wall=wall)
+        return LogObserver(logger, wall=wall, now=lambda: Monotonic(now()))
 
     def rows(self, *events: str) -> list[dict[str, Any]]:
         found = [json.loads(line) for line in self.stream.getvalue().splitlines()]
@@ -156,8 +162,8 @@ async def test_if_most_requests_fail_the_log_is_bounded_without_an_open_breaker(
 
 def test_a_summary_is_logged_when_it_is_due_and_before_the_daemon_stops() -> None:
     stream, at = io.StringIO(), 0.0
-    logger = configure("json", "info", stream, environ={}, wall=lambda: 0.0)
-    observer = LogObserver(logger, wall=lambda: 0.0, now=lambda: at)
+    logger = configure("json", "info", stream, environ={}, wall=lambda: WallTime(0.0))
+    observer = LogObserver(logger, wall=lambda: WallTime(0.0), now=lambda: Monotonic(at))
 
     def failing(number: int) -> None:
         for _ in range(number):
@@ -181,8 +187,8 @@ def test_a_summary_is_logged_when_it_is_due_and_before_the_daemon_stops() -> Non
 
 def test_commands_accepted_updates_and_errors_are_always_logged() -> None:
     log = io.StringIO()
-    logger = configure("json", "info", log, environ={}, wall=lambda: 0.0)
-    observer = LogObserver(logger, wall=lambda: 0.0, now=lambda: 0.0)
+    logger = configure("json", "info", log, environ={}, wall=lambda: WallTime(0.0))
+    observer = LogObserver(logger, wall=lambda: WallTime(0.0), now=lambda: Monotonic(0.0))
     for key in named(100):
         observer(made(events.UpdateFinished, allocation=key, outcome="accepted"))
         observer(made(events.UpdateSettled, allocation=key, outcome="stale_overwrite"))
@@ -201,18 +207,18 @@ def test_every_line_is_either_logged_or_counted(
     summed = Counter[tuple[str, str | None]]()
 
     def take() -> None:
-        found = sampler.take_summary(now)
+        found = sampler.take_summary(Monotonic(now))
         for group in found.suppressed if found else ():
             summed[group.event, group.after] += group.lines
 
     for group, later, outage in lines:
         now += later
-        if sampler.is_summary_due(now):
+        if sampler.is_summary_due(Monotonic(now)):
             take()
-        allowed[group] += sampler.allow(*group, reason="why", now=now, outage=outage)
+        allowed[group] += sampler.allow(*group, reason="why", now=Monotonic(now), outage=outage)
     take()
     assert allowed + summed == Counter(group for group, _, _ in lines)
-    assert not sampler.is_summary_due(1e9)
+    assert not sampler.is_summary_due(Monotonic(1e9))
     for group, number in allowed.items():
         first = next(index for index, line in enumerate(lines) if line[0] == group)
         assert number <= FIRST_LINES + sum(later for _, later, _ in lines[first + 1 :]) / 60
@@ -222,7 +228,8 @@ def test_one_line_a_minute_is_always_logged_and_only_ten_during_an_outage() -> N
     for outage, allowed in ((False, 100), (True, FIRST_LINES)):
         sampler = LogSampler()
         results = [
-            sampler.allow("a", None, reason="", now=60.0 * number, outage=outage) for number in range(100)
+            sampler.allow("a", None, reason="", now=Monotonic(60.0 * number), outage=outage)
+            for number in range(100)
         ]
         assert results == [number < allowed for number in range(100)]
 
@@ -231,14 +238,14 @@ def test_summaries_become_less_frequent_and_start_again_after_a_quiet_time() -> 
     sampler = LogSampler()
     times: list[float] = []
     for second in range(7_200):
-        sampler.allow("a", None, reason="", now=float(second), outage=True)
-        if sampler.is_summary_due(second):
+        sampler.allow("a", None, reason="", now=Monotonic(second), outage=True)
+        if sampler.is_summary_due(Monotonic(second)):
             times.append(second)
-            assert sampler.take_summary(second)
+            assert sampler.take_summary(Monotonic(second))
     apart = [round(later - earlier) for earlier, later in pairwise([0.0, *times])]
     assert apart[:4] == pytest.approx([70, 121, 241, 481], abs=1)
     assert set(apart[4:]) == {SUMMARY_MAX_SECONDS + 1}
-    assert sampler.take_summary(7_200.0)
-    sampler.allow("a", None, reason="", now=20_000.0, outage=True)
-    assert not sampler.is_summary_due(20_000.0 + SUMMARY_FIRST_SECONDS - 1)
-    assert sampler.is_summary_due(20_000.0 + SUMMARY_FIRST_SECONDS)
+    assert sampler.take_summary(Monotonic(7_200.0))
+    sampler.allow("a", None, reason="", now=Monotonic(20_000.0), outage=True)
+    assert not sampler.is_summary_due(Monotonic(20_000.0 + SUMMARY_FIRST_SECONDS - 1))
+    assert sampler.is_summary_due(Monotonic(20_000.0 + SUMMARY_FIRST_SECONDS))

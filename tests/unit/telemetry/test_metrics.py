@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId
+from allocsync.model.times import WallTime
 from allocsync.reconcile import events
 from allocsync.reconcile.status.controller_status import ControllerStatus
 from allocsync.telemetry.metric_definitions import CODES, METRICS
@@ -27,7 +28,7 @@ ID = AllocationId("7b0c4c5e")
 STATUS = ControllerStatus(
     revision="9" * 64,
     active_revision="7f3a91c2" + "0" * 56,
-    active_since=1_700_000_000.5,
+    active_since=WallTime(1_700_000_000.5),
     conditions={Condition.IN_SYNC: 3, Condition.FAILING: 2},
     open_intents=1,
     settle_seconds=10.0,
@@ -37,7 +38,7 @@ STATUS = ControllerStatus(
     limits={"read": 8, "write": 9},
     max_in_flight={"read": 64, "write": 32},
     breakers_open={"read": False, "write": True},
-    last_full_read=1_700_000_001.0,
+    last_full_read=WallTime(1_700_000_001.0),
     first_answer_seen=True,
     stalled="the dispatcher has not turned",
     stopping=True,
@@ -104,7 +105,7 @@ def test_every_series_exists_from_the_start(registry: CollectorRegistry, metrics
     for outcome in ("accepted", "rejected", "unknown", "not_sent"):
         metrics(made(events.UpdateFinished, outcome=outcome, status=504))
     metrics(made(events.ReadFinished, answer="failed", status=504))
-    metrics.desired_loaded(at=1.0, quarantined=0)
+    metrics.desired_loaded(at=WallTime(1.0), quarantined=0)
     metrics.desired_rejected()
     metrics.follow(lambda: dataclasses.replace(STATUS, active_revision=None))
 
@@ -244,7 +245,7 @@ def test_list_reads_are_counted_and_timed(registry: CollectorRegistry, metrics: 
 def test_loads_of_the_desired_state_are_counted_and_timestamped(
     registry: CollectorRegistry, metrics: Metrics
 ) -> None:
-    metrics.desired_loaded(at=1_700_000_000.0, quarantined=2)
+    metrics.desired_loaded(at=WallTime(1_700_000_000.0), quarantined=2)
     metrics(made(events.RevisionActivated, revision="7f3a91c2"))
     assert read(registry, "desired_last_load_successful") == 1
 

@@ -18,6 +18,7 @@ from allocsync.model.cloud import field_value
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Desired
 from allocsync.model.ids import AllocationId
+from allocsync.model.times import Monotonic, WallTime
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.read_back import ReadBack
 from allocsync.reconcile.allocation.settle_time import SettleTime
@@ -57,14 +58,14 @@ states = st.builds(desired, st.sampled_from(VALUES), st.sampled_from(VALUES))
 
 @dataclass
 class LateApplication:
-    at: float
+    at: Monotonic
     body: dict[str, Any]
 
 
 class AllocationMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.now = 0.0
+        self.now = Monotonic(0.0)
         self.sent = 0
         self.live = cloud("a", "a")
         self.applications: list[LateApplication] = []
@@ -72,10 +73,10 @@ class AllocationMachine(RuleBasedStateMachine):
         self.write_gate = WriteGate()
         read_back = ReadBack(rules=RULES, settle_time=self.settle_time)
         self.allocation = ManagedAllocation(
-            id=ID, rules=RULES, read_back=read_back, next_read_at=0.0, write_gate=self.write_gate
+            id=ID, rules=RULES, read_back=read_back, next_read_at=Monotonic(0.0), write_gate=self.write_gate
         )
-        self.unknown_since: float | None = None
-        self.accepted: dict[str, tuple[str, float]] = {}
+        self.unknown_since: Monotonic | None = None
+        self.accepted: dict[str, tuple[str, Monotonic]] = {}
         self.last_read: dict[str, Any] | None = None
 
     @initialize(region=st.sampled_from(VALUES), version=st.sampled_from(VALUES))
@@ -140,7 +141,7 @@ class AllocationMachine(RuleBasedStateMachine):
         return decision.update
 
     def in_propagation_window(self, change: Change) -> bool:
-        value, at = self.accepted.get(change.field, ("", 0.0))
+        value, at = self.accepted.get(change.field, ("", Monotonic(0.0)))
         return value == change.desired and self.now < at + RULES.propagation_window_seconds
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 4.0, 11.0, 70.0, 400.0]))
@@ -161,7 +162,9 @@ class AllocationMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.0, 5.0, 60.0, 1000.0]), everything=st.booleans())
     def a_pause(self, *, seconds: float, everything: bool) -> None:
-        pause = Pause(until=self.now + seconds, ends_at=0.0, ends="later", reason="why", owner="who")
+        pause = Pause(
+            until=self.now + seconds, ends_at=WallTime(0.0), ends="later", reason="why", owner="who"
+        )
         if everything:
             self.write_gate.everything = pause
         else:

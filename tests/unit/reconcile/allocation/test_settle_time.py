@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from allocsync.model.times import Monotonic
 from allocsync.reconcile.allocation.settle_time import MIN_FIRST_OUTCOMES, SettleTime
 from allocsync.reconcile.parameters import Parameters
 
@@ -58,7 +59,7 @@ def test_while_few_outcomes_are_known_one_ambiguous_detection_counts() -> None:
     for _ in range(MIN_FIRST_OUTCOMES - 1):
         settle_time.count_outcome(is_retry=False, applied=True)
     settle_time.learn_lag(20.0, certain=False)
-    assert settle_time.seconds(0.0) == 40.0
+    assert settle_time.seconds(Monotonic(0.0)) == 40.0
 
 
 def test_a_certain_lag_always_counts_and_a_smaller_one_never_shortens_the_settle_time() -> None:
@@ -66,11 +67,11 @@ def test_a_certain_lag_always_counts_and_a_smaller_one_never_shortens_the_settle
     for _ in range(MIN_FIRST_OUTCOMES):
         settle_time.count_outcome(is_retry=False, applied=True)
     settle_time.learn_lag(20.0, certain=False)
-    assert settle_time.seconds(0.0) == RULES.settle_seconds
+    assert settle_time.seconds(Monotonic(0.0)) == RULES.settle_seconds
     settle_time.learn_lag(20.0, certain=True)
     settle_time.learn_lag(15.0, certain=True)
     settle_time.learn_lag(80.0, certain=False)
-    assert settle_time.seconds(0.0) == 40.0
+    assert settle_time.seconds(Monotonic(0.0)) == 40.0
 
 
 @given(
@@ -85,8 +86,8 @@ def test_the_settle_time_stays_within_its_limits_and_a_lag_never_shortens_it(
     for again, applied in tries:
         settle_time.count_outcome(is_retry=again, applied=applied)
     for seconds in took:
-        settle_time.record_unknown(seconds, 0.0)
+        settle_time.record_unknown(seconds, Monotonic(0.0))
     for seconds, certain in lags:
-        before = settle_time.seconds(0.0)
+        before = settle_time.seconds(Monotonic(0.0))
         settle_time.learn_lag(seconds, certain=certain)
-        assert before <= settle_time.seconds(0.0) <= RULES.settle_max_seconds
+        assert before <= settle_time.seconds(Monotonic(0.0)) <= RULES.settle_max_seconds

@@ -2,7 +2,6 @@
 
 import asyncio
 from itertools import pairwise
-from math import inf
 
 import pytest
 from hypothesis import given
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import IntentRecord
+from allocsync.model.times import LONG_AGO, NEVER, Monotonic, WallTime
 from allocsync.planning.write_windows import parse_windows
 from allocsync.reconcile import checkpoint_codecs as codecs
 from allocsync.reconcile import events
@@ -28,7 +28,7 @@ looptime = pytest.mark.looptime
 def test_no_hour_has_more_updates_than_the_quota_across_restarts_too(
     max_per_hour: int, waits: list[float], restarts: set[int]
 ) -> None:
-    write_quota, now, sent = WriteQuota(max_per_hour), 0.0, list[float]()
+    write_quota, now, sent = WriteQuota(max_per_hour), Monotonic(0.0), list[Monotonic]()
     for number, wait in enumerate(waits):
         now += wait
         if number in restarts:
@@ -42,15 +42,15 @@ def test_no_hour_has_more_updates_than_the_quota_across_restarts_too(
         assert sum(now - HOUR < at <= now for at in sent) <= max_per_hour
         turn_at = write_quota.reserve_turn(ONE, now)
         assert turn_at <= now + HOUR + 60.001
-        assert turn_at == float("-inf") or not write_quota.is_exhausted(turn_at + 0.001)
+        assert turn_at == LONG_AGO or not write_quota.is_exhausted(turn_at + 0.001)
 
 
 def test_a_quota_without_a_limit_is_never_used_up_and_stores_nothing() -> None:
     write_quota = WriteQuota()
     for _ in range(1000):
-        write_quota.spend(ONE, 1.0)
-    assert not write_quota.is_exhausted(1.0)
-    assert codecs.encode_write_quota(write_quota, codecs.Clocks(0.0, 1.0)) is None
+        write_quota.spend(ONE, Monotonic(1.0))
+    assert not write_quota.is_exhausted(Monotonic(1.0))
+    assert codecs.encode_write_quota(write_quota, codecs.Clocks(0.0, Monotonic(1.0))) is None
 
 
 @looptime
@@ -111,11 +111,13 @@ async def test_outside_the_windows_everything_is_read_and_nothing_is_sent() -> N
 def test_each_returning_token_has_one_turn_and_further_turns_are_at_the_last_token() -> None:
     write_quota = WriteQuota(3)
     for now in (0.0, 100.0, 200.0):
-        write_quota.spend(ONE, now)
+        write_quota.spend(ONE, Monotonic(now))
     keys = [AllocationId(name) for name in "abcde"]
-    turns = [write_quota.reserve_turn(key, 300.0) for key in keys]
-    assert turns == [3660.0, 3760.0, 3860.0, 3860.0, 3860.0]
-    assert [write_quota.reserve_turn(key, 400.0) for key in reversed(keys)] == turns[::-1], "a turn is kept"
+    turns = [write_quota.reserve_turn(key, Monotonic(300.0)) for key in keys]
+    assert turns == [Monotonic(at) for at in (3660.0, 3760.0, 3860.0, 3860.0, 3860.0)]
+    assert [write_quota.reserve_turn(key, Monotonic(400.0)) for key in reversed(keys)] == turns[::-1], (
+        "a turn is kept"
+    )
 
 
 @looptime
@@ -139,12 +141,12 @@ async def test_updates_planned_for_the_same_token_are_aborted_just_before_sendin
 def test_allocations_awaiting_approval_or_paused_reserve_no_turn() -> None:
     write_quota = WriteQuota(3)
     for now in (0.0, 100.0, 200.0):
-        write_quota.spend(ONE, now)
+        write_quota.spend(ONE, Monotonic(now))
     unapproved, paused, waiting = AllocationId("unapproved"), AllocationId("paused"), AllocationId("waiting")
-    pause = Pause(until=9e9, ends_at=9e9, ends="later", reason="r", owner="o")
+    pause = Pause(until=Monotonic(9e9), ends_at=WallTime(9e9), ends="later", reason="r", owner="o")
     write_gate = WriteGate(write_quota=write_quota, awaiting_approval={unapproved}, pauses={paused: pause})
-    assert [write_gate.earliest_write_at(key, 300.0) for key in (unapproved, paused, waiting)] == [
-        inf,
-        9e9,
-        3660.0,
+    assert [write_gate.earliest_write_at(key, Monotonic(300.0)) for key in (unapproved, paused, waiting)] == [
+        NEVER,
+        pause.until,
+        Monotonic(3660.0),
     ]

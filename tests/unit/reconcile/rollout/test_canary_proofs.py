@@ -1,13 +1,13 @@
 """What verifies a canary, on virtual time: its latest GET, unless the list puts it in doubt."""
 
 import asyncio
-from math import inf
 
 import pytest
 
 from allocsync.model.api_answers import Accepted, Failed, OutcomeUnknown, Snapshot, UpdateAnswer
 from allocsync.model.cloud import Cloud
 from allocsync.model.condition import Condition
+from allocsync.model.times import NEVER, Monotonic, WallTime
 from allocsync.planning.change_limit import ChangeLimit
 from allocsync.reconcile import events
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
@@ -157,7 +157,7 @@ async def test_a_reconcile_that_began_before_the_revision_verifies_no_canary_of_
 def test_a_reconcile_that_did_not_see_the_current_declaration_verifies_no_canary(fault: str) -> None:
     scripted = ScriptedAllocation(wanted(**A))
     scripted.read(A)
-    allocation, reported = scripted.allocation, {ID: ReportedCondition(Condition.IN_SYNC, "", 0.0)}
+    allocation, reported = scripted.allocation, {ID: ReportedCondition(Condition.IN_SYNC, "", WallTime(0.0))}
     requeued: list[ManagedAllocation] = []
     canaries = Canaries(allocations={ID: allocation}, reported=reported, requeue=requeued.append)
     if fault == "early":
@@ -175,8 +175,8 @@ def test_a_reconcile_that_did_not_see_the_current_declaration_verifies_no_canary
     elif fault == "edited":
         allocation.desired = wanted(region="b", version="1")
     canaries.on_end(allocation, observed=fault not in {"failed", "forgiven"})
-    allocation.next_read_at = inf
-    progress = canaries.tick(1.0)
+    allocation.next_read_at = NEVER
+    progress = canaries.tick(Monotonic(1.0))
     verified = fault == "none"
     assert progress == Progress(
         done=verified, text="1 so far" if verified else "0 so far, 1 not yet verified by a GET"
@@ -184,6 +184,6 @@ def test_a_reconcile_that_did_not_see_the_current_declaration_verifies_no_canary
     assert requeued == ([] if fault in {"none", "failed"} else [allocation]), (
         "a backoff after a failed read is kept"
     )
-    assert canaries.tick(2.0) is None, "no event since"
+    assert canaries.tick(Monotonic(2.0)) is None, "no event since"
     canaries.watch({ID})
     assert canaries.verified() == {ID: False}, "of the next revision nothing is verified"

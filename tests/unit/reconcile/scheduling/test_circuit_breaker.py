@@ -15,6 +15,7 @@ from allocsync.model.api_answers import (
     Snapshot,
     UpdateAnswer,
 )
+from allocsync.model.times import Monotonic
 from allocsync.reconcile.scheduling.circuit_breaker import (
     MIN_FAILURES,
     MIN_KEYS,
@@ -30,7 +31,9 @@ from allocsync.reconcile.scheduling.response_class import ResponseClass, classif
 def open_breaker(keys: int = 100) -> CircuitBreaker[int]:
     breaker: CircuitBreaker[int] = CircuitBreaker()
     for number in range(MIN_FAILURES):
-        breaker.record_failure(number % keys, ResponseClass.UNAVAILABLE, begun=0.0, now=0.0, key_count=keys)
+        breaker.record_failure(
+            number % keys, ResponseClass.UNAVAILABLE, begun=Monotonic(0.0), now=Monotonic(0.0), key_count=keys
+        )
     assert breaker.open
     return breaker
 
@@ -41,7 +44,13 @@ def fail_repeatedly(
     """Record failures at regular times; returns when the breaker opened, or None."""
     for number in range(count):
         now = number * interval_seconds
-        breaker.record_failure(number % keys, ResponseClass.OVERLOADED, begun=now, now=now, key_count=10_000)
+        breaker.record_failure(
+            number % keys,
+            ResponseClass.OVERLOADED,
+            begun=Monotonic(now),
+            now=Monotonic(now),
+            key_count=10_000,
+        )
         if breaker.open:
             return now
     return None
@@ -61,10 +70,14 @@ def test_an_occasional_success_keeps_it_closed() -> None:
     breaker: CircuitBreaker[int] = CircuitBreaker()
     for number in range(1000):
         breaker.record_failure(
-            number, ResponseClass.OVERLOADED, begun=number / 10, now=number / 10, key_count=10_000
+            number,
+            ResponseClass.OVERLOADED,
+            begun=Monotonic(number / 10),
+            now=Monotonic(number / 10),
+            key_count=10_000,
         )
         if number % 90 == 0:
-            assert not breaker.record_success(number / 10)
+            assert not breaker.record_success(Monotonic(number / 10))
         assert not breaker.open
 
 
@@ -76,19 +89,25 @@ def test_where_most_requests_fail_it_takes_as_many_more_failures_to_open(
 
     def fail_until(number: int, end: int) -> None:
         for each in range(number, end):
-            breaker.record_failure(each, response_class, begun=float(each), now=float(each), key_count=10_000)
+            breaker.record_failure(
+                each,
+                response_class,
+                begun=Monotonic(each),
+                now=Monotonic(each),
+                key_count=10_000,
+            )
 
     for number in range(0, 500, 10):  # nine of ten
         fail_until(number, number + 9)
-        assert not breaker.record_success(number + 9.0)
+        assert not breaker.record_success(Monotonic(number + 9.0))
     fail_until(500, 570)
     open_as_usual = breaker.open
     fail_until(570, 600)
     assert (open_as_usual, breaker.open) == (False, True)
     for now in range(700, 740):
-        breaker.record_success(float(now))
+        breaker.record_success(Monotonic(now))
     fail_until(800, 801 + MIN_FAILURES)
-    assert breaker.opened_at in {800 + MIN_FAILURES - 1, 800 + MIN_FAILURES}
+    assert float(breaker.opened_at) in {800 + MIN_FAILURES - 1, 800 + MIN_FAILURES}
 
 
 @pytest.mark.parametrize(("keys", "failures"), [(1, 2), (3, 6), (5, 10), (10_000, 10)])
@@ -96,36 +115,48 @@ def test_it_opens_without_a_wait_when_the_api_is_unavailable(keys: int, failures
     breaker: CircuitBreaker[int] = CircuitBreaker()
     for number in range(failures):
         assert not breaker.open
-        breaker.record_failure(number % keys, ResponseClass.UNAVAILABLE, begun=0.0, now=0.0, key_count=keys)
+        breaker.record_failure(
+            number % keys, ResponseClass.UNAVAILABLE, begun=Monotonic(0.0), now=Monotonic(0.0), key_count=keys
+        )
     assert breaker.open
 
 
 def test_one_forbidden_allocation_among_many_does_not_open_it() -> None:
     breaker: CircuitBreaker[int] = CircuitBreaker()
     for now in range(100):
-        breaker.record_failure(7, ResponseClass.UNAVAILABLE, begun=now, now=now, key_count=100)
+        breaker.record_failure(
+            7, ResponseClass.UNAVAILABLE, begun=Monotonic(now), now=Monotonic(now), key_count=100
+        )
     assert not breaker.open
 
 
 def test_only_failures_since_the_latest_success_are_forgiven() -> None:
     breaker: CircuitBreaker[int] = CircuitBreaker()
-    breaker.record_failure(99, ResponseClass.OVERLOADED, begun=0.0, now=0.0, key_count=100)
-    breaker.record_success(1.0)
+    breaker.record_failure(
+        99, ResponseClass.OVERLOADED, begun=Monotonic(0.0), now=Monotonic(0.0), key_count=100
+    )
+    breaker.record_success(Monotonic(1.0))
     forgiven: dict[int, int] = {}
     for number in range(2 * MIN_KEYS):
         forgiven |= breaker.record_failure(
-            number % MIN_KEYS, ResponseClass.UNAVAILABLE, begun=2.0, now=2.0, key_count=100
+            number % MIN_KEYS,
+            ResponseClass.UNAVAILABLE,
+            begun=Monotonic(2.0),
+            now=Monotonic(2.0),
+            key_count=100,
         )
     assert forgiven == dict.fromkeys(range(MIN_KEYS), 2)
-    assert breaker.record_failure(50, ResponseClass.OVERLOADED, begun=3.0, now=3.0, key_count=100) == {50: 1}
+    assert breaker.record_failure(
+        50, ResponseClass.OVERLOADED, begun=Monotonic(3.0), now=Monotonic(3.0), key_count=100
+    ) == {50: 1}
     assert breaker.failures_of(50) == 1
 
 
 @given(st.lists(st.floats(0, 1), min_size=8, max_size=8))
 def test_one_probe_goes_per_interval_and_the_interval_doubles_with_jitter(chances: list[float]) -> None:
     breaker = open_breaker()
-    now = breaker.blocked_until(0.0)
-    assert now == PROBE_FIRST_SECONDS
+    now = breaker.blocked_until(Monotonic(0.0))
+    assert now == Monotonic(PROBE_FIRST_SECONDS)
     for number, chance in enumerate(chances):
         breaker.record_probe(number, now, failures=0, chance=chance)
         until = breaker.blocked_until(now)
@@ -142,8 +173,8 @@ def test_one_probe_goes_per_interval_and_the_interval_doubles_with_jitter(chance
 def test_probes_of_an_allocation_that_keeps_failing_do_not_lengthen_the_interval() -> None:
     breaker = open_breaker()
     for now in range(1, 100):
-        assert breaker.blocked_until(now) is None
-        breaker.record_probe(now, float(now), failures=3, chance=0.0)
+        assert breaker.blocked_until(Monotonic(now)) is None
+        breaker.record_probe(now, Monotonic(now), failures=3, chance=0.0)
 
 
 @pytest.mark.parametrize("has_response", [True, False])
@@ -152,36 +183,42 @@ def test_after_a_probe_without_a_response_the_interval_is_unchanged_and_the_next
 ) -> None:
     breaker = open_breaker()
     for now in (1.0, 2.0, 4.0):
-        assert breaker.blocked_until(now) is None
-        breaker.record_probe(7, now, failures=0, chance=0.0)
+        assert breaker.blocked_until(Monotonic(now)) is None
+        breaker.record_probe(7, Monotonic(now), failures=0, chance=0.0)
         if has_response or now < 4.0:
-            breaker.record_failure(7, ResponseClass.OVERLOADED, begun=now, now=now, key_count=100)
-        breaker.record_release(7, now)
-    assert breaker.blocked_until(4.0) == (8.0 if has_response else 5.0)
-    breaker.record_probe(7, 8.0, failures=0, chance=0.0)
-    assert breaker.blocked_until(8.0) == 8.0 + (8.0 if has_response else 4.0)
+            breaker.record_failure(
+                7, ResponseClass.OVERLOADED, begun=Monotonic(now), now=Monotonic(now), key_count=100
+            )
+        breaker.record_release(7, Monotonic(now))
+    assert breaker.blocked_until(Monotonic(4.0)) == Monotonic(8.0 if has_response else 5.0)
+    breaker.record_probe(7, Monotonic(8.0), failures=0, chance=0.0)
+    assert breaker.blocked_until(Monotonic(8.0)) == Monotonic(8.0 + (8.0 if has_response else 4.0))
 
 
 def test_of_two_probes_in_flight_only_the_latest_can_end_without_a_response() -> None:
     breaker = open_breaker()
-    breaker.record_probe(7, 1.0, failures=0, chance=0.0)
-    breaker.record_probe(8, 2.0, failures=0, chance=0.0)
-    breaker.record_release(7, 2.0)
-    assert breaker.blocked_until(2.0) == 4.0
-    breaker.record_failure(7, ResponseClass.OVERLOADED, begun=1.0, now=2.0, key_count=100)
-    breaker.record_release(8, 2.5)
-    assert breaker.blocked_until(2.5) == 3.5
+    breaker.record_probe(7, Monotonic(1.0), failures=0, chance=0.0)
+    breaker.record_probe(8, Monotonic(2.0), failures=0, chance=0.0)
+    breaker.record_release(7, Monotonic(2.0))
+    assert breaker.blocked_until(Monotonic(2.0)) == Monotonic(4.0)
+    breaker.record_failure(
+        7, ResponseClass.OVERLOADED, begun=Monotonic(1.0), now=Monotonic(2.0), key_count=100
+    )
+    breaker.record_release(8, Monotonic(2.5))
+    assert breaker.blocked_until(Monotonic(2.5)) == Monotonic(3.5)
 
 
 def test_each_opening_begins_with_the_first_interval() -> None:
     breaker = open_breaker()
     for _ in range(10):
-        breaker.record_probe(0, 0.0, failures=0, chance=0.0)
-    breaker.record_success(50.0)
+        breaker.record_probe(0, Monotonic(0.0), failures=0, chance=0.0)
+    breaker.record_success(Monotonic(50.0))
     assert not breaker.open
     for number in range(MIN_FAILURES):
-        breaker.record_failure(number, ResponseClass.UNAVAILABLE, begun=60.0, now=60.0, key_count=100)
-    assert breaker.blocked_until(60.0) == 60.0 + PROBE_FIRST_SECONDS
+        breaker.record_failure(
+            number, ResponseClass.UNAVAILABLE, begun=Monotonic(60.0), now=Monotonic(60.0), key_count=100
+        )
+    assert breaker.blocked_until(Monotonic(60.0)) == Monotonic(60.0 + PROBE_FIRST_SECONDS)
     assert breaker.probes == 0
 
 
@@ -223,11 +260,17 @@ def test_a_few_allocations_that_failed_for_days_do_not_hide_an_outage() -> None:
     breaker: CircuitBreaker[int] = CircuitBreaker()
     for number in range(3000):  # of three allocations, and no other request
         now = 60.0 * number
-        breaker.record_failure(number % 3, ResponseClass.OVERLOADED, begun=now, now=now, key_count=10_000)
+        breaker.record_failure(
+            number % 3, ResponseClass.OVERLOADED, begun=Monotonic(now), now=Monotonic(now), key_count=10_000
+        )
         assert not breaker.open
-    breaker.record_success(now + 1)
+    breaker.record_success(Monotonic(now + 1))
     for number in range(5 * MIN_FAILURES):
         breaker.record_failure(
-            number, ResponseClass.UNAVAILABLE, begun=now + 2, now=now + 2, key_count=10_000
+            number,
+            ResponseClass.UNAVAILABLE,
+            begun=Monotonic(now + 2),
+            now=Monotonic(now + 2),
+            key_count=10_000,
         )
     assert breaker.open

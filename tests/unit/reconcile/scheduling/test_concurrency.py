@@ -1,12 +1,12 @@
 """Concurrency limits: how they grow and shrink, which requests are slow, and what raises an error."""
 
 import itertools
-from math import inf
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from allocsync.model.times import NEVER, Monotonic
 from allocsync.reconcile.operation import Operation
 from allocsync.reconcile.scheduling.concurrency import (
     INITIAL_LIMIT,
@@ -32,7 +32,7 @@ class Load:
     def __init__(self, operation: Operation = Operation.READ) -> None:
         self.concurrency = new_limits()
         self.operation = operation
-        self.now = 0.0
+        self.now = Monotonic(0.0)
         self.sent = 0
 
     @property
@@ -80,7 +80,13 @@ def test_after_the_first_decrease_it_grows_by_one_each_round_trip() -> None:
     load.round_trip(0.5)
     load.now += 1  # the next result ends the window
     load.concurrency.record_response(
-        Operation.READ, Operation.READ, "a", ResponseClass.OVERLOADED, begun=0.0, now=load.now, key_count=9
+        Operation.READ,
+        Operation.READ,
+        "a",
+        ResponseClass.OVERLOADED,
+        begun=Monotonic(0.0),
+        now=load.now,
+        key_count=9,
     )
     shrunk = load.limit
     assert shrunk == pytest.approx(48, abs=2)  # by half of the half that failed
@@ -93,7 +99,13 @@ def test_a_limit_tolerates_a_tenth_of_failures_and_shrinks_once_a_window_for_mor
         response_class = ResponseClass.SERVED if number % 12 else ResponseClass.OVERLOADED
         now = number / 100
         idle.record_response(
-            Operation.READ, Operation.READ, str(number), response_class, begun=now, now=now, key_count=9
+            Operation.READ,
+            Operation.READ,
+            str(number),
+            response_class,
+            begun=Monotonic(now),
+            now=Monotonic(now),
+            key_count=9,
         )
     assert idle.limits[Operation.READ].limit == INITIAL_LIMIT[Operation.READ]
     load = Load()
@@ -119,17 +131,17 @@ def test_while_any_request_succeeds_a_limit_keeps_its_minimum(operation: Operati
 def test_a_limit_that_is_not_in_use_does_not_grow() -> None:
     reads = new_limits()
     for number in range(200):
-        assert reads.admit(Operation.READ, "a", number / 10) is None
+        assert reads.admit(Operation.READ, "a", Monotonic(number / 10)) is None
         reads.record_response(
             Operation.READ,
             Operation.READ,
             "a",
             ResponseClass.SERVED,
-            begun=number / 10,
-            now=number / 10 + 0.02,
+            begun=Monotonic(number / 10),
+            now=Monotonic(number / 10 + 0.02),
             key_count=9,
         )
-        reads.release(Operation.READ, "a", number / 10)
+        reads.release(Operation.READ, "a", Monotonic(number / 10))
     assert reads.limits[Operation.READ].limit == INITIAL_LIMIT[Operation.READ]
 
 
@@ -157,14 +169,14 @@ def test_a_slow_request_frees_its_slot_but_counts_against_the_hard_maximum() -> 
     reads = new_limits(read=12)
     names = iter(map(str, range(100)))
     for _ in range(INITIAL_LIMIT[Operation.READ]):
-        assert reads.admit(Operation.READ, next(names), 0.0) is None
-    assert reads.admit(Operation.READ, next(names), 1.9) == inf
-    assert reads.next_admission_at(1.9) == SLOW_INITIAL_SECONDS
-    admitted = sum(reads.admit(Operation.READ, next(names), 2.0) is None for _ in range(20))
+        assert reads.admit(Operation.READ, next(names), Monotonic(0.0)) is None
+    assert reads.admit(Operation.READ, next(names), Monotonic(1.9)) == NEVER
+    assert reads.next_admission_at(Monotonic(1.9)) == Monotonic(SLOW_INITIAL_SECONDS)
+    admitted = sum(reads.admit(Operation.READ, next(names), Monotonic(2.0)) is None for _ in range(20))
     assert admitted == 12 - INITIAL_LIMIT[Operation.READ]
     assert len(reads.limits[Operation.READ].slow) == INITIAL_LIMIT[Operation.READ]
-    reads.release(Operation.READ, "0", 2.0)
-    assert reads.admit(Operation.READ, next(names), 2.0) is None
+    reads.release(Operation.READ, "0", Monotonic(2.0))
+    assert reads.admit(Operation.READ, next(names), Monotonic(2.0)) is None
 
 
 @pytest.mark.parametrize(
@@ -182,9 +194,9 @@ def test_when_a_request_is_slow_depends_on_the_usual_latency(
 
 def test_full_write_slots_do_not_delay_reads() -> None:
     both = new_limits(1, 1)
-    assert both.admit(Operation.WRITE, "a", 0.0) is None
-    assert both.admit(Operation.WRITE, "b", 0.0) == inf
-    assert both.admit(Operation.READ, "b", 0.0) is None
+    assert both.admit(Operation.WRITE, "a", Monotonic(0.0)) is None
+    assert both.admit(Operation.WRITE, "b", Monotonic(0.0)) == NEVER
+    assert both.admit(Operation.READ, "b", Monotonic(0.0)) is None
 
 
 def test_failing_gets_in_write_slots_shrink_both_limits_and_open_the_breaker_of_reads_only() -> None:
@@ -199,8 +211,8 @@ def test_failing_gets_in_write_slots_shrink_both_limits_and_open_the_breaker_of_
             Operation.WRITE,
             str(number),
             ResponseClass.OVERLOADED,
-            begun=now,
-            now=now + 0.1,
+            begun=Monotonic(now),
+            now=Monotonic(now + 0.1),
             key_count=100,
         )
     assert both.limits[Operation.READ].breaker.open
@@ -211,19 +223,19 @@ def test_failing_gets_in_write_slots_shrink_both_limits_and_open_the_breaker_of_
 
 def test_a_blocked_operation_admits_nothing_before_the_given_time() -> None:
     both = new_limits(1, 1)
-    both.block_until(Operation.WRITE, 30.0)
-    both.block_until(Operation.WRITE, 20.0)
-    assert both.admit(Operation.WRITE, "a", 29.9) == 30.0
-    assert both.next_admission_at(29.9) == 30.0
+    both.block_until(Operation.WRITE, Monotonic(30.0))
+    both.block_until(Operation.WRITE, Monotonic(20.0))
+    assert both.admit(Operation.WRITE, "a", Monotonic(29.9)) == Monotonic(30.0)
+    assert both.next_admission_at(Monotonic(29.9)) == Monotonic(30.0)
     assert both.limits[Operation.WRITE].in_flight == 0
-    assert both.admit(Operation.READ, "b", 29.9) is None
-    assert both.admit(Operation.WRITE, "a", 30.0) is None
+    assert both.admit(Operation.READ, "b", Monotonic(29.9)) is None
+    assert both.admit(Operation.WRITE, "a", Monotonic(30.0)) is None
 
 
 @given(st.integers(1, 100), operations)
 def test_the_initial_limit_is_at_most_the_hard_maximum(maximum: int, operation: Operation) -> None:
     both = new_limits(maximum, maximum)
-    admitted = sum(both.admit(operation, str(number), 0.0) is None for number in range(200))
+    admitted = sum(both.admit(operation, str(number), Monotonic(0.0)) is None for number in range(200))
     assert admitted == min(maximum, INITIAL_LIMIT[operation])
 
 
@@ -231,8 +243,8 @@ def test_a_maximum_below_one_and_slots_released_or_taken_twice_are_errors() -> N
     with pytest.raises(ValueError, match="below one"):
         new_limits(0, 1)
     with pytest.raises(KeyError):
-        new_limits().release(Operation.READ, "a", 0.0)
+        new_limits().release(Operation.READ, "a", Monotonic(0.0))
     twice = new_limits()
-    twice.admit(Operation.READ, "a", 0.0)
+    twice.admit(Operation.READ, "a", Monotonic(0.0))
     with pytest.raises(ValueError, match="already"):
-        twice.admit(Operation.READ, "a", 0.0)
+        twice.admit(Operation.READ, "a", Monotonic(0.0))

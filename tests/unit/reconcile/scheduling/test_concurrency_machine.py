@@ -1,11 +1,10 @@
 """Concurrency limits in any order of events: slots are conserved, limits hold, and admission goes on."""
 
-from math import inf
-
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from allocsync.model.times import LONG_AGO, Monotonic
 from allocsync.reconcile.operation import Operation
 from allocsync.reconcile.scheduling.circuit_breaker import (
     PROBE_FIRST_SECONDS,
@@ -28,9 +27,9 @@ class ConcurrencyMachine(RuleBasedStateMachine):
         super().__init__()
         self.maximums = {Operation.READ: 3, Operation.WRITE: 2}
         self.concurrency: ConcurrencyLimits[str] = ConcurrencyLimits(self.maximums)
-        self.now = 0.0
-        self.slots: dict[str, tuple[Operation, float]] = {}
-        self.probed_at = dict.fromkeys(Operation, -inf)
+        self.now = Monotonic(0.0)
+        self.slots: dict[str, tuple[Operation, Monotonic]] = {}
+        self.probed_at = dict.fromkeys(Operation, LONG_AGO)
 
     def counted(self, operation: Operation) -> int:
         """How many requests count against the limit; the others have been in flight for long enough."""

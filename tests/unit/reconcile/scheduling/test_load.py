@@ -11,6 +11,7 @@ from allocsync.api.responses import parse_retry_after
 from allocsync.errors import BulkUnavailable
 from allocsync.model.api_answers import Failed, OutcomeUnknown, Rejected, Snapshot
 from allocsync.model.condition import Condition
+from allocsync.model.times import WallTime
 from allocsync.reconcile import events
 from allocsync.reconcile.parameters import Parameters
 from allocsync.reconcile.resync import BulkPolicy
@@ -185,7 +186,7 @@ async def test_retry_after_is_kept_up_to_five_minutes(
     header: str, min_seconds: float, max_seconds: float
 ) -> None:
     api = ScriptedApi()
-    after = parse_retry_after(header, date=None, wall=1e9)
+    after = parse_retry_after(header, date=None, wall=WallTime(1e9))
     locked = Rejected(423, "423 Locked", terminal=False, retry_after_seconds=after)
     api.on_update = lambda _key, _body: locked if len(api.posts) == 1 else None
     async with real_run(api, bulk=BulkPolicy.OFF) as run:

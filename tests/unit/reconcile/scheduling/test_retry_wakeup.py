@@ -13,6 +13,7 @@ from allocsync.model.cloud import Cloud
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Desired, Revision
 from allocsync.model.ids import AllocationId
+from allocsync.model.times import Monotonic, WallTime
 from allocsync.reconcile import events
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.operation import Operation
@@ -133,7 +134,7 @@ async def test_backoffs_do_not_outlast_a_storm_in_which_some_updates_succeed(
         explanations = [
             found for key in keys if isinstance(found := run.controller.explain(key), Explanation)
         ]
-        until = max(found.no_update_before or 0.0 for found in explanations)
+        until = max(found.no_update_before or WallTime(0.0) for found in explanations)
         assert until > VirtualClock().wall() + 2 * SETTLE_SECONDS, "some updates wait for a backoff"
         await asyncio.sleep(2 * SETTLE_SECONDS)
         assert run.count(Condition.IN_SYNC) == number
@@ -165,16 +166,26 @@ def test_a_released_allocation_passes_its_wakeup_on() -> None:
     first, second, third = allocations = [new_allocation(key) for key in named(3)]
     scheduler = new_scheduler({allocation.id: allocation for allocation in allocations})
     for allocation in allocations:
-        allocation.read_failures, allocation.next_read_at = 6, 300.0
+        allocation.read_failures, allocation.next_read_at = 6, Monotonic(300.0)
         scheduler.record_response(
-            allocation, Operation.READ, DEAD, begun=0.0, now=0.0, uniform=lambda _, high: high
+            allocation,
+            Operation.READ,
+            DEAD,
+            begun=Monotonic(0.0),
+            now=Monotonic(0.0),
+            uniform=lambda _, high: high,
         )
     scheduler.record_response(
-        third, Operation.READ, Live({}), begun=1.0, now=1.0, uniform=lambda _, high: high
+        third,
+        Operation.READ,
+        Live({}),
+        begun=Monotonic(1.0),
+        now=Monotonic(1.0),
+        uniform=lambda _, high: high,
     )
-    assert (first.next_read_at < 2.0, second.next_read_at) == (True, 300.0)
-    scheduler.forget(first.id, 1.0, lambda _, high: high)
-    assert second.next_read_at < 2.0
+    assert (first.next_read_at < Monotonic(2.0), second.next_read_at) == (True, Monotonic(300.0))
+    scheduler.forget(first.id, Monotonic(1.0), lambda _, high: high)
+    assert second.next_read_at < Monotonic(2.0)
 
 
 @pytest.mark.parametrize(
@@ -187,18 +198,25 @@ def test_many_forgiven_allocations_come_back_spread_out_and_a_few_come_back_at_o
     scheduler = new_scheduler({allocation.id: allocation for allocation in allocations})
     for number in range(failing + MIN_FAILURES):
         allocation = allocations[number % failing]
-        allocation.read_failures, allocation.next_read_at = allocation.read_failures + 1, 300.0
+        allocation.read_failures, allocation.next_read_at = allocation.read_failures + 1, Monotonic(300.0)
         scheduler.record_response(
-            allocation, Operation.READ, DEAD, begun=1.0, now=1.0, uniform=lambda _, high: high
+            allocation,
+            Operation.READ,
+            DEAD,
+            begun=Monotonic(1.0),
+            now=Monotonic(1.0),
+            uniform=lambda _, high: high,
         )
     change = scheduler.record_response(
         allocations[0],
         Operation.READ,
         DEAD,
-        begun=1.0,
-        now=1.0 + SILENT_SECONDS,
+        begun=Monotonic(1.0),
+        now=Monotonic(1.0 + SILENT_SECONDS),
         uniform=lambda _, high: high,
     )
     assert change is not None
     assert change.opened
-    assert {allocation.next_read_at for allocation in allocations} == {1.0 + SILENT_SECONDS + within_seconds}
+    assert {allocation.next_read_at for allocation in allocations} == {
+        Monotonic(1.0 + SILENT_SECONDS + within_seconds)
+    }

@@ -13,6 +13,7 @@ from allocsync.model.change import Change
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Mode, Revision
 from allocsync.model.ids import PREFIX_MIN, SUGGESTIONS, AllocationId, NotFound
+from allocsync.model.times import Monotonic, WallTime, to_wall_time
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.status.condition_rules import project
 from allocsync.reconcile.status.explain import Explanation, explain
@@ -30,11 +31,11 @@ from tests.support.scripted_allocation import (
 )
 from tests.support.scripted_api import KEYS, Run, ScriptedApi, revision
 
-WALL = 1e9
+WALL = WallTime(1e9)
 
 
-def moment(now: float) -> Moment:
-    return Moment(now=now, wall=WALL + now, resync_seconds=RESYNC)
+def moment(now: Monotonic) -> Moment:
+    return Moment(now=now, wall=to_wall_time(now, float(WALL)), resync_seconds=RESYNC)
 
 
 def explained(scripted: ScriptedAllocation) -> Explanation:
@@ -60,8 +61,8 @@ def test_before_the_first_read_there_are_no_live_values() -> None:
 
 def test_differences_are_those_of_the_latest_read_and_have_its_time() -> None:
     scripted = ScriptedAllocation(wanted(Mode.OBSERVE, **A))
-    scripted.read(DIFFERENT, at=7.0)
-    scripted.now = 20.0
+    scripted.read(DIFFERENT, at=Monotonic(7.0))
+    scripted.now = Monotonic(20.0)
     found = explained(scripted)
     assert found.differences == (Change("region", "x", "a"),)
     assert found.observed_at == WALL + 7
@@ -72,7 +73,7 @@ def test_differences_are_those_of_the_latest_read_and_have_its_time() -> None:
 def test_differences_from_an_earlier_declaration_are_not_shown() -> None:
     scripted = ScriptedAllocation()
     scripted.read(DIFFERENT)
-    scripted.allocation.set_desired(wanted(region="b"), now=1.0)
+    scripted.allocation.set_desired(wanted(region="b"), now=Monotonic(1.0))
     assert explained(scripted).differences is None
 
 
@@ -82,7 +83,7 @@ def test_an_open_update_has_its_changes_and_the_times_when_it_became_unknown_and
     in_flight = explained(scripted).open_update
     assert in_flight is not None
     assert (in_flight.unknown_since, in_flight.settles_at) == (None, None)
-    scripted.receive(UNKNOWN, at=3.0)
+    scripted.receive(UNKNOWN, at=Monotonic(3.0))
     found = explained(scripted)
     assert found.open_update is not None
     assert found.open_update.changes == (Change("region", "x", "a"),)
@@ -110,8 +111,10 @@ def test_a_missing_allocation_is_shown_as_missing() -> None:
 
 def test_an_entry_with_errors_from_the_start_shows_its_problems() -> None:
     allocation = new_allocation(ID)
-    allocation.set_desired(None, now=0.0, problems=("a.yaml:3:1: wrong",))
-    found = explain(ID, {ID: allocation}, {ID: ReportedCondition(Condition.BLOCKED, "", WALL)}, moment(0))
+    allocation.set_desired(None, now=Monotonic(0.0), problems=("a.yaml:3:1: wrong",))
+    found = explain(
+        ID, {ID: allocation}, {ID: ReportedCondition(Condition.BLOCKED, "", WALL)}, moment(Monotonic(0))
+    )
     assert isinstance(found, Explanation)
     assert (found.mode, found.desired, found.problems) == (None, (), ("a.yaml:3:1: wrong",))
 
@@ -128,7 +131,7 @@ def find(
     name: str, allocations: Mapping[AllocationId, ManagedAllocation] = ALLOCATIONS
 ) -> Explanation | NotFound:
     reported = {key: ReportedCondition(Condition.PENDING, "", WALL) for key in allocations}
-    return explain(name, allocations, reported, moment(0))
+    return explain(name, allocations, reported, moment(Monotonic(0)))
 
 
 @pytest.mark.parametrize(
@@ -189,7 +192,7 @@ def test_a_found_id_always_begins_with_the_name(ids: set[str], name: str) -> Non
 def test_an_allocation_released_while_a_report_is_read_is_left_out() -> None:
     allocations = dict(ALLOCATIONS)
     reported = {key: ReportedCondition(Condition.PENDING, "", WALL) for key in allocations}
-    rows = statuses(allocations, reported, moment(0))
+    rows = statuses(allocations, reported, moment(Monotonic(0)))
     first = next(rows).id
     del allocations[AllocationId("91d2")]
     assert [first, *(row.id for row in rows)] == sorted(allocations)
