@@ -51,13 +51,18 @@ def daemon_url(given: str | None, settings: Settings) -> str:
     return http_url(_LOOPBACK_OF.get(host, host), port)
 
 
+def find_token(settings: Settings) -> str | None:
+    """Return the token that commands to the daemon need, or None if this user cannot read it."""
+    return listen_token.find(settings.state_dir, settings.listen_token)
+
+
 def load_token(settings: Settings) -> str:
     """Return the token that commands to the daemon need.
 
     Raises:
         DaemonError: the settings hold no token, and this user cannot read the daemon's.
     """
-    token = listen_token.find(settings.state_dir, settings.listen_token)
+    token = find_token(settings)
     if token is None:
         raise DaemonError(
             f"this command needs the daemon's token, and {settings.state_dir / listen_token.NAME} cannot be "

@@ -27,7 +27,7 @@ from allocsync.desired import files
 from allocsync.desired.loader import Examined, Loaded, Loader, require_loaded
 from allocsync.errors import DesiredError
 from allocsync.model.desired_state import Mode, Revision
-from allocsync.model.times import Monotonic
+from allocsync.model.times import Monotonic, WallTime
 
 POLL_SECONDS = 10.0
 _UNWATCHED_POLL_SECONDS = 0.5  # used if nothing can be watched, as when the directory is missing
@@ -55,7 +55,11 @@ class _WatchedPaths:
 
 
 class DirectoryWatch:
-    """A `reconcile.ports.DesiredSource` that reads a file or a directory. Call one `next` at a time."""
+    """A `reconcile.ports.DesiredSource` that reads a file or a directory. Call one `next` at a time.
+
+    `read_at` is when (Unix seconds) the latest read began whose content is rejected, or was returned and
+    taken over: the next call of `next` says that it was. None before the first.
+    """
 
     def __init__(
         self,
@@ -66,6 +70,7 @@ class DirectoryWatch:
         on_loaded: Callable[[Loaded], None],
         on_rejected: Callable[[DesiredError], None],
         poll_seconds: float = POLL_SECONDS,
+        wall: Callable[[], WallTime],
     ) -> None:
         """`on_loaded` or `on_rejected` is called once for each content that differs from the previous one.
 
@@ -77,9 +82,12 @@ class DirectoryWatch:
         self._on_loaded = on_loaded
         self._on_rejected = on_rejected
         self._poll_seconds = poll_seconds
+        self._wall = wall
         self._wake_up = asyncio.Event()
         self._examined_fingerprint = ""  # of the last content that was examined
         self._returned_fingerprint = ""  # of the last content that `next` returned
+        self._returned_read_at: WallTime | None = None  # when the read of that content began
+        self.read_at: WallTime | None = None
 
     async def next(self) -> Revision:
         """Wait for content that loads and differs from what was returned last, and return its revision.
@@ -87,16 +95,22 @@ class DirectoryWatch:
         The first call returns without waiting if the content loads. Rejected content is not raised: it goes
         to `on_rejected`.
         """
+        if self._returned_read_at is not None:
+            self.read_at, self._returned_read_at = self._returned_read_at, None
         while True:
             self._wake_up.clear()
+            begun = self._wall()
             async with self._watching() as watched:
                 found = await self._read_new_content()
                 if found is None:
+                    self.read_at = begun
                     await self._wait(self._poll_seconds if watched else _UNWATCHED_POLL_SECONDS)
             if found is not None:
                 revision = self._report_content(found)
                 if revision is not None:
+                    self._returned_read_at = begun
                     return revision
+                self.read_at = begun
 
     def reload(self) -> None:
         """Make `next` read again now; returns before the read. Not thread-safe: call it on the event loop."""

@@ -19,11 +19,12 @@ from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Revision
 from allocsync.model.ids import AllocationId, NotFound
 from allocsync.model.intent_record import NOTHING_RESTORED, Restored
-from allocsync.model.times import NEVER, Monotonic, WallTime
+from allocsync.model.times import LONG_AGO, NEVER, Monotonic, WallTime
 from allocsync.planning.change_limit import ChangeLimit
 from allocsync.reconcile import events
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import State
+from allocsync.reconcile.api_health import ApiHealth
 from allocsync.reconcile.checkpoint import Checkpoint
 from allocsync.reconcile.events import Observer
 from allocsync.reconcile.operation import Operation
@@ -40,7 +41,7 @@ from allocsync.reconcile.scheduling.scheduler import Scheduler
 from allocsync.reconcile.scheduling.work_queue import WorkQueue
 from allocsync.reconcile.status import report
 from allocsync.reconcile.status.condition_tracker import ConditionTracker
-from allocsync.reconcile.status.controller_status import AllocationStatus, ControllerStatus
+from allocsync.reconcile.status.controller_status import AllocationStatus, ApiStatus, ControllerStatus
 from allocsync.reconcile.status.explain import Explanation, explain
 
 STALL_SECONDS = 30.0
@@ -87,8 +88,17 @@ class Controller:
         self._stopping = False
         self._dispatched_at = clock.now()
         self._answered = False
+        self._observed_revision: str | None = None  # the newest that every allocation was compared with
+        self._api_health = ApiHealth(
+            clock=clock,
+            emit=self._emit,
+            allocations=self._allocations,
+            heartbeat_seconds=rules.heartbeat_seconds,
+            on_recovered=self._on_recovered,
+        )
         self._resync = Resync(
             api=api,
+            api_health=self._api_health,
             clock=clock,
             emit=self._emit,
             rules=rules,
@@ -127,6 +137,7 @@ class Controller:
             resync_seconds=self._resync.next_read_in_seconds,
             revision=lambda: self.rollout.revision_id,
             stopping=lambda: self._stopping,
+            api_health=self._api_health,
         )
         self.pauses = PauseControl(
             checkpoint=self._checkpoint,
@@ -188,8 +199,9 @@ class Controller:
         self._changed.clear()
         self.pauses.tick()
         self.rollout.tick(settled=self._conditions.all_settled())
-        if self._resync.is_due(now) and self.rollout.revision is not None:
-            self._resync.start(group, self._allocations, requeue=self._requeue, finished=self._changed.set)
+        self._observe_revision()
+        if self.rollout.revision is not None:
+            self._read_periodically(group, now)
         for allocation, operation, probe in self._scheduler.admit(now, self._clock.uniform):
             self._reconciling[allocation.id] = group.create_task(
                 self._reconcile(allocation, operation), name=f"{operation} {allocation.id}"
@@ -197,10 +209,35 @@ class Controller:
             if probe:
                 self._emit(events.ProbeStarted(allocation=allocation.id, operation=operation))
 
+    def _read_periodically(self, group: asyncio.TaskGroup, now: Monotonic) -> None:
+        """Start what is due of resync, fallback, sync and heartbeat."""
+        if now >= self._resync.sync_at:
+            self._resync.sync(self._allocations, self._requeue)
+        if self._resync.is_due(now):
+            self._resync.start(group, self._allocations, requeue=self._requeue, finished=self._changed.set)
+        if self._resync.is_fall_back_due(now):
+            self._resync.start_fall_back(
+                group, self._allocations, requeue=self._requeue, finished=self._changed.set
+            )
+        self._api_health.tick(self._requeue)
+
+    def _observe_revision(self) -> str | None:
+        """Return the newest revision that every allocation has been compared with."""
+        if self.rollout.revision is not None and self._conditions.all_compared():
+            self._observed_revision = self.rollout.revision.id
+        return self._observed_revision
+
+    def _on_recovered(self) -> None:
+        """The API answers again: request the list and retry failed reads soon, whatever their backoff."""
+        self._resync.retry_list()
+        self._scheduler.retry_reads(self._clock.now(), self._clock.uniform)
+        self._changed.set()
+
     async def _wait(self) -> None:
         now = self._clock.now()
-        resync_at = NEVER if self.rollout.revision is None else self._resync.due_at
-        due_at = min(self._scheduler.next_at(now), resync_at)
+        due_at = self._scheduler.next_at(now)
+        if self.rollout.revision is not None:
+            due_at = min(due_at, self._resync.next_at, self._api_health.reachability.heartbeat_at)
         with suppress(TimeoutError):
             async with asyncio.timeout(max(TICK_SECONDS, min(due_at - now, IDLE_SECONDS))):
                 await self._changed.wait()
@@ -280,27 +317,54 @@ class Controller:
         return explain(name, self._allocations, self._conditions.reported, self._moment())
 
     def sync(self) -> int:
-        """Request a resync as soon as possible and return at once; return the number of managed allocations.
+        """Request a read of everything and return at once; return the number of managed allocations.
 
-        See `Resync.resync_soon`.
+        See `Resync.request_sync`.
         """
-        self._resync.resync_soon(self._allocations, self._requeue)
+        self._resync.request_sync()
         self._changed.set()
         return len(self._allocations)
 
     def _moment(self) -> report.Moment:
+        now = self._clock.now()
         return report.Moment(
-            now=self._clock.now(),
+            now=now,
             wall=self._clock.wall(),
             resync_seconds=self._resync.interval_seconds,
-            list_read_at=self._resync.next_list_at,
+            list_read_at=self._resync.next_list_at if self._resync.list_covers else NEVER,
+            blocked_until={
+                operation: self._concurrency.wait_until(operation, now) for operation in Operation
+            },
+            probing=self._concurrency.is_probing(Operation.READ),
         )
+
+    def api_status(self) -> ApiStatus:
+        """Return whether the API is reachable, since when, and when it is tried next."""
+        now = self._clock.now()
+        found, moment = self._api_health.reachability, self._moment()
+        return ApiStatus(
+            reachable=found.reachable,
+            since=moment.at(found.since),
+            reason=found.reason,
+            last_confirmed_at=moment.at(found.confirmed_at),
+            next_attempt_at=moment.at(self._next_attempt_at(now)),
+        )
+
+    def _next_attempt_at(self, now: Monotonic) -> Monotonic:
+        """When the next request to the API is due (monotonic): now if one is in flight."""
+        if self._reconciling or self._resync.is_running:
+            return now
+        until = self._concurrency.wait_until(Operation.READ, now)
+        blocked_until = LONG_AGO if until is None or until == NEVER else until
+        read_at = min(self._scheduler.next_at(now), self._api_health.reachability.heartbeat_at)
+        return max(now, min(max(read_at, blocked_until), self._resync.next_at))
 
     def status(self) -> ControllerStatus:
         """Return the state of the controller now."""
         now, review = self._clock.now(), self.rollout.review
         return ControllerStatus(
             revision=self.rollout.revision_id or None,
+            observed_revision=self._observe_revision(),
             active_revision=self.rollout.active,
             active_since=self.rollout.active_since,
             conditions=dict(self._conditions.counts),
@@ -323,9 +387,11 @@ class Controller:
                 operation.value: limits.breaker.open for operation, limits in self._concurrency.limits.items()
             },
             last_full_read=self._last_full_read(),
+            resync_seconds=self._resync.interval_seconds,
             first_answer_seen=self._answered or self._resync.list_answered,
             stalled=self._stalled(now),
             stopping=self._stopping,
+            api=self.api_status(),
             changes=review.changes if review else 0,
             awaiting_reason=review.reason if review else "",
             awaiting_since=self.rollout.awaiting_since,
@@ -335,7 +401,7 @@ class Controller:
 
     def _last_full_read(self) -> WallTime | None:
         """Return when (Unix seconds) the list was read, or `all_read_since` if it fails or is not used."""
-        if self._resync.uses_list and not self._resync.is_failing:
+        if self._resync.list_covers:
             return self._resync.finished_at
         return report.all_read_since(self._allocations, self._moment())
 

@@ -14,6 +14,7 @@ from typing import ClassVar, Literal, TypeAlias, get_args
 from allocsync.model.change import Change
 from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId
+from allocsync.model.times import WallTime
 from allocsync.reconcile.operation import Operation
 
 ReadAnswer: TypeAlias = Literal["live", "missing", "failed"]
@@ -203,6 +204,23 @@ class ListUnavailable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApiUnreachable:
+    """The API is unreachable, since `since` (Unix seconds); see `scheduling.reachability`."""
+
+    name: ClassVar[str] = "api_unreachable"
+    reason: str
+    since: WallTime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiReachable:
+    """The API answers again. `unreachable_seconds` counts from the first request that failed."""
+
+    name: ClassVar[str] = "api_reachable"
+    unreachable_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerOpened:
     """No request of this operation succeeds; from now on one probe is sent in each interval."""
 
@@ -269,6 +287,8 @@ Event: TypeAlias = (
     | ResyncStarted
     | ResyncFinished
     | ListUnavailable
+    | ApiUnreachable
+    | ApiReachable
     | BreakerOpened
     | BreakerClosed
     | ProbeStarted

@@ -44,6 +44,7 @@ class Parameters:
     # Requests.
     resync_bulk_seconds: float = 60.0  # how often everything is read with the list
     resync_each_seconds: float = 300.0  # how often each allocation is read by itself, without the list
+    heartbeat_seconds: float = 10.0  # after so long without a success two allocations are read
     get_deadline_seconds: float = 10.0  # the client's own deadlines; a request that exceeds them is stuck
     post_deadline_seconds: float = 75.0
     writes_per_hour: int | None = None  # for all allocations together; None: no limit

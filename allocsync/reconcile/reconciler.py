@@ -27,6 +27,7 @@ from allocsync.model.ids import AllocationId
 from allocsync.model.times import NEVER, Monotonic
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import Decision, Intent, State, Update
+from allocsync.reconcile.api_health import ApiHealth
 from allocsync.reconcile.checkpoint import Checkpoint
 from allocsync.reconcile.events import (
     BreakerClosed,
@@ -64,6 +65,7 @@ class Reconciler:
         resync_seconds: Callable[[], float],
         revision: Callable[[], str],
         stopping: Callable[[], bool],
+        api_health: ApiHealth,
     ) -> None:
         self._api = api
         self._clock = clock
@@ -75,6 +77,7 @@ class Reconciler:
         self._resync_seconds = resync_seconds
         self._revision = revision
         self._stopping = stopping
+        self._api_health = api_health
         self._checkpoint = checkpoint
         self._reconciles = int(clock.uniform(0, 36**3))
         self._deadlines: dict[AllocationId, Monotonic] = {}
@@ -223,8 +226,9 @@ class Reconciler:
         answer: Snapshot | UpdateAnswer,
         begun: Monotonic,
     ) -> None:
-        """Count an answer for the API as a whole: rate limits, concurrency and circuit breakers."""
+        """Count an answer for the API as a whole: reachability, rate limits, concurrency, breakers."""
         now, retry_after_seconds = self._clock.now(), _retry_after(answer)
+        self._api_health.record_response(allocation.id, answer, begun=begun)
         match answer:
             # A 429 limits all allocations, so the failures of this one do not lengthen the wait.
             case Rejected(status=429):

@@ -2,9 +2,10 @@
 
 The rules: the list can only confirm that an allocation is in sync, or cause a GET of it; nothing else follows
 from it. It is one request at a time, and takes no slot. If the server has no list, every allocation is read
-by GET instead. If the list fails, it is requested again; after three failures in a row every allocation is
-also read by GET, so that a list that keeps failing hides nothing. Each time, a few allocations that are in
-sync by the list are checked by GET. If the list is wrong twice in a row, it is no longer used.
+by GET instead. If no list has ended for ten seconds, because it fails or hangs, every allocation is read by
+GET beside it, often enough for its own condition, until a list ends. So a list that is broken hides nothing
+and delays nothing. Each time, a few allocations that are in sync by the list are checked by GET. If the list
+is wrong twice in a row, it is no longer used.
 
 Left out: what a listed cloud means for one allocation (`allocation.managed_allocation`).
 """
@@ -20,12 +21,15 @@ from allocsync.model.ids import AllocationId
 from allocsync.model.times import LONG_AGO, NEVER, Monotonic, WallTime
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import State
+from allocsync.reconcile.api_health import ApiHealth
 from allocsync.reconcile.events import ListUnavailable, Observer, ResyncFinished, ResyncStarted
 from allocsync.reconcile.parameters import Parameters
 from allocsync.reconcile.ports import Api, Clock
 
 JITTER = 0.1
-FALL_BACK_AFTER = 3  # failures of the list in a row
+FALL_BACK_SECONDS = 10.0  # after so long without a whole list, allocations are read by GET beside it
+USUAL_LIST_FACTOR = 1.5  # a list may take so many times as long as the latest one before it counts as late
+SYNC_SECONDS = 10.0  # the least time between two reads of everything that people ask for
 CHECKS_PER_LIST = 3  # allocations that are checked by GET after each list
 MAX_WRONG_LISTS = 2  # in a row; a single one may be a change between list and GET
 YIELD_EVERY = 500  # allocations, after which other tasks of the event loop run
@@ -44,6 +48,8 @@ class Resync:
 
     Attributes:
         uses_list: whether resyncs use the list; otherwise each allocation schedules its own GET.
+        falls_back: whether each allocation schedules its own GET until a list is read completely again.
+        sync_at: when the read that a person asked for is due, in monotonic seconds; `NEVER` if none is.
         due_at: when the next resync is due, in monotonic seconds; `NEVER` while one is running.
         finished_at: when the latest list was read completely, in wall-clock seconds; None before the first.
         list_answered: whether the list has been read or has failed at least once.
@@ -58,6 +64,7 @@ class Resync:
         rules: Parameters,
         backoff: Callable[[int, float | None], float],
         policy: BulkPolicy,
+        api_health: ApiHealth,
         update_reported: Callable[[ManagedAllocation], None],
     ) -> None:
         """Set up resyncs; the first list is due at once.
@@ -71,6 +78,7 @@ class Resync:
         self._rules = rules
         self._backoff = backoff
         self._policy = policy
+        self._api_health = api_health
         self._update_reported = update_reported
         self._failures = 0
         self._retry_after_until = LONG_AGO  # the server asked for no list before this time
@@ -79,41 +87,56 @@ class Resync:
         self._disagreed: AllocationId | None = None  # an allocation whose GET differs from the latest list
         self._agreed = False  # whether the GET of another one agrees with it
         self._repeat_at_once = False
+        self._unanswered_since: Monotonic | None = (
+            None  # when the first list began that no whole one followed
+        )
+        self._usual_seconds = 0.0  # how long the latest whole list took
+        self._synced_at = LONG_AGO
         self._wrong_lists = 0  # lists in a row with a disagreement; those without any check do not count
         self._task: asyncio.Task[None] | None = None
         self.uses_list = policy is not BulkPolicy.OFF
+        self.falls_back = False
+        self.sync_at = NEVER
         self.due_at = clock.now() + (0.0 if self.uses_list else rules.resync_each_seconds)
         self.finished_at: WallTime | None = None
         self.list_answered = False
 
     @property
     def interval_seconds(self) -> float:
-        """Seconds between two resyncs."""
-        return self._rules.resync_bulk_seconds if self.uses_list else self._rules.resync_each_seconds
+        """Seconds between two reads of an allocation, if nothing else causes one."""
+        return self._rules.resync_bulk_seconds if self.list_covers else self._rules.resync_each_seconds
 
     @property
-    def is_failing(self) -> bool:
-        """Whether the latest list failed."""
-        return bool(self._failures)
+    def list_covers(self) -> bool:
+        """Whether the list reads every allocation, so that none needs a GET of its own."""
+        return self.uses_list and not self.falls_back
+
+    @property
+    def fall_back_at(self) -> Monotonic:
+        """When allocations are read by GET if no list has ended by then (monotonic), or `NEVER`."""
+        if not self.list_covers or self._unanswered_since is None:
+            return NEVER
+        return self._unanswered_since + FALL_BACK_SECONDS
 
     @property
     def next_list_at(self) -> Monotonic:
-        """When the list is requested next (monotonic seconds); `NEVER` if it is not used, or is running."""
-        return self.due_at if self.uses_list else NEVER
+        """When the list is requested next (monotonic seconds), now if it is running; `NEVER` if not used."""
+        if not self.uses_list:
+            return NEVER
+        return self._clock.now() if self._task is not None else self.due_at
 
     def first_read_at(self, now: Monotonic) -> Monotonic:
         """When a new allocation is read by GET: `now`, or `NEVER` if the first list will cover it.
 
-        The first list covers it as long as that list may still succeed soon. If the list is under way
-        already, another one follows it at once.
+        If that list is under way already, another one follows it at once.
         """
-        awaited = self.uses_list and self.finished_at is None and self._failures < FALL_BACK_AFTER
+        awaited = self.list_covers and self.finished_at is None
         self._repeat_at_once = self._repeat_at_once or (awaited and self._task is not None)
         return NEVER if awaited else now
 
     def next_read_in_seconds(self) -> float:
         """Seconds until an allocation in sync is read by GET again; infinity while the list covers it."""
-        return inf if self.uses_list else self._jittered(self._rules.resync_each_seconds)
+        return inf if self.list_covers else self._jittered(self._rules.resync_each_seconds)
 
     def is_due(self, now: Monotonic) -> bool:
         """Whether a resync should start now."""
@@ -144,26 +167,97 @@ class Resync:
                 finished()
 
         self.due_at = NEVER
+        if self.uses_list and self._unanswered_since is None:
+            self._unanswered_since = self._clock.now()
         self._task = group.create_task(run(), name="resync")
 
-    def resync_soon(
+    def request_sync(self) -> None:
+        """A person asks for a read of everything. Requests within SYNC_SECONDS share one."""
+        self.sync_at = min(self.sync_at, max(self._clock.now(), self._synced_at + SYNC_SECONDS))
+
+    def retry_list(self) -> None:
+        """The API answers again: request a list that failed at once, or when Retry-After ends."""
+        if self._failures and self._task is None and self.uses_list:
+            self.due_at = min(self.due_at, max(self._clock.now(), self._retry_after_until))
+
+    def sync(
         self,
         allocations: Mapping[AllocationId, ManagedAllocation],
         requeue: Callable[[ManagedAllocation], None],
     ) -> None:
-        """Start a resync as soon as possible, because a person or an edit asks for one.
+        """Read everything as soon as possible, because a person asked for it.
 
-        It is the list, unless that is not used or the server asked for a later one; then it is one GET each.
-        Allocations that wait for an outcome or a backoff keep their time.
+        It is the list, unless the server has none or asked for a later one. If the list does not cover the
+        allocations now, it is one GET each too. Allocations that wait for an outcome or a backoff keep their
+        time.
         """
         now = self._clock.now()
-        if self.uses_list and (self._task is not None or now >= self._retry_after_until):
-            if self._task is None:
-                self.due_at = now
-            else:
-                self._repeat_at_once = True  # the list under way began too early
-            return
-        self._read_each(allocations, requeue)
+        self.sync_at, self._synced_at = NEVER, now
+        may_list = self.uses_list and (self._task is not None or now >= self._retry_after_until)
+        if may_list and self._task is None:
+            self.due_at = now
+        elif may_list:
+            self._repeat_at_once = True  # the list under way began too early
+        if not (may_list and self.list_covers):
+            self._read_each(allocations, requeue)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a list, or an update of all conditions, is under way."""
+        return self._task is not None
+
+    @property
+    def next_at(self) -> Monotonic:
+        """When `start`, `sync` or `fall_back` is due next (monotonic seconds)."""
+        return min(self.due_at, self.sync_at, self.fall_back_at)
+
+    def is_fall_back_due(self, now: Monotonic) -> bool:
+        """Whether no list has ended for so long that `fall_back` should run."""
+        return now >= self.fall_back_at
+
+    def start_fall_back(
+        self,
+        group: asyncio.TaskGroup,
+        allocations: Mapping[AllocationId, ManagedAllocation],
+        *,
+        requeue: Callable[[ManagedAllocation], None],
+        finished: Callable[[], None],
+    ) -> None:
+        """Start `fall_back` in the task group, beside the list that is under way or waits.
+
+        `requeue` is called with each allocation to be read sooner, and `finished` at the end.
+        """
+
+        async def run() -> None:
+            await self.fall_back(allocations, requeue)
+            finished()
+
+        self.falls_back = True
+        group.create_task(run(), name="fall back")
+
+    async def fall_back(
+        self,
+        allocations: Mapping[AllocationId, ManagedAllocation],
+        requeue: Callable[[ManagedAllocation], None],
+    ) -> None:
+        """Have every allocation read by GET until a list ends.
+
+        An allocation that was never read is read now. The others are spread over the resync of single reads,
+        from when a list as slow as the latest one would have ended.
+        """
+        now, self.falls_back = self._clock.now(), True
+        begun = now if self._unanswered_since is None else self._unanswered_since
+        late_at = max(now, begun + USUAL_LIST_FACTOR * self._usual_seconds)
+        if self._repeat_at_once:  # a person asked for a read during this list; it does not wait for the next
+            self._repeat_at_once = False
+            self._read_each(allocations, requeue)
+        async for allocation in _each(allocations):
+            if self.list_covers:
+                return  # a list has ended meanwhile
+            was_read = allocation.compared is not None or allocation.missing
+            spread = self._clock.uniform(0, self._rules.resync_each_seconds)
+            if allocation.read_no_later_than(late_at + spread if was_read else now):
+                requeue(allocation)
 
     def _read_each(
         self,
@@ -230,6 +324,7 @@ class Resync:
             await self._handle_failure(error, allocations, requeue)
             return
         self._failures = 0
+        self._api_health.list_answered()
         async for allocation in _each(allocations):
             # An allocation that became managed after the list began has its own first read.
             if allocation.id not in listed and at_start.get(allocation.id) is allocation:
@@ -238,6 +333,7 @@ class Resync:
         self._choose_checks(allocations, begun, requeue)
         now = self._clock.now()
         self.list_answered, self.finished_at = True, self._clock.wall()
+        self._unanswered_since, self._usual_seconds, self.falls_back = None, now - begun, False
         self.due_at = now + (0.0 if self._repeat_at_once else self._jittered(self._rules.resync_bulk_seconds))
         self._repeat_at_once = False
         differ = sum(
@@ -245,10 +341,13 @@ class Resync:
         )
         self._emit(ResyncFinished(allocations=len(listed), differ=differ, elapsed_seconds=now - begun))
 
-    async def _update_all(self, allocations: Mapping[AllocationId, ManagedAllocation]) -> None:
+    async def _update_conditions(self, allocations: Mapping[AllocationId, ManagedAllocation]) -> None:
         """Bring every reported condition up to date; in an outage no read would do it."""
         async for allocation in _each(allocations):
             self._update_reported(allocation)
+
+    async def _update_all(self, allocations: Mapping[AllocationId, ManagedAllocation]) -> None:
+        await self._update_conditions(allocations)
         self.due_at = self._clock.now() + self._rules.resync_each_seconds
 
     def _choose_checks(
@@ -296,23 +395,17 @@ class Resync:
             self.due_at = now + self._rules.resync_each_seconds
         else:
             # The next list is due after one resync interval at the latest, unless Retry-After is longer.
-            wait = min(self._backoff(self._failures, None), self._jittered(self.interval_seconds))
+            interval_seconds = self._rules.resync_bulk_seconds
+            wait = min(self._backoff(self._failures, None), self._jittered(interval_seconds))
             retry_after = error.retry_after_seconds
             least_wait = 0.0 if retry_after is None else self._backoff(1, retry_after)
             self._retry_after_until, self.due_at = now + least_wait, now + max(wait, least_wait)
-            if is_late := least_wait > self.interval_seconds:
-                self._failures = max(self._failures, FALL_BACK_AFTER)  # do not wait for more failures
-        if not self.uses_list or is_late or self._failures % FALL_BACK_AFTER == 0:
-            async for allocation in _each(allocations):
-                # An allocation that was never read is read now; the others are spread out, to avoid a burst.
-                was_read = allocation.compared is not None or allocation.missing
-                spread = self._clock.uniform(0, self._rules.resync_each_seconds) if was_read else 0.0
-                allocation.read_no_later_than(now + spread)
-                requeue(allocation)
-        # A resync requested during this list is the next list. If that is late or never, it is one GET each.
-        was_requested, self._repeat_at_once = self._repeat_at_once, False
-        if was_requested and (not self.uses_list or is_late):
-            self._read_each(allocations, requeue)
+            is_late = least_wait > interval_seconds
+        if is_late or not self.uses_list:
+            await self.fall_back(allocations, requeue)
+        elif self.falls_back:
+            await self._update_conditions(allocations)
+        self._repeat_at_once = False  # a read that was asked for during this list is the next list
 
     def _jittered(self, seconds: float) -> float:
         return seconds * self._clock.uniform(1 - JITTER, 1 + JITTER)

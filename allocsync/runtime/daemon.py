@@ -33,8 +33,11 @@ from allocsync.errors import DesiredError, SettingsError
 from allocsync.journal.writer import Journal
 from allocsync.model.condition import Condition
 from allocsync.model.intent_record import Restored
+from allocsync.model.times import WallTime
+from allocsync.planning.change_limit import DIGITS
 from allocsync.reconcile.controller import Controller
 from allocsync.reconcile.events import Observer, emit_to_all
+from allocsync.reconcile.status.controller_status import ControllerStatus
 from allocsync.runtime import listen_token, state_lock
 from allocsync.runtime.clock import SystemClock
 from allocsync.runtime.systemd import Notifier
@@ -100,6 +103,7 @@ class Daemon:
             on_change=self._on_change_expected,
             on_loaded=self._on_loaded,
             on_rejected=self._on_rejected,
+            wall=self._clock.wall,
         )
         self._started_at = self._clock.now()
         self.address: tuple[str, int] | None = None
@@ -143,6 +147,7 @@ class Daemon:
         pages = Pages(
             registry=self._registry,
             status=controller.status,
+            api=controller.api_status,
             allocations=controller.allocations,
             explain=controller.explain,
             live=lambda: health.check_live(controller.status()),
@@ -152,6 +157,7 @@ class Daemon:
                 journal_problem=journal.problem,
             ),
             rejection=lambda: self._rejected_files,
+            files_read_at=lambda: self._watch.read_at,
         )
         self._token = listen_token.load_or_create(self.settings.state_dir, self.settings.listen_token)
         control = Control(
@@ -186,17 +192,20 @@ class Daemon:
         if self.controller is not None:
             self.controller.stop()
 
-    def reload(self) -> None:
+    def reload(self) -> WallTime:
         """Read the secrets and the certificates again, and make the watch read the files again.
 
-        The files are read after this returns: READY to systemd does not mean that they are loaded.
+        Returns when it was asked (Unix seconds): the files are taken over once `files_read_at` of the status
+        is not earlier. They are read after this returns: READY to systemd does not mean that they are loaded.
         """
+        asked_at = self._clock.wall()
         self._notifier.reloading(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
         self._watch.reload()
         self._log_event("reloading", note="desired state and secrets are read again")
         self._reported_errors = []  # mistakes that remain are logged again
         self._renew()
         self._notifier.ready()
+        return asked_at
 
     @asynccontextmanager
     async def _handle_signals(self) -> AsyncIterator[None]:
@@ -266,7 +275,7 @@ class Daemon:
                 is_ready_sent = True
                 self._notifier.ready()
                 self._log_event("ready")
-            self._notifier.status(_summarise(status.conditions))
+            self._notifier.status(summarise(status, rejected=self._rejected_files is not None))
             if health.check_live(status).ok:
                 self._notifier.watchdog()
             self._log_observer.tick()
@@ -323,7 +332,28 @@ class Daemon:
             getattr(self._logger, level)(event, **fields)
 
 
-def _summarise(conditions: Mapping[Condition, int]) -> str:
-    total = sum(conditions.values())
-    rest = [f"{number:,} {name.value}" for name, number in conditions.items() if number]
-    return f"{conditions[Condition.IN_SYNC]:,} of {total:,} in sync ({', '.join(rest) or 'nothing declared'})"
+def summarise(status: ControllerStatus, *, rejected: bool) -> str:
+    """Return the line that `systemctl status` shows: what is wrong first, then how many are in sync.
+
+    `rejected`: the files are rejected.
+    """
+    total = sum(status.conditions.values())
+    others = [
+        f"{number:,} {name.value}"
+        for name, number in status.conditions.items()
+        if number and name is not Condition.IN_SYNC
+    ]
+    in_sync = f"{status.conditions[Condition.IN_SYNC]:,} of {total:,} in sync"
+    parts = []
+    if status.api.reachable is False and status.api.since is not None:
+        parts.append(f"API unreachable since {log_setup.rfc3339(status.api.since)}")
+        in_sync += " when last confirmed"
+    if rejected:
+        parts.append("files rejected")
+    if status.awaiting_reason and status.revision:
+        parts.append(f"revision {status.revision[:DIGITS]} awaits approval")
+    if total:
+        parts.append(f"{in_sync} ({', '.join(others)})" if others else in_sync)
+    elif not rejected:
+        parts.append("nothing declared")
+    return "; ".join(parts)

@@ -89,9 +89,11 @@ def build_controller(
     observer: Observer,
     journal: Journal,
     restored: Restored,
+    defaults: Parameters | None = None,
 ) -> Controller:
-    """Build the controller that the settings describe."""
-    rules = Parameters(
+    """Build the controller that the settings describe; `defaults` has what no setting changes."""
+    rules = replace(
+        defaults or Parameters(),
         settle_seconds=settings.settle_seconds,
         writes_per_hour=settings.max_writes_per_hour,
         windows=parse_windows(settings.write_windows) if settings.write_windows else WriteWindows(),

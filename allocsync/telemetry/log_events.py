@@ -87,6 +87,8 @@ class LogObserver:
         found = _without_empty(events.fields_of(event))
         if "reconcile" in found or "revision" in found:
             found["revision"] = self._revision
+        if isinstance(event, events.ApiUnreachable):
+            found["since"] = rfc3339(event.since)
         if isinstance(event, events.UpdateFinished):
             found["changes"] = [
                 {"field": change.field, "live": change.live, "desired": change.desired}
@@ -136,7 +138,7 @@ def _without_empty(fields: Mapping[str, object]) -> dict[str, object]:
     return {key: value for key, value in fields.items() if value not in (None, "")}
 
 
-def _level_and_name(event: events.Event) -> tuple[str, str]:  # noqa: C901, PLR0911 - one case an event
+def _level_and_name(event: events.Event) -> tuple[str, str]:  # noqa: C901, PLR0911, PLR0912 - one case an event
     """Return the level and the name of an event's line."""
     match event:
         case events.ReadFinished(answer="live"):
@@ -151,6 +153,8 @@ def _level_and_name(event: events.Event) -> tuple[str, str]:  # noqa: C901, PLR0
             return _SETTLED[event.outcome]
         case events.ConditionChanged():
             return _condition_level(event), event.name
+        case events.ApiUnreachable():
+            return "error", event.name
         case events.RevisionAwaitingApproval() | events.BreakerOpened():
             return "warning", event.name
         case events.UpdateIntended() | events.ResyncStarted() | events.ProbeStarted():

@@ -95,6 +95,14 @@ METRICS = (
         _REQUEST_BUCKETS,
         operation=_OPERATIONS,
     ),
+    _state(
+        "api_reachable",
+        "1 if the Allocation API answers; 0 if it is unreachable, or before the first answer.",
+    ),
+    _state(
+        "last_confirmed_timestamp_seconds",
+        "When a request to the Allocation API last succeeded; 0: not yet.",
+    ),
     _counter(
         "updates_total",
         "Updates, by the outcome of the request; not_sent: none was made.",

@@ -176,6 +176,8 @@ def _values_of(status: ControllerStatus) -> dict[str, dict[tuple[str, ...], floa
         "revision_awaiting_approval": bool(status.awaiting_reason),
         "revision_awaiting_approval_timestamp_seconds": _timestamp(status.awaiting_since),
         "revision_changed_allocations": status.changes,
+        "api_reachable": status.api.reachable is True,
+        "last_confirmed_timestamp_seconds": _timestamp(status.api.last_confirmed_at),
         "open_intents": status.open_intents,
         "settle_seconds": status.settle_seconds,
         "last_full_read_timestamp_seconds": _timestamp(status.last_full_read),

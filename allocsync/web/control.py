@@ -18,6 +18,7 @@ from aiohttp import web
 from allocsync.errors import AllocsyncError
 from allocsync.model.ids import NotFound
 from allocsync.model.public_json import SCHEMA
+from allocsync.model.times import WallTime
 from allocsync.planning.rendering import count
 from allocsync.reconcile.pause_control import MAX_PAUSE_SECONDS, Begun, Lifted
 from allocsync.web import serializers
@@ -42,14 +43,15 @@ class PauseCommands(Protocol):
 class Control:
     """The functions that carry out the commands.
 
-    `token` returns the current token. `sync` returns how many allocations will be read. `approve` is called
-    with a revision (or its first digits) and the owner of the approval, and returns how many allocations
-    may change. A function refuses a command by an AllocsyncError; the response is then 409 with its text.
+    `token` returns the current token. `sync` returns how many allocations will be read. `reload` returns when
+    it was asked (Unix seconds). `approve` is called with a revision (or its first digits) and the owner of
+    the approval, and returns how many allocations may change. A function refuses a command by an
+    AllocsyncError; the response is then 409 with its text.
     """
 
     token: Callable[[], str]
     sync: Callable[[], int]
-    reload: Callable[[], None]
+    reload: Callable[[], WallTime]
     approve: Callable[[str, str], int]
     pauses: PauseCommands
 
@@ -65,8 +67,7 @@ def add_control_routes(app: web.Application, control: Control) -> None:
         return _json({"allocations": control.sync()}, status=202)
 
     def reload(_body: Body) -> web.Response:
-        control.reload()
-        return _json({"reloading": True}, status=202)
+        return _json({"reloading": True, "at": serializers.timestamp(control.reload())}, status=202)
 
     def approve(body: Body) -> web.Response:
         changes = control.approve(parse_text(body, "revision"), parse_text(body, "owner", default=""))

@@ -18,7 +18,7 @@ from allocsync.model.ids import NotFound
 from allocsync.model.public_json import SCHEMA
 from allocsync.model.times import WallTime
 from allocsync.reconcile.gates.pause import Pause
-from allocsync.reconcile.status.controller_status import AllocationStatus, ControllerStatus
+from allocsync.reconcile.status.controller_status import AllocationStatus, ApiStatus, ControllerStatus
 from allocsync.reconcile.status.explain import Explanation
 from allocsync.telemetry.log_setup import rfc3339
 
@@ -41,8 +41,12 @@ def status_row(row: AllocationStatus) -> Object:
         "condition": row.condition.value,
         "reason": row.reason,
         "since": rfc3339(row.since),
-        "next_read_at": _time(row.next_read_at),
+        "confirmed_at": timestamp(row.confirmed_at),
+        "next_read_at": timestamp(row.next_read_at),
+        "waits_for": row.waits_for,
         "paused": paused(row.paused),
+        "declaration": row.declaration,
+        "needs_person": row.needs_person,
     }
 
 
@@ -54,11 +58,25 @@ def paused(pause: Pause | None) -> Object | None:
 
 
 def revisions(status: ControllerStatus) -> Object:
-    """Serialize the active revision, the one that awaits approval, and the newest that loaded."""
+    """Serialize the active revision, the one that awaits approval, and the one that was observed.
+
+    The observed one is the newest that every allocation has been compared with.
+    """
     return {
         "active": status.active_revision,
         "awaiting_approval": status.revision if status.awaiting_reason else None,
-        "observed": status.revision,
+        "observed": status.observed_revision,
+    }
+
+
+def api(status: ApiStatus) -> Object:
+    """Serialize whether the API is reachable, since when, and when the next request is due."""
+    return {
+        "reachable": status.reachable,
+        "since": timestamp(status.since),
+        "reason": status.reason,
+        "last_confirmed_at": timestamp(status.last_confirmed_at),
+        "next_attempt_at": timestamp(status.next_attempt_at),
     }
 
 
@@ -68,7 +86,7 @@ def awaiting_approval(status: ControllerStatus) -> Object | None:
         return None
     return {
         "reason": status.awaiting_reason,
-        "since": _time(status.awaiting_since),
+        "since": timestamp(status.awaiting_since),
         "canaries": [{"id": key, "verified": verified} for key, verified in status.canaries.items()],
     }
 
@@ -78,7 +96,7 @@ def rejected(rejection: RejectedFiles | None) -> Object | None:
     if rejection is None:
         return None
     return {
-        "since": _time(rejection.since),
+        "since": timestamp(rejection.since),
         "count": len(rejection.problems),
         "problems": [asdict(problem) for problem in rejection.problems[:MAX_PROBLEMS]],
     }
@@ -96,18 +114,18 @@ def explanation(found: Explanation) -> Object:
         "desired": dict(found.desired),
         "differences": None if found.differences is None else _changes(found.differences),
         "canary": found.canary,
-        "observed_at": _time(found.observed_at),
+        "observed_at": timestamp(found.observed_at),
         "missing": found.missing,
         "last_error": found.last_error,
         "read_failures": found.read_failures,
         "write_failures": found.write_failures,
-        "no_update_before": _time(found.no_update_before),
+        "no_update_before": timestamp(found.no_update_before),
         "open_update": None
         if update is None
         else {
             "changes": _changes(update.changes),
-            "unknown_since": _time(update.unknown_since),
-            "settles_at": _time(update.settles_at),
+            "unknown_since": timestamp(update.unknown_since),
+            "settles_at": timestamp(update.settles_at),
         },
     }
 
@@ -123,5 +141,6 @@ def _changes(changes: Iterable[Change]) -> list[Object]:
     ]
 
 
-def _time(at: WallTime | None) -> str | None:
+def timestamp(at: WallTime | None) -> str | None:
+    """Format Unix seconds as RFC 3339; None for None or an infinity."""
     return rfc3339(at) if at is not None and math.isfinite(at) else None

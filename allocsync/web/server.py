@@ -25,7 +25,8 @@ from allocsync.errors import SettingsError
 from allocsync.model.condition import Condition
 from allocsync.model.ids import NotFound
 from allocsync.model.public_json import SCHEMA
-from allocsync.reconcile.status.controller_status import AllocationStatus, ControllerStatus
+from allocsync.model.times import WallTime
+from allocsync.reconcile.status.controller_status import AllocationStatus, ApiStatus, ControllerStatus
 from allocsync.reconcile.status.explain import Explanation
 from allocsync.settings.validators import parse_listen
 from allocsync.web import serializers
@@ -46,16 +47,19 @@ class Pages:
     """The functions that the pages read from.
 
     The iterable of `allocations` is consumed in slices while the controller runs, so it must tolerate
-    allocations that are added or removed meanwhile.
+    allocations that are added or removed meanwhile. `files_read_at` is when the latest read of the desired
+    files began that is taken into account (Unix seconds), None before the first.
     """
 
     registry: CollectorRegistry
     status: Callable[[], ControllerStatus]
+    api: Callable[[], ApiStatus]
     allocations: Callable[[], Iterable[AllocationStatus]]
     explain: Callable[[str], Explanation | NotFound]
     live: Callable[[], HealthResult]
     ready: Callable[[], HealthResult]
     rejection: Callable[[], serializers.RejectedFiles | None]
+    files_read_at: Callable[[], WallTime | None]
 
 
 def make_app(pages: Pages, control: Control) -> web.Application:
@@ -85,7 +89,12 @@ def make_app(pages: Pages, control: Control) -> web.Application:
         found = pages.explain(request.match_info["id"])
         if isinstance(found, NotFound):
             return web.json_response(serializers.not_found(found), status=404)
-        return web.json_response(serializers.explanation(found))
+        answer = {
+            **serializers.explanation(found),
+            "api": serializers.api(pages.api()),
+            "rejected": serializers.rejected(pages.rejection()),
+        }
+        return web.json_response(answer)
 
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/livez", livez)
@@ -139,6 +148,10 @@ async def _status_json(pages: Pages) -> AsyncIterator[bytes]:
     head = {
         "schema": SCHEMA,
         "revision": serializers.revisions(status),
+        "api": serializers.api(status.api),
+        "all_confirmed_since": serializers.timestamp(status.last_full_read),
+        "resync_seconds": status.resync_seconds,
+        "files_read_at": serializers.timestamp(pages.files_read_at()),
         "awaiting_approval": serializers.awaiting_approval(status),
         "rejected": serializers.rejected(pages.rejection()),
         "conditions": {condition.value: status.conditions.get(condition, 0) for condition in Condition},

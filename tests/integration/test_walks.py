@@ -71,6 +71,7 @@ CALLED_BY_STOPS = {
     ),
     "allocsync.reconcile.reconciler": (
         *("allocsync.reconcile.checkpoint", "allocsync.reconcile.checkpoint_codecs", "allocsync.api.backoff"),
+        *("allocsync.reconcile.api_health", "allocsync.reconcile.scheduling.reachability"),
     ),
     "allocsync.journal.writer": (
         *("allocsync.journal.database", "allocsync.journal.hash_chain", "allocsync.journal.checksum"),
@@ -141,6 +142,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
             on_change=lambda: None,
             on_loaded=lambda _loaded: None,
             on_rejected=lambda error: pytest.fail(str(error)),
+            wall=clock.wall,
         )
 
         async def follow() -> None:

@@ -5,6 +5,7 @@ from allocsync.reconcile.status.controller_status import ControllerStatus
 
 WORKING = ControllerStatus(
     revision="7f3a91c2",
+    observed_revision="7f3a91c2",
     active_revision="7f3a91c2",
     active_since=WallTime(1.0),
     conditions={},
@@ -17,6 +18,7 @@ WORKING = ControllerStatus(
     max_in_flight={},
     breakers_open={},
     last_full_read=None,
+    resync_seconds=60.0,
     first_answer_seen=True,
     stalled=None,
     stopping=False,

@@ -10,6 +10,7 @@ from allocsync.reconcile.pause_control import Begun, Lifted
 from allocsync.web.control import Control
 
 TOKEN = "t" * 43
+RELOADED_AT = WallTime(1_764_547_200.0)
 
 
 @dataclass
@@ -25,7 +26,7 @@ class RecordingDaemon:
         return Control(
             token=lambda: self.token,
             sync=self._sync,
-            reload=lambda: self.done.append("reload"),
+            reload=self._reload,
             approve=self._approve,
             pauses=self,
         )
@@ -33,6 +34,10 @@ class RecordingDaemon:
     def _sync(self) -> int:
         self.done.append("sync")
         return 3
+
+    def _reload(self) -> WallTime:
+        self.done.append("reload")
+        return RELOADED_AT
 
     def _approve(self, revision: str, owner: str) -> int:
         if revision != self.held:

@@ -28,6 +28,8 @@ from tests.support.scripted_allocation import cloud
 
 KEYS = tuple(AllocationId(f"{number:04}") for number in range(40))
 
+WALL_OFFSET_SECONDS = 1e9  # of the wall clock to the virtual time
+
 E = TypeVar("E", bound=Event)
 
 
@@ -41,7 +43,7 @@ class VirtualClock:
         return Monotonic(asyncio.get_running_loop().time())
 
     def wall(self) -> WallTime:
-        return to_wall_time(self.now(), 1e9)
+        return to_wall_time(self.now(), WALL_OFFSET_SECONDS)
 
     def uniform(self, low: float, high: float) -> float:
         return self._chance.uniform(low, high)
@@ -64,6 +66,7 @@ class ScriptedApi:
         self.under_way: set[str] = set()
         self.max_in_flight = 0
         self.seconds = 0.01
+        self.list_seconds: Callable[[], float] = lambda: self.seconds
         self.read_seconds: Callable[[str], float] = lambda _key: self.seconds
         self.post_seconds: Callable[[str], float] = lambda _key: self.seconds
         self.on_update: Callable[[str, Cloud], UpdateAnswer | None] = lambda _key, _body: None
@@ -94,7 +97,7 @@ class ScriptedApi:
 
     async def list(self) -> AsyncIterator[Cloud]:
         self.lists += 1
-        await asyncio.sleep(self.seconds)
+        await asyncio.sleep(self.list_seconds())
         if self.bulk_error is not None:
             raise self.bulk_error
         if not self.bulk:

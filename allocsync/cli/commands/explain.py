@@ -17,7 +17,8 @@ import click
 
 from allocsync import errors
 from allocsync.cli import daemon_client, output
-from allocsync.cli.commands.status import TONES
+from allocsync.cli.commands.status import TONES, format_outage
+from allocsync.cli.daemon_status import parse_api
 from allocsync.cli.options import Flags, setting_options, settings_from
 from allocsync.model.condition import Condition
 from allocsync.model.escaping import visible
@@ -76,9 +77,12 @@ def format_explanation(answer: Mapping[str, Any], now: datetime) -> Iterator[Lin
     """
     condition = str(answer["condition"])
     tone = TONES.get(condition, Tone.BAD)
+    api = parse_api(answer["api"])
+    if api.reachable is False:
+        yield Line(format_outage(api, now), Tone.BAD)
     since = daemon_client.format_time(answer["since"], now)
     yield Line(f"{visible(answer['id'])}   {visible(condition)} since {since}", tone)
-    yield from _declared(answer, tone)
+    yield from _declared(answer, tone, now)
     yield from _fields(answer)
     if answer["open_update"] is not None:
         yield from _open_update(answer["open_update"], now)
@@ -91,12 +95,13 @@ def format_explanation(answer: Mapping[str, Any], now: datetime) -> Iterator[Lin
     yield _line("last read", daemon_client.format_time(answer["observed_at"], now))
     if answer["no_update_before"] is not None:
         yield _line("no update", f"before {daemon_client.format_time(answer['no_update_before'], now)}")
-    yield _line("next read", daemon_client.format_time(answer["next_read_at"], now))
+    waits_for = f", waits for {answer['waits_for']}" if answer["waits_for"] else ""
+    yield _line("next read", daemon_client.format_time(answer["next_read_at"], now) + waits_for)
     if condition in _ADVICE:
         yield _line("do", _ADVICE[condition])
 
 
-def _declared(answer: Mapping[str, Any], tone: Tone) -> Iterator[Line]:
+def _declared(answer: Mapping[str, Any], tone: Tone, now: datetime) -> Iterator[Line]:
     """Format the reason of the condition, a pause, and the entry in the files."""
     if answer["reason"]:
         yield _line("why", answer["reason"], tone)
@@ -104,6 +109,11 @@ def _declared(answer: Mapping[str, Any], tone: Tone) -> Iterator[Line]:
         yield _line("paused", f"until {pause['until']} by {pause['owner']}: {pause['reason']}", Tone.WAIT)
     if answer["mode"] is not None:
         yield _line("declared", f"{answer['source']}   mode {answer['mode']}")
+    if answer["declaration"]:
+        yield _line("declared", answer["declaration"], Tone.BAD)
+    if (rejected := answer["rejected"]) is not None:
+        since = daemon_client.format_time(rejected["since"], now)
+        yield _line("files", f"rejected since {since}; the last revision that loaded applies", Tone.BAD)
     for problem in answer["problems"]:
         yield _line("problem", problem, Tone.BAD)
     if answer.get("canary"):

@@ -1,113 +1,51 @@
 """`allocsync status`: shows what the running daemon reports of every allocation, or waits for all.
 
-The rule: `--wait` succeeds once the daemon has loaded the desired state, does not reject the files, has no
-revision that awaits approval, and reports InSync for every allocation. The daemon notices an edit of the
-files within a second. So a script that has just written them should wait one second before it runs `status`.
+The rule: what is shown carries the age of its proof. An outage of the API is the first line. A condition
+whose proof is older than a resync is shown with its age.
 
-Left out: what the daemon reports (`reconcile.status`), and its JSON (`web.serializers`).
+Left out: what the daemon reports (`reconcile.status`), its JSON (`web.serializers`), and when a wait ends
+(`cli.status_wait`).
 """
 
 import asyncio
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from allocsync import errors
 from allocsync.cli import daemon_client, output
+from allocsync.cli.daemon_status import (
+    WORST_FIRST,
+    Api,
+    Canary,
+    DaemonStatus,
+    RejectedFiles,
+    fetch_status,
+)
 from allocsync.cli.options import Flags, setting_options, settings_from
+from allocsync.cli.status_wait import WaitResult, wait_until_in_sync
 from allocsync.model.condition import Condition
 from allocsync.model.escaping import visible
-from allocsync.model.times import Monotonic
+from allocsync.model.public_json import SCHEMA
 from allocsync.planning.rendering import Line, Tone
 
-PATH = "/api/v1/status"
-POLL_SECONDS = 0.5
 MAX_LISTED = 20  # allocations in the error of --wait, and canaries
-T = TypeVar("T")
-IN_SYNC = Condition.IN_SYNC.value
-TONES: Mapping[str, Tone] = {  # in the order in which they are listed: worst first
-    Condition.FAILING: Tone.BAD,
-    Condition.IGNORED: Tone.BAD,
-    Condition.MISSING: Tone.BAD,
-    Condition.CONFLICT: Tone.BAD,
-    Condition.AWAITING_APPROVAL: Tone.BAD,
-    Condition.BLOCKED: Tone.BAD,
-    Condition.OUTCOME_UNKNOWN: Tone.WAIT,
-    Condition.DRIFTED: Tone.WAIT,
-    Condition.PENDING: Tone.WAIT,
-    Condition.SUSPENDED: Tone.WAIT,
-    Condition.IN_SYNC: Tone.GOOD,
+_WAITING = {Condition.OUTCOME_UNKNOWN, Condition.DRIFTED, Condition.PENDING, Condition.SUSPENDED}
+TONES: Mapping[str, Tone] = {
+    name.value: Tone.GOOD if name is Condition.IN_SYNC else Tone.WAIT if name in _WAITING else Tone.BAD
+    for name in WORST_FIRST
 }
-
-
-@dataclass(frozen=True, slots=True)
-class RejectedFiles:
-    """Rejected files: since when (RFC 3339), the first problems as `validate` prints them, and how many."""
-
-    since: str
-    problems: Sequence[str]
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Canary:
-    """A canary of a revision that waits for approval, and whether a read has shown it in sync."""
-
-    id: str
-    verified: bool
-
-
-@dataclass(frozen=True, slots=True)
-class AwaitingApproval:
-    """A revision that awaits approval: why, since when (RFC 3339), and its canaries."""
-
-    reason: str
-    since: str | None
-    canaries: Sequence[Canary] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """The daemon's answer.
-
-    `awaiting_approval` is None if no revision awaits approval, `rejected` is None if the files load.
-    """
-
-    revision: Mapping[str, str | None]
-    conditions: Mapping[str, int]
-    allocations: Sequence[Mapping[str, Any]]
-    awaiting_approval: AwaitingApproval | None = None
-    rejected: RejectedFiles | None = None
-
-    @property
-    def out_of_sync(self) -> list[Mapping[str, Any]]:
-        """The allocations that are not InSync, worst first."""
-        rank = {name: number for number, name in enumerate(TONES)}
-        rows = [row for row in self.allocations if row["condition"] != IN_SYNC]
-        return sorted(rows, key=lambda row: (rank.get(str(row["condition"]), -1), str(row["id"])))
-
-    @property
-    def all_in_sync(self) -> bool:
-        """Whether --wait has nothing left to wait for."""
-        files_are_active = (
-            self.revision["observed"] is not None and self.awaiting_approval is None and self.rejected is None
-        )
-        return files_are_active and not self.out_of_sync
 
 
 @click.command()
 @click.option("--url", metavar="URL", help="Address of the daemon; default: where ALLOCSYNC_LISTEN says.")
 @click.option("--json", "as_json", is_flag=True, help="Print the status as JSON.")
-@click.option(
-    "--wait",
-    is_flag=True,
-    help="Wait until every allocation is in sync, also for a daemon that is starting; or exit with 1.",
-)
+@click.option("--wait", is_flag=True, help="Wait until every allocation is in sync, or exit with 1.")
 @click.option(
     "--timeout",
     "timeout_seconds",
@@ -129,162 +67,96 @@ def status(
 
     Shows how many are in sync, and for the others why not, since when, and when they are read again.
 
-    With --wait it waits until everything is in sync, or until the --timeout (default 300 seconds) has
-    passed. It also waits for a daemon that is still starting.
+    With --wait it has the daemon read the files and every allocation again, and waits until all are in sync
+    by what was read since then. It also waits for a daemon that is still starting. It exits with 1 at once if
+    only a person can help, and after the --timeout (default 300 seconds).
     """
     if timeout_seconds is not None and not wait:
         raise click.UsageError("--timeout needs --wait; give both.")
-    address = daemon_client.daemon_url(url, settings_from(context, flags))
-    limit = (300.0 if timeout_seconds is None else timeout_seconds) if wait else 0.0
-    current = asyncio.run(_wait_until_in_sync(address, limit) if wait else fetch_status(address))
+    settings = settings_from(context, flags)
+    address = daemon_client.daemon_url(url, settings)
+    limit = 300.0 if timeout_seconds is None else timeout_seconds
+    result: WaitResult | None = None
+    if wait:
+        find_token = partial(daemon_client.find_token, settings)
+        result = asyncio.run(wait_until_in_sync(address, find_token=find_token, limit_seconds=limit))
+    current = asyncio.run(fetch_status(address)) if result is None else result.status
     if as_json:
-        output.write_json(
-            {
-                "revision": current.revision,
-                "conditions": current.conditions,
-                "allocations": current.allocations,
-                "awaiting_approval": None
-                if current.awaiting_approval is None
-                else asdict(current.awaiting_approval),
-                "rejected": None if current.rejected is None else asdict(current.rejected),
-            }
-        )
+        output.write_json({"schema": SCHEMA, **asdict(current)})
     else:
         output.write_lines(format_status(current, datetime.now(UTC)))
-    if not wait or current.all_in_sync:
+    if result is None or result.in_sync:
         return errors.EXIT_FINE
-    raise errors.DaemonError(format_timeout(current, limit))
+    raise errors.DaemonError(format_failed_wait(result, limit, datetime.now(UTC)))
 
 
-async def fetch_status(url: str) -> Status:
-    """Read the daemon's status once.
-
-    Raises:
-        NoAnswerError: no daemon answers at the address.
-        DaemonError: the answer is not from allocsync.
-    """
-    code, answer = await daemon_client.request(url, PATH)
-    try:
-        return parse_status(answer)
-    except ValueError as error:
-        raise daemon_client.unexpected_answer(url, code) from error
-
-
-def parse_status(answer: Mapping[str, Any]) -> Status:
-    """Take the documented keys from the daemon's answer; other keys are ignored at every level.
-
-    Raises:
-        ValueError: a documented key is missing, or its value has another type than the daemon gives it.
-    """
-    revision, conditions = _take(answer, "revision", dict), _take(answer, "conditions", dict)
-    return Status(
-        {name: _take_or_none(revision, name, str) for name in ("active", "awaiting_approval", "observed")},
-        {name: _take(conditions, name, int) for name in conditions},
-        [_parse_row(row) for row in _take(answer, "allocations", list)],
-        _parse_awaiting_approval(answer.get("awaiting_approval")),
-        _parse_rejected(answer.get("rejected")),
-    )
-
-
-def _parse_row(row: object) -> dict[str, Any]:
-    pause = _take_or_none(row, "paused", dict)
-    return {
-        **{name: _take(row, name, str) for name in ("id", "condition", "reason", "since")},
-        "next_read_at": _take_or_none(row, "next_read_at", str),
-        "paused": pause and {name: _take(pause, name, str) for name in ("until", "owner", "reason")},
-    }
-
-
-def _parse_awaiting_approval(answer: object) -> AwaitingApproval | None:
-    if answer is None:
-        return None
-    reason, since = _take(answer, "reason", str), _take_or_none(answer, "since", str)
-    has_canaries = isinstance(answer, dict) and "canaries" in answer  # an older daemon does not send them
-    canaries = _take(answer, "canaries", list) if has_canaries else []
-    return AwaitingApproval(
-        reason, since, [Canary(_take(each, "id", str), _take(each, "verified", bool)) for each in canaries]
-    )
-
-
-def _parse_rejected(answer: object) -> RejectedFiles | None:
-    if answer is None:
-        return None
-    problems = [
-        errors.Problem(
-            file=_take(each, "file", str),
-            line=_take(each, "line", int),
-            column=_take(each, "column", int),
-            path=_take(each, "path", str),
-            message=_take(each, "message", str),
-        )
-        for each in _take(answer, "problems", list)
-    ]
-    since, count = _take(answer, "since", str), _take(answer, "count", int)
-    return RejectedFiles(since, [str(problem) for problem in problems], count)
-
-
-def _take(answer: object, key: str, kind: type[T]) -> T:
-    """The value of a key of a JSON object; raises ValueError if it is missing or of another kind."""
-    if isinstance(answer, dict) and isinstance(value := answer.get(key), kind):
-        return value
-    raise ValueError(f"{key} is missing or not of type {kind.__name__}")
-
-
-def _take_or_none(answer: object, key: str, kind: type[T]) -> T | None:
-    if isinstance(answer, dict) and key in answer and answer[key] is None:
-        return None
-    return _take(answer, key, kind)
-
-
-async def _wait_until_in_sync(url: str, limit_seconds: float) -> Status:
-    ends = _now() + limit_seconds
-    while True:
-        begun = _now()
-        try:
-            current = await fetch_status(url)
-            if current.all_in_sync or _now() >= ends:
-                return current
-        except daemon_client.NoAnswerError:
-            if _now() >= ends:
-                raise
-        # The longer the daemon takes to answer, the less often it is asked: waiting must not load it.
-        pause = max(POLL_SECONDS, 5 * (_now() - begun))
-        await asyncio.sleep(min(pause, max(0.0, ends - _now())))
-
-
-def _now() -> Monotonic:
-    return Monotonic(time.monotonic())
-
-
-def format_status(current: Status, now: datetime) -> list[Line]:
+def format_status(current: DaemonStatus, now: datetime) -> list[Line]:
     """Format the status for people; times are in UTC."""
     total = sum(current.conditions.values())
+    is_unreachable = current.api.reachable is False
+    lines = [Line(format_outage(current.api, now), Tone.BAD)] if is_unreachable else []
     counts = [f"{number:,} {visible(name)}" for name, number in current.conditions.items() if number]
-    head = f"{', '.join(counts) or 'nothing is declared'}   of {total:,} · {_format_revision(current)}"
-    lines = [Line(head, Tone.GOOD if current.all_in_sync else Tone.WAIT)]
+    proof = _format_proof(current, now) if total else ""
+    head = f"{', '.join(counts) or 'nothing is declared'}   of {total:,}{proof} · {_format_revision(current)}"
+    calm = not (is_unreachable or current.noteworthy or current.rejected or current.awaiting_approval)
+    lines.append(Line(head, Tone.GOOD if calm and current.revision["active"] else Tone.WAIT))
     if current.rejected is not None:
         lines += [Line(f"  {text}", Tone.BAD) for text in _format_rejection(current, current.rejected, now)]
     if (awaiting := current.awaiting_approval) is not None:
         lines.append(Line(f"  {visible(awaiting.reason)}", Tone.BAD))
         lines += _format_canaries(current, awaiting.canaries)
-    for row in current.out_of_sync:
-        condition = str(row["condition"])
-        lines.append(
-            Line(f"  {visible(row['id'])}   {visible(condition)}", TONES.get(condition, Tone.BAD)),
-        )
-        if row["reason"]:
-            lines.append(Line(f"    {visible(row['reason'])}"))
-        if (pause := row["paused"]) is not None:
-            text = f"paused until {pause['until']} by {pause['owner']}: {pause['reason']}"
-            lines.append(Line(f"    {visible(text)}", Tone.WAIT))
-        times = (
-            f"since {_format_time(row['since'], now)}   next read {_format_time(row['next_read_at'], now)}"
-        )
-        lines.append(Line(f"    {times}", Tone.DIM))
+    for row in current.noteworthy:
+        lines += _format_row(current, row, now)
     return lines
 
 
-def _format_rejection(current: Status, rejected: RejectedFiles, now: datetime) -> Iterator[str]:
+def format_outage(api: Api, now: datetime) -> str:
+    """Say since when and why the API is unreachable, when it last answered, and when it is tried again."""
+    reason = f"; {api.reason}" if api.reason else ""
+    since, confirmed = _format_time(api.since, now), _format_time(api.last_confirmed_at, now)
+    next_attempt = _format_time(api.next_attempt_at, now)
+    text = f"API unreachable since {since}{reason}; last confirmed {confirmed}; next attempt {next_attempt}"
+    return visible(text)
+
+
+def _format_proof(current: DaemonStatus, now: datetime) -> str:
+    """Format how old the proof of the counts is."""
+    if current.all_confirmed_since is None:
+        return ", not all read yet"
+    if current.api.reachable is False:
+        return f", as of {_format_time(current.all_confirmed_since, now)}"
+    return f", confirmed since {_format_time(current.all_confirmed_since, now)}"
+
+
+def _format_row(current: DaemonStatus, row: Mapping[str, Any], now: datetime) -> Iterator[Line]:
+    condition = str(row["condition"])
+    yield Line(f"  {visible(row['id'])}   {visible(condition)}", TONES.get(condition, Tone.BAD))
+    if row["reason"]:
+        yield Line(f"    {visible(row['reason'])}")
+    if row["declaration"]:
+        yield Line(f"    {visible(row['declaration'])}", Tone.BAD)
+    if (pause := row["paused"]) is not None:
+        text = f"paused until {pause['until']} by {pause['owner']}: {pause['reason']}"
+        yield Line(f"    {visible(text)}", Tone.WAIT)
+    times = [f"since {_format_time(row['since'], now)}"]
+    if _is_old(row["confirmed_at"], current.resync_seconds, now):
+        times.append(f"confirmed {_format_time(row['confirmed_at'], now)}")
+    waits_for = f", waits for {row['waits_for']}" if row["waits_for"] else ""
+    times.append(f"next read {_format_time(row['next_read_at'], now)}{waits_for}")
+    yield Line(f"    {visible('   '.join(times))}", Tone.DIM)
+
+
+def _is_old(confirmed_at: str | None, resync_seconds: float, now: datetime) -> bool:
+    """Whether the proof of a condition is so old that its age must be shown."""
+    if confirmed_at is None:
+        return False
+    try:
+        return (now - datetime.fromisoformat(confirmed_at)).total_seconds() > resync_seconds
+    except ValueError:
+        return True
+
+
+def _format_rejection(current: DaemonStatus, rejected: RejectedFiles, now: datetime) -> Iterator[str]:
     active = current.revision["active"]
     rest = f"revision {visible(active[:8])} stays active" if active else "no revision is active"
     yield f"the files have been rejected since {_format_time(rejected.since, now)}; {rest}"
@@ -293,15 +165,17 @@ def _format_rejection(current: Status, rejected: RejectedFiles, now: datetime) -
         yield f"  and {rejected.count - len(rejected.problems):,} more; `allocsync validate` lists them all"
 
 
-def _format_revision(current: Status) -> str:
+def _format_revision(current: DaemonStatus) -> str:
     names = {name: visible(text[:8]) for name, text in current.revision.items() if text}
     parts = [f"revision {names['active']} active"] if "active" in names else []
+    if "observed" in names and names["observed"] not in (names.get("active"), names.get("awaiting_approval")):
+        parts.append(f"all were last compared with {names['observed']}")
     if "awaiting_approval" in names:
         parts.append(f"revision {names['awaiting_approval']} awaits approval")
     return ", ".join(parts) or "no desired state yet"
 
 
-def _format_canaries(current: Status, canaries: Sequence[Canary]) -> Iterator[Line]:
+def _format_canaries(current: DaemonStatus, canaries: Sequence[Canary]) -> Iterator[Line]:
     """List the canaries that are not verified first, each with its condition."""
     conditions = {row["id"]: str(row["condition"]) for row in current.allocations} if canaries else {}
     for each in sorted(canaries, key=attrgetter("verified", "id"))[:MAX_LISTED]:
@@ -321,18 +195,27 @@ def _format_time(time_text: str | None, now: datetime) -> str:
         return visible(time_text)
 
 
-def format_timeout(current: Status, limit_seconds: float) -> str:
-    """Format the error of --wait for people: what is not in sync after `limit_seconds`."""
-    if current.revision["observed"] is None and current.rejected is None:
+def format_failed_wait(result: WaitResult, limit_seconds: float, now: datetime) -> str:
+    """Say why a wait ended without success: one line for the cause, one for each allocation."""
+    current = result.status
+    if current.files_read_at is None and current.rejected is None:
         return f"after {limit_seconds:g} s no desired state has loaded; see `allocsync validate`"
-    rows = current.out_of_sync
-    names = [f"{visible(row['id'])}: {visible(row['condition'])}. {visible(row['reason'])}" for row in rows]
-    if len(names) > MAX_LISTED:
-        names[MAX_LISTED:] = [f"and {len(names) - MAX_LISTED:,} more; `allocsync status` lists them all"]
-    what = f"{len(rows):,} of {len(current.allocations):,} not in sync after {limit_seconds:g} s:"
-    lines = [what]
+    rows = [row for row in current.noteworthy if not result.needs_person or row["needs_person"]]
+    when = "only a person can help" if result.needs_person else f"after {limit_seconds:g} s"
+    lines = [f"{len(current.noteworthy):,} of {len(current.allocations):,} not in sync: {when}"]
+    if current.api.reachable is False:
+        lines = [f"not in sync after {limit_seconds:g} s: {format_outage(current.api, now)}"]
+        lines.append("nothing was lost: work goes on by itself when the API answers")
+    elif not rows and current.rejected is None and current.awaiting_approval is None:
+        lines = [f"after {limit_seconds:g} s some allocations were not read again yet; wait longer"]
     if current.rejected is not None:
-        lines += _format_rejection(current, current.rejected, datetime.now(UTC))
+        lines += _format_rejection(current, current.rejected, now)
     if current.awaiting_approval is not None:
         lines.append(visible(current.awaiting_approval.reason))
+    names = [
+        f"{visible(row['id'])}: {visible(row['condition'])}. {visible(row['reason'] or row['declaration'])}"
+        for row in rows
+    ]
+    if len(names) > MAX_LISTED:
+        names[MAX_LISTED:] = [f"and {len(names) - MAX_LISTED:,} more; `allocsync status` lists them all"]
     return "\n".join([*lines, *names])

@@ -26,7 +26,13 @@ from allocsync.model.times import LONG_AGO, NEVER, Monotonic
 from allocsync.planning.diff import compare, pending, update_body
 from allocsync.reconcile.allocation.read_back import APPLIED, ReadBack
 from allocsync.reconcile.allocation.updates import Decision, Finding, Intent, State, Update
-from allocsync.reconcile.allocation.write_backoff import BACKOFF, RejectedBy, WriteBackoff
+from allocsync.reconcile.allocation.write_backoff import (
+    BACKOFF,
+    JOURNAL,
+    RETRY_AFTER,
+    RejectedBy,
+    WriteBackoff,
+)
 from allocsync.reconcile.gates.write_gate import WriteGate
 from allocsync.reconcile.operation import Operation, Priority, QueueEntry
 from allocsync.reconcile.parameters import Parameters
@@ -47,7 +53,7 @@ class ManagedAllocation:
     write_backoff: WriteBackoff = field(default_factory=WriteBackoff)
     write_gate: WriteGate = field(default_factory=WriteGate)  # shared by all allocations
     desired: desired_state.Desired | None = None
-    problems: tuple[str, ...] = ()  # the mistakes in the file, while it has no valid declaration
+    problems: tuple[str, ...] = ()  # the mistakes in its newest entry; `desired` is the last without any
     changes: tuple[Change, ...] = ()  # the differences that the latest read showed
     compared: desired_state.Desired | None = None  # the desired state that they were computed for
     observed_at: Monotonic = LONG_AGO  # when the latest usable read or list read began
@@ -89,6 +95,10 @@ class ManagedAllocation:
         self.edited_during_request = self.state in {State.READING, State.POSTING}
         if self.state is State.IDLE:
             self._wait_until(now, now)
+
+    def keep_desired(self, problems: tuple[str, ...]) -> None:
+        """The newest entry has these mistakes: the last declaration without any still applies."""
+        self.problems = problems
 
     def update_source(self, desired: desired_state.Desired | None) -> None:
         """Take over an equal declaration that may come from another place in the files; no read is due."""
@@ -145,6 +155,22 @@ class ManagedAllocation:
         return QueueEntry(self.next_read_at, Operation.READ, Priority.RESYNC)
 
     # When the next read is due.
+
+    def waits_for(self) -> str:
+        """What the next read waits for, for people, while it is not due."""
+        if self.intent is not None:
+            return "the settle time"
+        until = self.write_backoff.until
+        if self.next_read_at == until.get(RETRY_AFTER):
+            return "Retry-After of the API"
+        if self.next_read_at == until.get(JOURNAL):
+            return "the journal"
+        if self.read_failures or self.next_read_at == until.get(BACKOFF):
+            failures = self.read_failures + self.write_backoff.failures
+            return f"the backoff after {failures} failed request{'s' if failures != 1 else ''}"
+        if self.missing:
+            return "the next probe of a missing allocation"
+        return "the end of a wait" if self.changes else "the resync"
 
     def read_now(self, now: Monotonic) -> None:
         """Make a read due at once, or when Retry-After ends."""

@@ -209,7 +209,9 @@ class Rollout:
         problems = revision.quarantined.get(allocation.id, ())
         if problems and allocation.desired is not None:
             if not unblocked:
-                return False  # its last declaration without errors stays active
+                allocation.keep_desired(problems)  # its last declaration without errors stays active
+                self._requeue(allocation)
+                return False
             desired = self._declarations.last_active[
                 allocation.id
             ]  # the withheld declaration was never active

@@ -192,6 +192,11 @@ class Scheduler:
                 self._allocations[key].forgive(operation, failures, until=until)
                 self._queue.schedule(key, self._allocations[key].queue_entry())
 
+    def retry_reads(self, now: Monotonic, uniform: Uniform) -> None:
+        """An outage has ended: each allocation whose read failed is read soon, whatever its backoff."""
+        failing = {key: 0 for key, allocation in self._allocations.items() if allocation.read_failures}
+        self._forgive_all(Operation.READ, failing, now, uniform)
+
     def _withdraw(self, operation: Operation, key: AllocationId, now: Monotonic, uniform: Uniform) -> None:
         """The allocation has no request for this operation any more: let others retry in its place."""
         woken = self._concurrency.withdraw(operation, key)

@@ -47,6 +47,22 @@ def project(allocation: ManagedAllocation, now: Monotonic, resync_seconds: float
     return _out_of_sync(allocation, now, current=current)
 
 
+def needs_person(allocation: ManagedAllocation, condition: Condition) -> bool:
+    """Whether the allocation stays out of sync until a person acts: nothing that allocsync does ends it.
+
+    Not so while canaries may still approve its revision. A rejected body is retried after an hour, but nobody
+    waits that long.
+    """
+    if allocation.problems:
+        return True
+    if condition is Condition.FAILING:
+        rejected = allocation.write_backoff.terminal
+        return bool(rejected) and rejected == allocation.changes
+    if condition is Condition.AWAITING_APPROVAL:
+        return not allocation.write_gate.canaries
+    return condition in {Condition.SUSPENDED, Condition.DRIFTED, Condition.MISSING}
+
+
 def _blocked(allocation: ManagedAllocation, now: Monotonic, *, current: bool) -> str:
     """Return what blocks the update that the allocation needs; empty if nothing does."""
     if allocation.desired is None:

@@ -6,6 +6,7 @@ Left out: which condition applies (`condition_rules`), and everything else about
 """
 
 from allocsync.model.condition import Condition
+from allocsync.model.desired_state import Mode
 from allocsync.model.ids import AllocationId
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.events import AllInSync, ConditionChanged, Observer
@@ -24,6 +25,7 @@ class ConditionTracker:
         self._emit = emit
         self._clock = clock
         self._all_in_sync = False
+        self._uncompared: set[AllocationId] = set()
         self._paused_pending: set[AllocationId] = set()  # Pending only until a pause ends
         self.reported: dict[AllocationId, ReportedCondition] = {}
         self.counts = dict.fromkeys(Condition, 0)
@@ -39,6 +41,10 @@ class ConditionTracker:
         condition, reason = project(allocation, now, resync_seconds)
         reported = self.reported.get(allocation.id)
         paused = allocation.write_gate.active_pause(allocation.id, now) is not None
+        if _is_uncompared(allocation):
+            self._uncompared.add(allocation.id)
+        else:
+            self._uncompared.discard(allocation.id)
         self._paused_pending.discard(allocation.id)
         if paused and condition is Condition.PENDING:
             self._paused_pending.add(allocation.id)
@@ -60,6 +66,11 @@ class ConditionTracker:
         """Forget an allocation that is released."""
         self.counts[self.reported.pop(key).condition] -= 1
         self._paused_pending.discard(key)
+        self._uncompared.discard(key)
+
+    def all_compared(self) -> bool:
+        """Whether each allocation that is read has been compared with its newest declaration."""
+        return not self._uncompared
 
     def all_settled(self) -> bool:
         """Whether no allocation is Pending, OutcomeUnknown, Failing, AwaitingApproval or Blocked."""
@@ -76,3 +87,11 @@ class ConditionTracker:
             - len(self._paused_pending)
             + self.counts[Condition.OUTCOME_UNKNOWN]
         )
+
+
+def _is_uncompared(allocation: ManagedAllocation) -> bool:
+    """Whether the allocation is read, and no read has been compared with what is declared now."""
+    desired = allocation.desired
+    if desired is None or desired.mode is Mode.SUSPEND or allocation.missing:
+        return False
+    return allocation.compared is not desired and allocation.compared != desired

@@ -17,14 +17,39 @@ from allocsync.reconcile.gates.pause import Pause
 
 @dataclass(frozen=True, slots=True)
 class AllocationStatus:
-    """One allocation: its condition with reason and begin, its next read (None: never), and its pause."""
+    """One allocation: its condition with reason and begin, its next read (None: never), and its pause.
+
+    `confirmed_at` is when the latest usable read began, the proof of the condition; None before the first.
+    `waits_for` says what the next read waits for. `declaration` says that the newest declaration does not
+    apply and why; empty if it applies. `needs_person`: it stays out of sync until a person acts.
+    """
 
     id: AllocationId
     condition: Condition
     reason: str
     since: WallTime
     next_read_at: WallTime | None
+    confirmed_at: WallTime | None = None
+    waits_for: str = ""
+    declaration: str = ""
+    needs_person: bool = False
     paused: Pause | None = None  # a mark beside the condition
+
+
+@dataclass(frozen=True, slots=True)
+class ApiStatus:
+    """What the latest requests say of the API; see `scheduling.reachability`.
+
+    `reachable` is None before the first request has ended. `since` is since when it is so; for an outage,
+    when the first failed request began. `last_confirmed_at` is when the latest request ended that succeeded,
+    and `next_attempt_at` when the next one is due, never in the past.
+    """
+
+    reachable: bool | None = None
+    since: WallTime | None = None
+    reason: str = ""
+    last_confirmed_at: WallTime | None = None
+    next_attempt_at: WallTime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +63,7 @@ class ControllerStatus:
     """
 
     revision: str | None  # the newest one that was loaded
+    observed_revision: str | None  # the newest one that every allocation has been compared with
     active_revision: str | None  # the newest one of this process that does not await approval
     active_since: WallTime | None
     conditions: Mapping[Condition, int]
@@ -50,9 +76,11 @@ class ControllerStatus:
     max_in_flight: Mapping[str, int]
     breakers_open: Mapping[str, bool]
     last_full_read: WallTime | None
+    resync_seconds: float  # between two reads of an allocation, if nothing else causes one
     first_answer_seen: bool
     stalled: str | None  # what stalls it, or None; an outage of the API is not a stall
     stopping: bool
+    api: ApiStatus = field(default_factory=ApiStatus)
     changes: int = 0  # how many allocations the newest revision changes against the baseline
     awaiting_reason: str = ""  # why the newest revision awaits approval; empty if it does not
     awaiting_since: WallTime | None = None

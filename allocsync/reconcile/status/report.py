@@ -7,15 +7,18 @@ Left out: all details of one allocation (`explain`), and the controller as a who
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Mode
 from allocsync.model.ids import AllocationId
 from allocsync.model.times import NEVER, Monotonic, WallTime, clock_offset_seconds, to_wall_time
+from allocsync.planning.change_limit import NOT_DECLARED
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
-from allocsync.reconcile.status.condition_rules import project
+from allocsync.reconcile.allocation.updates import State
+from allocsync.reconcile.operation import Operation
+from allocsync.reconcile.status.condition_rules import needs_person, project
 from allocsync.reconcile.status.controller_status import AllocationStatus
 
 
@@ -37,13 +40,17 @@ class ReportedCondition:
 class Moment:
     """When a report is made: `now` (monotonic) and `wall`, and the current resync interval in seconds.
 
-    `list_read_at` is when (monotonic) the list is read next; `NEVER` if it is not used.
+    `list_read_at` is when (monotonic) the list is read next; `NEVER` if it does not cover the allocations.
+    `blocked_until` is until when (monotonic) no request of an operation may go, None if one may go now;
+    `probing`: the circuit breaker of reads is open.
     """
 
     now: Monotonic
     wall: WallTime
     resync_seconds: float
     list_read_at: Monotonic = NEVER
+    blocked_until: Mapping[Operation, Monotonic | None] = field(default_factory=dict)
+    probing: bool = False
 
     def at(self, time: Monotonic | None) -> WallTime | None:
         """Convert monotonic seconds to Unix seconds; None for None, `NEVER` and `LONG_AGO`."""
@@ -69,18 +76,49 @@ def status_of(allocation: ManagedAllocation, reported: ReportedCondition, moment
     The condition is computed for `moment`; `since` is from `reported`, which may still be an earlier one.
     """
     condition, reason = project(allocation, moment.now, moment.resync_seconds)
-    by_list = _is_read(allocation) and allocation.intent is None
-    next_read = (
-        min(allocation.queue_entry().at, moment.list_read_at) if by_list else allocation.queue_entry().at
-    )
+    next_read, waits_for = _next_read(allocation, moment)
     return AllocationStatus(
         id=allocation.id,
         condition=condition,
         reason=reason,
         since=reported.since,
         next_read_at=moment.at(next_read),
+        confirmed_at=moment.at(allocation.observed_at),
+        waits_for=waits_for,
+        declaration=_declaration(allocation),
+        needs_person=needs_person(allocation, condition),
         paused=allocation.write_gate.active_pause(allocation.id, moment.now),
     )
+
+
+def _next_read(allocation: ManagedAllocation, moment: Moment) -> tuple[Monotonic, str]:
+    """When the allocation is read next (monotonic, never in the past), and what that waits for."""
+    if allocation.state in {State.READING, State.POSTING}:
+        return moment.now, "a request is in flight"
+    entry = allocation.queue_entry()
+    if entry.at <= moment.now:
+        until = moment.blocked_until.get(entry.operation)
+        if until is None or until == NEVER:
+            return moment.now, "a free slot"
+        return max(until, moment.now), "the next probe" if moment.probing else "the API, which asked to wait"
+    if allocation.intent is None and _is_read(allocation) and moment.list_read_at < entry.at:
+        return moment.list_read_at, "the resync"
+    return entry.at, "" if entry.at == NEVER else allocation.waits_for()
+
+
+def _declaration(allocation: ManagedAllocation) -> str:
+    """Why the newest declaration does not apply; empty if it does."""
+    if allocation.problems:
+        more = len(allocation.problems) - 1
+        rest = f", and {more} more" if more else ""
+        has_valid = allocation.desired is not None
+        applies = "the last valid one still applies" if has_valid else "no valid one is known"
+        return f"its entry has errors ({allocation.problems[0]}{rest}); {applies}"
+    if allocation.desired is not None and allocation.desired.source == NOT_DECLARED:
+        return "it is no longer declared; its release awaits approval"
+    if allocation.id in allocation.write_gate.awaiting_approval:
+        return "its newest declaration awaits approval"
+    return ""
 
 
 def all_read_since(allocations: Mapping[AllocationId, ManagedAllocation], moment: Moment) -> WallTime | None:

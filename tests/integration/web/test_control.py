@@ -6,9 +6,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from allocsync.telemetry.log_setup import rfc3339
 from allocsync.web.control import MAX_BODY_BYTES, add_control_routes
 from allocsync.web.server import serve_web
-from tests.support.recording_daemon import TOKEN, RecordingDaemon
+from tests.support.recording_daemon import RELOADED_AT, TOKEN, RecordingDaemon
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 PATHS = ("/-/sync", "/-/reload", "/-/approve", "/-/pause", "/-/resume")
@@ -71,7 +72,10 @@ async def test_a_command_is_carried_out_once(daemon: RecordingDaemon, client: ai
     async with client.post("/-/sync", headers=BEARER) as answer:
         assert (answer.status, await answer.json()) == (202, {"schema": 1, "allocations": 3})
     async with client.post("/-/reload", headers={"authorization": f"bearer {TOKEN}"}) as answer:
-        assert (answer.status, await answer.json()) == (202, {"schema": 1, "reloading": True})
+        assert (answer.status, await answer.json()) == (
+            202,
+            {"schema": 1, "reloading": True, "at": rfc3339(RELOADED_AT)},
+        )
     body = {"revision": daemon.held, "owner": "me"}
     async with client.post("/-/approve", json=body, headers=BEARER) as answer:
         assert (answer.status, await answer.json()) == (200, {"schema": 1, "changes": 7})

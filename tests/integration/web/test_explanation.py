@@ -15,7 +15,7 @@ from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Mode
 from allocsync.model.ids import AllocationId, NotFound
 from allocsync.model.times import WallTime
-from allocsync.reconcile.status.controller_status import AllocationStatus, ControllerStatus
+from allocsync.reconcile.status.controller_status import AllocationStatus, ApiStatus, ControllerStatus
 from allocsync.reconcile.status.explain import Explanation, OpenUpdate
 from allocsync.web.health import HealthResult
 from allocsync.web.server import Pages, make_app, serve_web
@@ -51,11 +51,13 @@ async def _client(daemon: Daemon) -> AsyncIterator[aiohttp.ClientSession]:
     pages = Pages(
         registry=CollectorRegistry(),
         status=no_status,
+        api=ApiStatus,
         allocations=tuple,
         explain=daemon.explain,
         live=lambda: HEALTHY,
         ready=lambda: HEALTHY,
         rejection=lambda: None,
+        files_read_at=lambda: None,
     )
     async with (
         serve_web("127.0.0.1:0", make_app(pages, RecordingDaemon().control())) as (host, port),
@@ -95,8 +97,12 @@ async def test_an_explanation_has_the_documented_shape(daemon: Daemon, client: a
             "condition": "OutcomeUnknown",
             "reason": "because",
             "since": "2026-11-23T12:04:10.218Z",
+            "confirmed_at": None,
             "next_read_at": "2026-11-23T12:04:20.218Z",
+            "waits_for": "",
             "paused": None,
+            "declaration": "",
+            "needs_person": False,
             "source": "a.yaml:3",
             "mode": "enforce",
             "problems": [],
@@ -114,6 +120,14 @@ async def test_an_explanation_has_the_documented_shape(daemon: Daemon, client: a
                 "unknown_since": "2026-11-23T12:04:10.218Z",
                 "settles_at": "2026-11-23T12:04:20.218Z",
             },
+            "api": {
+                "reachable": None,
+                "since": None,
+                "reason": "",
+                "last_confirmed_at": None,
+                "next_attempt_at": None,
+            },
+            "rejected": None,
         }
 
 

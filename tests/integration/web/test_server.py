@@ -60,11 +60,13 @@ class Daemon:
         return Pages(
             registry=self.registry,
             status=self.status,
+            api=lambda: self.status().api,
             allocations=self.allocations,
             explain=lambda name: NotFound(name, ()),
             live=lambda: self.live,
             ready=lambda: self.ready,
             rejection=lambda: self.rejection,
+            files_read_at=lambda: SINCE,
         )
 
 
@@ -124,7 +126,13 @@ async def test_a_health_page_answers_a_status_and_a_reason(
 async def test_the_status_has_the_documented_shape(daemon: Daemon, client: aiohttp.ClientSession) -> None:
     ends = "2026-11-23T13:00:00Z"
     pause = Pause(until=Monotonic(1.0), ends_at=WallTime(1.0), ends=ends, reason="a migration", owner="ops")
-    daemon.rows = [row(1), replace(row(2, Condition.FAILING, SINCE + 10), paused=pause)]
+    second = replace(
+        row(2, Condition.FAILING, SINCE + 10),
+        paused=pause,
+        declaration="its newest declaration awaits approval",
+        needs_person=True,
+    )
+    daemon.rows = [replace(row(1), confirmed_at=SINCE, waits_for="the resync"), second]
 
     async with client.get("/api/v1/status") as answer:
         assert answer.headers["Content-Type"].startswith("application/json")
@@ -132,6 +140,15 @@ async def test_the_status_has_the_documented_shape(daemon: Daemon, client: aioht
         found = await answer.json()
 
     assert found["schema"] == 1
+    assert found["api"] == {
+        "reachable": None,
+        "since": None,
+        "reason": "",
+        "last_confirmed_at": None,
+        "next_attempt_at": None,
+    }
+    assert (found["all_confirmed_since"], found["resync_seconds"]) == (None, 60.0)
+    assert found["files_read_at"] == "2026-11-23T12:04:10.218Z"
     assert found["revision"] == {"active": "7f3a91c2", "awaiting_approval": None, "observed": "7f3a91c2"}
     assert set(found["conditions"]) == {condition.value for condition in Condition}
     assert (found["conditions"]["InSync"], found["conditions"]["Failing"]) == (1, 1)
@@ -142,16 +159,24 @@ async def test_the_status_has_the_documented_shape(daemon: Daemon, client: aioht
             "condition": "InSync",
             "reason": "because",
             "since": "2026-11-23T12:04:10.218Z",
+            "confirmed_at": "2026-11-23T12:04:10.218Z",
             "next_read_at": None,
+            "waits_for": "the resync",
             "paused": None,
+            "declaration": "",
+            "needs_person": False,
         },
         {
             "id": "00000002",
             "condition": "Failing",
             "reason": "because",
             "since": "2026-11-23T12:04:10.218Z",
+            "confirmed_at": None,
             "next_read_at": "2026-11-23T12:04:20.218Z",
+            "waits_for": "",
             "paused": {"until": "2026-11-23T13:00:00Z", "owner": "ops", "reason": "a migration"},
+            "declaration": "its newest declaration awaits approval",
+            "needs_person": True,
         },
     ]
 

@@ -25,6 +25,7 @@ from allocsync.model.intent_record import Restored
 from allocsync.model.times import Monotonic, WallTime
 from allocsync.reconcile import events
 from allocsync.reconcile.controller import Controller
+from allocsync.reconcile.parameters import Parameters
 from allocsync.runtime.wiring import build_controller
 from allocsync.settings.model import Settings
 from tests.simulation.engine.history import Get
@@ -97,7 +98,13 @@ class DaemonProcess:
             max_changes_percent=self._schedule.max_changes_percent,
         )
         self.controller = loop = build_controller(
-            settings, api=self, clock=self, observer=self._observe, journal=journal, restored=restored
+            settings,
+            api=self,
+            clock=self,
+            observer=self._observe,
+            journal=journal,
+            restored=restored,
+            defaults=Parameters(heartbeat_seconds=self._schedule.heartbeat_seconds),
         )
         journal.on_change = lambda problem: loop.journal_works() if problem is None else None
         async with asyncio.TaskGroup() as group:

@@ -182,6 +182,7 @@ class Schedule:
     bulk: str = "auto"
     has_list_route: bool = True  # whether the server has the list route
     resync_seconds: float = 60.0
+    heartbeat_seconds: float = 10.0  # infinity: there are none
     slow: bool = False  # whether some answers take seconds
     checkpoint_pages: int = 0  # of the journal's write-ahead log; 0 is SQLite's default
     max_changes_percent: float = 100.0  # a revision that changes more is held; 100 holds none

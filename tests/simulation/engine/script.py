@@ -5,7 +5,7 @@
 
 The n-th request for an allocation gets the n-th response of its script. Without one, it gets the response of
 the scripted faults, or else succeeds within a few hundredths of a second. By default an allocation has the
-region x and declares the region a.
+region x and declares the region a, and there are no heartbeats, whose reads no script foresees.
 
 The rules: a script is used up. A response that no request gets and an event that still waits for its seam
 fail the run, as does every broken promise. The timeline is printed in any case.
@@ -15,6 +15,7 @@ Left out: drawn runs (`schedule`, `request_faults`), and how a test reads the re
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import TypeVar
 
@@ -211,6 +212,7 @@ def run_script(
     scripted_faults: ScriptedFaults = NO_FAULTS,
     bulk: str = "off",
     resync_seconds: float = 300.0,
+    heartbeat_seconds: float = inf,
     max_changes_percent: float = 100.0,
 ) -> RunRecord:
     """Run the script until `until`, and on until everything has converged.
@@ -226,6 +228,7 @@ def run_script(
         faults_end_at=until,
         bulk=bulk,
         resync_seconds=resync_seconds,
+        heartbeat_seconds=heartbeat_seconds,
         max_changes_percent=max_changes_percent,
     )
     request_faults = ScriptedRequestFaults(schedule, updates or {}, reads or {}, lists, scripted_faults)

@@ -10,9 +10,10 @@ A read is needed if one of these holds:
 
 Of failed reads in a row, only the first is needed, unless something new called for another. An update is
 needed if the truth differed from its fields when it was sent. One list is needed per resync and process, and
-per requested resync, each with three reads that check it. Where lists fail, a process may try three before it
-reads everything once instead. A process whose requests all fail may find that out by ten failures, and then
-send a breaker's probes; where too few allocations have failed to open the breaker, as many for each of them.
+per requested resync, each with three reads that check it. Where lists fail, a process may try two more before
+it reads everything once instead. Two heartbeat reads are needed for each ten seconds without a success. A
+process whose requests all fail may find that out by ten failures, and then send a breaker's probes; where too
+few allocations have failed to open the breaker, as many for each of them.
 
 The rule: every other request is load that the API did not need, such as a retry after too short a wait, or a
 read that nothing called for.
@@ -20,19 +21,23 @@ read that nothing called for.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import inf
 from typing import TypeAlias
 
 from allocsync.model.cloud import field_value
 from allocsync.model.ids import AllocationId
-from allocsync.reconcile.resync import CHECKS_PER_LIST, FALL_BACK_AFTER
+from allocsync.reconcile.parameters import Parameters
+from allocsync.reconcile.resync import CHECKS_PER_LIST
 from allocsync.reconcile.scheduling import circuit_breaker
+from allocsync.reconcile.scheduling.reachability import HEARTBEAT_READS
 from tests.simulation.engine.history import Get, History, Post, Truth
 
 # Its process, when it began, whether it succeeded, when it ended, and its allocation.
 Request: TypeAlias = tuple[int, float, bool, float, AllocationId]
 
 ALLOWED_FACTOR, ALLOWED_EXTRA = 1.2, 20
+RETRIED_LISTS = 2  # before a process reads each allocation by itself instead
 LEAST_RESYNC_FACTOR = 0.85  # of the resync interval, which varies by a tenth
 
 
@@ -68,8 +73,9 @@ def measure_load(history: History, *, now: float, resync_seconds: float) -> Requ
     gets = [get for truth in truths for get in truth.gets]
     reads = [_reads(truth, history, scheduled_seconds) for truth in truths]
     answered = sum(ok for _, ok in history.list_ends)
-    fallen_back = (len(history.list_ends) - answered) // FALL_BACK_AFTER
-    beside = answered * CHECKS_PER_LIST + fallen_back * len(truths)
+    beside = answered * CHECKS_PER_LIST + _list_outages(history) * len(truths)
+    beside_lists = min(beside, sum(more for _, more in reads))
+    others = len(gets) - sum(needed for needed, _ in reads) - beside_lists
     return RequestLoad(
         history.requests + history.list_count,
         (
@@ -78,7 +84,8 @@ def measure_load(history: History, *, now: float, resync_seconds: float) -> Requ
                 "lists",
                 min(history.list_count, passes + len(history.resync_requests) + _retried_lists(history)),
             ),
-            ("reads that check lists", min(beside, sum(more for _, more in reads))),
+            ("reads that check lists", beside_lists),
+            ("heartbeats", min(_heartbeats(history, gets, posts, now), max(0, others))),
             ("updates", sum(_differs(post, history.truths[post.key]) for post in posts)),
             ("reads in an outage", _outage_requests([_read(get, now) for get in gets], enough)),
             (
@@ -127,7 +134,31 @@ def _retried_lists(history: History) -> int:
     failed = (
         sum(begin <= at <= end and not ok for at, ok in history.list_ends) for begin, end in history.processes
     )
-    return sum(min(each, FALL_BACK_AFTER - 1) for each in failed)
+    return sum(min(each, RETRIED_LISTS) for each in failed)
+
+
+def _list_outages(history: History) -> int:
+    """How often lists began to fail."""
+    results = [True, *(ok for _, ok in history.list_ends)]
+    return sum(before and not after for before, after in pairwise(results))
+
+
+def _heartbeats(history: History, gets: Sequence[Get], posts: Sequence[Post], now: float) -> int:
+    """How many reads a process may make because nothing has succeeded for a while."""
+    succeeded = sorted(
+        [
+            *(get.answered for get in gets if get.ok and get.answered is not None),
+            *(post.answered for post in posts if post.answer == "accepted" and post.answered is not None),
+            *(at for at, ok in history.list_ends if ok),
+        ]
+    )
+    found = 0
+    for begin, end in history.processes:
+        within = [begin, *(at for at in succeeded if begin <= at <= end), min(end, now)]
+        found += sum(
+            int((after - before) / Parameters().heartbeat_seconds) for before, after in pairwise(within)
+        )
+    return found * HEARTBEAT_READS
 
 
 def _differs(post: Post, truth: Truth) -> bool:

@@ -1,6 +1,7 @@
 """Edits that the watch notices long before the next poll: replaced links, and edits of link targets."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from allocsync.desired.watcher import DirectoryWatch
 from allocsync.model.desired_state import Mode, Revision
+from allocsync.model.times import WallTime
 from tests.support.loading import HEAD
 
 POLL_SECONDS, SOON_SECONDS = 600.0, 30.0
@@ -41,6 +43,7 @@ async def watched(
         on_loaded=lambda _: None,
         on_rejected=lambda _: None,
         poll_seconds=POLL_SECONDS,
+        wall=lambda: WallTime(time.time()),
     )
 
     async def follow() -> None:

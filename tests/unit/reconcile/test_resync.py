@@ -14,6 +14,7 @@ from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import OpenIntent
 from allocsync.model.times import Monotonic, WallTime
 from allocsync.reconcile import events
+from allocsync.reconcile.api_health import ApiHealth
 from allocsync.reconcile.resync import BulkPolicy, Resync
 from tests.support.failing_api import now
 from tests.support.scripted_allocation import DIFFERENT, ID, RULES, ScriptedAllocation, new_allocation
@@ -71,11 +72,9 @@ async def test_a_failing_list_is_requested_every_resync_and_drift_is_found_once_
 
 async def test_a_resync_requested_during_a_failing_list_causes_one_more_list() -> None:
     api = ScriptedApi()
+    api.seconds, api.bulk_error = 1.0, BulkUnavailable("504", supported=True)
     async with Run(api) as run:
         run.controller.activate(revision("live"))
-        await asyncio.sleep(5)
-        api.seconds, api.bulk_error = 1.0, BulkUnavailable("504", supported=True)
-        run.controller.sync()
         await asyncio.sleep(0.5)
         run.controller.sync()
         await asyncio.sleep(1)
@@ -83,6 +82,16 @@ async def test_a_resync_requested_during_a_failing_list_causes_one_more_list() -
         before, api.bulk_error = api.lists, None
         await asyncio.sleep(30)
         assert api.lists == before + 1
+
+
+def _health() -> ApiHealth:
+    return ApiHealth(
+        clock=VirtualClock(),
+        emit=lambda _event: None,
+        allocations={},
+        heartbeat_seconds=10.0,
+        on_recovered=lambda: None,
+    )
 
 
 @pytest.mark.parametrize("reported", [True, False])
@@ -96,6 +105,7 @@ async def test_a_failed_check_is_no_agreement_with_the_list(*, reported: bool) -
         rules=RULES,
         backoff=lambda _failures, _after: 1.0,
         policy=BulkPolicy.AUTO,
+        api_health=_health(),
         update_reported=lambda _: None,
     )
     assert scripted.allocation.desired is not None
@@ -164,9 +174,10 @@ async def test_a_requested_resync_does_not_shorten_the_settle_time_of_an_intent_
         rules=RULES,
         backoff=lambda _failures, _after: 1.0,
         policy=BulkPolicy.OFF,
+        api_health=_health(),
         update_reported=lambda _: None,
     )
-    resync.resync_soon({ID: allocation}, lambda _: None)
+    resync.sync({ID: allocation}, lambda _: None)
     assert allocation.queue_entry().at == Monotonic(now() + RULES.settle_seconds)
 
 

@@ -303,6 +303,8 @@ def test_the_fields_of_each_event_keep_their_names() -> None:
         "resync_started": ["allocations"],
         "resync_finished": ["allocations", "differ", "elapsed_seconds"],
         "bulk_unavailable": ["reason", "supported", "status", "asked"],
+        "api_unreachable": ["reason", "since"],
+        "api_reachable": ["unreachable_seconds"],
         "breaker_opened": ["operation", "reason"],
         "breaker_closed": ["operation", "open_seconds", "probes"],
         "probe_started": ["allocation", "operation"],

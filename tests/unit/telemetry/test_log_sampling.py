@@ -135,7 +135,7 @@ async def test_an_outage_of_many_allocations_is_a_page_of_lines_between_breaker_
     quiet = Counter((row["event"], row.get("after")) for row in rows if row["level"] == "debug")
     assert {group: quiet[group] for group in summed} == dict(summed)
     if how == "updates 504":
-        assert summed["update_outcome_unknown", None] > 100
+        assert summed["update_outcome_unknown", None] > 50
         failed = sum(outcome == "unknown" for outcome in _outcomes(run.emitted))
         assert failed == len(log.rows("update_outcome_unknown")) == api.fired
 

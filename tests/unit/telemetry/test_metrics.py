@@ -27,6 +27,7 @@ from tests.support.made_events import made
 ID = AllocationId("7b0c4c5e")
 STATUS = ControllerStatus(
     revision="9" * 64,
+    observed_revision=None,
     active_revision="7f3a91c2" + "0" * 56,
     active_since=WallTime(1_700_000_000.5),
     conditions={Condition.IN_SYNC: 3, Condition.FAILING: 2},
@@ -39,6 +40,7 @@ STATUS = ControllerStatus(
     max_in_flight={"read": 64, "write": 32},
     breakers_open={"read": False, "write": True},
     last_full_read=WallTime(1_700_000_001.0),
+    resync_seconds=60.0,
     first_answer_seen=True,
     stalled="the dispatcher has not turned",
     stopping=True,

@@ -16,25 +16,63 @@ from aiohttp import web
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from allocsync.cli import daemon_client
+from allocsync.cli import daemon_client, daemon_status
 from allocsync.cli.commands import status
+from allocsync.cli.status_wait import WaitResult
 from allocsync.errors import DaemonError, UsageError
 from allocsync.model.condition import Condition
 from allocsync.planning.rendering import Tone
 from allocsync.settings.model import Settings
 
 NOW = datetime(2026, 11, 23, 12, 9, 11, tzinfo=UTC)
+API = {
+    "reachable": True,
+    "since": "2026-11-23T12:00:00.000Z",
+    "reason": "",
+    "last_confirmed_at": "2026-11-23T12:09:10.000Z",
+    "next_attempt_at": "2026-11-23T12:09:20.000Z",
+}
+OUTAGE = {
+    "reachable": False,
+    "since": "2026-11-23T12:06:11.000Z",
+    "reason": "connection refused",
+    "last_confirmed_at": "2026-11-23T12:06:08.000Z",
+    "next_attempt_at": "2026-11-23T12:09:17.000Z",
+}
+OUTAGE_TIMES = "last confirmed 12:06:08Z (3 min ago); next attempt 12:09:17Z (in 6 s)"
+PROOF = ", confirmed since 12:09:00Z (11 s ago)"
 
 
 def row(name: str, condition: Condition, **more: object) -> dict[str, Any]:
-    since = {"since": "2026-11-23T12:05:11.000Z", "next_read_at": "2026-11-23T12:10:00.000Z", "paused": None}
-    return {"id": name, "condition": condition.value, "reason": f"why {name}", **since, **more}
+    return {
+        "id": name,
+        "condition": condition.value,
+        "reason": f"why {name}",
+        "since": "2026-11-23T12:05:11.000Z",
+        "confirmed_at": "2026-11-23T12:09:00.000Z",
+        "next_read_at": "2026-11-23T12:10:00.000Z",
+        "waits_for": "the resync",
+        "paused": None,
+        "declaration": "",
+        "needs_person": False,
+        **more,
+    }
 
 
 def answer(*rows: dict[str, Any], active: str | None = "7f3a91c2aaaa") -> dict[str, Any]:
     conditions = {each.value: sum(row["condition"] == each.value for row in rows) for each in Condition}
     revision = {"active": active, "awaiting_approval": None, "observed": active}
-    return {"revision": revision, "conditions": conditions, "allocations": list(rows)}
+    return {
+        "revision": revision,
+        "api": API,
+        "all_confirmed_since": "2026-11-23T12:09:00.000Z",
+        "files_read_at": "2026-11-23T12:09:00.000Z",
+        "resync_seconds": 60.0,
+        "conditions": conditions,
+        "awaiting_approval": None,
+        "rejected": None,
+        "allocations": list(rows),
+    }
 
 
 @asynccontextmanager
@@ -60,17 +98,17 @@ def test_allocations_out_of_sync_are_listed_worst_first_with_reason_since_and_ne
     rows = (
         row("a", Condition.PENDING),
         row("b", Condition.IN_SYNC),
-        row("c", Condition.FAILING, next_read_at=None),
+        row("c", Condition.FAILING, next_read_at=None, waits_for=""),
     )
-    lines = status.format_status(status.parse_status(answer(*rows)), NOW)
+    lines = status.format_status(daemon_status.parse_status(answer(*rows)), NOW)
     assert [line.text for line in lines] == [
-        "1 InSync, 1 Pending, 1 Failing   of 3 · revision 7f3a91c2 active",
+        f"1 InSync, 1 Pending, 1 Failing   of 3{PROOF} · revision 7f3a91c2 active",
         "  c   Failing",
         "    why c",
         "    since 12:05:11Z (4 min ago)   next read never",
         "  a   Pending",
         "    why a",
-        "    since 12:05:11Z (4 min ago)   next read 12:10:00Z (in 49 s)",
+        "    since 12:05:11Z (4 min ago)   next read 12:10:00Z (in 49 s), waits for the resync",
     ]
     assert [line.tone for line in lines[1:5:3]] == [Tone.BAD, Tone.WAIT]
 
@@ -82,23 +120,122 @@ def test_every_condition_has_a_place_in_the_order() -> None:
 def test_control_characters_from_a_daemon_do_not_reach_the_terminal() -> None:
     odd = row("\x1b[2Ja", Condition.FAILING, reason="\x1b]0;x\x07", since="\x1b[31m")
     assert all(
-        line.text.isprintable() for line in status.format_status(status.parse_status(answer(odd)), NOW)
+        line.text.isprintable() for line in status.format_status(daemon_status.parse_status(answer(odd)), NOW)
     )
 
 
+def test_an_outage_is_the_first_line_with_its_begin_reason_last_success_and_next_attempt() -> None:
+    old = {**answer(row("a", Condition.IN_SYNC, confirmed_at="2026-11-23T12:05:00.000Z")), "api": OUTAGE}
+    old["all_confirmed_since"] = "2026-11-23T12:05:00.000Z"
+    lines = status.format_status(daemon_status.parse_status(old), NOW)
+    assert [(line.text, line.tone) for line in lines] == [
+        (
+            f"API unreachable since 12:06:11Z (3 min ago); connection refused; {OUTAGE_TIMES}",
+            Tone.BAD,
+        ),
+        ("1 InSync   of 1, as of 12:05:00Z (4 min ago) · revision 7f3a91c2 active", Tone.WAIT),
+    ]
+
+
+def test_a_proof_older_than_a_resync_is_shown_with_its_age() -> None:
+    rows = [row("a", Condition.PENDING, confirmed_at="2026-11-23T12:05:11.000Z"), row("b", Condition.PENDING)]
+    lines = [
+        line.text
+        for line in status.format_status(daemon_status.parse_status(answer(*rows)), NOW)
+        if "since" in line.text
+    ]
+    assert "confirmed 12:05:11Z (4 min ago)" in lines[1]
+    assert "confirmed" not in lines[2]
+
+
+def test_an_allocation_in_sync_whose_newest_declaration_does_not_apply_is_listed() -> None:
+    problem = "its entry has errors (eu.yaml:18:5: regoin: unknown field); the last valid one still applies"
+    shown = status.format_status(
+        daemon_status.parse_status(
+            answer(row("a", Condition.IN_SYNC, declaration=problem), row("b", Condition.IN_SYNC))
+        ),
+        NOW,
+    )
+    assert (f"    {problem}", Tone.BAD) in [(line.text, line.tone) for line in shown]
+    assert shown[0].tone is Tone.WAIT
+
+
+ASKED_AT = "2026-11-23T12:08:59.000Z"  # before every read of `answer`
+LATER = "2026-11-23T12:09:00.500Z"  # after every read of `answer`
+AWAITING: dict[str, Any] = {"reason": "it is held", "since": None, "canaries": []}
+
+
 @pytest.mark.parametrize(
-    ("found", "in_sync"),
+    ("found", "asked_at", "in_sync"),
     [
-        (answer(row("a", Condition.IN_SYNC)), True),
-        (answer(), True),
-        (answer(active=None), False),
-        (answer(row("a", Condition.IN_SYNC), row("b", Condition.SUSPENDED)), False),
+        (answer(row("a", Condition.IN_SYNC)), ASKED_AT, True),
+        (answer(row("a", Condition.IN_SYNC)), LATER, False),
+        (
+            answer(row("a", Condition.IN_SYNC), row("b", Condition.IN_SYNC, confirmed_at=None)),
+            ASKED_AT,
+            False,
+        ),
+        (answer(row("a", Condition.IN_SYNC, declaration="its entry has errors")), ASKED_AT, False),
+        (answer(), ASKED_AT, True),
+        (answer(active=None), ASKED_AT, False),
+        ({**answer(), "files_read_at": None}, ASKED_AT, False),
+        ({**answer(), "rejected": {"since": ASKED_AT, "count": 0, "problems": []}}, ASKED_AT, False),
+        ({**answer(), "awaiting_approval": AWAITING}, ASKED_AT, False),
+        (answer(row("a", Condition.IN_SYNC), row("b", Condition.SUSPENDED)), ASKED_AT, False),
+        (answer(row("a", Condition.IN_SYNC, confirmed_at="2026-11-23 noon")), ASKED_AT, False),
+        (answer(row("a", Condition.IN_SYNC, confirmed_at="2026-11-23T12:09:00")), ASKED_AT, False),
     ],
 )
-def test_all_in_sync_needs_a_revision_and_every_allocation_in_sync(
-    found: dict[str, Any], *, in_sync: bool
+def test_everything_is_in_sync_only_by_reads_that_began_after_the_question(
+    found: dict[str, Any], asked_at: str, *, in_sync: bool
 ) -> None:
-    assert status.parse_status(found).all_in_sync is in_sync
+    assert daemon_status.parse_status(found).is_in_sync_since(asked_at) is in_sync
+
+
+@pytest.mark.parametrize(
+    ("found", "asked_at", "needed"),
+    [
+        (answer(row("a", Condition.DRIFTED, needs_person=True)), ASKED_AT, True),
+        (answer(row("a", Condition.DRIFTED, needs_person=True)), LATER, False),
+        (answer(row("a", Condition.FAILING)), ASKED_AT, False),
+        ({**answer(), "rejected": {"since": ASKED_AT, "count": 0, "problems": []}}, ASKED_AT, True),
+        ({**answer(), "awaiting_approval": AWAITING}, ASKED_AT, True),
+        (
+            {**answer(), "awaiting_approval": {**AWAITING, "canaries": [{"id": "a", "verified": False}]}},
+            ASKED_AT,
+            False,
+        ),
+        (answer(row("a", Condition.IN_SYNC, declaration="errors", needs_person=True)), ASKED_AT, True),
+    ],
+)
+def test_a_wait_ends_at_once_if_only_a_person_can_help(
+    found: dict[str, Any], asked_at: str, *, needed: bool
+) -> None:
+    assert daemon_status.parse_status(found).waits_for_person(asked_at) is needed
+
+
+def test_a_wait_that_ends_in_an_outage_says_so_and_that_nothing_is_lost() -> None:
+    found = daemon_status.parse_status({**answer(row("a", Condition.IN_SYNC)), "api": OUTAGE})
+    result = WaitResult(found, in_sync=False, needs_person=False)
+    first, *rest = status.format_failed_wait(result, 60, NOW).splitlines()
+    assert first.startswith("not in sync after 60 s: API unreachable since 12:06:11Z (3 min ago)")
+    assert rest == ["nothing was lost: work goes on by itself when the API answers"]
+
+
+def test_a_wait_that_ends_before_everything_was_read_again_says_so() -> None:
+    result = WaitResult(
+        daemon_status.parse_status(answer(row("a", Condition.IN_SYNC))), in_sync=False, needs_person=False
+    )
+    assert "were not read again yet" in status.format_failed_wait(result, 1, NOW)
+
+
+def test_a_wait_that_needs_a_person_lists_only_what_the_person_must_do() -> None:
+    rows = (row("a", Condition.DRIFTED, needs_person=True), row("b", Condition.PENDING))
+    result = WaitResult(daemon_status.parse_status(answer(*rows)), in_sync=False, needs_person=True)
+    assert status.format_failed_wait(result, 60, NOW).splitlines() == [
+        "2 of 2 not in sync: only a person can help",
+        "a: Drifted. why a",
+    ]
 
 
 PAUSE = {"until": "2026-11-23T14:00:00Z", "owner": "ana", "reason": "maintenance"}
@@ -150,36 +287,23 @@ def test_an_answer_with_one_wrong_value_is_either_not_accepted_or_can_be_shown(
     malformed = copy.deepcopy(FULL)
     _inner(path[:-1], malformed)[path[-1]] = wrong
     try:
-        parsed = status.parse_status(malformed)
+        parsed = daemon_status.parse_status(malformed)
     except ValueError:
         return
     assert all(line.text.isprintable() for line in status.format_status(parsed, NOW))
-    assert status.format_timeout(parsed, 1)
-
-
-OPTIONAL = [("awaiting_approval",), ("awaiting_approval", "canaries"), ("rejected",)]
+    for needs_person in (True, False):
+        assert status.format_failed_wait(WaitResult(parsed, in_sync=False, needs_person=needs_person), 1, NOW)
 
 
 @pytest.mark.parametrize(
     "path",
-    [
-        path
-        for path in _paths(FULL)
-        if isinstance(path[-1], str) and path not in OPTIONAL and path[:-1] != ("conditions",)
-    ],
+    [path for path in _paths(FULL) if isinstance(path[-1], str) and path[:-1] != ("conditions",)],
 )
 def test_an_answer_without_a_documented_key_is_not_accepted(path: tuple[str | int, ...]) -> None:
     lacking = copy.deepcopy(FULL)
     del _inner(path[:-1], lacking)[path[-1]]
     with pytest.raises(ValueError, match=f"{path[-1]} is missing or not of type"):
-        status.parse_status(lacking)
-
-
-@pytest.mark.parametrize("path", OPTIONAL)
-def test_keys_that_older_daemons_do_not_send_may_be_missing(path: tuple[str, ...]) -> None:
-    lacking = copy.deepcopy(FULL)
-    del _inner(path[:-1], lacking)[path[-1]]
-    assert status.parse_status(lacking).allocations
+        daemon_status.parse_status(lacking)
 
 
 @pytest.mark.parametrize(
@@ -188,10 +312,10 @@ def test_keys_that_older_daemons_do_not_send_may_be_missing(path: tuple[str, ...
 def test_a_key_that_is_not_documented_is_ignored_at_every_level(path: tuple[str | int, ...]) -> None:
     newer = copy.deepcopy(FULL)
     _inner(path, newer)["new"] = 0
-    expected = status.parse_status(FULL)
+    expected = daemon_status.parse_status(FULL)
     if path == ("conditions",):  # its keys are the names of conditions, also of new ones
         expected = dataclasses.replace(expected, conditions={**expected.conditions, "new": 0})
-    assert status.parse_status(newer) == expected
+    assert daemon_status.parse_status(newer) == expected
 
 
 @pytest.mark.parametrize(
@@ -210,19 +334,19 @@ def test_a_key_that_is_not_documented_is_ignored_at_every_level(path: tuple[str 
 async def test_an_answer_that_is_not_from_allocsync_is_an_error_that_says_so(body: object) -> None:
     async with server_with(lambda: body) as url:
         with pytest.raises(DaemonError, match=f"what answers at {url} .HTTP 200. is not this version"):
-            await status.fetch_status(url)
+            await daemon_status.fetch_status(url)
 
 
 async def test_an_answer_that_is_nested_too_deeply_is_an_error_that_says_so() -> None:
     async with server_with(lambda: web.Response(text="[" * 100_000)) as url:
         with pytest.raises(DaemonError, match="is not this version"):
-            await status.fetch_status(url)
+            await daemon_status.fetch_status(url)
 
 
 async def test_a_page_in_html_is_an_error_with_its_status() -> None:
     async with server_with(lambda: web.Response(status=404, text="<html>")) as url:
         with pytest.raises(DaemonError, match="HTTP 404"):
-            await status.fetch_status(url)
+            await daemon_status.fetch_status(url)
 
 
 async def test_a_connection_that_is_closed_without_an_answer_counts_as_no_answer() -> None:
@@ -232,7 +356,7 @@ async def test_a_connection_that_is_closed_without_an_answer_counts_as_no_answer
     async with await asyncio.start_server(close, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(daemon_client.NoAnswerError, match="broke off its answer"):
-            await status.fetch_status(f"http://127.0.0.1:{port}")
+            await daemon_status.fetch_status(f"http://127.0.0.1:{port}")
 
 
 @pytest.mark.parametrize(
@@ -278,9 +402,9 @@ def test_rejected_files_are_listed_as_validate_does_and_prevent_all_in_sync() ->
     wrong = {"file": "eu.yaml", "line": 18, "column": 5, "path": "allocations.a", "message": "declared twice"}
     rejected = {"since": "2026-11-23T12:05:11.000Z", "count": 4, "problems": [wrong]}
     status_json = {**answer(row("a", Condition.IN_SYNC)), "rejected": rejected}
-    found = status.parse_status(status_json)
+    found = daemon_status.parse_status(status_json)
     assert [(line.text, line.tone) for line in status.format_status(found, NOW)] == [
-        ("1 InSync   of 1 · revision 7f3a91c2 active", Tone.WAIT),
+        (f"1 InSync   of 1{PROOF} · revision 7f3a91c2 active", Tone.WAIT),
         (
             "  the files have been rejected since 12:05:11Z (4 min ago); revision 7f3a91c2 stays active",
             Tone.BAD,
@@ -288,9 +412,8 @@ def test_rejected_files_are_listed_as_validate_does_and_prevent_all_in_sync() ->
         ("    eu.yaml:18:5: allocations.a: declared twice", Tone.BAD),
         ("    and 3 more; `allocsync validate` lists them all", Tone.BAD),
     ]
-    assert not found.all_in_sync, "a wait for files that do not load must not succeed"
     first = status.format_status(
-        status.parse_status({**status_json, "revision": answer(active=None)["revision"]}), NOW
+        daemon_status.parse_status({**status_json, "revision": answer(active=None)["revision"]}), NOW
     )
     assert first[1].text.endswith("; no revision is active")
 
@@ -300,17 +423,12 @@ def test_canaries_are_listed_with_their_progress() -> None:
     rows = (row("a", Condition.IN_SYNC), row("b", Condition.IN_SYNC))
     awaiting = {"reason": "it is held", "since": None, "canaries": canaries}
     status_json = {**answer(*rows), "awaiting_approval": awaiting}
-    lines = status.format_status(status.parse_status(status_json), NOW)
+    lines = status.format_status(daemon_status.parse_status(status_json), NOW)
     assert [(line.text, line.tone) for line in lines[1:]] == [
         ("  it is held", Tone.BAD),
         ("  canary b   not yet, InSync", Tone.WAIT),
         ("  canary a   verified", Tone.GOOD),
     ]
-    assert not status.parse_status(status_json).all_in_sync
-    older = {**status_json, "awaiting_approval": {"reason": "it is held", "since": None}}
-    parsed = status.parse_status(older).awaiting_approval
-    assert parsed is not None
-    assert not parsed.canaries, "an answer without canaries is accepted"
 
 
 def test_canaries_that_are_not_verified_are_listed_first_and_at_most_twenty() -> None:
@@ -323,7 +441,7 @@ def test_canaries_that_are_not_verified_are_listed_first_and_at_most_twenty() ->
     status_json = {**answer(*rows), "awaiting_approval": awaiting}
     shown = [
         line.text
-        for line in status.format_status(status.parse_status(status_json), NOW)
+        for line in status.format_status(daemon_status.parse_status(status_json), NOW)
         if "canar" in line.text
     ]
     assert shown[0] == "  canary 23   not yet, Ignored"
@@ -331,4 +449,6 @@ def test_canaries_that_are_not_verified_are_listed_first_and_at_most_twenty() ->
     assert len(shown) == 21
     assert shown[-1] == "  and 5 more canaries; `allocsync status --json` names them all"
     canaries[-1]["verified"] = False
-    assert status.format_status(status.parse_status(status_json), NOW)[3].text == "  canary 24   not yet"
+    assert (
+        status.format_status(daemon_status.parse_status(status_json), NOW)[3].text == "  canary 24   not yet"
+    )

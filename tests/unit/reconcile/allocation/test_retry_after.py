@@ -203,7 +203,7 @@ async def test_a_command_while_retry_after_forbids_the_list_reads_each_allocatio
         await asyncio.sleep(5)
         api.bulk_error = BulkUnavailable("429", supported=True, retry_after_seconds=50.0)
         run.controller.sync()
-        await asyncio.sleep(5)
+        await asyncio.sleep(10)
         before, lists = len(api.reads), api.lists
         run.controller.sync()
         await asyncio.sleep(5)
