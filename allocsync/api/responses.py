@@ -16,12 +16,14 @@ The body decides only for a 200. For any other status it is only quoted in the r
 Left out: how a response is received (`api.transport`) and what is done about it (`reconcile.reconciler`).
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from math import ceil
 
 from allocsync.api import json_codec
+from allocsync.api.http_date import parse_http_date
 from allocsync.model.api_answers import (
     Accepted,
     Failed,
@@ -37,7 +39,7 @@ from allocsync.model.cloud import Cloud
 from allocsync.model.ids import AllocationId
 
 EXCERPT_CHARACTERS = 200
-_RETRY_AFTER_DIGITS = 12  # a longer number is garbage, not a number of seconds
+_SECONDS = re.compile(r"(\d{1,12})(?:\.(\d+))?", re.ASCII)  # a longer number is garbage
 _SHOWN_ID_CHARACTERS = 80
 
 # The 4xx statuses that do not blame the body: a problem of the whole API, or "not now".
@@ -156,25 +158,18 @@ def to_one_line(text: str, limit: int = EXCERPT_CHARACTERS) -> str:
 
 
 def parse_retry_after(value: str | None, *, date: str | None, wall: float) -> float | None:
-    """Return the seconds that a Retry-After header asks for, without an upper limit.
+    """Return the whole seconds that a Retry-After header asks for, without an upper limit.
 
-    Returns None for a time in the past and for anything that is neither seconds nor an HTTP date. A date is
-    compared with `date`, the Date header of the same response, so that a wrong clock on either side does not
-    matter. `wall` (seconds since the epoch) is used if there is no Date header.
+    A decimal such as `12.5`, which RFC 9110 does not permit, is rounded up to 13. Returns None for a time in
+    the past and for anything that is neither seconds nor an HTTP date. A date is compared with `date`, the
+    Date header of the same response, so that a wrong clock on either side does not matter. `wall` (seconds
+    since the epoch) is used if there is no Date header.
     """
     text = (value or "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text) if len(text) <= _RETRY_AFTER_DIGITS else None
-    at = _timestamp(text)
-    if at is None:
-        return None
-    now = _timestamp(date or "")
-    seconds = at - (wall if now is None else now)
-    return seconds if seconds > 0 else None
-
-
-def _timestamp(text: str) -> float | None:
-    try:
-        return parsedate_to_datetime(text).timestamp() if text else None
-    except (ValueError, TypeError, IndexError, OverflowError):  # parsedate_to_datetime raises all of these
-        return None
+    if match := _SECONDS.fullmatch(text):
+        whole, fraction = match.groups()
+        return float(int(whole) + bool((fraction or "").strip("0")))
+    server_time = parse_http_date((date or "").strip(), wall=wall)
+    now = wall if server_time is None else server_time
+    at = parse_http_date(text, wall=now)
+    return float(ceil(at - now)) if at is not None and at > now else None

@@ -186,7 +186,8 @@ class Transport:
         chunks: list[bytes] = []
         try:
             async with asyncio.timeout_at(deadline):
-                whole = await _read_body(response, chunks, max_bytes)
+                declared = response.content_length or 0
+                whole = declared <= max_bytes and await _read_body(response, chunks, max_bytes)
         except _NETWORK_ERRORS as error:
             problem = f"the body is cut off: {self._describe_error(error, seconds)}"
             return Response(response.status, problem=problem, retry_after_seconds=after)
@@ -198,8 +199,8 @@ class Transport:
     async def _read_excerpt(self, response: aiohttp.ClientResponse, deadline: float) -> str:
         """Return what arrives of an error's body within EXCERPT_SECONDS, without secrets.
 
-        A failure here changes nothing, because the status is known. A body whose Content-Length is above
-        EXCERPT_BYTES gives an empty excerpt.
+        A failure here changes nothing, because the status is known. Of a body that is longer than
+        EXCERPT_BYTES, the first bytes are returned.
         """
         chunks: list[bytes] = []
         soon = asyncio.get_running_loop().time() + EXCERPT_SECONDS
@@ -288,15 +289,13 @@ async def _send_once(
 
 
 async def _read_body(response: aiohttp.ClientResponse, chunks: list[bytes], max_bytes: int) -> bool:
-    """Append the body to `chunks`. Returns False, with `chunks` incomplete, if it exceeds `max_bytes`."""
-    if (response.content_length or 0) > max_bytes:
-        return False
+    """Append the body to `chunks`. Returns False, with its first bytes only, if it exceeds `max_bytes`."""
     size = 0
     async for chunk in response.content.iter_any():
+        chunks.append(chunk[: max_bytes - size])
         size += len(chunk)
         if size > max_bytes:
             return False
-        chunks.append(chunk)
     return True
 
 

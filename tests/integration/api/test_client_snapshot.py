@@ -198,6 +198,13 @@ async def test_an_error_with_a_slow_body_is_known_by_its_status() -> None:
     assert found == Failed("503 Service Unavailable: on fire", 503, 7.0)
 
 
+async def test_of_a_long_error_the_first_bytes_are_quoted() -> None:
+    async with raw_server(respond_with(http_response(502, b"on fire " * 4_000))) as server:
+        found = await read(server)
+    assert isinstance(found, Failed)
+    assert found.reason.startswith("502 Bad Gateway: on fire on fire")
+
+
 @pytest.mark.parametrize(
     "raw",
     [
