@@ -5,9 +5,16 @@ The rule for updates (one that may have been applied is never reported as reject
     response                                     outcome
     200 with an object that has the right id     Accepted, with the object
     202                                          Accepted, without an object
-    any 4xx except 408                           Rejected; `terminal` is False for 401 403 404 423 429
+    any 4xx except 408 and 499                   Rejected, in one of four classes
     no response, and nothing was sent            NotSent
     anything else                                OutcomeUnknown
+
+The class of a rejection; the first line that fits decides:
+
+    410                                          GONE
+    409 423 425 429, or any with Retry-After     NOT_NOW
+    400 413 415 422                              BODY
+    any other, such as 401 403 404 405 451       OTHER
 
 The rule for reads: 200 with an object that has the right id is Live, 410 is Missing, anything else is Failed.
 
@@ -32,6 +39,7 @@ from allocsync.model.api_answers import (
     NotSent,
     OutcomeUnknown,
     Rejected,
+    RejectionClass,
     Snapshot,
     UpdateAnswer,
 )
@@ -42,14 +50,18 @@ EXCERPT_CHARACTERS = 200
 _SECONDS = re.compile(r"(\d{1,12})(?:\.(\d+))?", re.ASCII)  # a longer number is garbage
 _SHOWN_ID_CHARACTERS = 80
 
-# The 4xx statuses that do not blame the body: a problem of the whole API, or "not now".
-_NOT_TERMINAL = frozenset(
+_CLIENT_CLOSED_REQUEST = 499  # a gateway of nginx gave up waiting for the API
+# The 4xx statuses with which somebody gave up waiting, so that the update may be applied.
+_GAVE_UP_WAITING = frozenset({HTTPStatus.REQUEST_TIMEOUT, _CLIENT_CLOSED_REQUEST})
+_NOT_NOW = frozenset(
+    {HTTPStatus.CONFLICT, HTTPStatus.LOCKED, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
+)
+_BLAME_THE_BODY = frozenset(
     {
-        HTTPStatus.UNAUTHORIZED,
-        HTTPStatus.FORBIDDEN,
-        HTTPStatus.NOT_FOUND,
-        HTTPStatus.LOCKED,
-        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
     }
 )
 
@@ -100,8 +112,8 @@ def interpret_update(response: Response | NoResponse, allocation_id: AllocationI
     if status == HTTPStatus.ACCEPTED:
         return Accepted(status, None)
     if _is_rejection(status):
-        terminal = status not in _NOT_TERMINAL
-        return Rejected(status, describe_response(response, ""), terminal=terminal, retry_after_seconds=after)
+        kind = _rejection_class(status, has_retry_after=after is not None)
+        return Rejected(status, describe_response(response, ""), kind, after)
     cloud: Cloud | str = "" if status != HTTPStatus.OK else _cloud(response, allocation_id)
     if isinstance(cloud, str):
         return OutcomeUnknown(describe_response(response, cloud), status, after)
@@ -109,11 +121,18 @@ def interpret_update(response: Response | NoResponse, allocation_id: AllocationI
 
 
 def _is_rejection(status: int) -> bool:
-    """Whether this status means that the update was not applied: any 4xx except 408, a timeout."""
+    """Whether this status means that the update was not applied: any 4xx except 408 and 499."""
     return (
-        HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
-        and status != HTTPStatus.REQUEST_TIMEOUT
+        HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _GAVE_UP_WAITING
     )
+
+
+def _rejection_class(status: int, *, has_retry_after: bool) -> RejectionClass:
+    if status == HTTPStatus.GONE:
+        return RejectionClass.GONE
+    if status in _NOT_NOW or has_retry_after:
+        return RejectionClass.NOT_NOW
+    return RejectionClass.BODY if status in _BLAME_THE_BODY else RejectionClass.OTHER
 
 
 def _cloud(response: Response, allocation_id: AllocationId) -> Cloud | str:

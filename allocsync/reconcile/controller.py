@@ -61,6 +61,7 @@ class Controller:
         rules: Parameters,
         limits: Mapping[Operation, int],
         backoff: Callable[[int, float | None], float],
+        rejection_backoff: Callable[[int, float | None], float] | None = None,
         bulk: BulkPolicy,
         restored: Restored = NOTHING_RESTORED,
         drain_seconds: float = 20.0,
@@ -69,7 +70,8 @@ class Controller:
         """`limits` are the most requests in flight of each operation; the current limits adapt below them.
 
         `backoff(failures, retry_after_seconds)` returns how many seconds to wait after that many failures in
-        a row. `restored` is what an earlier process saved; the outcome of its open intents is unknown, and a
+        a row; `rejection_backoff`, if given, after a rejection that says neither when nor what to change.
+        `restored` is what an earlier process saved; the outcome of its open intents is unknown, and a
         read-back follows. `drain_seconds` is the longest wait for requests in flight after a stop.
         """
         self._clock = clock
@@ -123,6 +125,7 @@ class Controller:
             rules=rules,
             scheduler=self._scheduler,
             backoff=backoff,
+            rejection_backoff=rejection_backoff or backoff,
             checkpoint=self._checkpoint,
             resync_seconds=self._resync.next_read_in_seconds,
             revision=lambda: self.rollout.revision_id,

@@ -29,6 +29,7 @@ class Parameters:
     pending_seconds: float = 600.0  # a status that is PENDING for longer counts as failing
     fresh_seconds: float = 2.0  # no update is built on a snapshot that is older
     terminal_seconds: float = 3600.0  # a rejected body is sent again after this
+    rejected_max_seconds: float = 3600.0  # the longest backoff after `RejectionClass.OTHER`
     missing_first_seconds: float = 60.0  # the first repeated read of a missing allocation; doubles
     missing_max_seconds: float = 3600.0
 

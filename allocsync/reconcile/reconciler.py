@@ -21,6 +21,7 @@ from allocsync.model.api_answers import (
     NotSent,
     OutcomeUnknown,
     Rejected,
+    RejectionClass,
     Snapshot,
     UpdateAnswer,
 )
@@ -60,6 +61,7 @@ class Reconciler:
         rules: Parameters,
         scheduler: Scheduler,
         backoff: Callable[[int, float | None], float],
+        rejection_backoff: Callable[[int, float | None], float],
         checkpoint: Checkpoint,
         resync_seconds: Callable[[], float],
         revision: Callable[[], str],
@@ -72,6 +74,7 @@ class Reconciler:
         self._rules = rules
         self._scheduler = scheduler
         self._backoff = backoff
+        self._rejection_backoff = rejection_backoff
         self._resync_seconds = resync_seconds
         self._revision = revision
         self._stopping = stopping
@@ -199,7 +202,9 @@ class Reconciler:
         self, allocation: ManagedAllocation, intent: Intent, answer: UpdateAnswer, begun: float
     ) -> None:
         now = self._clock.now()
-        delay = self._backoff(allocation.write_backoff.failures + 1, _retry_after(answer))
+        is_other = isinstance(answer, Rejected) and answer.kind is RejectionClass.OTHER
+        backoff = self._rejection_backoff if is_other else self._backoff
+        delay = backoff(allocation.write_backoff.failures + 1, _retry_after(answer))
         if isinstance(answer, OutcomeUnknown):
             self._checkpoint.settle_time.record_unknown(now - begun, now)
         allocation.on_update_response(

@@ -104,7 +104,11 @@ FAULTS = (
     Fault("502", 502, "502 Bad Gateway", effect=_PERHAPS),
     Fault("503", 503, "503 Service Unavailable", effect=_PERHAPS),
     Fault("401", 401, "401 Unauthorized"),
+    Fault("403", 403, "403 Forbidden"),
+    Fault("409", 409, "409 Conflict: another request for the same allocation is under way"),
+    Fault("422", 422, "422 Unprocessable Entity"),
     Fault("423", 423, "423 Locked, as during a migration"),
+    Fault("425", 425, "425 Too Early"),
     Fault("429", 429, "429 Too Many Requests"),
     Fault(
         "202", 202, "202; the update is applied `late_seconds` after the answer", _UPDATE, effect=Effect.LATE

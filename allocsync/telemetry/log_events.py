@@ -28,7 +28,7 @@ _NEEDS_ATTENTION = {
     *(Condition.MISSING, Condition.IGNORED, Condition.CONFLICT, Condition.FAILING),
     *(Condition.AWAITING_APPROVAL, Condition.BLOCKED),
 }
-_RETRY_LATER = {423, 429}  # the API asks to wait; it does not reject the update itself
+_RETRY_LATER = {409, 423, 425, 429}  # the API asks to wait; it does not reject the update itself
 _REVISION_DIGITS = 8
 
 _UPDATES = {

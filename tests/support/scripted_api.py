@@ -152,6 +152,7 @@ class Run:
         bulk: BulkPolicy = BulkPolicy.AUTO,
         limits: Mapping[Operation, int] | None = None,
         backoff: Callable[[int, float | None], float] | None = None,
+        rejection_backoff: Callable[[int, float | None], float] | None = None,
         change_limit: ChangeLimit = NO_LIMIT,
         rules: Parameters = Parameters(),  # noqa: B008 - a value
         before: "Run | None" = None,
@@ -169,6 +170,7 @@ class Run:
             rules=rules,
             limits=limits or dict.fromkeys(Operation, 8),
             backoff=backoff or (lambda failures, after: max(float(failures), after or 0.0)),
+            rejection_backoff=rejection_backoff,
             bulk=bulk,
             change_limit=change_limit,
             restored=Restored(memories=self.journal.memories),

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from allocsync.model import api_answers, desired_state
+from allocsync.model.api_answers import RejectionClass
 from allocsync.model.change import Change
 from allocsync.model.cloud import Cloud
 from allocsync.model.ids import AllocationId
@@ -185,7 +186,7 @@ class ManagedAllocation:
             backing_off = self.read_failures > 0
             self.read_failures = max(0, self.read_failures - failures)
         else:
-            backing_off = self.next_read_at == self.write_backoff.until.get(BACKOFF)
+            backing_off = self.next_read_at <= self.write_backoff.until.get(BACKOFF, -inf)
             self.write_backoff.forgive(failures, until)
         if backing_off and self.state in {State.IDLE, State.SETTLING}:
             self.next_read_at = self.write_backoff.allowed_at(min(self.next_read_at, until))
@@ -414,12 +415,17 @@ class ManagedAllocation:
                 self.write_backoff.succeed()
                 self.read_back.accept(intent, now)
                 self._wait_until(now + confirm_seconds, now)
-            case api_answers.Rejected(terminal=True) | api_answers.NotSent(terminal=True):
+            case (
+                api_answers.Rejected(kind=RejectionClass.BODY | RejectionClass.GONE)
+                | api_answers.NotSent(terminal=True)
+            ):
                 by = RejectedBy.API if isinstance(response, api_answers.Rejected) else RejectedBy.CHECK
                 self.write_backoff.reject(
                     self.changes, response.reason, now + self.rules.terminal_seconds, by
                 )
-                self.missing = isinstance(response, api_answers.Rejected) and response.gone
+                self.missing = (
+                    isinstance(response, api_answers.Rejected) and response.kind is RejectionClass.GONE
+                )
                 wait = self.rules.missing_first_seconds if self.missing else self.rules.terminal_seconds
                 self._wait_until(now + min(resync_seconds, wait), now)
             case _:
@@ -427,6 +433,8 @@ class ManagedAllocation:
                     response.retry_after_seconds if isinstance(response, api_answers.Rejected) else None
                 )
                 self.write_backoff.fail(response.reason, until, retry_after)
+                if isinstance(response, api_answers.Rejected) and response.kind is RejectionClass.OTHER:
+                    until = min(until, now + resync_seconds)  # this backoff can be longer than a resync
                 self._wait_until(until, now)
 
     def on_listed(self, cloud: Cloud | None, *, begun: float, now: float) -> None:

@@ -67,7 +67,7 @@ def _out_of_sync(allocation: ManagedAllocation, now: float, *, current: bool) ->
     if allocation.write_backoff.terminal and allocation.write_backoff.terminal == allocation.changes:
         return (
             Condition.FAILING,
-            f"{allocation.write_backoff.error}; nothing is sent before an edit or a live change",
+            f"{allocation.write_backoff.error}; nothing is sent before an edit, a live change or an hour",
         )
     if allocation.read_failures + allocation.write_backoff.failures >= allocation.rules.failing_after:
         return Condition.FAILING, allocation.write_backoff.error

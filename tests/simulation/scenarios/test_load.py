@@ -8,7 +8,7 @@ from math import inf
 
 import pytest
 
-from allocsync.model.api_answers import Rejected
+from allocsync.model.api_answers import Rejected, RejectionClass
 from tests.simulation.disk.sqlite_shim import SqliteShim
 from tests.simulation.engine.schedule import Allocation
 from tests.simulation.engine.script import accepted, allocation, at, edits, failed, run_script, unknown
@@ -30,7 +30,7 @@ READS_AT_FIRST, WRITES_AT_FIRST = 8, 4  # concurrent requests at the start
 SLOW_SECONDS = 1.0  # older requests of a fast API take no slot
 PASS_SECONDS, MARGIN_SECONDS = 0.2, 1.0  # from a probe's slot to its request; for short delays
 CHECKED = 3  # reads that check each list
-UNAUTHORIZED = Rejected(401, "401 Unauthorized", terminal=False)
+UNAUTHORIZED = Rejected(401, "401 Unauthorized", RejectionClass.OTHER)
 
 
 def converged(keys: Iterable[int]) -> list[Allocation]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allocsync.model.api_answers import Missing, Rejected
+from allocsync.model.api_answers import Missing, Rejected, RejectionClass
 from allocsync.model.change import Change
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Mode, Revision
@@ -96,7 +96,7 @@ def test_an_open_update_has_its_changes_and_the_times_when_it_became_unknown_and
 def test_a_rejected_update_says_until_when_it_is_not_sent_again() -> None:
     scripted = ScriptedAllocation()
     scripted.update(DIFFERENT)
-    scripted.receive(Rejected(400, "400 Bad Request", terminal=True))
+    scripted.receive(Rejected(400, "400 Bad Request", RejectionClass.BODY))
     assert explained(scripted).no_update_before == WALL + RULES.terminal_seconds
 
 
