@@ -27,7 +27,7 @@ from allocsync import __version__
 from allocsync.api import json_codec, responses
 from allocsync.api.credentials import Credentials
 from allocsync.api.list_parser import ListParser
-from allocsync.api.transport import Transport
+from allocsync.api.transport import Limits, Transport
 from allocsync.errors import BulkUnavailable, SettingsError
 from allocsync.model.api_answers import Failed, NotSent, Snapshot, UpdateAnswer
 from allocsync.model.cloud import Cloud
@@ -52,6 +52,9 @@ class Timeouts:
     """Deadlines in seconds, from the look-up of the host name to the last byte of the response.
 
     `connect_seconds` limits only the time until the connection is open. That time is part of the others too.
+    A list may take long to compute and long to send. `list_head_seconds` is until the head of its response
+    has arrived, `list_silence_seconds` the longest time without a byte after that. `list_seconds` ends only
+    one that trickles for ever: the largest list permitted takes less at 300 kB a second.
     `post_seconds` is longer than the usual timeout of a gateway (60 s), so that the gateway answers before
     the client gives up and a slow update does not end with an unknown outcome needlessly.
     """
@@ -59,7 +62,9 @@ class Timeouts:
     connect_seconds: float = 3.0
     get_seconds: float = 10.0
     post_seconds: float = 75.0
-    list_seconds: float = 120.0
+    list_head_seconds: float = 120.0
+    list_silence_seconds: float = 10.0
+    list_seconds: float = 600.0
 
 
 class AllocationClient:
@@ -127,8 +132,7 @@ class AllocationClient:
             return Failed(_UNADDRESSABLE_ID)
         response = await self._transport.get(
             f"/allocation/{segment}",
-            seconds=self._timeouts.get_seconds,
-            max_bytes=self._max_response_bytes,
+            Limits(total_seconds=self._timeouts.get_seconds, max_bytes=self._max_response_bytes),
         )
         return responses.interpret_snapshot(response, allocation_id)
 
@@ -149,8 +153,7 @@ class AllocationClient:
         response = await self._transport.post(
             "/allocation/update",
             data,
-            seconds=self._timeouts.post_seconds,
-            max_bytes=self._max_response_bytes,
+            Limits(total_seconds=self._timeouts.post_seconds, max_bytes=self._max_response_bytes),
         )
         return responses.interpret_update(response, allocation_id)
 
@@ -165,7 +168,13 @@ class AllocationClient:
                 yielded before.
         """
         response = await self._transport.get(
-            "/allocations", seconds=self._timeouts.list_seconds, max_bytes=self._max_list_bytes
+            "/allocations",
+            Limits(
+                total_seconds=self._timeouts.list_seconds,
+                head_seconds=self._timeouts.list_head_seconds,
+                silence_seconds=self._timeouts.list_silence_seconds,
+                max_bytes=self._max_list_bytes,
+            ),
         )
         if isinstance(response, responses.NoResponse):
             raise BulkUnavailable(response.reason, supported=True)
