@@ -29,7 +29,7 @@ from allocsync.api.credentials import Credentials
 from allocsync.api.list_parser import ListParser
 from allocsync.api.transport import Limits, Transport
 from allocsync.errors import BulkUnavailable, SettingsError
-from allocsync.model.api_answers import Failed, NotSent, Snapshot, UpdateAnswer
+from allocsync.model.api_answers import Failed, Live, NotSent, Snapshot, UpdateAnswer
 from allocsync.model.cloud import Cloud
 from allocsync.model.ids import AllocationId
 
@@ -157,8 +157,8 @@ class AllocationClient:
         )
         return responses.interpret_update(response, allocation_id)
 
-    async def list(self) -> AsyncIterator[Cloud]:
-        """Yield every cloud of `GET /allocations`.
+    async def list(self) -> AsyncIterator[Live]:
+        """Yield every cloud of `GET /allocations`; all have the same `evidence_age_seconds`.
 
         The response is received completely before the first cloud is yielded, so the deadline does not apply
         to a slow consumer.
@@ -187,6 +187,7 @@ class AllocationClient:
                 retry_after_seconds=response.retry_after_seconds,
             )
         parser = ListParser(response.chunks, max_record_bytes=self._max_response_bytes)
+        age_seconds = response.evidence_age_seconds
         is_small = sum(map(len, response.chunks)) <= INLINE_PARSE_BYTES
         del response  # the parser frees what it has parsed; this reference would keep the whole body
         while True:
@@ -199,7 +200,7 @@ class AllocationClient:
                 reason = f"200 OK, but the body is unusable: {error}"
                 raise BulkUnavailable(reason, supported=True, status=HTTPStatus.OK) from error
             for cloud in clouds:
-                yield cloud
+                yield Live(cloud, age_seconds)
             if len(clouds) < RECORDS_PER_BATCH:
                 return
 

@@ -72,7 +72,8 @@ class Response:
 
     `chunks` is the body of a 200. It is None if the body cannot be used (`problem` says why), and for any
     other status. `excerpt` is the beginning of the body of any other status, without secrets, for people.
-    `retry_after_seconds` is what the server asked for, without an upper limit.
+    `retry_after_seconds` is what the server asked for, without an upper limit. `evidence_age_seconds` is how
+    long before the begin of the request the response was made (`api.evidence_time`).
     """
 
     status: int
@@ -80,6 +81,7 @@ class Response:
     problem: str = ""
     excerpt: str = ""
     retry_after_seconds: float | None = None
+    evidence_age_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +97,11 @@ def interpret_snapshot(response: Response | NoResponse, allocation_id: Allocatio
     if isinstance(response, NoResponse):
         return Failed(response.reason, unreachable=not response.sent)
     if response.status == HTTPStatus.GONE:
-        return Missing()
+        return Missing(response.evidence_age_seconds)
     cloud: Cloud | str = "" if response.status != HTTPStatus.OK else _cloud(response, allocation_id)
     if isinstance(cloud, str):
         return Failed(describe_response(response, cloud), response.status, response.retry_after_seconds)
-    return Live(cloud)
+    return Live(cloud, response.evidence_age_seconds)
 
 
 def interpret_update(response: Response | NoResponse, allocation_id: AllocationId) -> UpdateAnswer:

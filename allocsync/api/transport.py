@@ -2,8 +2,8 @@
 
 The rules:
 - One deadline covers the whole request, from the name look-up to the last byte of the response. A server
-  that sends its response slowly, byte by byte, cannot extend it. A long response can have two more limits: the time
-  until its head has arrived, and the silence between two pieces of its body.
+  that sends its response slowly, byte by byte, cannot extend it. A long response can have two more limits:
+  for the time until its head has arrived, and for the silence between two pieces of its body.
 - A failure of the server or the network is returned as a value, never raised. Cancellation by the caller is
   always raised.
 - Redirects are not followed, cookies and compression are not used, and the proxy settings of the environment
@@ -14,6 +14,8 @@ The rules:
 - **An update is sent once.** A read is sent a second time only if a reused connection was dropped. aiohttp's
   own retry is disabled: it also repeats a read that failed on a new connection, and so doubles the load on a
   server that is failing.
+- A read asks caches not to answer (`Cache-Control: no-cache`). Some do all the same, so the age of each
+  answer is taken from its headers (`api.evidence_time`).
 - `sent` is recorded when the first byte of the request is written, not derived from the kind of error.
 
 Left out: what a response means (`api.responses`).
@@ -23,7 +25,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Self
@@ -33,6 +35,8 @@ from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from allocsync.api.credentials import Credentials
+from allocsync.api.evidence_time import EvidenceTime
+from allocsync.api.http_date import parse_http_date
 from allocsync.api.responses import NoResponse, Response, parse_retry_after, to_one_line
 
 EXCERPT_BYTES = 16 * 1024  # of an error's body; the connection of a longer one is closed
@@ -116,7 +120,7 @@ class Transport:
         reads = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS)
         writes = aiohttp.TCPConnector(limit=0, force_close=True)
         async with (
-            _session(reads, headers, connect_seconds) as for_reads,
+            _session(reads, {**headers, "Cache-Control": "no-cache"}, connect_seconds) as for_reads,
             _session(writes, headers, connect_seconds) as for_writes,
         ):
             yield cls(
@@ -131,6 +135,7 @@ class Transport:
     def set_base_url(self, base_url: URL | None) -> None:
         """Use this base URL from the next request on. With None, nothing is sent."""
         self._base_url = None if base_url is None else str(base_url).rstrip("/")
+        self._evidence_time = EvidenceTime()  # the clock of another server
         self._address = "" if base_url is None else f"{base_url.host_subcomponent}:{base_url.port}"
 
     def set_credentials(self, credentials: Credentials) -> None:
@@ -183,9 +188,18 @@ class Transport:
         except _NETWORK_ERRORS as error:
             return NoResponse(self._describe_error(error, head_seconds), sent=progress.sent)
         try:
-            return await self._read_response(response, limits, deadline=begun + limits.total_seconds)
+            age_seconds = self._age_seconds(response, begun)
+            answer = await self._read_response(response, limits, deadline=begun + limits.total_seconds)
+            return replace(answer, evidence_age_seconds=age_seconds) if age_seconds else answer
         finally:
             response.close()
+
+    def _age_seconds(self, response: aiohttp.ClientResponse, begun: float) -> float:
+        """Return how old a response to a request of `begun` is, whose head has just arrived."""
+        now = asyncio.get_running_loop().time()
+        date = parse_http_date(response.headers.get("Date", "").strip(), wall=self._wall())
+        self._evidence_time.record(date, arrived=now)
+        return self._evidence_time.age_seconds(date, response.headers.get("Age"), begun=begun, now=now)
 
     async def _read_response(
         self, response: aiohttp.ClientResponse, limits: Limits, *, deadline: float

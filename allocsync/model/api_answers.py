@@ -24,14 +24,21 @@ class RejectionClass(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The read returned the allocation; `cloud` is the object as it came."""
+    """The read returned the allocation; `cloud` is the object as it came.
+
+    `evidence_age_seconds` is how long before the begin of the request the answer was made. It is 0 unless a
+    cache answered.
+    """
 
     cloud: Cloud
+    evidence_age_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """The API answered 410: there is no such allocation now."""
+    """The API answered 410: there is no such allocation now. A cache may have answered, as with `Live`."""
+
+    evidence_age_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from allocsync.planning.change_limit import ChangeLimit
 from allocsync.reconcile import events
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import State
+from allocsync.reconcile.cached_reads import CachedReads
 from allocsync.reconcile.checkpoint import Checkpoint
 from allocsync.reconcile.events import Observer
 from allocsync.reconcile.operation import Operation
@@ -89,10 +90,12 @@ class Controller:
         self._stopping = False
         self._dispatched_at = clock.now()
         self._answered = False
+        cached_reads = CachedReads(clock=clock, emit=self._emit)
         self._resync = Resync(
             api=api,
             clock=clock,
             emit=self._emit,
+            cached_reads=cached_reads,
             rules=rules,
             backoff=backoff,
             policy=bulk,
@@ -122,6 +125,7 @@ class Controller:
             clock=clock,
             journal=journal,
             emit=self._emit,
+            cached_reads=cached_reads,
             rules=rules,
             scheduler=self._scheduler,
             backoff=backoff,

@@ -28,6 +28,7 @@ from allocsync.model.api_answers import (
 from allocsync.model.ids import AllocationId
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import Decision, Intent, State, Update
+from allocsync.reconcile.cached_reads import CachedReads
 from allocsync.reconcile.checkpoint import Checkpoint
 from allocsync.reconcile.events import (
     BreakerClosed,
@@ -58,6 +59,7 @@ class Reconciler:
         clock: Clock,
         journal: Journal,
         emit: Observer,
+        cached_reads: CachedReads,
         rules: Parameters,
         scheduler: Scheduler,
         backoff: Callable[[int, float | None], float],
@@ -71,6 +73,7 @@ class Reconciler:
         self._clock = clock
         self._journal = journal
         self._emit = emit
+        self._cached_reads = cached_reads
         self._rules = rules
         self._scheduler = scheduler
         self._backoff = backoff
@@ -131,6 +134,8 @@ class Reconciler:
             resync_seconds=self._resync_seconds(),
         )
         self._record_response(allocation, admitted_for, snapshot, begun)
+        if not isinstance(snapshot, Failed):
+            self._cached_reads.observe(snapshot.evidence_age_seconds)
         self._emit(
             ReadFinished(
                 allocation=allocation.id,

@@ -91,7 +91,7 @@ class ScriptedApi:
             self.truth[allocation_id] = body
         return answer or Accepted(200, body)
 
-    async def list(self) -> AsyncIterator[Cloud]:
+    async def list(self) -> AsyncIterator[Live]:
         self.lists += 1
         await asyncio.sleep(self.seconds)
         if self.bulk_error is not None:
@@ -99,7 +99,7 @@ class ScriptedApi:
         if not self.bulk:
             raise BulkUnavailable("404 Route not found", supported=False)
         for row in list(self.truth.values()):
-            yield self.on_list(row)
+            yield Live(self.on_list(row))
 
 
 class ListJournal:

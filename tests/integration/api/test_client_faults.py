@@ -102,7 +102,7 @@ async def test_a_list_that_meets_a_fault_is_unavailable(server: ReferenceServer,
     server.set_faults({"list": {fault: 1, **SLOW}})
     async with open_client(server.url, list_seconds=0.5) as client:
         with pytest.raises(BulkUnavailable):
-            [cloud async for cloud in client.list()]
+            [listed async for listed in client.list()]
     assert server.fired[f"list.{fault}"] >= 1
 
 

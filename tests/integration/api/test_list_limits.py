@@ -15,7 +15,7 @@ BODY = b'{"iterable":[' + b",".join(b'{"id":"%d"}' % number for number in range(
 
 async def read_list(server: RawServer | str, **limits: float) -> list[str]:
     async with open_client(server, **{"list_seconds": 30.0, **limits}) as client:
-        return [str(cloud["id"]) async for cloud in client.list()]
+        return [str(listed.cloud["id"]) async for listed in client.list()]
 
 
 async def test_a_list_that_takes_long_to_compute_and_arrives_in_pieces_is_used() -> None:

@@ -137,7 +137,7 @@ def test_deep_nesting_in_a_record_is_refused() -> None:
 
 async def read_list(server: RawServer, **timeouts: float) -> list[Cloud]:
     async with open_client(server, **timeouts) as client:
-        return [cloud async for cloud in client.list()]
+        return [listed.cloud async for listed in client.list()]
 
 
 async def test_the_list_yields_every_record_and_skips_other_keys() -> None:

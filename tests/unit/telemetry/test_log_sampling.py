@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allocsync.errors import BulkUnavailable
-from allocsync.model.api_answers import Failed, Rejected, RejectionClass, Snapshot, UpdateAnswer
+from allocsync.model.api_answers import Failed, Live, Rejected, RejectionClass, Snapshot, UpdateAnswer
 from allocsync.model.cloud import Cloud
 from allocsync.model.condition import Condition
 from allocsync.reconcile import events
@@ -91,7 +91,7 @@ class OutageApi(ScriptedApi):
             Rejected(401, "401 Unauthorized", RejectionClass.OTHER) if self.how == "updates 401" else TIMEOUT
         )
 
-    async def list(self) -> AsyncIterator[Cloud]:
+    async def list(self) -> AsyncIterator[Live]:
         if self._fails("502", "refused"):
             raise BulkUnavailable("502 Bad Gateway", supported=True)
         async for row in super().list():
