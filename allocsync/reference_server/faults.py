@@ -104,7 +104,6 @@ FAULTS = (
     Fault("502", 502, "502 Bad Gateway", effect=_PERHAPS),
     Fault("503", 503, "503 Service Unavailable", effect=_PERHAPS),
     Fault("401", 401, "401 Unauthorized"),
-    Fault("403", 403, "403 Forbidden", _UPDATE),
     Fault("409", 409, "409 Conflict, as while another update is under way", _UPDATE),
     Fault("422", 422, "422 Unprocessable Entity", _UPDATE),
     Fault("423", 423, "423 Locked, as during a migration"),

@@ -34,7 +34,6 @@ UPDATES: dict[str, type[UpdateAnswer]] = {
     "502": OutcomeUnknown,
     "503": OutcomeUnknown,
     "401": Rejected,
-    "403": Rejected,
     "409": Rejected,
     "422": Rejected,
     "425": Rejected,
