@@ -27,9 +27,9 @@ from allocsync import __version__
 from allocsync.api import json_codec, responses
 from allocsync.api.credentials import Credentials
 from allocsync.api.list_parser import ListParser
-from allocsync.api.transport import Transport
+from allocsync.api.transport import Limits, Transport
 from allocsync.errors import BulkUnavailable, SettingsError
-from allocsync.model.api_answers import Failed, NotSent, Snapshot, UpdateAnswer
+from allocsync.model.api_answers import Failed, Live, NotSent, Snapshot, UpdateAnswer
 from allocsync.model.cloud import Cloud
 from allocsync.model.ids import AllocationId
 from allocsync.model.times import WallTime
@@ -53,6 +53,9 @@ class Timeouts:
     """Deadlines in seconds, from the look-up of the host name to the last byte of the response.
 
     `connect_seconds` limits only the time until the connection is open. That time is part of the others too.
+    A list may take long to compute and long to send. `list_head_seconds` is until the head of its response
+    has arrived, `list_silence_seconds` the longest time without a byte after that. `list_seconds` ends only
+    one that trickles for ever: the largest list permitted takes less at 300 kB a second.
     `post_seconds` is longer than the usual timeout of a gateway (60 s), so that the gateway answers before
     the client gives up and a slow update does not end with an unknown outcome needlessly.
     """
@@ -60,7 +63,9 @@ class Timeouts:
     connect_seconds: float = 3.0
     get_seconds: float = 10.0
     post_seconds: float = 75.0
-    list_seconds: float = 120.0
+    list_head_seconds: float = 120.0
+    list_silence_seconds: float = 10.0
+    list_seconds: float = 600.0
 
 
 class AllocationClient:
@@ -128,8 +133,7 @@ class AllocationClient:
             return Failed(_UNADDRESSABLE_ID)
         response = await self._transport.get(
             f"/allocation/{segment}",
-            seconds=self._timeouts.get_seconds,
-            max_bytes=self._max_response_bytes,
+            Limits(total_seconds=self._timeouts.get_seconds, max_bytes=self._max_response_bytes),
         )
         return responses.interpret_snapshot(response, allocation_id)
 
@@ -150,13 +154,12 @@ class AllocationClient:
         response = await self._transport.post(
             "/allocation/update",
             data,
-            seconds=self._timeouts.post_seconds,
-            max_bytes=self._max_response_bytes,
+            Limits(total_seconds=self._timeouts.post_seconds, max_bytes=self._max_response_bytes),
         )
         return responses.interpret_update(response, allocation_id)
 
-    async def list(self) -> AsyncIterator[Cloud]:
-        """Yield every cloud of `GET /allocations`.
+    async def list(self) -> AsyncIterator[Live]:
+        """Yield every cloud of `GET /allocations`; all have the same `evidence_age_seconds`.
 
         The response is received completely before the first cloud is yielded, so the deadline does not apply
         to a slow consumer.
@@ -166,7 +169,13 @@ class AllocationClient:
                 yielded before.
         """
         response = await self._transport.get(
-            "/allocations", seconds=self._timeouts.list_seconds, max_bytes=self._max_list_bytes
+            "/allocations",
+            Limits(
+                total_seconds=self._timeouts.list_seconds,
+                head_seconds=self._timeouts.list_head_seconds,
+                silence_seconds=self._timeouts.list_silence_seconds,
+                max_bytes=self._max_list_bytes,
+            ),
         )
         if isinstance(response, responses.NoResponse):
             raise BulkUnavailable(response.reason, supported=True)
@@ -179,6 +188,7 @@ class AllocationClient:
                 retry_after_seconds=response.retry_after_seconds,
             )
         parser = ListParser(response.chunks, max_record_bytes=self._max_response_bytes)
+        age_seconds = response.evidence_age_seconds
         is_small = sum(map(len, response.chunks)) <= INLINE_PARSE_BYTES
         del response  # the parser frees what it has parsed; this reference would keep the whole body
         while True:
@@ -191,7 +201,7 @@ class AllocationClient:
                 reason = f"200 OK, but the body is unusable: {error}"
                 raise BulkUnavailable(reason, supported=True, status=HTTPStatus.OK) from error
             for cloud in clouds:
-                yield cloud
+                yield Live(cloud, age_seconds)
             if len(clouds) < RECORDS_PER_BATCH:
                 return
 

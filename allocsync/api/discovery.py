@@ -197,7 +197,9 @@ async def _probe(http: aiohttp.ClientSession, port: int) -> DiscoveredServer | N
 
 async def _identify(http: aiohttp.ClientSession, url: str) -> DiscoveredServer | None:
     """Return the server at this URL, or None if something else answers there. May raise `_PROBE_ERRORS`."""
-    async with http.get(f"{url}/.well-known/health", allow_redirects=False) as response:
+    async with http.get(
+        f"{url}/.well-known/health", headers={"Cache-Control": "no-cache"}, allow_redirects=False
+    ) as response:
         body = b""
         async for chunk in response.content.iter_chunked(_MAX_HEALTH_BYTES):
             body += chunk

@@ -5,9 +5,16 @@ The rule for updates (one that may have been applied is never reported as reject
     response                                     outcome
     200 with an object that has the right id     Accepted, with the object
     202                                          Accepted, without an object
-    any 4xx except 408                           Rejected; `terminal` is False for 401 403 404 423 429
+    any 4xx except 408 and 499                   Rejected, in one of four classes
     no response, and nothing was sent            NotSent
     anything else                                OutcomeUnknown
+
+The class of a rejection; the first line that fits decides:
+
+    410                                          GONE
+    409 423 425 429, or any with Retry-After     NOT_NOW
+    400 413 415 422                              BODY
+    any other, such as 401 403 404 405 451       OTHER
 
 The rule for reads: 200 with an object that has the right id is Live, 410 is Missing, anything else is Failed.
 
@@ -16,12 +23,14 @@ The body decides only for a 200. For any other status it is only quoted in the r
 Left out: how a response is received (`api.transport`) and what is done about it (`reconcile.reconciler`).
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from math import ceil
 
 from allocsync.api import json_codec
+from allocsync.api.http_date import parse_http_date
 from allocsync.model.api_answers import (
     Accepted,
     Failed,
@@ -30,6 +39,7 @@ from allocsync.model.api_answers import (
     NotSent,
     OutcomeUnknown,
     Rejected,
+    RejectionClass,
     Snapshot,
     UpdateAnswer,
 )
@@ -38,17 +48,21 @@ from allocsync.model.ids import AllocationId
 from allocsync.model.times import WallTime
 
 EXCERPT_CHARACTERS = 200
-_RETRY_AFTER_DIGITS = 12  # a longer number is garbage, not a number of seconds
+_SECONDS = re.compile(r"(\d{1,12})(?:\.(\d+))?", re.ASCII)  # a longer number is garbage
 _SHOWN_ID_CHARACTERS = 80
 
-# The 4xx statuses that do not blame the body: a problem of the whole API, or "not now".
-_NOT_TERMINAL = frozenset(
+_CLIENT_CLOSED_REQUEST = 499  # a gateway of nginx gave up waiting for the API
+# The 4xx statuses with which somebody gave up waiting, so that the update may be applied.
+_GAVE_UP_WAITING = frozenset({HTTPStatus.REQUEST_TIMEOUT, _CLIENT_CLOSED_REQUEST})
+_NOT_NOW = frozenset(
+    {HTTPStatus.CONFLICT, HTTPStatus.LOCKED, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
+)
+_BLAME_THE_BODY = frozenset(
     {
-        HTTPStatus.UNAUTHORIZED,
-        HTTPStatus.FORBIDDEN,
-        HTTPStatus.NOT_FOUND,
-        HTTPStatus.LOCKED,
-        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
     }
 )
 
@@ -59,7 +73,8 @@ class Response:
 
     `chunks` is the body of a 200. It is None if the body cannot be used (`problem` says why), and for any
     other status. `excerpt` is the beginning of the body of any other status, without secrets, for people.
-    `retry_after_seconds` is what the server asked for, without an upper limit.
+    `retry_after_seconds` is what the server asked for, without an upper limit. `evidence_age_seconds` is how
+    long before the begin of the request the response was made (`api.evidence_time`).
     """
 
     status: int
@@ -67,6 +82,7 @@ class Response:
     problem: str = ""
     excerpt: str = ""
     retry_after_seconds: float | None = None
+    evidence_age_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +98,11 @@ def interpret_snapshot(response: Response | NoResponse, allocation_id: Allocatio
     if isinstance(response, NoResponse):
         return Failed(response.reason, unreachable=not response.sent)
     if response.status == HTTPStatus.GONE:
-        return Missing()
+        return Missing(response.evidence_age_seconds)
     cloud: Cloud | str = "" if response.status != HTTPStatus.OK else _cloud(response, allocation_id)
     if isinstance(cloud, str):
         return Failed(describe_response(response, cloud), response.status, response.retry_after_seconds)
-    return Live(cloud)
+    return Live(cloud, response.evidence_age_seconds)
 
 
 def interpret_update(response: Response | NoResponse, allocation_id: AllocationId) -> UpdateAnswer:
@@ -99,8 +115,8 @@ def interpret_update(response: Response | NoResponse, allocation_id: AllocationI
     if status == HTTPStatus.ACCEPTED:
         return Accepted(status, None)
     if _is_rejection(status):
-        terminal = status not in _NOT_TERMINAL
-        return Rejected(status, describe_response(response, ""), terminal=terminal, retry_after_seconds=after)
+        kind = _rejection_class(status, has_retry_after=after is not None)
+        return Rejected(status, describe_response(response, ""), kind, after)
     cloud: Cloud | str = "" if status != HTTPStatus.OK else _cloud(response, allocation_id)
     if isinstance(cloud, str):
         return OutcomeUnknown(describe_response(response, cloud), status, after)
@@ -108,11 +124,18 @@ def interpret_update(response: Response | NoResponse, allocation_id: AllocationI
 
 
 def _is_rejection(status: int) -> bool:
-    """Whether this status means that the update was not applied: any 4xx except 408, a timeout."""
+    """Whether this status means that the update was not applied: any 4xx except 408 and 499."""
     return (
-        HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
-        and status != HTTPStatus.REQUEST_TIMEOUT
+        HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _GAVE_UP_WAITING
     )
+
+
+def _rejection_class(status: int, *, has_retry_after: bool) -> RejectionClass:
+    if status == HTTPStatus.GONE:
+        return RejectionClass.GONE
+    if status in _NOT_NOW or has_retry_after:
+        return RejectionClass.NOT_NOW
+    return RejectionClass.BODY if status in _BLAME_THE_BODY else RejectionClass.OTHER
 
 
 def _cloud(response: Response, allocation_id: AllocationId) -> Cloud | str:
@@ -157,25 +180,18 @@ def to_one_line(text: str, limit: int = EXCERPT_CHARACTERS) -> str:
 
 
 def parse_retry_after(value: str | None, *, date: str | None, wall: WallTime) -> float | None:
-    """Return the seconds that a Retry-After header asks for, without an upper limit.
+    """Return the whole seconds that a Retry-After header asks for, without an upper limit.
 
-    Returns None for a time in the past and for anything that is neither seconds nor an HTTP date. A date is
-    compared with `date`, the Date header of the same response, so that a wrong clock on either side does not
-    matter. `wall` (seconds since the epoch) is used if there is no Date header.
+    A decimal such as `12.5`, which RFC 9110 does not permit, is rounded up to 13. Returns None for a time in
+    the past and for anything that is neither seconds nor an HTTP date. A date is compared with `date`, the
+    Date header of the same response, so that a wrong clock on either side does not matter. `wall` (seconds
+    since the epoch) is used if there is no Date header.
     """
     text = (value or "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text) if len(text) <= _RETRY_AFTER_DIGITS else None
-    at = _timestamp(text)
-    if at is None:
-        return None
-    now = _timestamp(date or "")
-    seconds = at - (wall if now is None else now)
-    return seconds if seconds > 0 else None
-
-
-def _timestamp(text: str) -> WallTime | None:
-    try:
-        return WallTime(parsedate_to_datetime(text).timestamp()) if text else None
-    except (ValueError, TypeError, IndexError, OverflowError):  # parsedate_to_datetime raises all of these
-        return None
+    if match := _SECONDS.fullmatch(text):
+        whole, fraction = match.groups()
+        return float(int(whole) + bool((fraction or "").strip("0")))
+    server_time = parse_http_date((date or "").strip(), wall=wall)
+    now = wall if server_time is None else server_time
+    at = parse_http_date(text, wall=now)
+    return float(ceil(at - now)) if at is not None and at > now else None

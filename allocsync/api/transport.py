@@ -1,8 +1,9 @@
 """Sends one HTTP request to the Allocation API and returns the response, or why there is none.
 
 The rules:
-- One deadline covers the whole request, from the name look-up to the last byte of the response. A server that
-  sends its response slowly, byte by byte, cannot extend it.
+- One deadline covers the whole request, from the name look-up to the last byte of the response. A server
+  that sends its response slowly, byte by byte, cannot extend it. A long response can have two more limits:
+  for the time until its head has arrived, and for the silence between two pieces of its body.
 - A failure of the server or the network is returned as a value, never raised. Cancellation by the caller is
   always raised.
 - Redirects are not followed, cookies and compression are not used, and the proxy settings of the environment
@@ -13,6 +14,8 @@ The rules:
 - **An update is sent once.** A read is sent a second time only if a reused connection was dropped. aiohttp's
   own retry is disabled: it also repeats a read that failed on a new connection, and so doubles the load on a
   server that is failing.
+- A read asks caches not to answer (`Cache-Control: no-cache`). Some do all the same, so the age of each
+  answer is taken from its headers (`api.evidence_time`).
 - `sent` is recorded when the first byte of the request is written, not derived from the kind of error.
 
 Left out: what a response means (`api.responses`).
@@ -22,7 +25,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Self
@@ -32,6 +35,8 @@ from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from allocsync.api.credentials import Credentials
+from allocsync.api.evidence_time import EvidenceTime
+from allocsync.api.http_date import parse_http_date
 from allocsync.api.responses import NoResponse, Response, parse_retry_after, to_one_line
 from allocsync.model.times import Monotonic, WallTime
 
@@ -49,6 +54,25 @@ class _RequestProgress:
 
     reused: bool = False
     sent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long one request may take, in seconds, and how large the body of a 200 may be.
+
+    `total_seconds` is from the start to the last byte of the response, `head_seconds` from the start to the
+    end of its head, and `silence_seconds` the longest time without any byte of its body. None: no limit of
+    its own.
+    """
+
+    total_seconds: float
+    head_seconds: float | None = None
+    silence_seconds: float | None = None
+    max_bytes: int
+
+
+class _SilentError(aiohttp.ClientError):
+    """No byte of the body arrived for as long as is permitted."""
 
 
 class _ConnectionDroppedError(aiohttp.ClientError):
@@ -97,7 +121,7 @@ class Transport:
         reads = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS)
         writes = aiohttp.TCPConnector(limit=0, force_close=True)
         async with (
-            _session(reads, headers, connect_seconds) as for_reads,
+            _session(reads, {**headers, "Cache-Control": "no-cache"}, connect_seconds) as for_reads,
             _session(writes, headers, connect_seconds) as for_writes,
         ):
             yield cls(
@@ -112,6 +136,7 @@ class Transport:
     def set_base_url(self, base_url: URL | None) -> None:
         """Use this base URL from the next request on. With None, nothing is sent."""
         self._base_url = None if base_url is None else str(base_url).rstrip("/")
+        self._evidence_time = EvidenceTime()  # the clock of another server
         self._address = "" if base_url is None else f"{base_url.host_subcomponent}:{base_url.port}"
 
     def set_credentials(self, credentials: Credentials) -> None:
@@ -119,16 +144,16 @@ class Transport:
         self._credentials = credentials
         self._secrets.update(credentials.secrets())
 
-    async def get(self, path: str, *, seconds: float, max_bytes: int) -> Response | NoResponse:
-        """Send a GET for `path`, which is percent-encoded already, with a deadline `seconds` from now.
+    async def get(self, path: str, limits: Limits) -> Response | NoResponse:
+        """Send a GET for `path`, which is percent-encoded already.
 
-        The body of a 200 is not used if it is larger than `max_bytes`.
+        The body of a 200 is not used if it exceeds a limit.
         """
-        return await self._request(self._reads, "GET", path, None, seconds=seconds, max_bytes=max_bytes)
+        return await self._request(self._reads, "GET", path, None, limits)
 
-    async def post(self, path: str, body: bytes, *, seconds: float, max_bytes: int) -> Response | NoResponse:
-        """Send a POST of `body` once; `seconds` and `max_bytes` mean the same as for `get`."""
-        return await self._request(self._writes, "POST", path, body, seconds=seconds, max_bytes=max_bytes)
+    async def post(self, path: str, body: bytes, limits: Limits) -> Response | NoResponse:
+        """Send a POST of `body` once; `limits` mean the same as for `get`."""
+        return await self._request(self._writes, "POST", path, body, limits)
 
     async def _request(
         self,
@@ -136,13 +161,12 @@ class Transport:
         method: str,
         path: str,
         body: bytes | None,
-        *,
-        seconds: float,
-        max_bytes: int,
+        limits: Limits,
     ) -> Response | NoResponse:
         if self._base_url is None:
             return NoResponse("no Allocation API has been found yet", sent=False)
-        deadline = Monotonic(asyncio.get_running_loop().time()) + seconds
+        begun = Monotonic(asyncio.get_running_loop().time())
+        head_seconds = min(limits.total_seconds, limits.head_seconds or limits.total_seconds)
         progress = _RequestProgress()
 
         async def send_tracked(
@@ -151,7 +175,7 @@ class Transport:
             return await _send_once(request, send, progress)
 
         try:
-            async with asyncio.timeout_at(float(deadline)):
+            async with asyncio.timeout_at(float(begun + head_seconds)):
                 response = await session.request(
                     method,
                     URL(self._base_url + path, encoded=True),
@@ -163,16 +187,23 @@ class Transport:
                     middlewares=(send_tracked,),
                 )
         except _NETWORK_ERRORS as error:
-            return NoResponse(self._describe_error(error, seconds), sent=progress.sent)
+            return NoResponse(self._describe_error(error, head_seconds), sent=progress.sent)
         try:
-            return await self._read_response(
-                response, deadline=deadline, seconds=seconds, max_bytes=max_bytes
-            )
+            age_seconds = self._age_seconds(response, begun)
+            answer = await self._read_response(response, limits, deadline=begun + limits.total_seconds)
+            return replace(answer, evidence_age_seconds=age_seconds) if age_seconds else answer
         finally:
             response.close()
 
+    def _age_seconds(self, response: aiohttp.ClientResponse, begun: Monotonic) -> float:
+        """Return how old a response to a request of `begun` is, whose head has just arrived."""
+        now = Monotonic(asyncio.get_running_loop().time())
+        date = parse_http_date(response.headers.get("Date", "").strip(), wall=self._wall())
+        self._evidence_time.record(date, arrived=now)
+        return self._evidence_time.age_seconds(date, response.headers.get("Age"), begun=begun, now=now)
+
     async def _read_response(
-        self, response: aiohttp.ClientResponse, *, deadline: Monotonic, seconds: float, max_bytes: int
+        self, response: aiohttp.ClientResponse, limits: Limits, *, deadline: Monotonic
     ) -> Response:
         after = parse_retry_after(
             response.headers.get("Retry-After"), date=response.headers.get("Date"), wall=self._wall()
@@ -187,20 +218,30 @@ class Transport:
         chunks: list[bytes] = []
         try:
             async with asyncio.timeout_at(float(deadline)):
-                whole = await _read_body(response, chunks, max_bytes)
+                declared = response.content_length or 0
+                whole = declared <= limits.max_bytes and await _read_body(
+                    response, chunks, limits.max_bytes, silence_seconds=limits.silence_seconds
+                )
         except _NETWORK_ERRORS as error:
-            problem = f"the body is cut off: {self._describe_error(error, seconds)}"
+            size = sum(map(len, chunks))
+            if isinstance(error, TimeoutError):
+                reason = f"it was not complete within {limits.total_seconds:g} s"
+            elif isinstance(error, _SilentError):
+                reason = f"{limits.silence_seconds:g} s passed without a byte of it"
+            else:
+                reason = self._describe_error(error, limits.total_seconds)
+            problem = f"the body is cut off after {size:,} bytes: {reason}"
             return Response(response.status, problem=problem, retry_after_seconds=after)
         if not whole:
-            problem = f"the body is larger than {max_bytes:,} bytes"
+            problem = f"the body is larger than {limits.max_bytes:,} bytes"
             return Response(response.status, problem=problem, retry_after_seconds=after)
         return Response(response.status, tuple(chunks), retry_after_seconds=after)
 
     async def _read_excerpt(self, response: aiohttp.ClientResponse, deadline: Monotonic) -> str:
         """Return what arrives of an error's body within EXCERPT_SECONDS, without secrets.
 
-        A failure here changes nothing, because the status is known. A body whose Content-Length is above
-        EXCERPT_BYTES gives an empty excerpt.
+        A failure here changes nothing, because the status is known. Of a body that is longer than
+        EXCERPT_BYTES, the first bytes are returned.
         """
         chunks: list[bytes] = []
         soon = Monotonic(asyncio.get_running_loop().time()) + EXCERPT_SECONDS
@@ -288,17 +329,31 @@ async def _send_once(
         raise _ConnectionDroppedError from error
 
 
-async def _read_body(response: aiohttp.ClientResponse, chunks: list[bytes], max_bytes: int) -> bool:
-    """Append the body to `chunks`. Returns False, with `chunks` incomplete, if it exceeds `max_bytes`."""
-    if (response.content_length or 0) > max_bytes:
-        return False
+async def _read_body(
+    response: aiohttp.ClientResponse,
+    chunks: list[bytes],
+    max_bytes: int,
+    *,
+    silence_seconds: float | None = None,
+) -> bool:
+    """Append the body to `chunks`. Returns False, with its first bytes only, if it exceeds `max_bytes`.
+
+    Raises:
+        _SilentError: no byte arrived for `silence_seconds`.
+    """
     size = 0
-    async for chunk in response.content.iter_any():
+    while True:
+        try:
+            async with asyncio.timeout(silence_seconds):
+                chunk = await response.content.readany()
+        except TimeoutError as error:
+            raise _SilentError from error
+        if not chunk:
+            return True
+        chunks.append(chunk[: max_bytes - size])
         size += len(chunk)
         if size > max_bytes:
             return False
-        chunks.append(chunk)
-    return True
 
 
 def _os_reason(error: OSError) -> str:

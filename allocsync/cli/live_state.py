@@ -13,7 +13,7 @@ from collections.abc import Collection
 from allocsync.api.backoff import FullJitter, read_with_retries
 from allocsync.api.client import AllocationClient
 from allocsync.errors import BulkUnavailable
-from allocsync.model.api_answers import Live, Snapshot
+from allocsync.model.api_answers import Snapshot
 from allocsync.model.ids import AllocationId
 from allocsync.runtime.clock import SystemClock
 from allocsync.runtime.wiring import READS
@@ -38,10 +38,10 @@ async def read(
     if bulk:
         wanted = set(ids)
         try:
-            async for cloud in api.list():
-                key = AllocationId(str(cloud.get("id")))
+            async for listed in api.list():
+                key = AllocationId(str(listed.cloud.get("id")))
                 if key in wanted:
-                    snapshots[key] = Live(cloud)
+                    snapshots[key] = listed
         except BulkUnavailable:
             snapshots, bulk = {}, False
     rest = [key for key in ids if key not in snapshots]

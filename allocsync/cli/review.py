@@ -117,7 +117,7 @@ class ReviewedApi:
             return NotSent(f"{', '.join(names)} changed since the plan was reviewed", terminal=True)
         return await self._api.update(allocation_id, body)
 
-    def list(self) -> AsyncIterator[Cloud]:
+    def list(self) -> AsyncIterator[Live]:
         """Read the list. The check in `update` does not use it."""
         return self._api.list()
 

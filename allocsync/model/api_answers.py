@@ -7,23 +7,38 @@ Left out: which HTTP response gives which value (`api.responses`).
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TypeAlias
 
 from allocsync.model.cloud import Cloud
 
-_GONE = 410
+
+class RejectionClass(StrEnum):
+    """What a rejection says about sending the same update again."""
+
+    NOT_NOW = "not now"  # later it may be accepted, and the server may have said when
+    BODY = "body"  # this body is never accepted
+    GONE = "gone"  # there is no such allocation
+    OTHER = "other"  # it says neither; somebody has to mend something, such as the access
 
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The read returned the allocation; `cloud` is the object as it came."""
+    """The read returned the allocation; `cloud` is the object as it came.
+
+    `evidence_age_seconds` is how long before the begin of the request the answer was made. It is 0 unless a
+    cache answered.
+    """
 
     cloud: Cloud
+    evidence_age_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """The API answered 410: there is no such allocation now."""
+    """The API answered 410: there is no such allocation now. A cache may have answered, as with `Live`."""
+
+    evidence_age_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +73,13 @@ class Accepted:
 class Rejected:
     """The API rejected the update, which was not applied.
 
-    `terminal` is whether the same body would be rejected again. `retry_after_seconds` is what the server
-    asked for, without an upper limit.
+    `retry_after_seconds` is what the server asked for, without an upper limit.
     """
 
     status: int
     reason: str
-    terminal: bool
+    kind: RejectionClass
     retry_after_seconds: float | None = None
-
-    @property
-    def gone(self) -> bool:
-        """Whether the API says that there is no such allocation."""
-        return self.status == _GONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from allocsync.reconcile.allocation.field_records import FieldRecord, FieldRecor
 from allocsync.reconcile.allocation.late_writes import LateWrite, LateWrites
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.settle_time import SettleTime
-from allocsync.reconcile.allocation.write_backoff import JOURNAL, RejectedBy, WriteBackoff
+from allocsync.reconcile.allocation.write_backoff import BACKOFF, JOURNAL, RejectedBy, WriteBackoff
 from allocsync.reconcile.gates.pause import Pause
 from allocsync.reconcile.gates.write_quota import WriteQuota
 from allocsync.reconcile.parameters import Parameters
@@ -213,9 +213,12 @@ def encode_write_backoff(write_backoff: WriteBackoff, clocks: Clocks) -> Stored:
 
 def decode_write_backoff(stored: Mapping[str, Any], clocks: Clocks, rules: Parameters) -> WriteBackoff:
     """What `encode_write_backoff` was given."""
-    latest = clocks.now + rules.wait_max_seconds
+    longest = {BACKOFF: max(rules.wait_max_seconds, rules.rejected_max_seconds)}
     return WriteBackoff(
-        until={reason: clocks.from_wall(at, latest=latest) for reason, at in stored["until"].items()},
+        until={
+            reason: clocks.from_wall(at, latest=clocks.now + longest.get(reason, rules.wait_max_seconds))
+            for reason, at in stored["until"].items()
+        },
         failures=stored["failures"],
         error=stored["error"],
         terminal=decode_changes(stored["terminal"]),

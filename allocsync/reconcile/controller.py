@@ -25,6 +25,7 @@ from allocsync.reconcile import events
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import State
 from allocsync.reconcile.api_health import ApiHealth
+from allocsync.reconcile.cached_reads import CachedReads
 from allocsync.reconcile.checkpoint import Checkpoint
 from allocsync.reconcile.events import Observer
 from allocsync.reconcile.operation import Operation
@@ -62,6 +63,7 @@ class Controller:
         rules: Parameters,
         limits: Mapping[Operation, int],
         backoff: Callable[[int, float | None], float],
+        rejection_backoff: Callable[[int, float | None], float] | None = None,
         bulk: BulkPolicy,
         restored: Restored = NOTHING_RESTORED,
         drain_seconds: float = 20.0,
@@ -70,7 +72,8 @@ class Controller:
         """`limits` are the most requests in flight of each operation; the current limits adapt below them.
 
         `backoff(failures, retry_after_seconds)` returns how many seconds to wait after that many failures in
-        a row. `restored` is what an earlier process saved; the outcome of its open intents is unknown, and a
+        a row; `rejection_backoff`, if given, after a rejection that says neither when nor what to change.
+        `restored` is what an earlier process saved; the outcome of its open intents is unknown, and a
         read-back follows. `drain_seconds` is the longest wait for requests in flight after a stop.
         """
         self._clock = clock
@@ -89,6 +92,7 @@ class Controller:
         self._dispatched_at = clock.now()
         self._answered = False
         self._observed_revision: str | None = None  # the newest that every allocation was compared with
+        cached_reads = CachedReads(clock=clock, emit=self._emit)
         self._api_health = ApiHealth(
             clock=clock,
             emit=self._emit,
@@ -101,6 +105,7 @@ class Controller:
             api_health=self._api_health,
             clock=clock,
             emit=self._emit,
+            cached_reads=cached_reads,
             rules=rules,
             backoff=backoff,
             policy=bulk,
@@ -130,9 +135,11 @@ class Controller:
             clock=clock,
             journal=journal,
             emit=self._emit,
+            cached_reads=cached_reads,
             rules=rules,
             scheduler=self._scheduler,
             backoff=backoff,
+            rejection_backoff=rejection_backoff or backoff,
             checkpoint=self._checkpoint,
             resync_seconds=self._resync.next_read_in_seconds,
             revision=lambda: self.rollout.revision_id,

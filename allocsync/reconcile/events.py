@@ -78,6 +78,14 @@ class ReadFinished:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReadsCached:
+    """A cache between allocsync and the API answers reads; `age_seconds` is the age of the oldest answer."""
+
+    name: ClassVar[str] = "reads_cached"
+    age_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateIntended:
     """The intent of an update is in the journal, in the row `sequence`. The update may still be not sent."""
 
@@ -277,6 +285,7 @@ Event: TypeAlias = (
     | RevisionAwaitingApproval
     | RevisionApproved
     | ReadFinished
+    | ReadsCached
     | UpdateIntended
     | UpdateFinished
     | UpdateSettled

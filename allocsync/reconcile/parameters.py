@@ -28,7 +28,9 @@ class Parameters:
     propagation_window_seconds: float = 60.0  # how long an accepted update may take to show
     pending_seconds: float = 600.0  # a status that is PENDING for longer counts as failing
     fresh_seconds: float = 2.0  # no update is built on a snapshot that is older
+    cache_wait_seconds: float = 60.0  # the longest wait for a newer answer of a cache
     terminal_seconds: float = 3600.0  # a rejected body is sent again after this
+    rejected_max_seconds: float = 3600.0  # the longest backoff after `RejectionClass.OTHER`
     missing_first_seconds: float = 60.0  # the first repeated read of a missing allocation; doubles
     missing_max_seconds: float = 3600.0
 

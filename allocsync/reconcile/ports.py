@@ -10,7 +10,7 @@ Left out: the implementations (`allocsync.api`, `allocsync.journal`, `allocsync.
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from allocsync.model.api_answers import Snapshot, UpdateAnswer
+from allocsync.model.api_answers import Live, Snapshot, UpdateAnswer
 from allocsync.model.cloud import Cloud
 from allocsync.model.desired_state import Revision
 from allocsync.model.ids import AllocationId
@@ -30,8 +30,8 @@ class Api(Protocol):
     async def update(self, allocation_id: AllocationId, body: Cloud) -> UpdateAnswer:
         """Send one update, once: without a retry, and without following a redirect."""
 
-    def list(self) -> AsyncIterator[Cloud]:
-        """Yield every cloud that the server lists, one at a time.
+    def list(self) -> AsyncIterator[Live]:
+        """Yield every cloud that the server lists, one at a time, all with the same age.
 
         Raises:
             BulkUnavailable: the list cannot be read or used; it may be raised after some clouds.

@@ -20,6 +20,7 @@ from allocsync.model.api_answers import (
     NotSent,
     OutcomeUnknown,
     Rejected,
+    RejectionClass,
     Snapshot,
     UpdateAnswer,
 )
@@ -28,6 +29,7 @@ from allocsync.model.times import NEVER, Monotonic
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import Decision, Intent, State, Update
 from allocsync.reconcile.api_health import ApiHealth
+from allocsync.reconcile.cached_reads import CachedReads
 from allocsync.reconcile.checkpoint import Checkpoint
 from allocsync.reconcile.events import (
     BreakerClosed,
@@ -58,9 +60,11 @@ class Reconciler:
         clock: Clock,
         journal: Journal,
         emit: Observer,
+        cached_reads: CachedReads,
         rules: Parameters,
         scheduler: Scheduler,
         backoff: Callable[[int, float | None], float],
+        rejection_backoff: Callable[[int, float | None], float],
         checkpoint: Checkpoint,
         resync_seconds: Callable[[], float],
         revision: Callable[[], str],
@@ -71,9 +75,11 @@ class Reconciler:
         self._clock = clock
         self._journal = journal
         self._emit = emit
+        self._cached_reads = cached_reads
         self._rules = rules
         self._scheduler = scheduler
         self._backoff = backoff
+        self._rejection_backoff = rejection_backoff
         self._resync_seconds = resync_seconds
         self._revision = revision
         self._stopping = stopping
@@ -131,6 +137,8 @@ class Reconciler:
             resync_seconds=self._resync_seconds(),
         )
         self._record_response(allocation, admitted_for, snapshot, begun)
+        if not isinstance(snapshot, Failed):
+            self._cached_reads.observe(snapshot.evidence_age_seconds)
         self._emit(
             ReadFinished(
                 allocation=allocation.id,
@@ -202,7 +210,9 @@ class Reconciler:
         self, allocation: ManagedAllocation, intent: Intent, answer: UpdateAnswer, begun: Monotonic
     ) -> None:
         now = self._clock.now()
-        delay = self._backoff(allocation.write_backoff.failures + 1, _retry_after(answer))
+        is_other = isinstance(answer, Rejected) and answer.kind is RejectionClass.OTHER
+        backoff = self._rejection_backoff if is_other else self._backoff
+        delay = backoff(allocation.write_backoff.failures + 1, _retry_after(answer))
         if isinstance(answer, OutcomeUnknown):
             self._checkpoint.settle_time.record_unknown(now - begun, now)
         allocation.on_update_response(

@@ -22,6 +22,7 @@ from allocsync.model.times import LONG_AGO, NEVER, Monotonic, WallTime
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import State
 from allocsync.reconcile.api_health import ApiHealth
+from allocsync.reconcile.cached_reads import CachedReads
 from allocsync.reconcile.events import ListUnavailable, Observer, ResyncFinished, ResyncStarted
 from allocsync.reconcile.parameters import Parameters
 from allocsync.reconcile.ports import Api, Clock
@@ -61,6 +62,7 @@ class Resync:
         api: Api,
         clock: Clock,
         emit: Observer,
+        cached_reads: CachedReads,
         rules: Parameters,
         backoff: Callable[[int, float | None], float],
         policy: BulkPolicy,
@@ -75,6 +77,7 @@ class Resync:
         self._api = api
         self._clock = clock
         self._emit = emit
+        self._cached_reads = cached_reads
         self._rules = rules
         self._backoff = backoff
         self._policy = policy
@@ -286,8 +289,8 @@ class Resync:
         `reported` says whether the GET showed a state: live or missing.
         """
         desired = self._checks.get(allocation.id)
-        if desired is None or not reported:
-            return
+        if desired is None or not reported or allocation.answer_age_seconds:
+            return  # an answer of a cache may be older than the list
         del self._checks[allocation.id]
         if allocation.compared != desired:
             return  # edited since the list: the GET says nothing about the list
@@ -312,12 +315,14 @@ class Resync:
         begun = self._clock.now()
         self._emit(ResyncStarted(allocations=len(allocations)))
         at_start, listed = dict(allocations), set[str]()
+        evidence_at = begun  # earlier if a cache answered
         try:
-            async for cloud in self._api.list():
-                allocation = allocations.get(AllocationId(str(cloud.get("id"))))
+            async for entry in self._api.list():
+                evidence_at = begun - entry.evidence_age_seconds
+                allocation = allocations.get(AllocationId(str(entry.cloud.get("id"))))
                 if allocation is not None:
                     listed.add(allocation.id)
-                    allocation.on_listed(cloud, begun=begun, now=self._clock.now())
+                    allocation.on_listed(entry.cloud, begun=evidence_at, now=self._clock.now())
                     requeue(allocation)
         except BulkUnavailable as error:
             self.list_answered = True
@@ -328,9 +333,10 @@ class Resync:
         async for allocation in _each(allocations):
             # An allocation that became managed after the list began has its own first read.
             if allocation.id not in listed and at_start.get(allocation.id) is allocation:
-                allocation.on_listed(None, begun=begun, now=self._clock.now())
+                allocation.on_listed(None, begun=evidence_at, now=self._clock.now())
                 requeue(allocation)
-        self._choose_checks(allocations, begun, requeue)
+        self._cached_reads.observe(begun - evidence_at)
+        self._choose_checks(allocations, evidence_at, requeue)
         now = self._clock.now()
         self.list_answered, self.finished_at = True, self._clock.wall()
         self._unanswered_since, self._usual_seconds, self.falls_back = None, now - begun, False
@@ -356,7 +362,7 @@ class Resync:
         begun: Monotonic,
         requeue: Callable[[ManagedAllocation], None],
     ) -> None:
-        """Have a few allocations that are in sync by the list that began at `begun` checked by GET."""
+        """Have a few allocations checked by GET that are in sync by the list with this evidence time."""
         self._checks, self._disagreed, self._agreed = {}, None, False
         if self._policy is not BulkPolicy.AUTO:
             return

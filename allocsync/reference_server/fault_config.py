@@ -26,7 +26,11 @@ SECONDS = {
     "list": ("latency_seconds", "timeout_seconds", "drip_seconds"),
 }
 _RETRY = ("retry_after", "retry_after_date_seconds")
-_OWN = {"update": ("applied", "ignores"), "snapshot": (), "list": ("omits", "stale_seconds")}
+_OWN = {
+    "update": ("applied", "ignores"),
+    "snapshot": ("cache_seconds",),
+    "list": ("omits", "stale_seconds", "cache_seconds"),
+}
 _PHASE = ("seed", "all", *OPERATIONS, "writer", "ticks_per_second")
 _MAX_HEADER_CHARACTERS = 200
 # The settings other than the faults themselves: an example and its description.
@@ -60,6 +64,10 @@ EXAMPLES = (
     ),
     ('{"list": {"omits": 0.01}}', "the share of allocations that are missing from a list"),
     ('{"list": {"stale_seconds": 60}}', "the greatest age of the data in a list"),
+    (
+        '{"all": {"cache_seconds": 60}}',
+        "how long a cache answers reads with what it got once, with the headers Age and Date",
+    ),
     (
         '{"writer": {"per_second": 0.5, "field": "region", "value": "mars"}}',
         "another client that changes a field",
@@ -174,6 +182,7 @@ def _fault_settings(operation: str, body: Mapping[str, object], where: str) -> F
         ignores=_fields(f"{where}.ignores", body.get("ignores", [])),
         omits=_number(f"{where}.omits", body.get("omits", 0), 1.0, "the share of clouds"),
         stale_seconds=_number(f"{where}.stale_seconds", body.get("stale_seconds", 0), DAY_SECONDS, "seconds"),
+        cache_seconds=_number(f"{where}.cache_seconds", body.get("cache_seconds", 0), DAY_SECONDS, "seconds"),
     )
 
 

@@ -104,7 +104,10 @@ FAULTS = (
     Fault("502", 502, "502 Bad Gateway", effect=_PERHAPS),
     Fault("503", 503, "503 Service Unavailable", effect=_PERHAPS),
     Fault("401", 401, "401 Unauthorized"),
+    Fault("409", 409, "409 Conflict, as while another update is under way", _UPDATE),
+    Fault("422", 422, "422 Unprocessable Entity", _UPDATE),
     Fault("423", 423, "423 Locked, as during a migration"),
+    Fault("425", 425, "425 Too Early", _UPDATE),
     Fault("429", 429, "429 Too Many Requests"),
     Fault(
         "202", 202, "202; the update is applied `late_seconds` after the answer", _UPDATE, effect=Effect.LATE
@@ -168,6 +171,7 @@ class FaultSettings:
     ignores: tuple[str, ...] = ()  # fields that stay as they are, though the response shows the new value
     omits: float = 0.0  # the share of clouds that are missing from a list
     stale_seconds: float = 0.0  # the greatest age of the data in a list
+    cache_seconds: float = 0.0  # how long an answer to a read is kept, and sent again with its Age
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ Left out: starting and stopping, and late updates (`reference_server.server`), t
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from email.utils import formatdate
 from hashlib import sha256
 from typing import TypeAlias
 from urllib.parse import unquote
@@ -26,6 +27,7 @@ from allocsync.reference_server.fault_config import FaultConfigError, decode_fau
 from allocsync.reference_server.fault_responses import InjectedResetError, json_response, respond_with_fault
 from allocsync.reference_server.fault_timeline import FaultTimeline
 from allocsync.reference_server.faults import Effect, FaultDraw
+from allocsync.reference_server.read_cache import ReadCache
 from allocsync.reference_server.request_log import Record, RequestLog
 from allocsync.reference_server.store import NO_SUCH_CLOUD, InvalidUpdateError, StateFileError, Store, id_of
 
@@ -54,6 +56,8 @@ class Handlers:
         self._timeline = timeline
         self._log = log
         self._schedule_late_update = schedule_late_update
+        self._kept_clouds: ReadCache[bytes | None] = ReadCache(log.now)
+        self._kept_lists: ReadCache[list[Cloud]] = ReadCache(log.now)
         self._routes: Mapping[tuple[str, str], Handler] = {
             ("POST", "/allocation/update"): self._update,
             ("GET", "/allocations"): self._list,
@@ -70,8 +74,16 @@ class Handlers:
         It has one route and dispatches here, because an id may contain any text, slashes too.
         """
         app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app.on_response_prepare.append(self._set_date)
         app.router.add_route("*", "/{rest:.*}", self._dispatch)
         return app
+
+    async def _set_date(self, _request: web.Request, response: web.StreamResponse) -> None:
+        """Set the Date by the clock of this server, unless the answer is kept from an earlier time."""
+        if "Age" not in response.headers:
+            response.headers["Date"] = formatdate(
+                float(self._log.now()), usegmt=True
+            )  # aiohttp has the machine's
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
         # A base URL with a slash at its end gives a path with two slashes at its start.
@@ -91,7 +103,7 @@ class Handlers:
         self._log_fault("snapshot", draw, key)
         try:
             await asyncio.sleep(draw.latency_seconds)
-            response: web.StreamResponse = await self._live_response(key)
+            response: web.StreamResponse = await self._live_response(key, draw.settings.cache_seconds)
             if draw.fault is not None:
                 response = await respond_with_fault(request, draw, draw.fault, self._store.clouds.get(key))
             answer = response.status
@@ -104,17 +116,26 @@ class Handlers:
                 "snapshot", id=key, received_at=received, answered_at=self._log.now(), answer=answer
             )
 
-    async def _live_response(self, key: str) -> web.Response:
+    async def _live_response(self, key: str, cache_seconds: float) -> web.Response:
         try:
-            text = self._store.cloud_json(key)
-            while text is not None:
-                await self._store.wait_until_durable(key)
-                if self._store.cloud_json(key) is text:
-                    return json_response(text)
-                text = self._store.cloud_json(key)
+            text, headers = await self._kept_clouds.get(key, cache_seconds, lambda: self._durable_json(key))
         except StateFileError as error:
             return _server_error(error)
-        return _text_response(410, GONE_TEXT)
+        if headers:
+            self._timeline.fired["snapshot.cache_seconds"] += 1
+        response = _text_response(410, GONE_TEXT) if text is None else json_response(text)
+        response.headers.update(headers)
+        return response
+
+    async def _durable_json(self, key: str) -> bytes | None:
+        """Return the cloud as JSON when it is on the disk, or None if there is none."""
+        text = self._store.cloud_json(key)
+        while text is not None:
+            await self._store.wait_until_durable(key)
+            if self._store.cloud_json(key) is text:
+                return text
+            text = self._store.cloud_json(key)
+        return None
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         received = self._log.now()
@@ -123,9 +144,11 @@ class Handlers:
         self._log_fault("list", draw, None)
         try:
             await asyncio.sleep(draw.latency_seconds)
-            clouds = self._timeline.apply_to_list(list(self._store.clouds.values()))
+            clouds, headers = await self._kept_lists.get("", draw.settings.cache_seconds, self._listed)
+            if headers:
+                self._timeline.fired["list.cache_seconds"] += 1
             if draw.fault is None:
-                response = await self._send_list(request, clouds)
+                response = await self._send_list(request, clouds, headers)
             else:
                 response = await respond_with_fault(request, draw, draw.fault, {"iterable": clouds})
             answer = response.status
@@ -136,13 +159,18 @@ class Handlers:
         finally:
             self._log.write_event("list", received_at=received, answered_at=self._log.now(), answer=answer)
 
-    async def _send_list(self, request: web.Request, clouds: list[Cloud]) -> web.StreamResponse:
+    async def _listed(self) -> list[Cloud]:
+        return self._timeline.apply_to_list(list(self._store.clouds.values()))
+
+    async def _send_list(
+        self, request: web.Request, clouds: list[Cloud], headers: Mapping[str, str]
+    ) -> web.StreamResponse:
         """Write these clouds, which are a snapshot of one moment, with pauses for other requests."""
         try:
             await self._store.wait_until_durable()
         except StateFileError as error:
             return _server_error(error)
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        response = web.StreamResponse(headers={"Content-Type": "application/json", **headers})
         await response.prepare(request)
         await response.write(b'{"iterable":[')
         for start in range(0, len(clouds), _CLOUDS_PER_CHUNK):

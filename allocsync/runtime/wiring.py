@@ -111,6 +111,9 @@ def build_controller(
         change_limit=build_change_limit(settings),
         limits={slot: settings.concurrency_max or MAX_LIMIT[slot] for slot in Operation},
         backoff=FullJitter(uniform=clock.uniform).delay_seconds,
+        rejection_backoff=FullJitter(
+            uniform=clock.uniform, max_seconds=rules.rejected_max_seconds
+        ).delay_seconds,
         bulk=BulkPolicy(settings.bulk),
     )
 

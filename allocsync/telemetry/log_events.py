@@ -29,7 +29,7 @@ _NEEDS_ATTENTION = {
     *(Condition.MISSING, Condition.IGNORED, Condition.CONFLICT, Condition.FAILING),
     *(Condition.AWAITING_APPROVAL, Condition.BLOCKED),
 }
-_RETRY_LATER = {423, 429}  # the API asks to wait; it does not reject the update itself
+_RETRY_LATER = {409, 423, 425, 429}  # the API asks to wait; it does not reject the update itself
 _REVISION_DIGITS = 8
 
 _UPDATES = {
@@ -97,6 +97,12 @@ class LogObserver:
             seconds = found.pop("next_read_in_seconds")
             if isinstance(seconds, float) and math.isfinite(seconds):
                 found["next_read_at"] = rfc3339(self._wall() + seconds)
+        if isinstance(event, events.ReadsCached):
+            found["age_seconds"] = round(event.age_seconds)
+            found["note"] = (
+                f"reads are up to {event.age_seconds:.0f} s old: a cache between allocsync and the API "
+                "answers them; exclude the API from it, or updates wait until its answers end"
+            )
         return found
 
     def tick(self) -> None:
@@ -155,7 +161,7 @@ def _level_and_name(event: events.Event) -> tuple[str, str]:  # noqa: C901, PLR0
             return _condition_level(event), event.name
         case events.ApiUnreachable():
             return "error", event.name
-        case events.RevisionAwaitingApproval() | events.BreakerOpened():
+        case events.RevisionAwaitingApproval() | events.BreakerOpened() | events.ReadsCached():
             return "warning", event.name
         case events.UpdateIntended() | events.ResyncStarted() | events.ProbeStarted():
             return "debug", event.name

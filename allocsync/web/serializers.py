@@ -115,6 +115,7 @@ def explanation(found: Explanation) -> Object:
         "differences": None if found.differences is None else _changes(found.differences),
         "canary": found.canary,
         "observed_at": timestamp(found.observed_at),
+        "answer_age_seconds": round(found.answer_age_seconds),
         "missing": found.missing,
         "last_error": found.last_error,
         "read_failures": found.read_failures,

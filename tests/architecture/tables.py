@@ -20,7 +20,7 @@ import click
 from allocsync import errors
 from allocsync.api.responses import NoResponse, Response, interpret_update
 from allocsync.cli.root import allocsync
-from allocsync.model.api_answers import Accepted, OutcomeUnknown, Rejected
+from allocsync.model.api_answers import Accepted, OutcomeUnknown, Rejected, RejectionClass
 from allocsync.model.ids import AllocationId
 from allocsync.reference_server.fault_config import EXAMPLES, decode_fault_config, parse_phases
 from allocsync.reference_server.faults import FAULTS, Body, Effect, Fault
@@ -204,8 +204,14 @@ def faults() -> str:
 _PERHAPS = dict.fromkeys(Effect, "") | {Effect.PERHAPS: "; an update is applied, or not: `applied`"}
 _OUTCOMES: Mapping[type, str] = {
     OutcomeUnknown: "unknown: read back before anything is sent again",
-    Rejected: "rejected: nothing was changed; sent again after a backoff, or after Retry-After",
     Accepted: "accepted: read again after a second; a field that does not show within a minute is Ignored",
+}
+
+
+_REJECTIONS: Mapping[RejectionClass, str] = {
+    RejectionClass.NOT_NOW: "rejected, nothing was changed: sent again after a backoff, or after Retry-After",
+    RejectionClass.BODY: "rejected, nothing was changed: sent again after an edit, a live change or an hour",
+    RejectionClass.OTHER: "rejected, nothing was changed: sent again after a backoff of up to an hour",
 }
 
 
@@ -216,7 +222,8 @@ def _made_of(fault: Fault) -> str:
     usable = fault.body is Body.CLOUD
     answer = Response(fault.status, chunks=(b'{"id":"a"}',) if usable else None, problem="unusable")
     gone = NoResponse("reset", sent=True)
-    return _OUTCOMES[type(interpret_update(gone if fault.body is Body.RESET else answer, AllocationId("a")))]
+    outcome = interpret_update(gone if fault.body is Body.RESET else answer, AllocationId("a"))
+    return _REJECTIONS[outcome.kind] if isinstance(outcome, Rejected) else _OUTCOMES[type(outcome)]
 
 
 def knobs() -> str:

@@ -1,5 +1,6 @@
 """The daemon as a process while its server is killed during updates, or answers only 504."""
 
+import json
 import signal
 import socket
 from pathlib import Path
@@ -103,3 +104,33 @@ async def test_after_a_restart_during_an_update_a_read_comes_before_the_next_upd
             await running.in_sync(len(CLOUDS))
             assert not running.events("update_accepted")
         assert {cloud["region"] for cloud in server.clouds.values()} == {"a"}
+
+
+async def test_behind_a_cache_each_applied_504_is_one_update_and_nobody_is_overwritten(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "desired.yaml"
+    declare(file, CLOUDS, region="a")
+    first = str(CLOUDS[0]["id"])
+    faults = {
+        "update": {"timeout_after": 1},
+        "snapshot": {"cache_seconds": 12},
+        "list": {"cache_seconds": 12},
+    }
+    more = ("--resync-seconds", "6", "--settle-seconds", str(SETTLE_SECONDS))
+    async with (
+        ReferenceServer.start(CLOUDS, faults=faults, log_all=True) as server,
+        daemon(server.url, file, tmp_path / "log", *more) as running,
+    ):
+        await eventually(lambda: server.fired.get("update.timeout_after", 0) == len(CLOUDS))
+        server.set_field(first, "version", "9.9.9")
+        await running.in_sync(len(CLOUDS), 60)
+        assert server.fired["snapshot.cache_seconds"] >= len(CLOUDS), "the cache answered read-backs"
+        assert sum(row["op"] == "update" for row in server.records) == len(CLOUDS)
+        assert server.fired["update.timeout_after"] == len(CLOUDS)
+        declare(file, CLOUDS, region="b")
+        await eventually(lambda: {cloud["region"] for cloud in server.clouds.values()} == {"b"}, 60)
+        assert server.clouds[first]["version"] == "9.9.9"
+        assert len(running.events("reads_cached")) == 1
+        found = json.loads((await running.get(f"/api/v1/allocations/{first}"))[1])
+        assert "answer_age_seconds" in found

@@ -95,7 +95,7 @@ class ScriptedApi:
             self.truth[allocation_id] = body
         return answer or Accepted(200, body)
 
-    async def list(self) -> AsyncIterator[Cloud]:
+    async def list(self) -> AsyncIterator[Live]:
         self.lists += 1
         await asyncio.sleep(self.list_seconds())
         if self.bulk_error is not None:
@@ -103,7 +103,7 @@ class ScriptedApi:
         if not self.bulk:
             raise BulkUnavailable("404 Route not found", supported=False)
         for row in list(self.truth.values()):
-            yield self.on_list(row)
+            yield Live(self.on_list(row))
 
 
 class ListJournal:
@@ -156,6 +156,7 @@ class Run:
         bulk: BulkPolicy = BulkPolicy.AUTO,
         limits: Mapping[Operation, int] | None = None,
         backoff: Callable[[int, float | None], float] | None = None,
+        rejection_backoff: Callable[[int, float | None], float] | None = None,
         change_limit: ChangeLimit = NO_LIMIT,
         rules: Parameters = Parameters(),  # noqa: B008 - a value
         before: "Run | None" = None,
@@ -173,6 +174,7 @@ class Run:
             rules=rules,
             limits=limits or dict.fromkeys(Operation, 8),
             backoff=backoff or (lambda failures, after: max(float(failures), after or 0.0)),
+            rejection_backoff=rejection_backoff,
             bulk=bulk,
             change_limit=change_limit,
             restored=Restored(memories=self.journal.memories),

@@ -93,6 +93,9 @@ def format_explanation(answer: Mapping[str, Any], now: datetime) -> Iterator[Lin
             "failures", f"{answer['read_failures']} reads, {answer['write_failures']} updates in a row"
         )
     yield _line("last read", daemon_client.format_time(answer["observed_at"], now))
+    if age := answer["answer_age_seconds"]:
+        text = f"the latest answer is {age} s old: a cache between allocsync and the API gave it"
+        yield _line("cache", text, Tone.WAIT)
     if answer["no_update_before"] is not None:
         yield _line("no update", f"before {daemon_client.format_time(answer['no_update_before'], now)}")
     waits_for = f", waits for {answer['waits_for']}" if answer["waits_for"] else ""

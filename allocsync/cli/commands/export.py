@@ -84,7 +84,9 @@ async def _resolve_prefixes(
     why = "the setting `bulk` is off"
     try:
         listed = (
-            {AllocationId(str(cloud.get("id"))): cloud async for cloud in api.list()} if use_list else None
+            {AllocationId(str(listed.cloud.get("id"))): listed async for listed in api.list()}
+            if use_list
+            else None
         )
     except BulkUnavailable as error:
         listed, why = None, str(error)
@@ -100,13 +102,13 @@ async def _resolve_prefixes(
             case NotFound() as result:
                 problems.append(with_suggestions(result.why, result.suggestions))
             case found:
-                snapshots[found] = Live(listed[found])
+                snapshots[found] = listed[found]
     return problems
 
 
 async def _read_all(api: AllocationClient) -> list[Cloud]:
     try:
-        return [cloud async for cloud in api.list()]
+        return [listed.cloud async for listed in api.list()]
     except BulkUnavailable as error:
         hint = "" if error.supported else " Name the allocations: allocsync export ID..."
         raise AllocsyncError(

@@ -18,6 +18,7 @@ the condition (`status.condition_rules`).
 from dataclasses import dataclass, field
 
 from allocsync.model import api_answers, desired_state
+from allocsync.model.api_answers import RejectionClass
 from allocsync.model.change import Change
 from allocsync.model.cloud import Cloud
 from allocsync.model.ids import AllocationId
@@ -58,6 +59,7 @@ class ManagedAllocation:
     compared: desired_state.Desired | None = None  # the desired state that they were computed for
     observed_at: Monotonic = LONG_AGO  # when the latest usable read or list read began
     written_at: Monotonic = LONG_AGO  # when the latest update ended, whatever its outcome
+    answer_age_seconds: float = 0.0  # how old the answer of the latest read was; 0 unless a cache gave it
     list_differs: bool = False  # the list shows a difference that no read has confirmed yet
     missing: bool = False
     probes: int = 0  # reads in a row that found it missing
@@ -211,7 +213,7 @@ class ManagedAllocation:
             backing_off = self.read_failures > 0
             self.read_failures = max(0, self.read_failures - failures)
         else:
-            backing_off = self.next_read_at == self.write_backoff.until.get(BACKOFF)
+            backing_off = self.next_read_at <= self.write_backoff.until.get(BACKOFF, LONG_AGO)
             self.write_backoff.forgive(failures, until)
         if backing_off and self.state in {State.IDLE, State.SETTLING}:
             self.next_read_at = self.write_backoff.allowed_at(min(self.next_read_at, until))
@@ -239,26 +241,53 @@ class ManagedAllocation:
     ) -> Decision:
         """Judge a read that began at `begun` and ended at `now`, and decide what to do.
 
+        If a cache answered, the read is judged as one that began when the answer was made. An answer that was
+        made before the latest update ended, or before the latest observation, is not used.
+
         `resync_seconds` is the longest wait from `now` to the next read, if this one found the allocation.
         """
         self.state = State.IDLE if self.intent is None else State.SETTLING
-        match snapshot:
-            case api_answers.Failed():
-                self.read_failures += 1
-                retry_after = None if snapshot.retry_after_seconds is None else now + delay_seconds
-                self.write_backoff.read_failed(snapshot.reason, retry_after=retry_after)
-                self._wait_until(now + delay_seconds, now)
-                return Decision(failed=True)
-            case api_answers.Missing():
-                return self._on_missing(begun, now)
-            case _:
-                self.read_failures, self.missing, self.probes = 0, False, 0
-                return self._decide(snapshot.cloud, begun, now, now + resync_seconds)
+        if isinstance(snapshot, api_answers.Failed):
+            self.read_failures += 1
+            retry_after = None if snapshot.retry_after_seconds is None else now + delay_seconds
+            self.write_backoff.read_failed(snapshot.reason, retry_after=retry_after)
+            self._wait_until(now + delay_seconds, now)
+            return Decision(failed=True)
+        age_seconds = self.answer_age_seconds = snapshot.evidence_age_seconds
+        begun -= age_seconds
+        self.read_failures = 0
+        if age_seconds and begun < max(self.observed_at, self.written_at):
+            decision = Decision(failed=True)
+            self.next_read_at = now if self._needs_newer_than(begun) else now + resync_seconds
+        elif isinstance(snapshot, api_answers.Missing):
+            decision = self._on_missing(begun, now)
+        else:
+            self.missing, self.probes = False, 0
+            decision = self._decide(snapshot.cloud, begun, now, now + resync_seconds)
+        if age_seconds:
+            self._wait_for_cache(now)
+        return decision
+
+    def _needs_newer_than(self, evidence_at: Monotonic) -> bool:
+        """Whether more is due than the next resync, which an answer made at `evidence_at` cannot decide."""
+        return (
+            self.intent is not None
+            or evidence_at < self.written_at
+            or bool(self.changes)
+            or self.compared != self.desired
+        )
+
+    def _wait_for_cache(self, now: Monotonic) -> None:
+        """Let the cache's answer become older before the next read, which would get the same one.
+
+        Its lifetime is not known, so the wait is the age of the answer: with each read the age doubles.
+        """
+        wait = min(max(self.answer_age_seconds, self.rules.confirm_seconds), self.rules.cache_wait_seconds)
+        self._wait_until(max(self.next_read_at, self.write_backoff.allowed_at(now + wait)), now)
 
     def _on_missing(self, begun: Monotonic, now: Monotonic) -> Decision:
         findings = self.read_back.found_missing(now)
         self.state, self.missing = State.IDLE, True
-        self.read_failures = 0
         self.write_backoff.found_missing()
         self.pending_since, self.changes, self.compared, self.observed_at = None, (), None, begun
         probe = min(self.rules.missing_first_seconds * 2**self.probes, self.rules.missing_max_seconds)
@@ -321,6 +350,9 @@ class ManagedAllocation:
         if until is not None:
             self.next_read_at = min(resync_at, until)
             return None
+        if self.answer_age_seconds > self.rules.fresh_seconds:
+            self.next_read_at = now
+            return None  # what others wrote since then would be overwritten
         self.write_backoff.update_planned()
         why = "drift" if self.converged == desired else "desired state"
         return Update(body, self.changes, desired, snapshot_ended=now, why=why)
@@ -441,12 +473,17 @@ class ManagedAllocation:
                 self.write_backoff.succeed()
                 self.read_back.accept(intent, now)
                 self._wait_until(now + confirm_seconds, now)
-            case api_answers.Rejected(terminal=True) | api_answers.NotSent(terminal=True):
+            case (
+                api_answers.Rejected(kind=RejectionClass.BODY | RejectionClass.GONE)
+                | api_answers.NotSent(terminal=True)
+            ):
                 by = RejectedBy.API if isinstance(response, api_answers.Rejected) else RejectedBy.CHECK
                 self.write_backoff.reject(
                     self.changes, response.reason, now + self.rules.terminal_seconds, by
                 )
-                self.missing = isinstance(response, api_answers.Rejected) and response.gone
+                self.missing = (
+                    isinstance(response, api_answers.Rejected) and response.kind is RejectionClass.GONE
+                )
                 wait = self.rules.missing_first_seconds if self.missing else self.rules.terminal_seconds
                 self._wait_until(now + min(resync_seconds, wait), now)
             case _:
@@ -454,6 +491,8 @@ class ManagedAllocation:
                     response.retry_after_seconds if isinstance(response, api_answers.Rejected) else None
                 )
                 self.write_backoff.fail(response.reason, until, retry_after)
+                if isinstance(response, api_answers.Rejected) and response.kind is RejectionClass.OTHER:
+                    until = min(until, now + resync_seconds)  # this backoff can be longer than a resync
                 self._wait_until(until, now)
 
     def on_listed(self, cloud: Cloud | None, *, begun: Monotonic, now: Monotonic) -> None:

@@ -6,7 +6,7 @@ works.
 
     response                                             class
     200, 202, 410, any other 4xx                         SERVED
-    no answer after sending, 5xx, 408, 429               OVERLOADED
+    no answer after sending, 5xx, 408, 429, 499          OVERLOADED
     no connection, 401, 403, 404, 3xx                    UNAVAILABLE
     200 that cannot be used, any other 2xx               UNUSABLE
 
@@ -28,7 +28,7 @@ class ResponseClass(Enum):
     UNUSABLE = auto()
 
 
-_OVERLOADED = frozenset({408, 429})
+_OVERLOADED = frozenset({408, 429, 499})
 _UNAVAILABLE = frozenset({401, 403, 404})
 _REDIRECT, _CLIENT_ERROR, _SERVER_ERROR = 300, 400, 500
 

@@ -84,7 +84,7 @@ def _out_of_sync(allocation: ManagedAllocation, now: Monotonic, *, current: bool
     if allocation.write_backoff.terminal and allocation.write_backoff.terminal == allocation.changes:
         return (
             Condition.FAILING,
-            f"{allocation.write_backoff.error}; nothing is sent before an edit or a live change",
+            f"{allocation.write_backoff.error}; nothing is sent before an edit, a live change or an hour",
         )
     if allocation.read_failures + allocation.write_backoff.failures >= allocation.rules.failing_after:
         return Condition.FAILING, allocation.write_backoff.error
@@ -115,6 +115,8 @@ def _pending(allocation: ManagedAllocation, now: Monotonic, *, current: bool) ->
         and (pause := allocation.write_gate.active_pause(allocation.id, now)) is not None
     ):
         return f"differs in {_fields(allocation.changes)}; {pause}"
+    if current and allocation.changes and (waiting := waits_for_cache(allocation)):
+        return f"differs in {_fields(allocation.changes)}; {waiting}"
     if allocation.pending_since is not None:
         return "a status is PENDING; nothing is sent while the server works on it"
     if allocation.write_backoff.error:
@@ -124,6 +126,14 @@ def _pending(allocation: ManagedAllocation, now: Monotonic, *, current: bool) ->
             return f"the update of {_fields(allocation.changes)} was accepted and does not show yet"
         return f"differs in {_fields(allocation.changes)}"
     return "being read" if allocation.state is State.READING else "not read yet"
+
+
+def waits_for_cache(allocation: ManagedAllocation) -> str:
+    """Return how old the latest answer is, if it is too old to build an update on; empty if it is not."""
+    age_seconds = allocation.answer_age_seconds
+    if age_seconds <= allocation.rules.fresh_seconds:
+        return ""
+    return f"the latest answer is {age_seconds:.0f} s old: a cache between allocsync and the API gave it"
 
 
 def _fields(changes: Iterable[Change]) -> str:

@@ -37,7 +37,8 @@ class Explanation:
 
     `read_failures` and `write_failures` count failures in a row. `no_update_before` is when the last of
     pause, backoff, Retry-After and rejection ends; None if none of them delays an update, or if the
-    allocation awaits approval. Write windows and the write quota are not considered.
+    allocation awaits approval. Write windows and the write quota are not considered. `answer_age_seconds` is
+    how old the answer of the latest read was; 0 unless a cache gave it.
     """
 
     status: AllocationStatus
@@ -53,6 +54,7 @@ class Explanation:
     write_failures: int
     no_update_before: WallTime | None
     open_update: OpenUpdate | None
+    answer_age_seconds: float = 0.0
     canary: bool = False  # it is updated first, while its revision awaits approval
 
 
@@ -98,6 +100,7 @@ def _explanation(allocation: ManagedAllocation, status: AllocationStatus, moment
         write_failures=allocation.write_backoff.failures,
         no_update_before=moment.at(no_update_before) if no_update_before > moment.now else None,
         open_update=_open_update(allocation, moment),
+        answer_age_seconds=allocation.answer_age_seconds,
         canary=allocation.id in allocation.write_gate.canaries,
     )
 

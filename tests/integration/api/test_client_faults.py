@@ -5,7 +5,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from allocsync.errors import BulkUnavailable
-from allocsync.model.api_answers import Accepted, Failed, OutcomeUnknown, Rejected, UpdateAnswer
+from allocsync.model.api_answers import (
+    Accepted,
+    Failed,
+    OutcomeUnknown,
+    Rejected,
+    RejectionClass,
+    UpdateAnswer,
+)
 from allocsync.model.ids import AllocationId
 from allocsync.reference_server import ReferenceServer
 from allocsync.reference_server.faults import FAULTS
@@ -27,6 +34,9 @@ UPDATES: dict[str, type[UpdateAnswer]] = {
     "502": OutcomeUnknown,
     "503": OutcomeUnknown,
     "401": Rejected,
+    "409": Rejected,
+    "422": Rejected,
+    "425": Rejected,
     "423": Rejected,
     "429": Rejected,
     "202": Accepted,
@@ -91,7 +101,7 @@ async def test_a_list_that_meets_a_fault_is_unavailable(server: ReferenceServer,
     server.set_faults({"list": {fault: 1, **SLOW}})
     async with open_client(server.url, list_seconds=0.5) as client:
         with pytest.raises(BulkUnavailable):
-            [cloud async for cloud in client.list()]
+            [listed async for listed in client.list()]
     assert server.fired[f"list.{fault}"] >= 1
 
 
@@ -123,7 +133,7 @@ async def test_retry_after_is_read_as_seconds_or_as_a_date(
     async with open_client(server.url) as client:
         answer = await client.update(ID, CLOUDS[0])
     assert isinstance(answer, Rejected)
-    assert not answer.terminal
+    assert answer.kind is RejectionClass.NOT_NOW
     after = answer.retry_after_seconds
     assert after is None if low is None or high is None else after is not None and low <= after <= high
     assert server.fired == {"update.429": 1}

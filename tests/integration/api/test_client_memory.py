@@ -61,7 +61,7 @@ async def test_a_list_of_ten_gib_is_read_up_to_the_limit() -> None:
     ):
         peak_mib()
         with pytest.raises(BulkUnavailable, match="larger than"):
-            [cloud async for cloud in client.list()]
+            [listed async for listed in client.list()]
         assert 8 < peak_mib() < 16
     assert MAX_LIST_BYTES == 128 * MIB, "all of it is in memory, and the process has 256 MiB"
 

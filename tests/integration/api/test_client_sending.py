@@ -174,7 +174,14 @@ async def test_a_cancellation_at_any_moment_is_raised() -> None:
 
 
 async def test_the_default_deadlines_are_the_documented_ones() -> None:
-    assert Timeouts() == Timeouts(connect_seconds=3, get_seconds=10, post_seconds=75, list_seconds=120)
+    assert Timeouts() == Timeouts(
+        connect_seconds=3,
+        get_seconds=10,
+        post_seconds=75,
+        list_head_seconds=120,
+        list_silence_seconds=10,
+        list_seconds=600,
+    )
 
 
 @pytest.mark.real

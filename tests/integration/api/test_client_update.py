@@ -6,7 +6,14 @@ import time
 import pytest
 
 from allocsync.api import json_codec
-from allocsync.model.api_answers import Accepted, NotSent, OutcomeUnknown, Rejected, UpdateAnswer
+from allocsync.model.api_answers import (
+    Accepted,
+    NotSent,
+    OutcomeUnknown,
+    Rejected,
+    RejectionClass,
+    UpdateAnswer,
+)
 from allocsync.model.cloud import Cloud, NumberLiteral
 from allocsync.model.ids import AllocationId
 from tests.integration.api.conftest import (
@@ -29,35 +36,37 @@ async def update(server: RawServer | str, body: Cloud = BODY, **timeouts: float)
         return await client.update(A, body)
 
 
-def expected_of(status: int) -> tuple[type[UpdateAnswer], bool | None]:
-    """Return the expected outcome and `terminal`: the table of `responses`, written independently."""
+def expected_of(status: int, *, retry_after: bool) -> tuple[type[UpdateAnswer], RejectionClass | None]:
+    """Return the expected outcome and class: the tables of `responses`, written independently."""
     if status in (200, 202):
         return Accepted, None
-    if status in (401, 403, 404, 423, 429):
-        return Rejected, False
-    if status in set(range(400, 500)) - {408}:
-        return Rejected, True
-    return OutcomeUnknown, None
+    if status not in range(400, 500) or status in (408, 499):
+        return OutcomeUnknown, None
+    if status == 410:
+        return Rejected, RejectionClass.GONE
+    if retry_after or status in (409, 423, 425, 429):
+        return Rejected, RejectionClass.NOT_NOW
+    return Rejected, RejectionClass.BODY if status in (400, 413, 415, 422) else RejectionClass.OTHER
 
 
-async def test_every_status_has_its_outcome() -> None:
+@pytest.mark.parametrize("retry_after", [True, False], ids=["Retry-After", "no Retry-After"])
+async def test_every_status_has_its_outcome(*, retry_after: bool) -> None:
     statuses = [status for status in range(200, 600) if status not in (204, 304)]
+    headers = ["Retry-After: 9"] if retry_after else ["Retry-After: soon"]
     async with (
-        raw_server(
-            respond_with(*(http_response(status, ECHO, "Retry-After: 9") for status in statuses))
-        ) as server,
+        raw_server(respond_with(*(http_response(status, ECHO, *headers) for status in statuses))) as server,
         open_client(server) as client,
     ):
         for status in statuses:
             answer = await client.update(A, BODY)
-            kind, terminal = expected_of(status)
-            assert type(answer) is kind, status
+            outcome, kind = expected_of(status, retry_after=retry_after)
+            assert type(answer) is outcome, status
             assert not isinstance(answer, NotSent)
             assert answer.status == status
             if isinstance(answer, Rejected):
-                assert answer.terminal is terminal, status
+                assert answer.kind is kind, status
             if not isinstance(answer, Accepted):
-                assert answer.retry_after_seconds == 9
+                assert answer.retry_after_seconds == (9 if retry_after else None)
                 assert answer.reason.startswith(str(status))
     assert len(server.requests) == len(statuses)
     assert all(request.line == "POST /allocation/update HTTP/1.1" for request in server.requests)
@@ -135,7 +144,7 @@ async def test_a_rejection_without_its_body_is_a_rejection() -> None:
     async with raw_server(script) as server:
         answer = await update(server)
     assert isinstance(answer, Rejected)
-    assert answer.terminal
+    assert answer.kind is RejectionClass.BODY
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

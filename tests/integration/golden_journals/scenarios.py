@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 
 from allocsync.journal.database import NAME
-from allocsync.model.api_answers import Accepted, Failed, OutcomeUnknown, Rejected
+from allocsync.model.api_answers import Accepted, Failed, OutcomeUnknown, Rejected, RejectionClass
 from allocsync.model.cloud import Json, NumberLiteral
 from allocsync.model.desired_state import Desired, Mode, Revision
 from allocsync.model.ids import AllocationId
@@ -77,7 +77,9 @@ async def late_writes(world: World) -> None:
     world.answers = {
         "given-up": deque([_timeout(240.0)]),
         "told": deque([_timeout(8.0), _timeout(14.0)]),
-        "foreign": deque([_timeout(22.0), Rejected(503, "503", terminal=False, retry_after_seconds=240.0)]),
+        "foreign": deque(
+            [_timeout(22.0), Rejected(503, "503", RejectionClass.NOT_NOW, retry_after_seconds=240.0)]
+        ),
         "accepted": deque([LATER]),
     }
     async with process(world) as (controller, _):
@@ -146,8 +148,8 @@ async def backoff_and_retry_after(world: World) -> None:
     for name in ("unavailable", "too-many", "unreadable"):
         world.has(_id(name), region="old")
     world.answers = {
-        "unavailable": deque([Rejected(503, "503: nicht verfügbar 🚧", terminal=False)] * 2),
-        "too-many": deque([Rejected(429, "429", terminal=False, retry_after_seconds=120.0)]),
+        "unavailable": deque([Rejected(503, "503: nicht verfügbar 🚧", RejectionClass.NOT_NOW)] * 2),
+        "too-many": deque([Rejected(429, "429", RejectionClass.NOT_NOW, retry_after_seconds=120.0)]),
     }
     failed = Failed("503 Service Unavailable", 503, retry_after_seconds=90.0)
     world.api.on_snapshot = lambda key: failed if key == "unreadable" else None
@@ -162,7 +164,7 @@ async def backoff_and_retry_after(world: World) -> None:
 async def rejected_changes(world: World) -> None:
     """The API rejects a body with a terminal status."""
     world.has(_id("rejected"), region="old", version=NumberLiteral("2.0"))
-    world.answers["rejected"] = deque([Rejected(422, "422 region is unknown", terminal=True)])
+    world.answers["rejected"] = deque([Rejected(422, "422 region is unknown", RejectionClass.BODY)])
     async with process(world) as (controller, _):
         controller.activate(_declares("rejected", _wanted("rejected", region="nowhere", version="2.0")))
         await asyncio.sleep(10)
@@ -289,7 +291,7 @@ async def odd_live_values(world: World) -> None:
         world.has(_id(name), region=NumberLiteral("1e400"), version=ODD, user=NumberLiteral("-0"))
     world.answers = {
         "refused": deque([LATER]),
-        "rejected": deque([Rejected(422, "422", terminal=True)]),
+        "rejected": deque([Rejected(422, "422", RejectionClass.BODY)]),
         "given-up": deque([_timeout(240.0)]),
     }
     wanted = [_wanted(name, user="Łukasz 😀", region="Zürich", version="北京") for name in (*names, "open")]

@@ -229,7 +229,7 @@ class DaemonProcess:
         self._promises.update_answered(post, answer)
         return answer
 
-    async def list(self) -> AsyncIterator[Cloud]:
+    async def list(self) -> AsyncIterator[Live]:
         """Read all allocations in one list."""
         self._pass_seam(Seam.LIST)
         self._server.history.list_count += 1
@@ -249,7 +249,7 @@ class DaemonProcess:
         listed = [cloud for cloud in served if cloud is not None and rng.random() >= OMITTED]
         self._promises.liveness.list_answered(listed, begun)
         for cloud in listed:
-            yield cloud
+            yield Live(cloud)
 
 
 def rows_of(path: Path) -> sqlite3.Connection:

@@ -9,7 +9,7 @@ Left out: responses that a test writes down (`scripted_faults`, and `script` of 
 import random
 from dataclasses import dataclass
 
-from allocsync.model.api_answers import NotSent, OutcomeUnknown, Rejected
+from allocsync.model.api_answers import NotSent, OutcomeUnknown, Rejected, RejectionClass
 from tests.simulation.engine.schedule import Allocation, FaultPeriod, Schedule
 
 NO_FAULT_PERIOD = FaultPeriod(0.0, 0.0, reads=0.0, updates=0.0, lists=0.0, late_seconds=0.0)
@@ -27,11 +27,11 @@ UNKNOWN = (
 )
 TIMEOUT = OutcomeUnknown("no answer within 75 s")
 REJECTED = (
-    Rejected(429, "429 Too Many Requests", terminal=False, retry_after_seconds=5.0),
-    Rejected(429, "429 Too Many Requests", terminal=False, retry_after_seconds=40.0),
-    Rejected(423, "423 Locked", terminal=False),
-    Rejected(401, "401 Unauthorized", terminal=False),
-    Rejected(422, "422 Unprocessable Entity", terminal=True),
+    Rejected(429, "429 Too Many Requests", RejectionClass.NOT_NOW, retry_after_seconds=5.0),
+    Rejected(429, "429 Too Many Requests", RejectionClass.NOT_NOW, retry_after_seconds=40.0),
+    Rejected(423, "423 Locked", RejectionClass.NOT_NOW),
+    Rejected(401, "401 Unauthorized", RejectionClass.OTHER),
+    Rejected(422, "422 Unprocessable Entity", RejectionClass.BODY),
 )
 NOT_SENT = NotSent("connection refused")
 ACCEPTED = "accepted"

@@ -67,9 +67,11 @@ def journal_has_open_intent(journal: sqlite3.Connection | None, key: AllocationI
     return journal is not None and journal.execute(open_now, (key,)).fetchone() is not None
 
 
-def longest_backoff_seconds(failures: int, retry_after_seconds: float | None) -> float:
+def longest_backoff_seconds(
+    failures: int, retry_after_seconds: float | None, *, most_seconds: float = MOST_SECONDS
+) -> float:
     """The longest backoff after so many failures in a row, Retry-After included."""
-    most = min(MOST_SECONDS, BASE_SECONDS * 2.0 ** max(failures - 1, 0))
+    most = min(most_seconds, BASE_SECONDS * 2.0 ** max(failures - 1, 0))
     return max(most, min(retry_after_seconds or 0.0, MOST_SECONDS))
 
 

@@ -13,7 +13,15 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from math import inf
 
-from allocsync.model.api_answers import Failed, Live, OutcomeUnknown, Rejected, Snapshot, UpdateAnswer
+from allocsync.model.api_answers import (
+    Failed,
+    Live,
+    OutcomeUnknown,
+    Rejected,
+    RejectionClass,
+    Snapshot,
+    UpdateAnswer,
+)
 from allocsync.model.cloud import Cloud
 from allocsync.model.desired_state import Mode
 from allocsync.model.ids import AllocationId
@@ -303,7 +311,9 @@ class LivenessOracle:
             # An update that a slow disk held back twice counts as a failure too, and is never sent.
             hidden = 3 if self.slack_seconds > SLACK_SECONDS else 0
             until = due.backoff_until = now + longest_backoff_seconds(
-                due.write_failures + hidden, retry_after_seconds
+                due.write_failures + hidden,
+                retry_after_seconds,
+                most_seconds=RULES.rejected_max_seconds if _is_other(answer) else RULES.wait_max_seconds,
             )
             if retry_after_seconds:
                 due.held_until = max(due.held_until, until)
@@ -314,10 +324,14 @@ class LivenessOracle:
                 self._expect(
                     post.key, now + self.longest_settle_seconds(), "P1", "an update's outcome became unknown"
                 )
-            elif isinstance(answer, Rejected) and answer.terminal:
+            elif isinstance(answer, Rejected) and answer.kind is RejectionClass.BODY:
                 due.by = inf
             else:
                 by, why = max(until, self._writes_closed_until), "an update was rejected or not sent"
                 self._expect(post.key, by, "P1", why, writes=True)
         if due.edited:
             self._expect_after_edit(post.key)
+
+
+def _is_other(answer: UpdateAnswer) -> bool:
+    return isinstance(answer, Rejected) and answer.kind is RejectionClass.OTHER

@@ -22,6 +22,7 @@ from allocsync.model.api_answers import (
     NotSent,
     OutcomeUnknown,
     Rejected,
+    RejectionClass,
     Snapshot,
     UpdateAnswer,
 )
@@ -281,7 +282,10 @@ class PromiseOracle:
             case Accepted():
                 post.answer = "accepted"
             case Rejected():
-                post.answer, post.terminal = "rejected", answer.terminal
+                post.answer, post.terminal = (
+                    "rejected",
+                    answer.kind in {RejectionClass.BODY, RejectionClass.GONE},
+                )
             case NotSent():
                 post.answer = "not_sent"
             case OutcomeUnknown():

@@ -15,7 +15,7 @@ from typing import TypeVar
 from allocsync.api.client import AllocationClient
 from allocsync.journal.database import JournalFile
 from allocsync.journal.writer import Journal
-from allocsync.model.api_answers import Snapshot, UpdateAnswer
+from allocsync.model.api_answers import Live, Snapshot, UpdateAnswer
 from allocsync.model.cloud import Cloud
 from allocsync.model.desired_state import Revision
 from allocsync.model.ids import AllocationId
@@ -153,7 +153,7 @@ class ClientWithSeams:
         self._pass_seam(Seam.SENT)
         return answer
 
-    async def list(self) -> AsyncIterator[Cloud]:
+    async def list(self) -> AsyncIterator[Live]:
         """Read all allocations in one list."""
-        async for cloud in self._client.list():
-            yield cloud
+        async for listed in self._client.list():
+            yield listed

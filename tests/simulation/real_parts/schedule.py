@@ -169,9 +169,14 @@ def _draw_faults(rng: random.Random) -> dict[str, Any]:
     }
 
 
+def drawn_faults() -> tuple[Fault, ...]:
+    """The faults of the schedules: not 422, after which the same update waits for an hour."""
+    return tuple(fault for fault in FAULTS if fault.name != "422")
+
+
 def _draw_shares(rng: random.Random, operation: str, number: int, most: float) -> dict[str, float]:
     """Shares of `number` faults, `most` in total; faults that may apply an update are drawn more often."""
-    possible = [fault for fault in FAULTS if operation in fault.operations]
+    possible = [fault for fault in drawn_faults() if operation in fault.operations]
     weights = [_weight(fault) for fault in possible]
     names = {fault.name for fault in rng.choices(possible, weights, k=number)}
     return dict.fromkeys(sorted(names), round(most / max(1, len(names)), 3))

@@ -8,7 +8,7 @@ from math import inf
 
 import pytest
 
-from allocsync.model.api_answers import Rejected
+from allocsync.model.api_answers import Rejected, RejectionClass
 from allocsync.reconcile.operation import Operation
 from allocsync.reconcile.scheduling.concurrency import MAX_LIMIT
 from tests.simulation.disk.sqlite_shim import SqliteShim
@@ -32,7 +32,7 @@ READS_AT_FIRST, WRITES_AT_FIRST = 8, 4  # concurrent requests at the start
 SLOW_SECONDS = 1.0  # older requests of a fast API take no slot
 PASS_SECONDS, MARGIN_SECONDS = 0.2, 1.0  # from a probe's slot to its request; for short delays
 CHECKED = 3  # reads that check each list
-UNAUTHORIZED = Rejected(401, "401 Unauthorized", terminal=False)
+UNAUTHORIZED = Rejected(401, "401 Unauthorized", RejectionClass.OTHER)
 
 
 def converged(keys: Iterable[int]) -> list[Allocation]:

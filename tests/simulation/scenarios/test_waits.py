@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from allocsync.model.api_answers import OutcomeUnknown, Rejected
+from allocsync.model.api_answers import OutcomeUnknown, Rejected, RejectionClass
 from allocsync.model.cloud import field_value
 from allocsync.model.desired_state import Mode
 from tests.simulation.disk.sqlite_shim import SqliteShim
@@ -91,7 +91,7 @@ def test_retry_after_is_kept_across_an_edit_and_for_five_minutes_at_most(
     shim: SqliteShim,
 ) -> None:
     def locked(retry_after_seconds: float | None) -> Rejected:
-        return Rejected(423, "423 Locked", terminal=False, retry_after_seconds=retry_after_seconds)
+        return Rejected(423, "423 Locked", RejectionClass.NOT_NOW, retry_after_seconds=retry_after_seconds)
 
     waits = {0: 86_400.0, 1: 30.0, 2: None}
     run = run_script(
@@ -156,7 +156,7 @@ def test_an_answer_with_another_id_is_an_unknown_outcome_and_no_snapshot(
 
 
 def test_drift_that_waits_for_its_update_is_not_reported_as_accepted(shim: SqliteShim) -> None:
-    busy = Rejected(429, "429 Too Many Requests", terminal=False, retry_after_seconds=40.0)
+    busy = Rejected(429, "429 Too Many Requests", RejectionClass.NOT_NOW, retry_after_seconds=40.0)
     run = run_script(
         shim,
         allocations=[allocation(0), allocation(1, declared={"region": "x"})],

@@ -7,7 +7,14 @@ from collections.abc import Callable
 import pytest
 
 from allocsync.errors import BulkUnavailable
-from allocsync.model.api_answers import Failed, OutcomeUnknown, Rejected, Snapshot, UpdateAnswer
+from allocsync.model.api_answers import (
+    Failed,
+    OutcomeUnknown,
+    Rejected,
+    RejectionClass,
+    Snapshot,
+    UpdateAnswer,
+)
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Desired, Mode, Revision
 from allocsync.model.ids import AllocationId
@@ -137,7 +144,7 @@ async def test_allocations_that_always_fail_are_no_outage(poisoned: int, number:
     [
         OutcomeUnknown("504 Gateway Timeout", 504),
         OutcomeUnknown("no answer within 75 s"),
-        Rejected(429, "429 Too Many Requests", terminal=False),
+        Rejected(429, "429 Too Many Requests", RejectionClass.NOT_NOW),
     ],
 )
 async def test_updates_that_all_fail_are_no_outage_while_reads_work(answer: UpdateAnswer) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from allocsync.errors import BulkUnavailable
-from allocsync.model.api_answers import Failed, Live, OutcomeUnknown, Rejected, Snapshot
+from allocsync.model.api_answers import Failed, Live, OutcomeUnknown, Rejected, RejectionClass, Snapshot
 from allocsync.model.condition import Condition
 from allocsync.model.ids import AllocationId
 from allocsync.model.times import Monotonic
@@ -206,7 +206,7 @@ async def test_an_entry_with_errors_keeps_its_last_declaration_without_errors() 
 
 async def test_a_429_stops_the_updates_of_all_allocations() -> None:
     api = ScriptedApi()
-    rejection = Rejected(429, "429 Too Many Requests", terminal=False, retry_after_seconds=30)
+    rejection = Rejected(429, "429 Too Many Requests", RejectionClass.NOT_NOW, retry_after_seconds=30)
     api.on_update = lambda _key, _body: rejection if asyncio.get_running_loop().time() < 20 else None
     async with Run(api) as run:
         run.controller.activate(revision())

@@ -15,6 +15,7 @@ from allocsync.model.intent_record import OpenIntent
 from allocsync.model.times import Monotonic, WallTime
 from allocsync.reconcile import events
 from allocsync.reconcile.api_health import ApiHealth
+from allocsync.reconcile.cached_reads import CachedReads
 from allocsync.reconcile.resync import BulkPolicy, Resync
 from tests.support.failing_api import now
 from tests.support.scripted_allocation import DIFFERENT, ID, RULES, ScriptedAllocation, new_allocation
@@ -102,6 +103,7 @@ async def test_a_failed_check_is_no_agreement_with_the_list(*, reported: bool) -
         api=ScriptedApi(keys=()),
         clock=VirtualClock(),
         emit=lambda _event: None,
+        cached_reads=CachedReads(clock=VirtualClock(), emit=lambda _event: None),
         rules=RULES,
         backoff=lambda _failures, _after: 1.0,
         policy=BulkPolicy.AUTO,
@@ -171,6 +173,7 @@ async def test_a_requested_resync_does_not_shorten_the_settle_time_of_an_intent_
         api=ScriptedApi(),
         clock=VirtualClock(),
         emit=lambda _event: None,
+        cached_reads=CachedReads(clock=VirtualClock(), emit=lambda _event: None),
         rules=RULES,
         backoff=lambda _failures, _after: 1.0,
         policy=BulkPolicy.OFF,

@@ -277,6 +277,14 @@ def test_every_event_is_one_line_as_json_and_one_on_the_console(
     assert len(log_text(event, log_format="console").splitlines()) == 1
 
 
+def test_a_cache_that_answers_reads_is_one_warning_with_the_age_and_the_advice() -> None:
+    logged = json.loads(log_text(events.ReadsCached(age_seconds=43.4)))
+    assert (logged["level"], logged["event"], logged["age_seconds"]) == ("warning", "reads_cached", 43)
+    assert logged["note"].startswith(
+        "reads are up to 43 s old: a cache between allocsync and the API answers them"
+    )
+
+
 def test_the_fields_of_each_event_keep_their_names() -> None:
     found = {kind.name: [field.name for field in fields(kind)] for kind in events.KINDS}
     assert found == {
@@ -288,6 +296,7 @@ def test_the_fields_of_each_event_keep_their_names() -> None:
         "read_finished": [
             *("allocation", "reconcile", "answer", "status", "reason", "elapsed_seconds", "differs"),
         ],
+        "reads_cached": ["age_seconds"],
         "update_intended": ["allocation", "reconcile", "fields", "sequence"],
         "update_finished": [
             *("allocation", "reconcile", "outcome", "status", "reason", "elapsed_seconds"),

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allocsync.errors import BulkUnavailable
-from allocsync.model.api_answers import Failed, Rejected, Snapshot, UpdateAnswer
+from allocsync.model.api_answers import Failed, Live, Rejected, RejectionClass, Snapshot, UpdateAnswer
 from allocsync.model.cloud import Cloud
 from allocsync.model.condition import Condition
 from allocsync.model.times import Monotonic, WallTime
@@ -93,9 +93,11 @@ class OutageApi(ScriptedApi):
         if not self._fails("updates 504", "updates hang", "updates 401", "502"):
             return None
         self.fired += 1
-        return Rejected(401, "401 Unauthorized", terminal=False) if self.how == "updates 401" else TIMEOUT
+        return (
+            Rejected(401, "401 Unauthorized", RejectionClass.OTHER) if self.how == "updates 401" else TIMEOUT
+        )
 
-    async def list(self) -> AsyncIterator[Cloud]:
+    async def list(self) -> AsyncIterator[Live]:
         if self._fails("502", "refused"):
             raise BulkUnavailable("502 Bad Gateway", supported=True)
         async for row in super().list():

@@ -2,7 +2,15 @@
 
 import pytest
 
-from allocsync.model.api_answers import Accepted, Failed, Missing, NotSent, Rejected, UpdateAnswer
+from allocsync.model.api_answers import (
+    Accepted,
+    Failed,
+    Missing,
+    NotSent,
+    Rejected,
+    RejectionClass,
+    UpdateAnswer,
+)
 from allocsync.model.cloud import Json
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Mode
@@ -48,7 +56,9 @@ def _next_wait(scripted: ScriptedAllocation) -> float:
     return scripted.allocation.queue_entry().at - scripted.now
 
 
-@pytest.mark.parametrize("answer", [Rejected(423, "423", terminal=False), NotSent("connection refused")])
+@pytest.mark.parametrize(
+    "answer", [Rejected(423, "423", RejectionClass.NOT_NOW), NotSent("connection refused")]
+)
 def test_an_update_that_was_not_applied_is_sent_again_after_its_backoff(answer: UpdateAnswer) -> None:
     scripted = ScriptedAllocation()
     scripted.update(DIFFERENT)
@@ -62,7 +72,7 @@ def test_an_update_that_was_not_applied_is_sent_again_after_its_backoff(answer: 
 def test_an_edit_ends_the_backoff_but_not_retry_after() -> None:
     scripted = ScriptedAllocation()
     scripted.update(DIFFERENT)
-    scripted.receive(Rejected(429, "429", terminal=False, retry_after_seconds=30), delay_seconds=30.0)
+    scripted.receive(Rejected(429, "429", RejectionClass.NOT_NOW, retry_after_seconds=30), delay_seconds=30.0)
     scripted.allocation.set_desired(wanted(region="b", version="1"), now=Monotonic(1.0))
     assert scripted.allocation.queue_entry().at == Monotonic(30.0)
 
@@ -70,7 +80,7 @@ def test_an_edit_ends_the_backoff_but_not_retry_after() -> None:
 def test_a_rejected_body_is_sent_again_once_the_live_object_changes() -> None:
     scripted = ScriptedAllocation()
     scripted.update(DIFFERENT)
-    scripted.receive(Rejected(400, "400 Bad Request", terminal=True))
+    scripted.receive(Rejected(400, "400 Bad Request", RejectionClass.BODY))
     assert scripted.condition() is Condition.FAILING
     assert scripted.read(DIFFERENT, at=Monotonic(300.0)).update is None
     assert scripted.read({"region": "moved", "version": "1"}, at=Monotonic(301.0)).update is not None
@@ -241,7 +251,7 @@ def test_an_update_that_a_check_rejected_is_not_stored_and_is_no_failure() -> No
 def test_an_update_with_the_response_410_makes_the_allocation_missing_and_not_failing() -> None:
     scripted = ScriptedAllocation()
     scripted.update(DIFFERENT)
-    scripted.receive(Rejected(410, "410 Cloud not found", terminal=True))
+    scripted.receive(Rejected(410, "410 Cloud not found", RejectionClass.GONE))
     assert scripted.condition() is Condition.MISSING
     assert scripted.allocation.queue_entry().at == Monotonic(RULES.missing_first_seconds)
     assert scripted.read(DIFFERENT, at=Monotonic(60.0)).update is None, (

@@ -12,7 +12,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from allocsync.model.api_answers import Accepted, Failed, Live, Missing, NotSent, OutcomeUnknown, Rejected
+from allocsync.model.api_answers import (
+    Accepted,
+    Failed,
+    Live,
+    Missing,
+    NotSent,
+    OutcomeUnknown,
+    Rejected,
+    RejectionClass,
+)
 from allocsync.model.change import Change
 from allocsync.model.cloud import field_value
 from allocsync.model.condition import Condition
@@ -235,9 +244,9 @@ class AllocationMachine(RuleBasedStateMachine):
                 for change in update.changes:
                     self.accepted[change.field] = (change.desired, self.now)
             case "rejected":
-                outcome = Rejected(423, "423 Locked", terminal=False)
+                outcome = Rejected(423, "423 Locked", RejectionClass.NOT_NOW)
             case "terminal":
-                outcome = Rejected(400, "400 Bad Request", terminal=True)
+                outcome = Rejected(400, "400 Bad Request", RejectionClass.BODY)
             case "not_sent":
                 outcome = NotSent("connection refused")
             case _:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from allocsync.errors import BulkUnavailable
-from allocsync.model.api_answers import Failed, OutcomeUnknown, Rejected
+from allocsync.model.api_answers import Failed, OutcomeUnknown, Rejected, RejectionClass
 from allocsync.model.desired_state import Desired, Revision
 from allocsync.model.ids import AllocationId
 from allocsync.planning.change_limit import ChangeLimit
@@ -18,7 +18,7 @@ from tests.support.scripted_api import KEYS, Run, ScriptedApi, revision
 pytestmark = pytest.mark.looptime
 ONE = KEYS[7]
 RETRY_AFTER_SECONDS = 200.0
-LOCKED = Rejected(423, "423 Locked", terminal=False, retry_after_seconds=RETRY_AFTER_SECONDS)
+LOCKED = Rejected(423, "423 Locked", RejectionClass.NOT_NOW, retry_after_seconds=RETRY_AFTER_SECONDS)
 BUSY = Failed("503 Service Unavailable", 503, RETRY_AFTER_SECONDS)
 Trigger = Callable[[Run, ScriptedApi], None]
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from allocsync.model.api_answers import Rejected
+from allocsync.model.api_answers import Rejected, RejectionClass
 from allocsync.model.desired_state import Desired, Revision
 from allocsync.model.ids import AllocationId
 from allocsync.reconcile.rollout.declarations import ACTIVE, BASELINE
@@ -78,7 +78,7 @@ async def test_apply_with_named_allocations_forgets_the_active_declarations_of_t
 
 async def test_the_active_declaration_of_an_entry_with_errors_is_stored_when_the_baseline_advances() -> None:
     api, rejected = ScriptedApi(), KEYS[5]
-    api.on_update = lambda key, _: Rejected(422, "422", terminal=True) if key == rejected else None
+    api.on_update = lambda key, _: Rejected(422, "422", RejectionClass.BODY) if key == rejected else None
     both = {key: Desired(key, (("region", "edited"),)) for key in (ONE, rejected)}
     async with Run(api, change_limit=CHANGE_LIMIT) as run:
         run.controller.activate(edited(0))

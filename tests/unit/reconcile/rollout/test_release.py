@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from allocsync.model.api_answers import Rejected
+from allocsync.model.api_answers import Rejected, RejectionClass
 from allocsync.model.cloud import Cloud
 from allocsync.model.condition import Condition
 from allocsync.reconcile import events
@@ -33,9 +33,9 @@ async def test_released_allocations_that_failed_do_not_keep_the_breaker_closed()
 
 async def test_a_rejected_allocation_that_is_released_and_declared_again_starts_without_failures() -> None:
     key, api = KEYS[0], ScriptedApi(keys=KEYS[:1])
-    rejection = Rejected(422, "422 Unprocessable Entity", terminal=True)
+    rejection = Rejected(422, "422 Unprocessable Entity", RejectionClass.BODY)
     api.on_update = lambda _key, _body: (
-        rejection if len(api.posts) == 1 else Rejected(423, "423", terminal=False)
+        rejection if len(api.posts) == 1 else Rejected(423, "423", RejectionClass.NOT_NOW)
     )
     async with Run(api, bulk=BulkPolicy.OFF) as run:
         run.controller.activate(revision(keys=(key,)))

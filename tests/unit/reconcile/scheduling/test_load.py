@@ -9,7 +9,7 @@ import pytest
 
 from allocsync.api.responses import parse_retry_after
 from allocsync.errors import BulkUnavailable
-from allocsync.model.api_answers import Failed, OutcomeUnknown, Rejected, Snapshot
+from allocsync.model.api_answers import Failed, OutcomeUnknown, Rejected, RejectionClass, Snapshot
 from allocsync.model.condition import Condition
 from allocsync.model.times import WallTime
 from allocsync.reconcile import events
@@ -187,7 +187,7 @@ async def test_retry_after_is_kept_up_to_five_minutes(
 ) -> None:
     api = ScriptedApi()
     after = parse_retry_after(header, date=None, wall=WallTime(1e9))
-    locked = Rejected(423, "423 Locked", terminal=False, retry_after_seconds=after)
+    locked = Rejected(423, "423 Locked", RejectionClass.NOT_NOW, retry_after_seconds=after)
     api.on_update = lambda _key, _body: locked if len(api.posts) == 1 else None
     async with real_run(api, bulk=BulkPolicy.OFF) as run:
         run.controller.activate(revision(keys=KEYS[:1]))
@@ -218,7 +218,7 @@ async def test_an_unavailable_api_gets_one_probe_per_interval(of: str, *, unreac
         return answered
 
     failed = Failed("no", status, unreachable=unreachable)
-    rejected = Rejected(401, "401 Unauthorized", terminal=False)
+    rejected = Rejected(401, "401 Unauthorized", RejectionClass.OTHER)
     unknown = OutcomeUnknown("302 Found", 302)
     api.on_update = unavailable(lambda: rejected if status else unknown)  # type: ignore[assignment]  # as the interface's
     if of == "everything":
@@ -256,7 +256,7 @@ async def test_edits_in_an_outage_wait_for_the_probes() -> None:
 
 async def test_probes_without_an_update_do_not_delay_the_reads_of_edits_while_updates_fail() -> None:
     api = ScriptedApi(keys=KEYS[:1])
-    api.on_update = lambda _key, _body: Rejected(401, "401 Unauthorized", terminal=False)
+    api.on_update = lambda _key, _body: Rejected(401, "401 Unauthorized", RejectionClass.OTHER)
     async with real_run(api, bulk=BulkPolicy.OFF) as run:
         run.controller.activate(revision("mars", KEYS[:1]))
         await asyncio.sleep(4)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allocsync.model.api_answers import Missing, Rejected
+from allocsync.model.api_answers import Live, Missing, Rejected, RejectionClass
 from allocsync.model.change import Change
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Mode, Revision
@@ -26,6 +26,7 @@ from tests.support.scripted_allocation import (
     UNKNOWN,
     A,
     ScriptedAllocation,
+    cloud,
     new_allocation,
     wanted,
 )
@@ -97,8 +98,19 @@ def test_an_open_update_has_its_changes_and_the_times_when_it_became_unknown_and
 def test_a_rejected_update_says_until_when_it_is_not_sent_again() -> None:
     scripted = ScriptedAllocation()
     scripted.update(DIFFERENT)
-    scripted.receive(Rejected(400, "400 Bad Request", terminal=True))
+    scripted.receive(Rejected(400, "400 Bad Request", RejectionClass.BODY))
     assert explained(scripted).no_update_before == WALL + RULES.terminal_seconds
+
+
+def test_an_answer_of_a_cache_has_its_age_and_is_observed_when_it_was_made() -> None:
+    scripted = ScriptedAllocation()
+    scripted.read(Live(cloud(**DIFFERENT), 43.0), at=Monotonic(100.0))
+    found = explained(scripted)
+    assert found.answer_age_seconds == 43.0
+    assert found.observed_at == WALL + 57
+    assert "43 s old: a cache between allocsync and the API gave it" in found.status.reason
+    scripted.read(DIFFERENT, at=Monotonic(200.0))
+    assert explained(scripted).answer_age_seconds == 0.0
 
 
 def test_a_missing_allocation_is_shown_as_missing() -> None:
