@@ -58,11 +58,13 @@ class Resync:
         backoff: Callable[[int, float | None], float],
         policy: BulkPolicy,
         update_reported: Callable[[ManagedAllocation], None],
+        save: Callable[[ManagedAllocation], None],
     ) -> None:
         """Set up resyncs; the first list is due at once.
 
         `backoff(failures, retry_after_seconds)` returns the seconds to wait after so many failures in a row.
-        `update_reported` brings the reported condition of an allocation up to date.
+        `update_reported` brings the reported condition of an allocation up to date. `save` stores what must
+        survive a restart of it.
         """
         self._api = api
         self._clock = clock
@@ -71,6 +73,7 @@ class Resync:
         self._backoff = backoff
         self._policy = policy
         self._update_reported = update_reported
+        self._save = save
         self._failures = 0
         self._retry_after_until = -inf  # the server asked for no list before this time
         # Allocations to check by GET, with the desired state that the latest list was equal to.
@@ -222,7 +225,8 @@ class Resync:
                 allocation = allocations.get(AllocationId(str(cloud.get("id"))))
                 if allocation is not None:
                     listed.add(allocation.id)
-                    allocation.on_listed(cloud, begun=begun, now=self._clock.now())
+                    if allocation.on_listed(cloud, begun=begun, now=self._clock.now()):
+                        self._save(allocation)
                     requeue(allocation)
         except BulkUnavailable as error:
             self.list_answered = True

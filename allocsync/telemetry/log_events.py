@@ -94,6 +94,8 @@ class LogObserver:
             seconds = found.pop("next_read_in_seconds")
             if isinstance(seconds, float) and math.isfinite(seconds):
                 found["next_read_at"] = rfc3339(self._wall() + seconds)
+        if isinstance(event, events.AnotherWriterSuspected):
+            found["changed_back_at"] = [[rfc3339(at) for at in times] for times in event.changed_back_at]
         return found
 
     def tick(self) -> None:
@@ -111,7 +113,7 @@ class LogObserver:
                 after, reason = str(event.after), event.reason
             case events.UpdateFinished() | events.UpdateSettled() | events.ListUnavailable():
                 reason = event.reason
-            case events.ResyncFinished():
+            case events.ResyncFinished() | events.AnotherWriterSuspected():
                 pass
             case _:
                 return True
@@ -150,7 +152,7 @@ def _level_and_name(event: events.Event) -> tuple[str, str]:  # noqa: C901, PLR0
             return _SETTLED[event.outcome]
         case events.ConditionChanged():
             return _condition_level(event), event.name
-        case events.RevisionAwaitingApproval() | events.BreakerOpened():
+        case events.RevisionAwaitingApproval() | events.BreakerOpened() | events.AnotherWriterSuspected():
             return "warning", event.name
         case events.UpdateIntended() | events.ResyncStarted() | events.ProbeStarted():
             return "debug", event.name

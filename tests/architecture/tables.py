@@ -205,7 +205,7 @@ _PERHAPS = dict.fromkeys(Effect, "") | {Effect.PERHAPS: "; an update is applied,
 _OUTCOMES: Mapping[type, str] = {
     OutcomeUnknown: "unknown: read back before anything is sent again",
     Rejected: "rejected: nothing was changed; sent again after a backoff, or after Retry-After",
-    Accepted: "accepted: read again after a second; a field that does not show within a minute is Ignored",
+    Accepted: "accepted: read until it shows; what does not show in its time is sent once more",
 }
 
 

@@ -96,6 +96,7 @@ async def test_a_failed_check_is_no_agreement_with_the_list(*, reported: bool) -
         backoff=lambda _failures, _after: 1.0,
         policy=BulkPolicy.AUTO,
         update_reported=lambda _: None,
+        save=lambda _: None,
     )
     assert scripted.allocation.desired is not None
     resync._checks[ID] = scripted.allocation.desired  # noqa: SLF001 - as after a list
@@ -164,6 +165,7 @@ async def test_a_requested_resync_does_not_shorten_the_settle_time_of_an_intent_
         backoff=lambda _failures, _after: 1.0,
         policy=BulkPolicy.OFF,
         update_reported=lambda _: None,
+        save=lambda _: None,
     )
     resync.resync_soon({ID: allocation}, lambda _: None)
     assert allocation.queue_entry().at == now() + RULES.settle_seconds
