@@ -596,3 +596,16 @@ def test_a_retry_clears_the_records_and_an_update_follows() -> None:
         assert world.allocation.queue_entry().at == begun
         world.run(begun)
         assert world.posts[-1] == begun
+
+
+def test_an_update_of_another_field_inside_the_window_counts_as_the_same_try() -> None:
+    world = World(wanted(region="a", version="1"), region="x", version="1")
+    world.store = lambda update: {
+        change.field: change.desired for change in update.changes if change.field != "region"
+    }
+    world.run(20.0)
+    world.restart()
+    world.run(200.0, strikes=[30.0], version="2")
+    assert world.posts == [0.0, 30.0, 90.0], "the object is sent whole, so the window begins anew"
+    assert world.conditions[-1] == (150.0, "Ignored")
+    assert "region: a was accepted, and reads show x as before" in world.reason()
