@@ -1,8 +1,8 @@
 """The checkpoint: what survives a restart, written to the journal and restored from it.
 
-Of each allocation: its field records, late writes and write backoff. Of all: the settle time, the write
-quota, the table of declarations (`rollout.declarations`) and pauses (`pause_control`). Open intents are rows
-of the journal.
+Of each allocation: its field records, late writes and write backoff. Of all: the settle time, the propagation
+window, the write quota, the table of declarations (`rollout.declarations`) and pauses (`pause_control`). Open
+intents are rows of the journal.
 
 The rule: a value goes to the journal when it changes, through the same queue as the outcomes, so it is on the
 disk before the next intent. A new managed allocation starts with what an earlier process knew of it.
@@ -18,6 +18,7 @@ from allocsync.model.intent_record import Restored
 from allocsync.model.times import Monotonic, clock_offset_seconds
 from allocsync.reconcile import checkpoint_codecs as codecs
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
+from allocsync.reconcile.allocation.propagation_window import PropagationWindow
 from allocsync.reconcile.allocation.read_back import ReadBack
 from allocsync.reconcile.allocation.settle_time import SettleTime
 from allocsync.reconcile.gates.write_gate import WriteGate
@@ -25,14 +26,15 @@ from allocsync.reconcile.gates.write_quota import WriteQuota
 from allocsync.reconcile.parameters import Parameters
 from allocsync.reconcile.ports import Clock, Journal
 
-ALLOCATION, SETTLE, WRITES = "allocation/", "settle", "writes"  # stored keys; the first is a prefix
+ALLOCATION = "allocation/"  # a prefix of stored keys
+SETTLE, WINDOW, WRITES = "settle", "window", "writes"  # stored keys
 MAX_AGE_SECONDS = 86_400.0  # older values of allocations are dropped; every delay in them is shorter
 
 
 class Checkpoint:
     """Creates managed allocations and stores what must survive a restart.
 
-    `settle_time` and `write_gate` are shared by all managed allocations.
+    `settle_time`, `propagation_window` and `write_gate` are shared by all managed allocations.
     """
 
     def __init__(self, journal: Journal, clock: Clock, rules: Parameters, restored: Restored) -> None:
@@ -49,6 +51,11 @@ class Checkpoint:
             codecs.decode_settle_time(self._values[SETTLE], clocks, rules)
             if SETTLE in self._values
             else SettleTime(rules)
+        )
+        self.propagation_window = (
+            codecs.decode_propagation_window(self._values[WINDOW], clocks, rules)
+            if WINDOW in self._values
+            else PropagationWindow(rules)
         )
         spent = codecs.decode_write_quota(self._values[WRITES], clocks) if WRITES in self._values else []
         self.write_gate = WriteGate(
@@ -82,7 +89,9 @@ class Checkpoint:
     def create_allocation(self, key: AllocationId) -> ManagedAllocation:
         """A new managed allocation with what the checkpoint has of it. A read is due at once."""
         now = self._clock.now()
-        read_back = ReadBack(rules=self._rules, settle_time=self.settle_time)
+        read_back = ReadBack(
+            rules=self._rules, settle_time=self.settle_time, propagation_window=self.propagation_window
+        )
         allocation = ManagedAllocation(
             id=key, rules=self._rules, read_back=read_back, next_read_at=now, write_gate=self.write_gate
         )
@@ -94,10 +103,11 @@ class Checkpoint:
         return allocation
 
     def save(self, allocation: ManagedAllocation) -> None:
-        """Store what must survive a restart of this allocation and the settle time, where it changed."""
+        """Store what must survive a restart of this allocation and of what is learned, where it changed."""
         clocks = self._clocks(self._clock.now())
         self.save_value(f"{ALLOCATION}{allocation.id}", codecs.encode_allocation(allocation, clocks))
         self.save_value(SETTLE, codecs.encode_settle_time(self.settle_time, clocks))
+        self.save_value(WINDOW, codecs.encode_propagation_window(self.propagation_window, clocks))
 
     def spend_quota(self, key: AllocationId) -> None:
         """An update is about to be sent: it counts towards the write quota."""

@@ -11,6 +11,7 @@ Live values are stored in the form of `model.lossless_json`, written `value` bel
     allocation/ID   {"leaves": …, "ghosts": …, "meanwhile": {field: value}, "moved": bool, "restraint": …}
                     without the parts that are empty
     settle          see `encode_settle_time`
+    window          see `encode_propagation_window`
     writes          see `encode_write_quota`
     baseline/ID     see `encode_declaration`: what a new revision is compared with
     in_force/ID     the same: what is active where the baseline has something else
@@ -29,9 +30,14 @@ from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import decode_changes, encode_changes
 from allocsync.model.lossless_json import decode_lossless, encode_lossless
 from allocsync.model.times import LONG_AGO, NEVER, Monotonic, WallTime, to_monotonic, to_wall_time
-from allocsync.reconcile.allocation.field_records import FieldRecord, FieldRecords
+from allocsync.reconcile.allocation.field_records import (
+    LEAST_WINDOW_SECONDS,
+    FieldRecord,
+    FieldRecords,
+)
 from allocsync.reconcile.allocation.late_writes import LateWrite, LateWrites
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
+from allocsync.reconcile.allocation.propagation_window import PropagationWindow
 from allocsync.reconcile.allocation.settle_time import SettleTime
 from allocsync.reconcile.allocation.write_backoff import BACKOFF, JOURNAL, RejectedBy, WriteBackoff
 from allocsync.reconcile.gates.pause import Pause
@@ -145,49 +151,86 @@ def encode_field_records(field_records: FieldRecords, clocks: Clocks) -> Stored:
     """{field: one record}, empty without records.
 
     Each record: accepted (text or null), accepted_at, accepted_live (value); refused (an ignored text,
-    or null), refused_at, refused_live (value), again_at, moves; flips [time], slowed_until, slowdowns,
-    equal_since.
+    or null), refused_at, refused_live (value), again_at, moves; flips [time], slowed_until, slowdowns (not 0
+    in conflict), equal_since.
+
+    These parts are left out where they say nothing: window (seconds, if not 60), shown (the accepted text, if
+    a read has shown it; `accepted` is null then), desired (the text that the record is about, if neither
+    accepted nor refused says it), missed, first_at and first_live (before the updates that do not show, if
+    not `accepted_at` and `accepted_live`), third ([value]), retries, cleared_at.
     """
-    return {
-        field: {
-            "accepted": record.accepted,
-            "accepted_at": clocks.to_wall(record.accepted_at),
-            "accepted_live": encode_lossless(record.accepted_live),
-            "refused": record.ignored,
-            "refused_at": clocks.to_wall(record.ignored_at),
-            "refused_live": encode_lossless(record.ignored_live),
-            "again_at": clocks.to_wall(record.retry_at),
-            "moves": record.moves,
-            "flips": [clocks.to_wall(at) for at in record.flips],
-            "slowed_until": clocks.to_wall(record.slowed_until),
-            "slowdowns": record.slowdowns,
-            "equal_since": clocks.to_wall(record.equal_since),
-        }
-        for field, record in field_records.records.items()
+    return {field: _encode_field(record, clocks) for field, record in field_records.records.items()}
+
+
+def _encode_field(record: FieldRecord, clocks: Clocks) -> Stored:
+    accepted = None if record.is_shown else record.accepted
+    stored: Stored = {
+        "accepted": accepted,
+        "accepted_at": clocks.to_wall(record.accepted_at),
+        "accepted_live": encode_lossless(record.accepted_live),
+        "refused": record.ignored,
+        "refused_at": clocks.to_wall(record.ignored_at),
+        "refused_live": encode_lossless(record.ignored_live),
+        "again_at": clocks.to_wall(record.retry_at),
+        "moves": record.moves,
+        "flips": [clocks.to_wall(at) for at in record.flips],
+        "slowed_until": clocks.to_wall(record.slowed_until),
+        "slowdowns": record.slowdowns,
+        "equal_since": clocks.to_wall(record.equal_since),
     }
+    if record.accepted is not None and record.window_seconds != LEAST_WINDOW_SECONDS:
+        stored["window"] = record.window_seconds
+    if record.accepted != accepted:
+        stored["shown"] = record.accepted
+    if record.desired is not None and not {accepted, record.ignored} & {record.desired}:
+        stored["desired"] = record.desired
+    if record.missed:
+        stored["missed"] = record.missed
+        stored["first_at"] = clocks.to_wall(record.first_accepted_at)
+        stored["first_live"] = encode_lossless(record.first_live)
+    if record.third:
+        stored["third"] = [encode_lossless(value) for value in record.third]
+    if record.retries:
+        stored["retries"] = record.retries
+    if record.flips and isfinite(record.cleared_at):
+        stored["cleared_at"] = clocks.to_wall(record.cleared_at)
+    return stored
 
 
 def decode_field_records(stored: Mapping[str, Any], clocks: Clocks, rules: Parameters) -> FieldRecords:
     """What `encode_field_records` was given."""
-    now = clocks.now
-    return FieldRecords(
-        {
-            field: FieldRecord(
-                accepted=row["accepted"],
-                accepted_at=clocks.from_wall(row["accepted_at"], latest=now),
-                accepted_live=decode_lossless(row["accepted_live"]),
-                ignored=row["refused"],
-                ignored_at=clocks.from_wall(row["refused_at"], latest=now),
-                ignored_live=decode_lossless(row["refused_live"]),
-                retry_at=clocks.from_wall(row["again_at"], latest=now + rules.ignored_seconds, never=NEVER),
-                moves=row["moves"],
-                flips=tuple(clocks.from_wall(at, latest=now) for at in row["flips"]),
-                slowed_until=clocks.from_wall(row["slowed_until"], latest=now + rules.conflict_max_seconds),
-                slowdowns=row["slowdowns"],
-                equal_since=clocks.from_wall(row["equal_since"], latest=now, never=NEVER),
-            )
-            for field, row in stored.items()
-        }
+    return FieldRecords({field: _decode_field(row, clocks, rules) for field, row in stored.items()})
+
+
+def _decode_field(row: Mapping[str, Any], clocks: Clocks, rules: Parameters) -> FieldRecord:
+    now, latest = clocks.now, clocks.now + rules.field_retry_max_seconds
+    accepted = row["accepted"] if "shown" not in row else row["shown"]
+    accepted_at = clocks.from_wall(row["accepted_at"], latest=now)
+    accepted_live = decode_lossless(row["accepted_live"])
+    has_missed = "missed" in row
+    return FieldRecord(
+        desired=row.get("desired", accepted if accepted is not None else row["refused"]),
+        accepted=accepted,
+        accepted_at=accepted_at,
+        accepted_live=accepted_live,
+        window_seconds=min(row.get("window", LEAST_WINDOW_SECONDS), rules.propagation_window_max_seconds),
+        confirm_seconds=rules.confirm_seconds,
+        is_shown="shown" in row,
+        first_accepted_at=clocks.from_wall(row["first_at"], latest=now) if has_missed else accepted_at,
+        first_live=decode_lossless(row["first_live"]) if has_missed else accepted_live,
+        missed=row.get("missed", 0),
+        third=tuple(decode_lossless(value) for value in row.get("third", ())),
+        ignored=row["refused"],
+        ignored_at=clocks.from_wall(row["refused_at"], latest=now),
+        ignored_live=decode_lossless(row["refused_live"]),
+        retry_at=clocks.from_wall(row["again_at"], latest=latest, never=NEVER),
+        retries=row.get("retries", 0),
+        moves=row["moves"],
+        flips=tuple(clocks.from_wall(at, latest=now) for at in row["flips"]),
+        slowed_until=clocks.from_wall(row["slowed_until"], latest=latest),
+        slowdowns=row["slowdowns"],
+        equal_since=clocks.from_wall(row["equal_since"], latest=now, never=NEVER),
+        cleared_at=clocks.from_wall(row.get("cleared_at"), latest=now),
     )
 
 
@@ -241,6 +284,20 @@ def decode_settle_time(stored: Mapping[str, Any], clocks: Clocks, rules: Paramet
         lag_seconds=stored["lag_seconds"],
         unknowns=[(clocks.from_wall(at, latest=clocks.now), took) for at, took in stored["unknowns"]],
     )
+
+
+def encode_propagation_window(window: PropagationWindow, clocks: Clocks) -> Stored | None:
+    """{"shown": [[when, seconds after the first acceptance], …]}; None if nothing was learned."""
+    shown = [[clocks.to_wall(at), round(took, 3)] for at, took in window.shown]
+    return {"shown": shown} if shown else None
+
+
+def decode_propagation_window(
+    stored: Mapping[str, Any], clocks: Clocks, rules: Parameters
+) -> PropagationWindow:
+    """What `encode_propagation_window` was given."""
+    shown = [(clocks.from_wall(at, latest=clocks.now), took) for at, took in stored["shown"]]
+    return PropagationWindow(rules, shown=shown)
 
 
 def encode_write_quota(write_quota: WriteQuota, clocks: Clocks) -> Stored | None:

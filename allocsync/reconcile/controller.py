@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Revision
-from allocsync.model.ids import AllocationId, NotFound
+from allocsync.model.ids import AllocationId, NotFound, find
 from allocsync.model.intent_record import NOTHING_RESTORED, Restored
 from allocsync.model.times import LONG_AGO, NEVER, Monotonic, WallTime
 from allocsync.planning.change_limit import ChangeLimit
@@ -110,6 +110,7 @@ class Controller:
             backoff=backoff,
             policy=bulk,
             update_reported=self._update_reported,
+            save=self._checkpoint.save,
         )
         declarations = Declarations(self._checkpoint)
         self.rollout = Rollout(
@@ -164,6 +165,25 @@ class Controller:
             if allocation.journal_available(self._clock.now()) and allocation.id not in self._reconciling:
                 self._requeue(allocation)
         self._changed.set()
+
+    def retry(self, name: str | None) -> int | NotFound:
+        """Try again what is delayed: of one allocation, or of all if `name` is None.
+
+        Field records, backoffs and rejections are forgotten; a read is due at once, or when Retry-After ends.
+        `name` is an id or a unique beginning of one. Return the number of allocations, or NotFound if no
+        declared allocation has that name.
+        """
+        key = None if name is None else find(name, self._allocations)
+        if isinstance(key, NotFound):
+            return key
+        affected = [each for each in self._allocations.values() if key in {None, each.id}]
+        for allocation in affected:
+            allocation.retry(self._clock.now())
+            self._checkpoint.save(allocation)
+            if allocation.id not in self._reconciling:
+                self._requeue(allocation)
+        self._changed.set()
+        return len(affected)
 
     # Revisions.
 

@@ -134,6 +134,22 @@ class UpdateSettled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnotherWriterSuspected:
+    """Fields were changed back three times in a day, or have another value after each update.
+
+    `flips` counts over all `fields`, over the last day. `changed_back_at` has for each field the times (Unix
+    seconds), oldest first.
+    """
+
+    name: ClassVar[str] = "another_writer_suspected"
+    allocation: AllocationId
+    reconcile: str
+    fields: tuple[str, ...]
+    flips: int
+    changed_back_at: tuple[tuple[WallTime, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConditionChanged:
     """The reported condition of an allocation changed; `before` is None for a new one."""
 
@@ -289,6 +305,7 @@ Event: TypeAlias = (
     | UpdateIntended
     | UpdateFinished
     | UpdateSettled
+    | AnotherWriterSuspected
     | ConditionChanged
     | PauseBegun
     | PauseLifted

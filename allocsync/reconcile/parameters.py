@@ -25,7 +25,9 @@ class Parameters:
 
     # Updates that were accepted or rejected.
     confirm_seconds: float = 1.0  # the confirming read follows an accepted update after one to two times this
-    propagation_window_seconds: float = 60.0  # how long an accepted update may take to show
+    propagation_window_seconds: float = 60.0  # how long an accepted update may take to show; at least
+    propagation_window_max_seconds: float = 900.0  # ... and at most, whatever was learned
+    processing_window_seconds: float = 600.0  # ... and at least after a 202, which is accepted and not done
     pending_seconds: float = 600.0  # a status that is PENDING for longer counts as failing
     fresh_seconds: float = 2.0  # no update is built on a snapshot that is older
     cache_wait_seconds: float = 60.0  # the longest wait for a newer answer of a cache
@@ -35,12 +37,12 @@ class Parameters:
     missing_max_seconds: float = 3600.0
 
     # Fields that do not keep the desired value.
-    ignored_seconds: float = 21600.0  # an ignored field is sent again after this
-    ignored_first_seconds: float = 300.0  # or this long after its live value has changed; doubles
+    field_retry_first_seconds: float = 300.0  # the first wait of an ignored field or of a conflict; doubles
+    field_retry_max_seconds: float = 21600.0
     conflict_flips: int = 3  # a field changed back this many times ...
     conflict_within_seconds: float = 1800.0  # ... within this time is in conflict
-    conflict_first_seconds: float = 300.0  # the first delay of a field in conflict; doubles
-    conflict_max_seconds: float = 21600.0
+    conflict_windows: float = 6.0  # ... or within this many propagation windows, if that is longer
+    flips_kept_seconds: float = 86400.0  # the same number within this time is named, and slows nothing
     conflict_clear_seconds: float = 3600.0  # a conflict ends when the field keeps its value for this long
 
     # Requests.

@@ -25,13 +25,15 @@ from allocsync.model.api_answers import (
     UpdateAnswer,
 )
 from allocsync.model.ids import AllocationId
-from allocsync.model.times import NEVER, Monotonic
+from allocsync.model.times import NEVER, Monotonic, clock_offset_seconds, to_wall_time
+from allocsync.reconcile.allocation.field_records import AnotherWriter
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import Decision, Intent, State, Update
 from allocsync.reconcile.api_health import ApiHealth
 from allocsync.reconcile.cached_reads import CachedReads
 from allocsync.reconcile.checkpoint import Checkpoint
 from allocsync.reconcile.events import (
+    AnotherWriterSuspected,
     BreakerClosed,
     BreakerOpened,
     Observer,
@@ -163,8 +165,26 @@ class Reconciler:
                     fields=finding.fields,
                 )
             )
+        if decision.another_writer is not None:
+            self._emit_another_writer(allocation, decision.another_writer, reconcile_id)
         self._checkpoint.save(allocation)
         return decision
+
+    def _emit_another_writer(
+        self, allocation: ManagedAllocation, suspected: AnotherWriter, reconcile_id: str
+    ) -> None:
+        offset_seconds = clock_offset_seconds(self._clock.wall(), self._clock.now())
+        self._emit(
+            AnotherWriterSuspected(
+                allocation=allocation.id,
+                reconcile=reconcile_id,
+                fields=tuple(field for field, _ in suspected.flips),
+                flips=sum(len(flips) for _, flips in suspected.flips),
+                changed_back_at=tuple(
+                    tuple(to_wall_time(at, offset_seconds) for at in flips) for _, flips in suspected.flips
+                ),
+            )
+        )
 
     async def _send(self, allocation: ManagedAllocation, update: Update, reconcile_id: str) -> None:
         record = update.record(self._revision())

@@ -68,11 +68,13 @@ class Resync:
         policy: BulkPolicy,
         api_health: ApiHealth,
         update_reported: Callable[[ManagedAllocation], None],
+        save: Callable[[ManagedAllocation], None],
     ) -> None:
         """Set up resyncs; the first list is due at once.
 
         `backoff(failures, retry_after_seconds)` returns the seconds to wait after so many failures in a row.
-        `update_reported` brings the reported condition of an allocation up to date.
+        `update_reported` brings the reported condition of an allocation up to date. `save` stores what must
+        survive a restart of it.
         """
         self._api = api
         self._clock = clock
@@ -83,6 +85,7 @@ class Resync:
         self._policy = policy
         self._api_health = api_health
         self._update_reported = update_reported
+        self._save = save
         self._failures = 0
         self._retry_after_until = LONG_AGO  # the server asked for no list before this time
         # Allocations to check by GET, with the desired state that the latest list was equal to.
@@ -322,7 +325,8 @@ class Resync:
                 allocation = allocations.get(AllocationId(str(entry.cloud.get("id"))))
                 if allocation is not None:
                     listed.add(allocation.id)
-                    allocation.on_listed(entry.cloud, begun=evidence_at, now=self._clock.now())
+                    if allocation.on_listed(entry.cloud, begun=evidence_at, now=self._clock.now()):
+                        self._save(allocation)
                     requeue(allocation)
         except BulkUnavailable as error:
             self.list_answered = True

@@ -87,6 +87,8 @@ class LogObserver:
         found = _without_empty(events.fields_of(event))
         if "reconcile" in found or "revision" in found:
             found["revision"] = self._revision
+        if isinstance(event, events.AnotherWriterSuspected):
+            found["changed_back_at"] = [[rfc3339(at) for at in times] for times in event.changed_back_at]
         if isinstance(event, events.ApiUnreachable):
             found["since"] = rfc3339(event.since)
         if isinstance(event, events.UpdateFinished):
@@ -120,7 +122,7 @@ class LogObserver:
                 after, reason = str(event.after), event.reason
             case events.UpdateFinished() | events.UpdateSettled() | events.ListUnavailable():
                 reason = event.reason
-            case events.ResyncFinished():
+            case events.ResyncFinished() | events.AnotherWriterSuspected():
                 pass
             case _:
                 return True
@@ -161,7 +163,9 @@ def _level_and_name(event: events.Event) -> tuple[str, str]:  # noqa: C901, PLR0
             return _condition_level(event), event.name
         case events.ApiUnreachable():
             return "error", event.name
-        case events.RevisionAwaitingApproval() | events.BreakerOpened() | events.ReadsCached():
+        case events.AnotherWriterSuspected() | events.RevisionAwaitingApproval():
+            return "warning", event.name
+        case events.BreakerOpened() | events.ReadsCached():
             return "warning", event.name
         case events.UpdateIntended() | events.ResyncStarted() | events.ProbeStarted():
             return "debug", event.name

@@ -125,6 +125,10 @@ METRICS = (
         "duplicate_writes_avoided_total",
         "Updates of unknown outcome that a read showed to be applied, so that they were not sent again.",
     ),
+    _counter(
+        "another_writer_suspected_total",
+        "Allocations of which fields were changed back three times in a day, or differ after each update.",
+    ),
     _counter("resync_total", "List reads that were started. Without the list this stays 0."),
     _histogram(
         "resync_duration_seconds",

@@ -75,6 +75,8 @@ class Metrics:
                 self._observe("outcome_settle_duration_seconds", seconds)
                 if outcome == "applied":
                     self._count("duplicate_writes_avoided_total")
+            case events.AnotherWriterSuspected():
+                self._count("another_writer_suspected_total")
             case events.RevisionActivated():
                 self._count("revisions_activated_total")
             case events.ResyncStarted():

@@ -121,6 +121,17 @@ def explanation(found: Explanation) -> Object:
         "read_failures": found.read_failures,
         "write_failures": found.write_failures,
         "no_update_before": timestamp(found.no_update_before),
+        "fields": [
+            {
+                "field": each.field,
+                "ignored_since": timestamp(each.ignored_since),
+                "in_conflict": each.in_conflict,
+                "next_attempt_at": timestamp(each.next_attempt_at),
+                "changed_back_at": [rfc3339(at) for at in each.changed_back_at],
+                "another_writer": each.another_writer,
+            }
+            for each in found.fields
+        ],
         "open_update": None
         if update is None
         else {

@@ -204,7 +204,7 @@ def faults() -> str:
 _PERHAPS = dict.fromkeys(Effect, "") | {Effect.PERHAPS: "; an update is applied, or not: `applied`"}
 _OUTCOMES: Mapping[type, str] = {
     OutcomeUnknown: "unknown: read back before anything is sent again",
-    Accepted: "accepted: read again after a second; a field that does not show within a minute is Ignored",
+    Accepted: "accepted: read until it shows; what does not show in its time is sent once more",
 }
 
 

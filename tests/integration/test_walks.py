@@ -45,6 +45,7 @@ CALLED_BY_STOPS = {
     "allocsync.reconcile.allocation.managed_allocation": (
         *("allocsync.reconcile.allocation.read_back", "allocsync.reconcile.allocation.late_writes"),
         *("allocsync.reconcile.allocation.field_records", "allocsync.reconcile.allocation.write_backoff"),
+        "allocsync.reconcile.allocation.propagation_window",
         *("allocsync.reconcile.allocation.settle_time", "allocsync.reconcile.allocation.updates"),
         *(
             "allocsync.planning.diff",
@@ -55,6 +56,7 @@ CALLED_BY_STOPS = {
     ),
     "allocsync.reconcile.controller": (
         *("allocsync.reconcile.status.condition_tracker", "allocsync.reconcile.status.condition_rules"),
+        "allocsync.reconcile.status.field_reasons",
         *(
             "allocsync.reconcile.status.report",
             "allocsync.reconcile.resync",

@@ -10,6 +10,7 @@ from allocsync.model.desired_state import Desired, Mode
 from allocsync.model.ids import AllocationId
 from allocsync.model.times import Monotonic
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
+from allocsync.reconcile.allocation.propagation_window import PropagationWindow
 from allocsync.reconcile.allocation.read_back import ReadBack
 from allocsync.reconcile.allocation.settle_time import SettleTime
 from allocsync.reconcile.allocation.updates import Decision, Finding, Update
@@ -41,7 +42,9 @@ def new_allocation(key: str = ID) -> ManagedAllocation:
     return ManagedAllocation(
         id=AllocationId(key),
         rules=RULES,
-        read_back=ReadBack(rules=RULES, settle_time=SettleTime(RULES)),
+        read_back=ReadBack(
+            rules=RULES, settle_time=SettleTime(RULES), propagation_window=PropagationWindow(RULES)
+        ),
         next_read_at=Monotonic(0.0),
     )
 

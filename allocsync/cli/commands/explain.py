@@ -28,7 +28,8 @@ PATH = "/api/v1/allocations/"
 _ADVICE: Mapping[str, str] = {
     Condition.OUTCOME_UNKNOWN: "nothing: it is read back, and sent again only if it was not applied",
     Condition.MISSING: "remove it from the files if it is gone for good; it is read again from time to time",
-    Condition.IGNORED: "remove the field from the files, or ask the API's operator why it ignores it",
+    Condition.IGNORED: "ask whether the API ignores the value or somebody else sets the field; to end it, "
+    "remove the field from the files or declare what reads show",
     Condition.CONFLICT: "find out who else sets the field, and let only one side set it",
     Condition.AWAITING_APPROVAL: "review `allocsync plan`, then run `allocsync approve`, or undo the edit",
     Condition.BLOCKED: "see why; if the files have mistakes, `allocsync validate` lists each with its place",
@@ -84,6 +85,7 @@ def format_explanation(answer: Mapping[str, Any], now: datetime) -> Iterator[Lin
     yield Line(f"{visible(answer['id'])}   {visible(condition)} since {since}", tone)
     yield from _declared(answer, tone, now)
     yield from _fields(answer)
+    yield from _field_histories(answer, now)
     if answer["open_update"] is not None:
         yield from _open_update(answer["open_update"], now)
     if answer["last_error"]:
@@ -144,6 +146,17 @@ def _fields(answer: Mapping[str, Any]) -> Iterator[Line]:
             )
         else:
             yield _line("equal", f"{name}   {visible(wanted)}", Tone.DIM)
+
+
+def _field_histories(answer: Mapping[str, Any], now: datetime) -> Iterator[Line]:
+    """Format when fields were changed back, and when those that do not stay are sent again by themselves."""
+    for row in answer["fields"]:
+        if row["another_writer"] and row["changed_back_at"]:
+            times = ", ".join(daemon_client.format_time(at, now) for at in row["changed_back_at"])
+            yield _line("suspected", f"another writer: {row['field']} changed back at {times}", Tone.WAIT)
+        if row["next_attempt_at"] is not None:
+            at = daemon_client.format_time(row["next_attempt_at"], now)
+            yield _line("tries again", f"{row['field']}   {at}, by itself")
 
 
 def _open_update(update: Mapping[str, Any], now: datetime) -> Iterator[Line]:

@@ -144,11 +144,7 @@ class LateWrites:
         appeared, ambiguous, undecided = set[str](), set[str](), set[str]()
         for name, value in live.items():
             accepted = field_records.accepted(name)
-            if (
-                accepted is not None
-                and value == accepted.live
-                and begun < accepted.at + rules.propagation_window_seconds
-            ):
+            if field_records.may_lag(name, value, begun):
                 undecided.add(name)  # a late application, or an accepted update that does not show yet
                 continue
             if value != self.latest.get(name) and (accepted is None or value != accepted.value):

@@ -25,6 +25,7 @@ from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import IntentRecord, OpenIntent
 from allocsync.model.times import LONG_AGO, NEVER, Monotonic
 from allocsync.planning.diff import compare, pending, update_body
+from allocsync.reconcile.allocation.field_records import AnotherWriter
 from allocsync.reconcile.allocation.read_back import APPLIED, ReadBack
 from allocsync.reconcile.allocation.updates import Decision, Finding, Intent, State, Update
 from allocsync.reconcile.allocation.write_backoff import (
@@ -66,7 +67,7 @@ class ManagedAllocation:
     pending_since: Monotonic | None = None  # since when a PENDING status holds back an update
     read_failures: int = 0
     build_aborts: int = 0  # updates in a row that a check stopped just before sending
-    edited_during_request: bool = False  # the desired state changed while a request was under way
+    edited_during_request: bool = False  # an edit, or `retry`, came while a request was under way
     converged: desired_state.Desired | None = None  # the desired state that it was last in sync with
 
     @property
@@ -82,7 +83,8 @@ class ManagedAllocation:
         `desired` is None if the files do not declare the allocation or declare it with mistakes only, which
         are then in `problems`.
 
-        An edit makes a read due at once, or when Retry-After ends, and ends backoffs and rejections. After an
+        An edit makes a read due at once, or when Retry-After ends, and ends backoffs and rejections. The
+        records of the fields whose value it changes are forgotten, those of other fields are not. After an
         edit during a request, that read is due when the request has ended. While an outcome is unknown, an
         edit does not change when the read-back is due.
         """
@@ -92,8 +94,21 @@ class ManagedAllocation:
             return
         if before is not None:
             self.write_backoff.edit()
-            self.read_back.field_records.edit()
+            self.read_back.field_records.edit(_values(before), _values(desired))
             self.read_failures = self.probes = 0
+        self.edited_during_request = self.state in {State.READING, State.POSTING}
+        if self.state is State.IDLE:
+            self._wait_until(now, now)
+
+    def retry(self, now: Monotonic) -> None:
+        """A person asks for another try: field records, backoffs and rejections are forgotten.
+
+        A read is due at once, or when Retry-After ends. After a request that is under way, it is due when
+        that has ended. While an outcome is unknown, this does not change when the read-back is due.
+        """
+        self.write_backoff.edit()
+        self.read_back.field_records.clear()
+        self.read_failures = self.probes = 0
         self.edited_during_request = self.state in {State.READING, State.POSTING}
         if self.state is State.IDLE:
             self._wait_until(now, now)
@@ -306,33 +321,34 @@ class ManagedAllocation:
         if self.desired is None:
             self.next_read_at = NEVER
             return Decision(findings)
-        findings += self._observe(compare(self.desired, cloud), begun, now)
+        observed, another_writer = self._observe(self.desired, cloud, begun, now)
         update = self._plan(self.desired, cloud, now, resync_at)
         if self.edited_during_request:
             self._wait_until(now, now)
-        return Decision(findings, update)
+        return Decision(findings + observed, update, another_writer=another_writer)
 
-    def _observe(self, changes: tuple[Change, ...], begun: Monotonic, now: Monotonic) -> tuple[Finding, ...]:
-        before = dict(self.compared.fields) if self.compared is not None else {}
+    def _observe(
+        self, desired: desired_state.Desired, cloud: Cloud, begun: Monotonic, now: Monotonic
+    ) -> tuple[tuple[Finding, ...], AnotherWriter | None]:
+        changes = compare(desired, cloud)
+        before = _values(self.compared)
         for change in self.changes:
             before.pop(change.field, None)
         were_equal = frozenset(
             change.field for change in changes if before.get(change.field) == change.desired
         )
-        findings = self.read_back.observe(changes, were_equal, begun=begun, now=now)
-        self.changes, self.compared, self.observed_at = changes, self.desired, begun
+        observed = self.read_back.observe(_values(desired), changes, were_equal, begun=begun, now=now)
+        self.changes, self.compared, self.observed_at = changes, desired, begun
         if not changes:
             self.write_backoff.nothing_to_send()
-            self.pending_since, self.converged = None, self.desired
-        return findings
+            self.pending_since, self.converged = None, desired
+        return observed
 
     def _plan(
         self, desired: desired_state.Desired, cloud: Cloud, now: Monotonic, resync_at: Monotonic
     ) -> Update | None:
         """The update to send now; None if there is none, and then `next_read_at` is set."""
-        blocked = [
-            self.read_back.field_records.blocked_until(change, now, self.rules) for change in self.changes
-        ]
+        blocked = [self.read_back.field_records.blocked_until(change, now) for change in self.changes]
         self.next_read_at = min(resync_at, *(until for until in blocked if until is not None), NEVER)
         if None not in blocked or desired.mode is not desired_state.Mode.ENFORCE:
             return None
@@ -451,7 +467,8 @@ class ManagedAllocation:
     ) -> None:
         """The update ended at `now`; its response decides what comes next.
 
-        `confirm_seconds` is the wait from `now` to the read that confirms an accepted update.
+        `confirm_seconds` is the wait from `now` to the first read that confirms an accepted update; until one
+        does, each further wait is doubled, and the last read is at the end of the propagation window.
         `resync_seconds` is the longest wait from `now` after an update that must not be sent again as it is,
         and has no other use.
 
@@ -471,7 +488,7 @@ class ManagedAllocation:
                 self.write_backoff.fail(response.reason, until, response.retry_after_seconds)
             case api_answers.Accepted():
                 self.write_backoff.succeed()
-                self.read_back.accept(intent, now)
+                self.read_back.accept(intent, now, status=response.status, confirm_seconds=confirm_seconds)
                 self._wait_until(now + confirm_seconds, now)
             case (
                 api_answers.Rejected(kind=RejectionClass.BODY | RejectionClass.GONE)
@@ -495,21 +512,21 @@ class ManagedAllocation:
                     until = min(until, now + resync_seconds)  # this backoff can be longer than a resync
                 self._wait_until(until, now)
 
-    def on_listed(self, cloud: Cloud | None, *, begun: Monotonic, now: Monotonic) -> None:
+    def on_listed(self, cloud: Cloud | None, *, begun: Monotonic, now: Monotonic) -> bool:
         """Use the entry of a list that began at `begun`; None if the list lacks the allocation.
 
         An entry may confirm that the allocation is in sync, or make a read due. If there is no entry, a read
         is due, because only a read shows that an allocation is missing. The list is not used if it began
         before the latest observation or the end of the latest update, during a request, or while an outcome
-        is unknown.
+        is unknown. Returns whether a field record has ended, so that the checkpoint must forget it.
         """
         is_older = begun <= max(self.observed_at, self.written_at)
         if self.state is not State.IDLE or self.desired is None or is_older:
-            return
+            return False
         if cloud is None:
             if not self.missing:
                 self.read_no_later_than(now)
-            return
+            return False
         changes = compare(self.desired, cloud)
         is_known = changes == self.changes and self.compared == self.desired
         may_be_late = self.read_back.late_writes.may_show_in(cloud)
@@ -528,3 +545,10 @@ class ManagedAllocation:
             self.compared = self.converged = self.desired
             self.read_failures, self.pending_since, self.next_read_at = 0, None, read_needed_at
             self.write_backoff.nothing_to_send()
+            return self.read_back.field_records.forget_old(now, self.rules)
+        return False
+
+
+def _values(desired: desired_state.Desired | None) -> dict[str, str]:
+    """The declared fields and their values."""
+    return {} if desired is None else dict(desired.fields)

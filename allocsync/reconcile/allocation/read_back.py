@@ -4,7 +4,8 @@ The rules: the outcome of an update is read, never guessed. The verdict compares
 sent, not with the desired state of now. Each read is judged in this order: first late applications of older
 updates, then the open intent; differences that neither explains are changes by another writer.
 
-Left out: how long to wait before the first read (`settle_time`, asked by `managed_allocation`), what is sent
+Left out: how long to wait before the first read (`settle_time`, asked by `managed_allocation`), how long an
+accepted update may take to show (`propagation_window`, asked here), what is sent
 next (`managed_allocation`), what a record of a field causes (`field_records`), and how late applications are
 detected (`late_writes`).
 """
@@ -16,13 +17,15 @@ from allocsync.model.change import Change
 from allocsync.model.cloud import Cloud, Json, field_value
 from allocsync.model.intent_record import hash_unmanaged_fields
 from allocsync.model.times import Monotonic
-from allocsync.reconcile.allocation.field_records import FieldRecords
+from allocsync.reconcile.allocation.field_records import AnotherWriter, FieldRecords
 from allocsync.reconcile.allocation.late_writes import Detection, LateWrite, LateWrites
+from allocsync.reconcile.allocation.propagation_window import PropagationWindow
 from allocsync.reconcile.allocation.settle_time import SettleTime
 from allocsync.reconcile.allocation.updates import Finding, Intent
 from allocsync.reconcile.parameters import Parameters
 
 APPLIED = frozenset({"applied", "applied_partial"})
+_PROCESSING = 202  # the status of an update that is accepted and not done
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +63,16 @@ def judge(
 class ReadBack:
     """The open intent, the field records and the late writes of one allocation.
 
-    `settle_time` is shared by all allocations of one API. `intent` is the update that is under way or whose
-    outcome is unknown, None without one. `late_fields` are the fields that late applications explain in the
-    latest read. `late_values` has the values that late applications gave to fields while the intent was open.
+    `settle_time` and `propagation_window` are shared by all allocations of one API. `intent` is the update
+    that is under way or whose outcome is unknown, None without one. `late_fields` are the fields that late
+    applications explain in the latest read. `late_values` has the values that late applications gave to
+    fields while the intent was open.
     `unmanaged_changed`: in that time a read showed other unmanaged fields than the intent carries.
     """
 
     rules: Parameters
     settle_time: SettleTime
+    propagation_window: PropagationWindow
     intent: Intent | None = None
     field_records: FieldRecords = field(default_factory=FieldRecords)
     late_writes: LateWrites = field(default_factory=LateWrites)
@@ -102,11 +107,22 @@ class ReadBack:
         """
         intent.outcome_unknown(now, self.settle_time.seconds(now))
         self.intent = intent
-        self.field_records.supersede(intent.changes)
 
-    def accept(self, intent: Intent, now: Monotonic) -> None:
-        """The API accepted the update: the propagation window begins, and the update becomes a late write."""
-        self.field_records.accept(intent.changes, at=now)
+    def accept(self, intent: Intent, now: Monotonic, *, status: int, confirm_seconds: float) -> None:
+        """The API accepted the update with this status: its window begins, and it becomes a late write.
+
+        The first GET that looks for it is due `confirm_seconds` after `now` (monotonic).
+        """
+        window_seconds = self.propagation_window.seconds(now)
+        if status == _PROCESSING:
+            window_seconds = max(window_seconds, self.rules.processing_window_seconds)
+        self.field_records.accept(
+            intent.changes,
+            at=now,
+            window_seconds=window_seconds,
+            confirm_seconds=confirm_seconds,
+            rules=self.rules,
+        )
         before = {change.field: change.live for change in intent.changes}
         self.late_writes.add(
             self._late_write(intent, now, now, accepted=True), None, begun=now, before=before
@@ -149,17 +165,31 @@ class ReadBack:
         return tuple(findings)
 
     def observe(
-        self, changes: tuple[Change, ...], were_equal: frozenset[str], *, begun: Monotonic, now: Monotonic
-    ) -> tuple[Finding, ...]:
-        """Record the differences to the desired state in the read that `judge` was given.
+        self,
+        desired: Mapping[str, str],
+        changes: tuple[Change, ...],
+        were_equal: frozenset[str],
+        *,
+        begun: Monotonic,
+        now: Monotonic,
+    ) -> tuple[tuple[Finding, ...], AnotherWriter | None]:
+        """Record the differences to the desired values in the read that `judge` was given.
 
         `were_equal` are those of the fields that had the desired value in the read before. Returns a finding
-        for each accepted update of which this read is the first to show that the API ignores fields.
+        for each accepted update that did not show in its window, and what a person must be told.
         """
-        ignored = self.field_records.observe(
-            changes, changed_back=were_equal - self.late_fields, begun=begun, now=now, rules=self.rules
+        observed = self.field_records.observe(
+            desired,
+            changes,
+            changed_back=were_equal - self.late_fields,
+            begun=begun,
+            now=now,
+            window_seconds=self.propagation_window.seconds(now),
+            rules=self.rules,
         )
-        return tuple(self._ignored_updates(ignored, now)) if ignored else ()
+        if observed.shown_after_seconds:
+            self.propagation_window.learn(observed.shown_after_seconds, now)
+        return tuple(self._missed_updates(observed.missed, now)), observed.another_writer
 
     def _detected(self, detection: Detection, begun: Monotonic) -> Iterator[Finding]:
         for application in detection.applications:
@@ -201,7 +231,13 @@ class ReadBack:
             self.late_writes.add(self._late_write(intent, since, now, accepted=False), cloud, begun=begun)
             return
         # The update was applied: fields that do not show yet get the propagation window, as after a 2xx.
-        self.field_records.accept(verdict.unshown, at=since)
+        self.field_records.accept(
+            verdict.unshown,
+            at=since,
+            window_seconds=self.propagation_window.seconds(since),
+            confirm_seconds=self.rules.confirm_seconds,
+            rules=self.rules,
+        )
         if self.late_fields and not overwrote:
             # An older update was applied late; whether this one was applied as well is unknown.
             self.late_writes.add(self._late_write(intent, since, now, accepted=False), cloud, begun=begun)
@@ -211,15 +247,19 @@ class ReadBack:
         accepted = self.field_records.accepted(change.field)
         return accepted is not None and accepted.value == change.desired
 
-    def _ignored_updates(self, ignored: frozenset[str], now: Monotonic) -> Iterator[Finding]:
-        """A finding for each accepted update among the late writes whose fields are now ignored."""
-        for late_write in self.late_writes.late_writes:
-            fields = ignored & late_write.changes if late_write.accepted else frozenset[str]()
+    def _missed_updates(self, missed: frozenset[str], now: Monotonic) -> Iterator[Finding]:
+        """A finding for each accepted update among the late writes whose fields did not show in its window.
+
+        Of several updates of one field, that is the latest.
+        """
+        for late_write in reversed(self.late_writes.late_writes):
+            fields = missed & late_write.changes if late_write.accepted else frozenset[str]()
+            missed -= fields
             if fields:
                 yield Finding(
                     sequence=late_write.sequence,
                     outcome="applied_partial" if fields < late_write.changes else "not_applied",
-                    reason=f"accepted, and not honoured: {', '.join(sorted(fields))}",
+                    reason=f"accepted, and no read shows it in time: {', '.join(sorted(fields))}",
                     waited_seconds=now - late_write.since,
                     fields=tuple(sorted(fields)),
                 )

@@ -13,6 +13,7 @@ from allocsync.model.cloud import Cloud
 from allocsync.model.desired_state import Desired
 from allocsync.model.intent_record import IntentRecord, hash_unmanaged_fields
 from allocsync.model.times import LONG_AGO, Monotonic
+from allocsync.reconcile.allocation.field_records import AnotherWriter
 
 
 class State(StrEnum):
@@ -81,7 +82,7 @@ class Finding:
     """What a read shows about an update that was sent: one of `intent_record.OUTCOMES`, and why.
 
     `waited_seconds` counts from when the outcome became unknown, or from when the update was accepted.
-    `fields` are those that a late application shows or that are ignored, otherwise all that the update
+    `fields` are those that a late application shows or that do not show, otherwise all that the update
     changed; none for a stale overwrite.
     """
 
@@ -96,9 +97,10 @@ class Finding:
 class Decision:
     """The result of a read: what it shows about earlier updates, and the update to send, if any.
 
-    `failed`: the read got no usable answer.
+    `failed`: the read got no usable answer. `another_writer` is None unless a person must be told now.
     """
 
     findings: tuple[Finding, ...] = ()
     update: Update | None = None
     failed: bool = False
+    another_writer: AnotherWriter | None = None

@@ -2,10 +2,14 @@
 
 The rules: the first condition that matches is returned, in this order: OutcomeUnknown, Missing, Suspended,
 InSync, AwaitingApproval, Blocked, Failing, Conflict, Ignored, Drifted, Pending. An update in flight is
-Pending before all of them. InSync stays for three resync intervals without a new observation, so that a short
-outage does not make every allocation Failing. A pause is not a condition but a mark beside it.
+Pending before all of them, unless the allocation is in Conflict or Ignored: these stay while a retry is under
+way. A Conflict also stays while the field has the desired value, until it has kept it for an hour. InSync
+stays for three resync intervals without a new observation, so that a short outage does not make every
+allocation Failing. A pause is not a condition but a mark beside it. A reason that suspects another writer
+never blames the API alone.
 
-Left out: when a change of the condition is reported (`condition_tracker`), and the mark `paused` (`report`).
+Left out: when a change of the condition is reported (`condition_tracker`), the mark `paused` (`report`), and
+the texts about fields that do not stay as declared (`field_reasons`).
 """
 
 from collections.abc import Iterable
@@ -13,18 +17,33 @@ from collections.abc import Iterable
 from allocsync.model.change import Change
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Mode
-from allocsync.model.times import Monotonic
+from allocsync.model.times import NEVER, Monotonic
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import State
+from allocsync.reconcile.status import field_reasons
 
 IN_SYNC_RESYNCS = 3  # resync intervals for which an observation of InSync counts
+_MAY_FLIP = frozenset({Condition.IN_SYNC, Condition.PENDING, Condition.DRIFTED})
 
 
 def project(allocation: ManagedAllocation, now: Monotonic, resync_seconds: float) -> tuple[Condition, str]:
     """Return the condition at `now` (monotonic) and its reason; `resync_seconds` is the resync interval."""
+    condition, reason = _condition(allocation, now, resync_seconds)
+    if condition in _MAY_FLIP and (suspicion := field_reasons.another_writer(allocation, now)):
+        return condition, f"{reason}; {suspicion}" if reason else suspicion
+    return condition, reason
+
+
+def ignored_since(allocation: ManagedAllocation) -> Monotonic:
+    """Return since when (monotonic) the allocation is Ignored: since the first of its fields is."""
+    ignored = allocation.read_back.field_records.ignored(allocation.changes)
+    return min((record.ignored_at for _, record in ignored), default=NEVER)
+
+
+def _condition(allocation: ManagedAllocation, now: Monotonic, resync_seconds: float) -> tuple[Condition, str]:
     if allocation.intent is not None:
         if allocation.intent.unknown_since is None:
-            return Condition.PENDING, "an update is in flight"
+            return _retried(allocation, now) or (Condition.PENDING, "an update is in flight")
         return (
             Condition.OUTCOME_UNKNOWN,
             f"{allocation.write_backoff.error}; nothing is sent before a read-back",
@@ -39,7 +58,7 @@ def project(allocation: ManagedAllocation, now: Monotonic, resync_seconds: float
         and not allocation.changes
         and now - allocation.observed_at <= IN_SYNC_RESYNCS * resync_seconds
     ):
-        return Condition.IN_SYNC, ""
+        return _retried(allocation, now) or (Condition.IN_SYNC, "")
     if allocation.desired is not None and allocation.id in allocation.write_gate.awaiting_approval:
         return Condition.AWAITING_APPROVAL, allocation.write_gate.awaiting_reason
     if blocked := _blocked(allocation, now, current=current):
@@ -93,11 +112,8 @@ def _out_of_sync(allocation: ManagedAllocation, now: Monotonic, *, current: bool
         and now - allocation.pending_since >= allocation.rules.pending_seconds
     ):
         return Condition.FAILING, "a status has been PENDING for too long; nothing is sent meanwhile"
-    if conflicts := allocation.read_back.field_records.conflicts(allocation.changes, now):
-        conflicting = ", ".join(f"{change.field} (changed back {flips} times)" for change, flips in conflicts)
-        return Condition.CONFLICT, f"something else keeps changing {conflicting}"
-    if ignored := allocation.read_back.field_records.ignored(allocation.changes):
-        return Condition.IGNORED, f"the API accepted the update of {_fields(ignored)} and ignored it"
+    if retried := _retried(allocation, now):
+        return retried
     if (
         current
         and allocation.changes
@@ -106,6 +122,15 @@ def _out_of_sync(allocation: ManagedAllocation, now: Monotonic, *, current: bool
     ):
         return Condition.DRIFTED, f"differs in {_fields(allocation.changes)}; mode observe forbids the update"
     return Condition.PENDING, _pending(allocation, now, current=current)
+
+
+def _retried(allocation: ManagedAllocation, now: Monotonic) -> tuple[Condition, str] | None:
+    """Return Conflict or Ignored, if fields are sent again on their schedule only."""
+    if reason := field_reasons.conflict(allocation, now):
+        return Condition.CONFLICT, reason
+    if reason := field_reasons.ignored(allocation, now):
+        return Condition.IGNORED, reason
+    return None
 
 
 def _pending(allocation: ManagedAllocation, now: Monotonic, *, current: bool) -> str:

@@ -11,7 +11,7 @@ from allocsync.model.ids import AllocationId
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.events import AllInSync, ConditionChanged, Observer
 from allocsync.reconcile.ports import Clock
-from allocsync.reconcile.status.condition_rules import project
+from allocsync.reconcile.status.condition_rules import ignored_since, project
 from allocsync.reconcile.status.report import ReportedCondition
 
 
@@ -54,7 +54,10 @@ class ConditionTracker:
         self.counts[condition] += 1
         if reported is not None:
             self.counts[reported.condition] -= 1
-        self.reported[allocation.id] = ReportedCondition(condition, reason, self._clock.wall(), paused)
+        since = self._clock.wall()
+        if condition is Condition.IGNORED:  # it stays Ignored through requests that fail, and restarts
+            since += ignored_since(allocation) - now
+        self.reported[allocation.id] = ReportedCondition(condition, reason, since, paused)
         before = None if reported is None else reported.condition
         self._emit(ConditionChanged(allocation=allocation.id, before=before, after=condition, reason=reason))
         all_in_sync = self.counts[Condition.IN_SYNC] == allocations

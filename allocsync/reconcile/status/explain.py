@@ -6,7 +6,7 @@ The rule: an explanation makes no request. It shows what the latest usable read 
 Left out: which allocation a name means (`model.ids`), and the condition (`condition_rules`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from allocsync.model.change import Change
@@ -29,6 +29,24 @@ class OpenUpdate:
     changes: tuple[Change, ...]
     unknown_since: WallTime | None
     settles_at: WallTime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldHistory:
+    """One declared field that did not stay as declared. Times are wall-clock seconds.
+
+    `ignored_since` is None unless the API accepted the value and reads do not show it. `in_conflict` says
+    that it is changed back again and again. `next_attempt_at` is when such a field is sent again by itself,
+    None for others. `changed_back_at` has the times over the last day at which reads found it changed back,
+    oldest first; `another_writer` says that these are enough to suspect another writer.
+    """
+
+    field: str
+    ignored_since: WallTime | None
+    in_conflict: bool
+    next_attempt_at: WallTime | None
+    changed_back_at: tuple[WallTime, ...]
+    another_writer: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +74,7 @@ class Explanation:
     open_update: OpenUpdate | None
     answer_age_seconds: float = 0.0
     canary: bool = False  # it is updated first, while its revision awaits approval
+    fields: tuple[FieldHistory, ...] = ()  # those that did not stay as declared
 
 
 def explain(
@@ -102,7 +121,28 @@ def _explanation(allocation: ManagedAllocation, status: AllocationStatus, moment
         open_update=_open_update(allocation, moment),
         answer_age_seconds=allocation.answer_age_seconds,
         canary=allocation.id in allocation.write_gate.canaries,
+        fields=tuple(_fields(allocation, moment)),
     )
+
+
+def _fields(allocation: ManagedAllocation, moment: Moment) -> Iterator[FieldHistory]:
+    records = allocation.read_back.field_records
+    many = {field for field, _ in records.flips(moment.now, allocation.rules)}
+    for field, record in records.records.items():
+        is_ignored, in_conflict = record.ignored is not None, bool(record.slowdowns)
+        if not (is_ignored or in_conflict or record.flips):
+            continue
+        flips = (moment.at(at) for at in record.flips)
+        yield FieldHistory(
+            field=field,
+            ignored_since=moment.at(record.ignored_at) if is_ignored else None,
+            in_conflict=in_conflict,
+            next_attempt_at=moment.at(max(record.next_attempt_at, moment.now))
+            if is_ignored or in_conflict
+            else None,
+            changed_back_at=tuple(at for at in flips if at is not None),
+            another_writer=in_conflict or field in many,
+        )
 
 
 def _open_update(allocation: ManagedAllocation, moment: Moment) -> OpenUpdate | None:

@@ -16,7 +16,7 @@ from allocsync.model.desired_state import Mode
 from allocsync.model.ids import AllocationId, NotFound
 from allocsync.model.times import WallTime
 from allocsync.reconcile.status.controller_status import AllocationStatus, ApiStatus, ControllerStatus
-from allocsync.reconcile.status.explain import Explanation, OpenUpdate
+from allocsync.reconcile.status.explain import Explanation, FieldHistory, OpenUpdate
 from allocsync.web.health import HealthResult
 from allocsync.web.server import Pages, make_app, serve_web
 from tests.support.recording_daemon import RecordingDaemon
@@ -85,6 +85,16 @@ async def test_an_explanation_has_the_documented_shape(daemon: Daemon, client: a
         write_failures=2,
         no_update_before=None,
         open_update=OpenUpdate(changes=changes, unknown_since=SINCE, settles_at=SINCE + 10),
+        fields=(
+            FieldHistory(
+                field="region",
+                ignored_since=None,
+                in_conflict=True,
+                next_attempt_at=SINCE + 300,
+                changed_back_at=(SINCE - 60, SINCE),
+                another_writer=True,
+            ),
+        ),
     )
     expected_changes = [
         {"field": "region", "live": '{"number": "1.10"}', "desired": "b"},
@@ -117,6 +127,16 @@ async def test_an_explanation_has_the_documented_shape(daemon: Daemon, client: a
             "read_failures": 0,
             "write_failures": 2,
             "no_update_before": None,
+            "fields": [
+                {
+                    "field": "region",
+                    "ignored_since": None,
+                    "in_conflict": True,
+                    "next_attempt_at": "2026-11-23T12:09:10.218Z",
+                    "changed_back_at": ["2026-11-23T12:03:10.218Z", "2026-11-23T12:04:10.218Z"],
+                    "another_writer": True,
+                }
+            ],
             "open_update": {
                 "changes": expected_changes,
                 "unknown_since": "2026-11-23T12:04:10.218Z",

@@ -41,6 +41,7 @@ class Post:
     overwrote: str = ""  # hash of the unmanaged fields that it replaced, if they differed
     answered: float | None = None
     answer: str | None = None  # accepted, rejected, not_sent, unknown
+    window_seconds: float = 0.0  # how long an accepted update may take to show, at least
     terminal: bool = False
     served: bool = False  # answered by an API that works, even if with a rejection
     intent: int | None = None

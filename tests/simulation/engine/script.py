@@ -59,9 +59,9 @@ WRONG_ID = "200 OK, but with the id of another allocation"
 # Responses.
 
 
-def accepted(after: float = ANSWERED, *, applied: float | None = SOON) -> UpdateResponse:
+def accepted(after: float = ANSWERED, *, applied: float | None = SOON, status: int = 200) -> UpdateResponse:
     """A 2xx after `after` seconds; the update is applied `applied` seconds after it was sent, or never."""
-    return UpdateResponse(ACCEPTED, SOON, applied, after)
+    return UpdateResponse(ACCEPTED, SOON, applied, after, status)
 
 
 def unknown(after: float = 0.1, *, applied: float | None, answer: Answer = GATEWAY_TIMEOUT) -> UpdateResponse:

@@ -9,18 +9,20 @@ from typing import Any
 
 from allocsync.model.api_answers import Accepted, OutcomeUnknown, UpdateAnswer
 from allocsync.model.change import Change
-from allocsync.model.cloud import Cloud
+from allocsync.model.cloud import Cloud, Json
 from allocsync.model.desired_state import Desired, Revision
 from allocsync.model.ids import AllocationId
 from allocsync.model.times import Monotonic
 from allocsync.planning.diff import update_body
 from allocsync.reconcile.allocation import managed_allocation, read_back
+from allocsync.reconcile.allocation.field_records import TRIES, FieldRecord
 from allocsync.reconcile.allocation.late_writes import Detection, LateWrites
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import Decision, Intent, State
 from allocsync.reconcile.allocation.write_backoff import WriteBackoff
 from allocsync.reconcile.controller import Controller
 from allocsync.reconcile.operation import QueueEntry
+from allocsync.reconcile.parameters import Parameters
 from allocsync.reconcile.ports import Api
 from allocsync.reconcile.reconciler import Reconciler
 from allocsync.reconcile.rollout.rollout import Rollout
@@ -217,6 +219,26 @@ def _do_not_wait_for_accepted(stack: ExitStack) -> None:
     replace_function(stack, ManagedAllocation.on_update_response, on_update_response)
 
 
+def _ignore_after_one_miss(stack: ExitStack) -> None:
+    original = FieldRecord.miss
+
+    def miss(self: FieldRecord, live: Json, now: Monotonic, rules: Parameters) -> bool:
+        self.missed += TRIES - 1
+        return original(self, live, now, rules)
+
+    replace_function(stack, FieldRecord.miss, miss)
+
+
+def _send_ignored_fields_at_each_read(stack: ExitStack) -> None:
+    original = FieldRecord.differ
+
+    def differ(self: FieldRecord, live: Json, now: Monotonic, rules: Parameters) -> None:
+        original(self, live, now, rules)
+        self.retry_at = now
+
+    replace_function(stack, FieldRecord.differ, differ)
+
+
 MUTANTS = (
     Mutant("an update of unknown outcome is sent again without a read", ("R1",), _resend_without_read),
     Mutant("a read before the settle time is taken as not applied", ("R1",), _judge_before_settle_time),
@@ -234,5 +256,7 @@ MUTANTS = (
     Mutant("late writes are forgotten and look like conflicts", ("R3", "P1"), _forget_late_writes),
     Mutant("a list read from before the last update ended settles its outcome", ("R1",), _trust_old_list),
     Mutant("an accepted value is given no time to show", ("P2",), _do_not_wait_for_accepted),
+    Mutant("a field that does not show once is ignored", ("P1",), _ignore_after_one_miss),
+    Mutant("an ignored field is sent again at each read", ("P2",), _send_ignored_fields_at_each_read),
     *JOURNAL_MUTANTS,
 )

@@ -12,13 +12,15 @@ from math import inf
 from allocsync.model.cloud import field_value
 from allocsync.model.ids import AllocationId
 from allocsync.reconcile.parameters import Parameters
-from tests.simulation.engine.history import Post, Truth
+from tests.simulation.engine.history import Get, Post, Truth
 
 RULES = Parameters()
 CLOCK_TOLERANCE_SECONDS = 1e-6  # between two readings of one clock
 BASE_SECONDS, MOST_SECONDS = 2.0, 300.0
 RECORDED_WITHIN_SECONDS = 10.0  # after a read, what it showed is in the journal
 CONFLICT_WRITES = 3  # so many writes of one field by others may count as a conflict
+UPDATES_NOT_SHOWN = 2  # so many accepted updates in a row that do not show make a field ignored
+WINDOW_FACTOR = 1.5  # the propagation window is so many times the longest that a value took to show
 
 
 def longest_settle_seconds(truths: Iterable[Truth], longest_unknown_seconds: float) -> float:
@@ -93,10 +95,38 @@ def _has_similar_update(truth: Truth) -> bool:
     )
 
 
+def longest_window_seconds(truths: Iterable[Truth]) -> float:
+    """The longest that the propagation window of an update accepted so far, or now, can be."""
+    longest = learned = 0.0
+    for truth in truths:
+        accepted = [post for post in truth.posts if post.answer == "accepted"]
+        longest = max(longest, *(post.window_seconds for post in accepted), 0.0)
+        for post in accepted:
+            for name, value in post.fields.items():
+                first = next(other for other in accepted if other.fields.get(name) == value)
+                shown = _shown_at(name, value, post, truth)
+                learned = max(learned, 0.0 if shown == inf else shown - (first.answered or first.sent))
+    window = max(RULES.propagation_window_seconds, longest, WINDOW_FACTOR * learned)
+    return min(window, RULES.propagation_window_max_seconds)
+
+
+def _shown_at(field: str, value: str, post: Post, truth: Truth) -> float:
+    """When a read first showed this value after the update was sent; infinity if none has."""
+    shown = (
+        get.answered
+        for get in truth.gets
+        if get.order > post.order and get.cloud is not None and get.answered is not None
+        if field_value(get.cloud, field) == value
+    )
+    return next(shown, inf)
+
+
 def allows_hours(truth: Truth, ignored_field: str, process_ends: ProcessEnds, gap_at: float) -> bool:
     """Whether the rules allow hours: an ignored field, a conflict, a final rejection, or what looks like one.
 
-    An update sent before a lost journal and applied after it counts as a write by another client.
+    A field is ignored after two accepted updates that do not show. One that does not show is sent again at
+    the end of its window, so it allows nothing. An update sent before a lost journal and applied after it
+    counts as a write by another client.
     """
     forgotten = [
         (version.at, field)
@@ -106,32 +136,27 @@ def allows_hours(truth: Truth, ignored_field: str, process_ends: ProcessEnds, ga
     ]
     foreign = [*truth.foreign, *forgotten]
     accepted = [post for post in truth.posts if post.answer == "accepted"]
-    is_lost = any(
+    lost = sum(
         post.applies_at is None
-        or post.applies_at - post.sent > RULES.propagation_window_seconds
+        or post.applies_at - post.sent > post.window_seconds
         or (post.applied is None and truth.now.at > post.applies_at)
         for post in accepted
     )
-    is_foreign_write_unseen = any(
-        field in post.fields and post.sent <= at <= _seen_at(field, post, truth, process_ends)
-        for at, field in foreign
+    unseen = sum(
+        any(
+            field in post.fields and post.sent <= at <= _seen_at(field, post, truth, process_ends)
+            for at, field in foreign
+        )
         for post in truth.posts
         if post.answer not in {"rejected", "not_sent"}
     )
-    is_undone = any(_undone(post, truth, process_ends) for post in accepted)
-    is_applied_twice = any(_applied_twice(post, truth) for post in accepted)
+    undone = sum(_undone(post, truth, process_ends) for post in accepted)
+    applied_twice = sum(_applied_twice(post, truth) for post in accepted)
     fields = [field for _, field in foreign]
     is_conflict = any(fields.count(field) >= CONFLICT_WRITES for field in fields)
     is_rejected = any(post.terminal for post in truth.posts)
-    return (
-        bool(ignored_field)
-        or is_lost
-        or is_foreign_write_unseen
-        or is_undone
-        or is_applied_twice
-        or is_conflict
-        or is_rejected
-    )
+    may_be_ignored = lost + unseen + undone + applied_twice >= UPDATES_NOT_SHOWN
+    return bool(ignored_field) or may_be_ignored or is_conflict or is_rejected
 
 
 def _undone(post: Post, truth: Truth, process_ends: ProcessEnds) -> bool:
@@ -168,39 +193,70 @@ def _seen_at(field: str, post: Post, truth: Truth, process_ends: ProcessEnds) ->
     return next(seen, inf)
 
 
-def reason_to_resend(name: str, post: Post, truth: Truth) -> str | None:
-    """Why a value that the API has accepted may be sent again, or None if there is no reason."""
-    value = post.fields[name]
+def reason_to_resend(
+    name: str, post: Post, truth: Truth, process_ends: ProcessEnds, remembered_from: float
+) -> str | None:
+    """Why a value that the API has accepted may be sent again, or None if there is no reason.
+
+    Updates that were sent before `remembered_from` are forgotten.
+    """
     before = [
         other
         for other in truth.posts
-        if other is not post and other.answer == "accepted" and other.changed.get(name) == value
+        if other is not post and other.answer == "accepted" and other.changed.get(name) == post.fields[name]
     ]
-    if not before or before[-1].process != post.process:
-        return "it was not accepted in this process"
-    last = before[-1]
+    if not before or post.snapshot is None:
+        return "it was not accepted before"
+    last, snapshot = before[-1], post.snapshot
+    is_known = last.process == post.process or is_recorded(
+        last.process, last.answered or last.sent, process_ends
+    )
+    if last.sent < remembered_from or not is_known:
+        return "this process does not know that it was accepted"
     if any(order > last.order for _, order in truth.edits):
         return "the file was edited"
-    if post.sent >= (last.answered or inf) + RULES.ignored_seconds:
-        return "the time for a retry has come"
-    for get in truth.gets:
-        if get.order > last.order and get.cloud is not None and get.answered is not None:
-            shown = field_value(get.cloud, name)
-            if shown == value:
-                return "a read has shown it"
-            if (
-                last.snapshot is None
-                or last.snapshot.cloud is None
-                or shown != field_value(last.snapshot.cloud, name)
-            ):
-                return "the value has changed since"
-            earlier = any(
-                other.number < last.number and other.fields.get(name) == shown for other in truth.posts
-            )
-            if (
-                earlier
-                and get.begun
-                >= (last.answered or inf) + RULES.propagation_window_seconds - CLOCK_TOLERANCE_SECONDS
-            ):
-                return "it may be a late write of an earlier update"
-    return None
+    if truth.posts[-2] is not last:
+        return "an update after it had a reason, and was not accepted"
+    return _reason_in_reads(name, snapshot, last, before, truth)
+
+
+def _reason_in_reads(name: str, snapshot: Get, last: Post, before: list[Post], truth: Truth) -> str | None:
+    """Why the reads call for the value that `last`, the last of the updates `before`, was accepted with."""
+    shown = None if snapshot.cloud is None else field_value(snapshot.cloud, name)
+    replaced = last.snapshot.cloud if last.snapshot is not None else None
+    answered = last.answered or inf
+    is_window_over = snapshot.begun >= answered + last.window_seconds - CLOCK_TOLERANCE_SECONDS
+    if not is_window_over and replaced is not None and shown == field_value(replaced, name):
+        return None  # it lags, even if a read has shown the new value in between
+    since = (get.cloud for get in truth.gets if get.order > last.order and get.cloud is not None)
+    if any(field_value(cloud, name) == last.fields[name] for cloud in since):
+        return "a read has shown it"
+    if any(other.number < last.number and other.fields.get(name) == shown for other in truth.posts):
+        return "it may be a late write of an earlier update"
+    wait = _schedule_seconds(_updates_not_shown(name, before, truth))
+    is_time = snapshot.begun >= answered + wait - CLOCK_TOLERANCE_SECONDS
+    return "it is time for the next try" if is_window_over and is_time else None
+
+
+def _updates_not_shown(name: str, before: list[Post], truth: Truth) -> int:
+    """How many of the last accepted updates of one process no read has shown."""
+    number = 0
+    for post in reversed(before):
+        edited = any(order > post.order for _, order in truth.edits)
+        if (
+            edited
+            or post.process != before[-1].process
+            or _shown_at(name, post.fields[name], post, truth) < inf
+        ):
+            break
+        number += 1
+    return number
+
+
+def _schedule_seconds(not_shown: int) -> float:
+    """The shortest wait after the last of so many accepted updates that do not show."""
+    if not_shown < UPDATES_NOT_SHOWN:
+        return RULES.propagation_window_seconds
+    doublings = not_shown - UPDATES_NOT_SHOWN
+    wait = min(RULES.field_retry_first_seconds * 2.0**doublings, RULES.field_retry_max_seconds)
+    return wait + (RULES.propagation_window_seconds if not_shown == UPDATES_NOT_SHOWN else 0.0)

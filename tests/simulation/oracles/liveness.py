@@ -36,12 +36,14 @@ from tests.simulation.oracles.history_evidence import (
     allows_hours,
     is_recorded,
     longest_backoff_seconds,
+    longest_window_seconds,
     unsettled,
 )
 
 RULES = Parameters()
 SLACK_SECONDS = 1.5
 FIRST_PASS_SECONDS = 90.0  # three lists that fail slowly come first
+FIRST_CONFIRMATION_SECONDS = 2.0  # at most, after an update was accepted
 TOO_MANY_REQUESTS = 429
 
 
@@ -286,11 +288,19 @@ class LivenessOracle:
                 hidden,
                 due.backoff_until,
                 due.held_until,
-                due.accepted_at + RULES.propagation_window_seconds,
+                self._confirmed_by(due.accepted_at, now),
                 settled_at,
             )
             by = max(now, *waits, self._no_updates_before)
             self._expect(key, by, "P1", "a read found a difference", writes=True)
+
+    def _confirmed_by(self, accepted_at: float, now: float) -> float:
+        """When a read looks for an accepted value that the read of now does not show.
+
+        The wait since the acceptance is doubled each time; the last read is at the end of the window.
+        """
+        window_ends = accepted_at + longest_window_seconds(self._history.truths.values())
+        return min(window_ends, accepted_at + 2 * max(now - accepted_at, FIRST_CONFIRMATION_SECONDS))
 
     def update_answered(self, post: Post, answer: UpdateAnswer) -> None:
         """An update was answered."""

@@ -5,8 +5,9 @@ A read is needed if one of these holds:
     it is the first of a process, or the file was edited or a resync was requested since the last read
     a resync interval has passed since the last read that succeeded
     it is the snapshot of an update
-    it succeeds and follows an update: one for each update of unknown outcome, to read it back; two for each
-    accepted one, to confirm it and at the end of its propagation window
+    it succeeds and follows an update: one for each update of unknown outcome, to read it back; for each
+    accepted one those that confirm it: after waits that double, and at the end of its propagation window,
+    until one shows it
 
 Of failed reads in a row, only the first is needed, unless something new called for another. An update is
 needed if the truth differed from its fields when it was sent. One list is needed per resync and process, and
@@ -22,7 +23,7 @@ read that nothing called for.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import inf
+from math import inf, log2
 from typing import TypeAlias
 
 from allocsync.model.cloud import field_value
@@ -109,9 +110,22 @@ def _reads(truth: Truth, history: History, scheduled_seconds: float) -> tuple[in
         beside += get.ok and not due
         last, tried = get if get.ok else last, get
     unknown = sum(post.unknown_since is not None for post in truth.posts)
-    accepted = sum(post.answer == "accepted" for post in truth.posts)
-    followed_up = min(beside, unknown + 2 * accepted)
+    confirming = sum(_confirming(post, truth) for post in truth.posts if post.answer == "accepted")
+    followed_up = min(beside, unknown + confirming)
     return needed + followed_up, beside - followed_up
+
+
+def _confirming(post: Post, truth: Truth) -> int:
+    """How many reads may look for this accepted update: the first that shows it is the last."""
+    answered = post.answered or post.sent
+    shown = (
+        get.begun
+        for get in truth.gets
+        if get.order > post.order and get.cloud is not None
+        if all(field_value(get.cloud, name) == value for name, value in post.changed.items())
+    )
+    seconds = min(next(shown, inf) - answered, post.window_seconds)
+    return 2 + int(log2(max(1.0, seconds)))
 
 
 def _is_due(get: Get, last: Get | None, truth: Truth, history: History, scheduled_seconds: float) -> bool:

@@ -1,6 +1,7 @@
 """What must hold at each step of a run, judged by the history and the journal's file alone.
 
-P2   no update is sent to an allocation in sync; an accepted value is not sent again without a reason
+P2   no update is sent to an allocation in sync; an accepted value is not sent again without a reason: inside
+     its propagation window, or before the schedule of a field that does not show
 P3   an update carries every unmanaged field exactly as in the snapshot just before it
 P4   a process never has two requests for one allocation under way
 P6   every update is in the journal before it is sent
@@ -40,6 +41,7 @@ from tests.simulation.oracles.journal import JournalOracle
 from tests.simulation.oracles.liveness import SLACK_SECONDS, LivenessOracle
 
 RULES = Parameters()
+PROCESSING = 202
 
 
 class PromiseOracle:
@@ -267,7 +269,11 @@ class PromiseOracle:
             )
 
     def _check_not_resent(self, post: Post, truth: Truth) -> None:
-        reasons = [reason_to_resend(name, post, truth) for name in post.changed]
+        remembered_from = max(self._history.gap_at, self.journal_oracle.forgotten_before)
+        reasons = [
+            reason_to_resend(name, post, truth, self.liveness.process_ends, remembered_from)
+            for name in post.changed
+        ]
         if reasons and not any(reasons):
             again = ", ".join(post.changed)
             self._report_breach(
@@ -279,8 +285,12 @@ class PromiseOracle:
         self._under_way.discard(post.key)
         now = post.answered = self._server.now()
         match answer:
-            case Accepted():
+            case Accepted(status):
                 post.answer = "accepted"
+                is_processing = status == PROCESSING
+                post.window_seconds = (
+                    RULES.processing_window_seconds if is_processing else RULES.propagation_window_seconds
+                )
             case Rejected():
                 post.answer, post.terminal = (
                     "rejected",

@@ -1,5 +1,7 @@
 """Updates of unknown outcome that are applied late: what is read, sent again, recorded and reported."""
 
+from itertools import pairwise
+
 from allocsync.model.cloud import field_value
 from tests.simulation.disk.sqlite_shim import SqliteShim
 from tests.simulation.engine.schedule import EndKind, EndProcess, ForeignWrite, RequestResync
@@ -115,19 +117,23 @@ def test_a_changing_timestamp_does_not_shorten_the_settle_time(shim: SqliteShim)
     assert run.outcomes() == [["not_applied"], ["applied"]]
 
 
-def test_a_field_that_the_server_ignores_is_reported_after_the_propagation_window_and_not_sent_again(
+def test_a_field_that_the_server_ignores_is_sent_once_more_and_then_reported_and_sent_on_a_schedule(
     shim: SqliteShim,
 ) -> None:
     three = {"region": "a", "version": "a", "urls.vanity.url": "a"}
     ignored_field = allocation(declared=three, ignored_field="region")
     run = run_script(shim, allocations=[ignored_field], updates={0: [unknown(applied=0.01)]}, until=3600.0)
-    (update,) = run.posts()
+    update, once_more, *retries = run.posts()
     assert update.answer == "unknown"
     assert [field_value(run.cloud(), name) for name in three] == ["x", "a", "a"]
-    assert run.outcomes() == [["applied_partial"]]
+    assert run.outcomes() == [["applied_partial"], *[["applied", "not_applied"]] * (1 + len(retries))]
+    assert once_more.sent == near(answered(update) + 60.0)
+    ignored_at = answered(once_more) + 60.0
+    waited = [later.sent - answered(earlier) for earlier, later in pairwise([once_more, *retries])]
+    assert waited == [near(wait) for wait in (60.0 + 300.0, 600.0, 1200.0)]
     assert run.conditions() == ["Pending", "OutcomeUnknown", "Pending", "Ignored"]
     (refused,) = [note for note in run.events("condition_changed", 0) if note.fields["after"] == "Ignored"]
-    assert refused.at == near(answered(update) + 60.0)
+    assert refused.at == near(ignored_at)
 
 
 def test_an_accepted_or_partly_applied_update_is_not_pending_for_an_earlier_504(

@@ -1,34 +1,14 @@
 """Processes that end and disks that fail at the worst time: what is known, sent and waited for afterwards."""
 
-from itertools import pairwise
-
 import pytest
 
 from tests.simulation.disk.sqlite_shim import SqliteShim
 from tests.simulation.engine.schedule import DiskFault, DiskFaultKind, EndKind, EndProcess, Seam
 from tests.simulation.engine.script import accepted, allocation, at, edit, run_script, unknown
-from tests.simulation.oracles.run_record import answered, near, written
+from tests.simulation.oracles.run_record import near, written
 
-SETTLE_SECONDS, PROPAGATION_SECONDS, HOUR_SECONDS = 10.0, 60.0, 3600.0
-KILL = EndProcess(EndKind.KILL, 1.0)
+SETTLE_SECONDS = 10.0
 ENDS = pytest.mark.parametrize("how", [EndKind.KILL, EndKind.POWER])
-
-
-@pytest.mark.parametrize("restarts", [0, 20])
-def test_an_accepted_value_that_is_not_stored_is_sent_every_six_hours_across_restarts(
-    shim: SqliteShim, restarts: int
-) -> None:
-    kills = [at(2200.0 * number, KILL) for number in range(1, restarts + 1)]
-    run = run_script(
-        shim, allocations=[allocation(ignored_field="region")], events=kills, until=12.5 * HOUR_SECONDS
-    )
-    assert len(run.starts()) == restarts + 1
-    waited = [later.sent - answered(earlier) for earlier, later in pairwise(run.posts())]
-    assert waited == [near(PROPAGATION_SECONDS + 6 * HOUR_SECONDS)] * 2
-    assert {post.answer for post in run.posts()} == {"accepted"}
-    assert run.outcomes() == [["applied", "not_applied"]] * 3
-    assert run.conditions()[:3] == ["Pending", "Ignored", "Pending"]
-    assert run.conditions()[-2:] == ["Pending", "Ignored"]
 
 
 @ENDS

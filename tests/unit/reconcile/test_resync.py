@@ -109,6 +109,7 @@ async def test_a_failed_check_is_no_agreement_with_the_list(*, reported: bool) -
         policy=BulkPolicy.AUTO,
         api_health=_health(),
         update_reported=lambda _: None,
+        save=lambda _: None,
     )
     assert scripted.allocation.desired is not None
     resync._checks[ID] = scripted.allocation.desired  # noqa: SLF001 - as after a list
@@ -179,6 +180,7 @@ async def test_a_requested_resync_does_not_shorten_the_settle_time_of_an_intent_
         policy=BulkPolicy.OFF,
         api_health=_health(),
         update_reported=lambda _: None,
+        save=lambda _: None,
     )
     resync.sync({ID: allocation}, lambda _: None)
     assert allocation.queue_entry().at == Monotonic(now() + RULES.settle_seconds)

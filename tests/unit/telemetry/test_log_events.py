@@ -143,6 +143,21 @@ def test_each_event_has_its_level_and_name(event: Event, level: str, name: str) 
     assert (found["level"], found["event"]) == (level, name)
 
 
+def test_a_suspicion_of_another_writer_is_a_warning_with_the_times() -> None:
+    found = log_line(
+        made(
+            events.AnotherWriterSuspected,
+            fields=("region", "version"),
+            flips=3,
+            changed_back_at=((AT - 60, AT - 30, AT), ()),
+        )
+    )
+    assert (found["event"], found["level"]) == ("another_writer_suspected", "warning")
+    assert found["fields"] == ["region", "version"]
+    times = ["2026-11-23T12:03:10.218Z", "2026-11-23T12:03:40.218Z", "2026-11-23T12:04:10.218Z"]
+    assert found["changed_back_at"] == [times, []]
+
+
 def test_failed_attempts_are_not_logged_but_the_change_of_condition_is() -> None:
     stream = io.StringIO()
     logger = configure("json", "info", stream, environ={}, wall=lambda: AT)
@@ -270,6 +285,8 @@ def test_every_event_is_one_line_as_json_and_one_on_the_console(
     given_fields: dict[str, object] = {name: value for name, value in drawn.items() if name in kind.__slots__}
     if kind is events.UpdateFinished:
         given_fields["changes"] = tuple(Change(field, value, text) for value in values)
+    if kind is events.AnotherWriterSuspected:
+        given_fields |= {"fields": (field,), "changed_back_at": ((AT, AT + 1.0),)}
     event = made(kind, **given_fields)
     logged = log_text(event)
     assert logged.count("\n") == 1
@@ -305,6 +322,7 @@ def test_the_fields_of_each_event_keep_their_names() -> None:
         "update_settled": [
             *("allocation", "reconcile", "outcome", "reason", "sequence", "waited_seconds", "fields"),
         ],
+        "another_writer_suspected": ["allocation", "reconcile", "fields", "flips", "changed_back_at"],
         "condition_changed": ["allocation", "before", "after", "reason"],
         "pause_begun": ["allocation", "scope", "ends", "reason", "owner"],
         "pause_lifted": ["allocation", "scope", "by"],

@@ -230,6 +230,12 @@ def test_an_update_of_unknown_outcome_that_was_applied_counts_as_a_duplicate_avo
     assert read(registry, "duplicate_writes_avoided_total") == avoided
 
 
+def test_each_suspicion_of_another_writer_is_counted(registry: CollectorRegistry, metrics: Metrics) -> None:
+    assert read(registry, "another_writer_suspected_total") == 0
+    metrics(made(events.AnotherWriterSuspected))
+    assert read(registry, "another_writer_suspected_total") == 1
+
+
 def test_list_reads_are_counted_and_timed(registry: CollectorRegistry, metrics: Metrics) -> None:
     metrics(made(events.ResyncStarted))
     metrics(made(events.ResyncFinished, elapsed_seconds=3.0))

@@ -201,18 +201,22 @@ def test_a_difference_that_the_list_shows_again_makes_no_second_read_due() -> No
     assert scripted.allocation.queue_entry().at == before
 
 
-def test_repaired_drift_costs_no_read_per_list_and_one_at_the_end_of_its_record() -> None:
+def test_repaired_drift_costs_no_read_per_list_and_its_record_ends_without_one() -> None:
     scripted = ScriptedAllocation()
     scripted.read(A)
     scripted.update(DIFFERENT, at=Monotonic(10.0))
     scripted.receive(Accepted(200, {}), at=Monotonic(10.0))
     scripted.allocation.on_listed(cloud(**A), begun=Monotonic(11.0), now=Monotonic(11.0))
-    # Only a GET can show that an accepted update was applied.
-    assert scripted.allocation.queue_entry().at == Monotonic(11.0)
+    assert scripted.allocation.queue_entry().at == Monotonic(
+        11.0
+    )  # only a GET can show that an accepted update was applied
     scripted.read(A, at=Monotonic(11.5))
-    scripted.allocation.on_listed(cloud(**A), begun=Monotonic(70.0), now=Monotonic(70.0))
-    assert scripted.allocation.queue_entry().at == Monotonic(11.5 + RULES.conflict_clear_seconds)
-    scripted.read(A, at=scripted.allocation.queue_entry().at)
+    ended = [
+        scripted.allocation.on_listed(cloud(**A), begun=Monotonic(at), now=Monotonic(at))
+        for at in (70.0, 86_400.0, 86_500.0)
+    ]
+    assert scripted.allocation.queue_entry().at == Monotonic(float("inf"))
+    assert ended == [False, False, True], "the flip at 10 s is kept for a day"
     assert not scripted.allocation.read_back.field_records
 
 

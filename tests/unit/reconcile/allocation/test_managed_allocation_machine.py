@@ -29,6 +29,7 @@ from allocsync.model.desired_state import Desired
 from allocsync.model.ids import AllocationId
 from allocsync.model.times import Monotonic, WallTime
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
+from allocsync.reconcile.allocation.propagation_window import PropagationWindow
 from allocsync.reconcile.allocation.read_back import ReadBack
 from allocsync.reconcile.allocation.settle_time import SettleTime
 from allocsync.reconcile.allocation.updates import State, Update
@@ -80,7 +81,9 @@ class AllocationMachine(RuleBasedStateMachine):
         self.applications: list[LateApplication] = []
         self.settle_time = SettleTime(RULES)
         self.write_gate = WriteGate()
-        read_back = ReadBack(rules=RULES, settle_time=self.settle_time)
+        read_back = ReadBack(
+            rules=RULES, settle_time=self.settle_time, propagation_window=PropagationWindow(RULES)
+        )
         self.allocation = ManagedAllocation(
             id=ID, rules=RULES, read_back=read_back, next_read_at=Monotonic(0.0), write_gate=self.write_gate
         )
@@ -161,6 +164,11 @@ class AllocationMachine(RuleBasedStateMachine):
     @rule(region=st.sampled_from(VALUES), version=st.sampled_from(VALUES))
     def edit(self, region: str, version: str) -> None:
         self.set_desired(desired(region, version))
+
+    @rule()
+    def a_person_asks_for_another_try(self) -> None:
+        self.allocation.retry(self.now)
+        self.accepted = {}
 
     @rule(awaiting=st.booleans())
     def a_change_limit(self, *, awaiting: bool) -> None:
@@ -267,7 +275,7 @@ class AllocationMachine(RuleBasedStateMachine):
 
     @invariant()
     def an_allocation_always_has_a_next_read(self) -> None:
-        assert self.allocation.queue_entry().at <= self.now + RULES.ignored_seconds
+        assert self.allocation.queue_entry().at <= self.now + RULES.field_retry_max_seconds
 
     @invariant()
     def an_allocation_in_sync_had_the_desired_values_in_the_latest_read(self) -> None:
@@ -283,7 +291,7 @@ class AllocationMachine(RuleBasedStateMachine):
         self.now += 50.0  # every late write has been applied
         self.write_gate.awaiting_approval = frozenset()
         self.apply_late_writes()
-        for _ in range(200):
+        for _ in range(500):  # flips are kept for a day
             update = self.read()
             if update is not None:
                 self.begin_update(update)

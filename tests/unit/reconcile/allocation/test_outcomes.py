@@ -1,4 +1,4 @@
-"""What follows from responses: unknown, partly applied, ignored, in conflict; one example each."""
+"""What follows from responses: unknown, partly applied, and checks before sending; one example each."""
 
 from allocsync.model.api_answers import Accepted
 from allocsync.model.condition import Condition
@@ -11,7 +11,6 @@ from tests.support.scripted_allocation import (
     UNKNOWN,
     A,
     ScriptedAllocation,
-    cloud,
     verdict,
     wanted,
 )
@@ -71,66 +70,23 @@ def test_a_field_that_the_server_keeps_changing_is_no_evidence() -> None:
     )
 
 
-def test_a_partly_applied_update_is_ignored_after_the_propagation_window_and_not_sent_again() -> None:
+def test_the_rest_of_a_partly_applied_update_has_the_propagation_window_and_is_sent_once_more() -> None:
     scripted = ScriptedAllocation(wanted(Mode.ENFORCE, region="a", version="1", **{"urls.base.url": "z"}))
     scripted.update({"region": "x", "version": "0"})
     scripted.receive(UNKNOWN)
     partial = scripted.read({"region": "a", "version": "1"}, at=Monotonic(10.0))
     assert verdict(partial).outcome == "applied_partial"
     assert partial.update is None
-    assert scripted.allocation.queue_entry().at == Monotonic(RULES.propagation_window_seconds)
-    assert scripted.read({"region": "a", "version": "1"}, at=Monotonic(60.0)).update is None
-    assert scripted.condition() is Condition.IGNORED
-
-
-def test_an_accepted_value_that_is_not_stored_is_ignored_and_sent_again_after_six_hours() -> None:
-    scripted = ScriptedAllocation()
-    scripted.update(DIFFERENT)
-    scripted.receive(Accepted(200, cloud(**A)))
-    assert scripted.allocation.queue_entry().at == Monotonic(1.5)
-    assert scripted.read(DIFFERENT, at=Monotonic(1.5)).update is None
-    assert scripted.condition() is Condition.PENDING
-    assert scripted.read(DIFFERENT, at=Monotonic(60.0)).update is None
-    assert scripted.condition() is Condition.IGNORED
-    assert scripted.read(DIFFERENT, at=Monotonic(3600.0)).update is None
-    assert scripted.read(DIFFERENT, at=Monotonic(60.0 + RULES.ignored_seconds)).update is not None
-
-
-def test_an_edit_ends_the_wait_of_an_ignored_field() -> None:
-    scripted = ScriptedAllocation()
-    scripted.update(DIFFERENT)
+    next_read_at = float(scripted.allocation.queue_entry().at)
+    assert 10.0 < next_read_at < RULES.propagation_window_seconds
+    assert scripted.read({"region": "a", "version": "1"}, at=Monotonic(59.9)).update is None
+    again = scripted.read({"region": "a", "version": "1"}, at=Monotonic(60.0)).update
+    assert again is not None
+    assert [change.field for change in again.changes] == ["urls.base.url"]
+    scripted.begin_update(again)
     scripted.receive(Accepted(200, None))
-    scripted.read(DIFFERENT, at=Monotonic(60.0))
-    scripted.allocation.set_desired(wanted(region="b", version="1"), now=Monotonic(61.0))
-    assert scripted.allocation.queue_entry().at == Monotonic(61.0)
-    assert scripted.read(DIFFERENT, at=Monotonic(61.0)).update is not None
-
-
-def test_an_ignored_field_whose_live_value_changes_is_sent_again_sooner() -> None:
-    scripted = ScriptedAllocation()
-    scripted.update(DIFFERENT)
-    scripted.receive(Accepted(200, None))
-    scripted.read(DIFFERENT, at=Monotonic(60.0))
-    scripted.read({"region": "moved", "version": "1"}, at=Monotonic(100.0))
-    assert scripted.read(
-        {"region": "moved", "version": "1"}, at=Monotonic(100.0 + RULES.ignored_first_seconds)
-    ).update
-
-
-def test_a_field_that_is_changed_back_again_and_again_is_in_conflict_and_slowed_down() -> None:
-    scripted = ScriptedAllocation()
-    for round_ in range(RULES.conflict_flips + 1):
-        at = 100.0 * round_
-        decision = scripted.read(DIFFERENT, at=Monotonic(at))
-        if round_ == RULES.conflict_flips:
-            assert decision.update is None
-            break
-        assert decision.update is not None
-        scripted.begin_update(decision.update)
-        scripted.receive(Accepted(200, None))
-        assert scripted.read(A, at=Monotonic(at + 2)).update is None
-    assert scripted.condition() is Condition.CONFLICT
-    assert scripted.read(DIFFERENT, at=scripted.now + RULES.conflict_first_seconds).update is not None
+    assert scripted.read({"region": "a", "version": "1"}, at=Monotonic(120.0)).update is None
+    assert scripted.condition() is Condition.IGNORED
 
 
 def test_an_edit_between_snapshot_and_sending_aborts_the_update() -> None:

@@ -1,0 +1,58 @@
+"""What `explain` prints of fields that do not stay as declared."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from allocsync.cli.commands.explain import format_explanation
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+def printed(**field: object) -> list[str]:
+    answer: dict[str, Any] = {
+        "id": "7b0c4c5e",
+        "condition": "Conflict",
+        "since": "2026-11-23T11:00:00Z",
+        "reason": "because",
+        "paused": None,
+        "mode": "enforce",
+        "source": "a.yaml:3",
+        "problems": [],
+        "desired": {},
+        "differences": [],
+        "missing": False,
+        "open_update": None,
+        "last_error": "",
+        "read_failures": 0,
+        "write_failures": 0,
+        "observed_at": None,
+        "no_update_before": None,
+        "next_read_at": None,
+        "fields": [
+            {
+                "field": "region",
+                "ignored_since": None,
+                "in_conflict": True,
+                "next_attempt_at": None,
+                "changed_back_at": [],
+                "another_writer": True,
+                **field,
+            }
+        ],
+    }
+    return [line.text for line in format_explanation(answer, NOW)]
+
+
+def test_times_at_which_a_field_was_changed_back_are_named() -> None:
+    times = ["2026-11-23T10:00:00Z", "2026-11-23T11:00:00Z"]
+    assert (
+        "  suspected   another writer: region changed back at 10:00:00Z (2 h ago), 11:00:00Z (60 min ago)"
+        in printed(changed_back_at=times)
+    )
+    assert not [line for line in printed(changed_back_at=times, another_writer=False) if "suspected" in line]
+
+
+def test_the_next_attempt_by_itself_is_named() -> None:
+    lines = printed(next_attempt_at="2026-11-23T12:05:00Z")
+    assert "  tries again region   12:05:00Z (in 5 min), by itself" in lines
+    assert not [line for line in printed() if "tries again" in line]
