@@ -1,6 +1,7 @@
 """Mutants of deciding and sending, and the list of all mutants.
 
-Left out: mutants of recording, restarting and stopping (`journal_mutants`).
+Left out: mutants of gates, limits and reports (`gate_mutants`), and of recording, restarting and stopping
+(`journal_mutants`).
 """
 # ruff: noqa: SLF001 - mutants replace private functions and change private attributes
 
@@ -24,6 +25,7 @@ from allocsync.reconcile.ports import Api
 from allocsync.reconcile.reconciler import Reconciler
 from allocsync.reconcile.rollout.rollout import Rollout
 from allocsync.reconcile.scheduling.work_queue import WorkQueue
+from tests.simulation.mutants.gate_mutants import GATE_MUTANTS
 from tests.simulation.mutants.journal_mutants import JOURNAL_MUTANTS
 from tests.simulation.mutants.mutant import Mutant, replace_function, replace_slot
 
@@ -229,5 +231,6 @@ MUTANTS = (
     Mutant("late writes are forgotten and look like conflicts", ("R3", "P1"), _forget_late_writes),
     Mutant("a list read from before the last update ended settles its outcome", ("R1",), _trust_old_list),
     Mutant("an accepted value is given no time to show", ("P2",), _do_not_wait_for_accepted),
+    *GATE_MUTANTS,
     *JOURNAL_MUTANTS,
 )

@@ -1,9 +1,9 @@
 """P1: after the last fault, everything that can converge does so within a stated time.
 
 The time is the sum of the settle time (that of the journal too, which can be longer if a retry was taken for
-a late write), the longest backoff or Retry-After that is still running, one propagation window, two resyncs
-and half a minute. Allocations that are missing, ignored, in conflict or rejected for good are not covered:
-there the rules allow hours.
+a late write), the longest backoff or Retry-After that is still running, the longest wait for the gates, one
+propagation window, two resyncs and half a minute. Allocations that are missing, ignored, in conflict or
+rejected for good are not covered: there the rules allow hours.
 
 Left out: the time until each single request (`liveness`).
 """
@@ -19,18 +19,27 @@ from tests.simulation.engine.history import History
 from tests.simulation.engine.server import Server
 from tests.simulation.oracles.history_evidence import journal_settle_seconds, unsettled
 from tests.simulation.oracles.liveness import LivenessOracle
+from tests.simulation.oracles.write_gates import WriteGatesOracle
 
 RULES = Parameters()
 MARGIN_SECONDS = 30.0
 BACK_AGAIN_SECONDS = 300.0  # until a missing allocation is read again
 
 
-def convergence_seconds(history: History, liveness: LivenessOracle, resync_seconds: float) -> float:
-    """The stated time, from now."""
+def convergence_seconds(
+    history: History,
+    liveness: LivenessOracle,
+    gates: WriteGatesOracle,
+    *,
+    now: float,
+    resync_seconds: float,
+) -> float:
+    """The stated time, from `now`."""
     gone = any(version.cloud is None for truth in history.truths.values() for version in truth.versions)
     return (
         max(liveness.longest_settle_seconds(), journal_settle_seconds(liveness.journal))
         + liveness.longest_wait_seconds()
+        + gates.longest_closed_seconds(now)
         + RULES.propagation_window_seconds
         + 2.2 * resync_seconds
         + MARGIN_SECONDS

@@ -19,8 +19,10 @@ from allocsync.model.desired_state import Mode
 from allocsync.model.ids import AllocationId
 from allocsync.planning.diff import compare, pending
 from allocsync.reconcile.parameters import Parameters
+from allocsync.reconcile.resync import FALL_BACK_AFTER
 from tests.simulation.engine.history import Get, Post
 from tests.simulation.engine.server import Server
+from tests.simulation.faults.request_faults import LIST_TIMEOUT_SECONDS
 from tests.simulation.oracles import history_evidence
 from tests.simulation.oracles.breaker import BreakerOracle
 from tests.simulation.oracles.due_times import FEWEST_SLOTS, SLOW_SECONDS, Due, SentRequests
@@ -30,6 +32,7 @@ from tests.simulation.oracles.history_evidence import (
     longest_backoff_seconds,
     unsettled,
 )
+from tests.simulation.oracles.write_gates import WriteGatesOracle
 
 RULES = Parameters()
 SLACK_SECONDS = 1.5
@@ -41,9 +44,16 @@ class LivenessOracle:
     """See the module. Times are virtual seconds."""
 
     def __init__(
-        self, server: Server, *, resync_seconds: float, bulk: bool, report_breach: Callable[[str, str], None]
+        self,
+        server: Server,
+        *,
+        resync_seconds: float,
+        bulk: bool,
+        gates: WriteGatesOracle,
+        report_breach: Callable[[str, str], None],
     ) -> None:
         self._server = server
+        self._gates = gates
         self._history = server.history
         self._report_breach = report_breach
         self._resync_seconds = inf if bulk else 1.1 * resync_seconds
@@ -113,14 +123,7 @@ class LivenessOracle:
         due, now = self._due[key], self._server.now()
         if not self._alive or now <= due.by + self.slack_seconds:
             return
-        closed = max(self._writes_closed_until, self._writes.until) if due.writes else -inf
-        # There may be only one slot, and all other allocations may come first.
-        narrow = self._reads.is_limit_lowered(now) or self._writes.is_limit_lowered(now)
-        under_way = sum(each.under_way for each in self._due.values())
-        crowd = len(self._due) - 1 if narrow else under_way // FEWEST_SLOTS
-        held = max(self.disk_fails_until, closed, self._reads_closed_until, self._reads.until)
-        by = max(due.by, held) + self.slack_seconds + crowd * SLOW_SECONDS
-        by = max(by, self._sent_requests.crowd_until(due.by, of=len(self._due)))
+        by = self._delayed_until(due.by, writes=due.writes)
         if now > by:
             journal_settled_at = self._settled_at(
                 key, lambda: history_evidence.journal_settle_seconds(self.journal)
@@ -135,6 +138,24 @@ class LivenessOracle:
             self._report_breach(due.promise, f"no request for {key} since {due.why}; it was due at {by:.3f}")
             due.by = inf
 
+    def _delayed_until(self, by: float, *, writes: bool) -> float:
+        """When a request that is due at `by` has been sent at the latest, by what may delay any request."""
+        now = self._server.now()
+        closed = max(self._writes_closed_until, self._writes.until) if writes else -inf
+        # There may be only one slot, and all other allocations may come first.
+        narrow = self._reads.is_limit_lowered(now) or self._writes.is_limit_lowered(now)
+        under_way = sum(each.under_way for each in self._due.values())
+        crowd = len(self._due) - 1 if narrow else under_way // FEWEST_SLOTS
+        held = max(self.disk_fails_until, closed, self._reads_closed_until, self._reads.until)
+        latest = max(by, held) + self.slack_seconds + crowd * SLOW_SECONDS
+        return max(latest, self._sent_requests.crowd_until(by, of=len(self._due)))
+
+    def is_left_alone(self, key: AllocationId, by: float) -> bool:
+        """Whether a request that was due at `by` has not been sent and nothing explains it any more."""
+        due = self._due[key]
+        is_running = self._alive and not due.under_way
+        return is_running and self._server.now() > self._delayed_until(by, writes=True)
+
     def longest_settle_seconds(self) -> float:
         """The longest that the settle time can be by now."""
         return history_evidence.longest_settle_seconds(
@@ -146,11 +167,11 @@ class LivenessOracle:
         self._check(key)
         self._sent_requests.sent_at.append(self._server.now())
         due = self._due[key]
-        due.by, due.under_way, due.edited = inf, True, False
+        due.by, due.under_way, due.edited, due.without_gates = inf, True, False, inf
 
     def _expect(self, key: AllocationId, by: float, promise: str, why: str, *, writes: bool = False) -> None:
         due = self._due[key]
-        due.writes = writes
+        due.writes, due.without_gates = writes, inf
         due.by, due.promise, due.why = by, promise, f"{self._server.now():.3f}, when {why}"
 
     def desired_changed(self, key: AllocationId, *, first: bool) -> None:
@@ -174,8 +195,15 @@ class LivenessOracle:
             self._expect(key, self._soon(self._server.now(), due), "P8", "the file was edited", writes=True)
 
     def _soon(self, now: float, due: Due) -> float:
-        wait = 1.0 if due.was_read or self._listed else FIRST_PASS_SECONDS
+        wait = 1.0 if due.was_read or self._listed else self._first_pass_seconds()
         return max(now + wait, due.held_until, self._writes_closed_until)
+
+    def _first_pass_seconds(self) -> float:
+        """How long a process may wait for lists before it reads what it has never read.
+
+        Today it waits for a list that hangs as long as for three that fail. It should wait for 15 s.
+        """
+        return FIRST_PASS_SECONDS + FALL_BACK_AFTER * LIST_TIMEOUT_SECONDS * self._server.lists_hang
 
     def longest_wait_seconds(self) -> float:
         """How long the longest backoff or Retry-After still is, at most."""
@@ -185,6 +213,14 @@ class LivenessOracle:
             for due in self._due.values()
         ]
         return max(0.0, max(waits, default=0.0) - now, self._writes_closed_until - now)
+
+    def pause_lifted(self, scope: AllocationId | None) -> None:
+        """A pause was lifted: what it held back is read again."""
+        now = self._server.now()
+        for key, due in self._due.items():
+            if scope in {None, key} and max(due.by, due.without_gates) < inf:
+                due.by = min(due.by, max(now, due.without_gates, self._gates.opens_at(key, now)))
+                due.why = f"{now:.3f}, when a pause was lifted"
 
     def list_answered(self, clouds: Iterable[Cloud], begun: float) -> None:
         """A list that began at `begun` was answered."""
@@ -282,7 +318,11 @@ class LivenessOracle:
                 settled_at,
             )
             by = max(now, *waits, self._no_updates_before)
-            self._expect(key, by, "P1", "a read found a difference", writes=True)
+            opens_at = self._gates.opens_at(key, now)
+            self._expect(key, max(by, opens_at), "P1", "a read found a difference", writes=True)
+            if opens_at > now:
+                due.without_gates = by
+                self._gates.note_waiting(key, now)
 
     def update_answered(self, post: Post, answer: UpdateAnswer) -> None:
         """An update was answered."""
