@@ -162,6 +162,8 @@ class History:
 
     def process_started(self, process: int, now: float) -> None:
         """A process starts."""
+        if self.are_canaries_verified():
+            self.change_limit.canaries_verified()
         self._process = process
         self.processes.append((now, NEVER))
 

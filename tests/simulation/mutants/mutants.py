@@ -216,16 +216,18 @@ def _do_not_wait_for_accepted(stack: ExitStack) -> None:
 
 MUTANTS = (
     Mutant("an update of unknown outcome is sent again without a read", ("R1",), _resend_without_read),
-    Mutant("a read before the settle time is taken as not applied", ("R1",), _judge_before_settle_time),
+    Mutant("a read before the settle time is taken as not applied", ("R1", "P9"), _judge_before_settle_time),
     Mutant(
-        "the read-back compares with the current desired state", ("R1",), _compare_with_current_desired_state
+        "the read-back compares with the current desired state",
+        ("R1", "P1"),
+        _compare_with_current_desired_state,
     ),
     Mutant("the update is built on an old snapshot", ("P3",), _build_on_first_snapshot),
     Mutant("a field that allocsync does not know is dropped", ("P3",), _drop_unknown_field),
-    Mutant("an edit does not wake the controller", ("P8",), _do_not_wake),
+    Mutant("an edit does not wake the controller", ("P8", "P12"), _do_not_wake),
     Mutant("two workers take one allocation", ("P4", "P10"), _take_twice),
-    Mutant("an edit during a request is lost", ("P8", "P1"), _ignore_edit_during_request),
-    Mutant("the backoff grows too fast and is never reset", ("P1",), _never_reset_failures),
+    Mutant("an edit during a request is lost", ("P8", "P1", "P11"), _ignore_edit_during_request),
+    Mutant("the backoff grows too fast and is never reset", ("P1", "P5"), _never_reset_failures),
     Mutant("a failed request is retried at once", ("P5",), _retry_at_once),
     Mutant("an allocation that differs is read every other second", ("P5",), _read_every_other_second),
     Mutant("late writes are forgotten and look like conflicts", ("R3", "P1"), _forget_late_writes),

@@ -67,12 +67,17 @@ class ChangeLimitOracle:
         """
         self._process = process
         self._became_active.clear()
+        self.canaries = ()
         if gap:
             self._baselines = [None]
         for stored in () if gap else self._stored:
             if not is_recorded(stored.process, stored.at):
                 self._add(*stored.before)
         self._stored.clear()
+
+    def canaries_verified(self) -> None:
+        """The canaries of the newest revision may have been verified, and the revision approved."""
+        self._add(self._last_reviewed)
 
     def _add(self, *baselines: DesiredById | None) -> None:
         self._baselines += [each for each in baselines if each not in self._baselines]
@@ -90,8 +95,8 @@ class ChangeLimitOracle:
         """
         if self._percent >= EVERYTHING:
             return
-        if are_canaries_verified and self.canaries:
-            self._add(self._last_reviewed)
+        if are_canaries_verified:
+            self.canaries_verified()
         settled_since = now - RULES.baseline_settled_seconds
         self._add(*(each for since, each in self._became_active if since <= settled_since))
         self._became_active = [(since, each) for since, each in self._became_active if since > settled_since]

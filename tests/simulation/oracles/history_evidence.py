@@ -12,12 +12,14 @@ from math import inf
 from allocsync.model.cloud import field_value
 from allocsync.model.ids import AllocationId
 from allocsync.reconcile.parameters import Parameters
+from tests.simulation.engine.drawn_schedule import STRIKES
 from tests.simulation.engine.history import Post, Truth
 
 RULES = Parameters()
 CLOCK_TOLERANCE_SECONDS = 1e-6  # between two readings of one clock
 BASE_SECONDS, MOST_SECONDS = 2.0, 300.0
 RECORDED_WITHIN_SECONDS = 10.0  # after a read, what it showed is in the journal
+REPAIRED_MISSES = 1 if STRIKES else 0  # so many writes by others before a read that confirms are repaired
 CONFLICT_WRITES = 3  # so many writes of one field by others may count as a conflict
 
 
@@ -110,12 +112,15 @@ def allows_hours(truth: Truth, ignored_field: str, process_ends: ProcessEnds, ga
         or (post.applied is None and truth.now.at > post.applies_at)
         for post in accepted
     )
-    is_foreign_write_unseen = any(
-        field in post.fields and post.sent <= at <= _seen_at(field, post, truth, process_ends)
+    unseen = [
+        field
         for at, field in foreign
-        for post in truth.posts
-        if post.answer not in {"rejected", "not_sent"}
-    )
+        if any(
+            field in post.fields and post.sent <= at <= _seen_at(field, post, truth, process_ends)
+            for post in truth.posts
+            if post.answer not in {"rejected", "not_sent"}
+        )
+    ]
     is_undone = any(_undone(post, truth, process_ends) for post in accepted)
     is_applied_twice = any(_applied_twice(post, truth) for post in accepted)
     fields = [field for _, field in foreign]
@@ -124,7 +129,7 @@ def allows_hours(truth: Truth, ignored_field: str, process_ends: ProcessEnds, ga
     return (
         bool(ignored_field)
         or is_lost
-        or is_foreign_write_unseen
+        or len(unseen) > REPAIRED_MISSES
         or is_undone
         or is_applied_twice
         or is_conflict

@@ -18,6 +18,7 @@ from allocsync.model.cloud import Cloud
 from allocsync.model.desired_state import Mode
 from allocsync.model.ids import AllocationId
 from allocsync.planning.diff import compare, pending
+from allocsync.reconcile.controller import IDLE_SECONDS
 from allocsync.reconcile.parameters import Parameters
 from allocsync.reconcile.resync import FALL_BACK_AFTER
 from tests.simulation.engine.history import Get, Post
@@ -57,6 +58,7 @@ class LivenessOracle:
         self._history = server.history
         self._report_breach = report_breach
         self._resync_seconds = inf if bulk else 1.1 * resync_seconds
+        self._pending_seconds = max(RULES.resync_bulk_seconds, resync_seconds)
         self._due = {key: Due() for key in self._history.truths}
         self._process_count = 0
         self._alive = self._listed = False
@@ -215,11 +217,16 @@ class LivenessOracle:
         return max(0.0, max(waits, default=0.0) - now, self._writes_closed_until - now)
 
     def pause_lifted(self, scope: AllocationId | None) -> None:
-        """A pause was lifted: what it held back is read again."""
+        """A pause was lifted: what it held back is read again.
+
+        If another gate is still closed, its end is noticed when the dispatcher runs next.
+        """
         now = self._server.now()
         for key, due in self._due.items():
             if scope in {None, key} and max(due.by, due.without_gates) < inf:
-                due.by = min(due.by, max(now, due.without_gates, self._gates.opens_at(key, now)))
+                opens_at = self._gates.opens_at(key, now)
+                noticed_at = now if opens_at <= now else opens_at + IDLE_SECONDS
+                due.by = min(due.by, max(noticed_at, due.without_gates))
                 due.why = f"{now:.3f}, when a pause was lifted"
 
     def list_answered(self, clouds: Iterable[Cloud], begun: float) -> None:
@@ -306,7 +313,7 @@ class LivenessOracle:
         elif self.allows_hours(key):
             due.by = inf
         elif pending(cloud):
-            by = max(now + RULES.resync_bulk_seconds, settled_at)
+            by = max(now + self._pending_seconds, settled_at)
             self._expect(key, by, "P1", "a read found a status PENDING", writes=True)
         else:
             hidden = now + longest_backoff_seconds(3, None) if self.slack_seconds > SLACK_SECONDS else now

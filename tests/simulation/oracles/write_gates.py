@@ -76,8 +76,9 @@ class WriteGatesOracle:
         for states in self._pauses.values():
             states[:] = [each.moved(seconds) for each in states]
         if seconds > 0:
+            # An hour ahead, a token of the minute before is not back yet.
+            self._possibly_sent = [at - seconds for at in (*self._sent, *self._possibly_sent)]
             self._sent.clear()
-            self._possibly_sent.clear()
         else:
             self._moved_back -= seconds
 
