@@ -15,7 +15,7 @@ from typing import Any
 
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import Restored
-from allocsync.model.times import Monotonic, clock_offset_seconds
+from allocsync.model.times import Monotonic, WallTime, clock_offset_seconds
 from allocsync.reconcile import checkpoint_codecs as codecs
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.propagation_window import PropagationWindow
@@ -63,6 +63,7 @@ class Checkpoint:
             write_quota=WriteQuota(rules.writes_per_hour, spent=spent),
             offset_seconds=self._offset_seconds,
         )
+        self._count_open_intents()
         for name in [name for name in self._values if name.startswith(ALLOCATION)]:
             if self._values[name]["at"] < clock.wall() - MAX_AGE_SECONDS:
                 self.save_value(name, None)
@@ -72,6 +73,19 @@ class Checkpoint:
         if restored.gap_at is not None:
             until = clocks.from_wall(restored.gap_at, latest=now) + self.settle_time.seconds(now)
             self._nothing_before = until if until > now else None
+
+    def _count_open_intents(self) -> None:
+        """Spend a token for each open intent that the stored write quota may lack.
+
+        An intent is on the disk before its update is sent, but the token that the update spent is stored with
+        a later commit. The process may have ended in between.
+        """
+        if self._rules.writes_per_hour is None:
+            return
+        stored_at = WallTime(self._values[WRITES]["at"]) if WRITES in self._values else None
+        for left in self._open:
+            if stored_at is None or left.at + self._rules.fresh_seconds >= stored_at:
+                self.spend_quota(left.allocation)
 
     def _clocks(self, now: Monotonic) -> codecs.Clocks:
         return codecs.Clocks(self._offset_seconds, now)

@@ -180,7 +180,8 @@ def planted() -> str:
     found = _lines(PLANTED)
     rows = ((run["bug"], f"{run['schedules']:,}", run["breaks"] or "not found") for run in found)
     table = _table(("planted bug", "schedules until found", "breaks"), rows)
-    return f"{table}\n\n{found[0]['date']}, commit {found[0]['commit']}."
+    measured = dict.fromkeys(f"{run['date']}, commit {run['commit']}" for run in found)
+    return f"{table}\n\n{'; '.join(measured)}."
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

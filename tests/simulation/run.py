@@ -14,13 +14,13 @@ import sys
 import time
 from collections.abc import Iterable
 from contextlib import closing, suppress
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tests.simulation.disk.sqlite_shim import SqliteShim
-from tests.simulation.engine.schedule import draw_schedule
+from tests.simulation.engine.drawn_schedule import draw_schedule
 from tests.simulation.engine.world import simulate
 from tests.simulation.mutants.mutant import Mutant
 from tests.simulation.mutants.mutants import MUTANTS
@@ -57,14 +57,15 @@ def soak(minutes: float, first: int) -> int:
         "first_seed": first,
         "minutes": round((time.monotonic() - begun) / 60, 1),
         **{
-            name: value
-            for name, value in asdict(figures).items()
-            if name not in ("breaches", "virtual_seconds")
+            each.name: getattr(figures, each.name)
+            for each in fields(figures)
+            if each.name not in ("breaches", "virtual_seconds", "fired")
         },
         "virtual_hours": round(figures.virtual_seconds / 3600),
         "violations": len(figures.breaches),
     }
     say(json.dumps(row, indent=2))
+    say(json.dumps(dict(figures.fired.most_common()), indent=2))
     with RESULTS.open("a") as file:
         file.write(json.dumps(row) + "\n")
     if figures.breaches:

@@ -74,7 +74,10 @@ class Post:
 
 @dataclass(slots=True)
 class Get:
-    """One read. `cloud` is what was served, None if it failed; `gone` says that the answer was a 410."""
+    """One read. `cloud` is what was served, None if it failed; `gone` says that the answer was a 410.
+
+    What was served was true `age_seconds` before the read began, if a cache answered.
+    """
 
     process: int
     key: AllocationId
@@ -84,6 +87,12 @@ class Get:
     answered: float | None = None
     cloud: Cloud | None = None
     gone: bool = False
+    age_seconds: float = 0.0
+
+    @property
+    def evidence_at(self) -> float:
+        """From when on an update is shown by this read if it was applied before."""
+        return self.begun - self.age_seconds
 
     @property
     def ok(self) -> bool:
@@ -137,22 +146,27 @@ class History:
         self._orders = count(1)
         self._posts = count(1)
         self.truths = {key: Truth([Version(0.0, 0, cloud, "first")]) for key, cloud in clouds.items()}
+        self._process = self._activated_order = 0
         self.active: Revision | None = None  # the revision that the running process was given
         self.gap_at = -1.0  # when a journal was lost last; negative if never
         self.requests = 0  # reads and updates
-        self.list_count = 0
+        self.failures = 0  # reads and updates that were answered and did not succeed
+        self.list_begins: list[float] = []
         self.list_ends: list[tuple[float, bool]] = []  # when each list ended, and whether it succeeded
         self.resync_requests: list[float] = []  # when a resync was requested
+        self.openings: list[tuple[float, AllocationId | None]] = []  # when a pause of one or all ended
         self.processes: list[tuple[float, float]] = []  # when each process started and ended
 
     def order(self) -> int:
         """The next order number."""
         return next(self._orders)
 
-    def process_started(self, now: float) -> None:
+    def process_started(self, process: int, now: float) -> None:
         """A process starts."""
+        if self.are_canaries_verified():
+            self.change_limit.canaries_verified()
+        self._process = process
         self.processes.append((now, NEVER))
-        self.change_limit.process_started()
 
     def process_ended(self, now: float) -> None:
         """Record that the last process has ended; do nothing if that is recorded already."""
@@ -208,14 +222,37 @@ class History:
     ) -> Iterator[tuple[AllocationId, Desired | None]]:
         """The running process gets this revision. Yield each changed allocation with its former state."""
         before = {key: self.desired(key) for key in self.truths}
-        held = self.change_limit.held
-        self.change_limit.review(revision.allocations, now, approved=approved)
+        are_canaries_verified = self.are_canaries_verified()
+        # With verified canaries, what was held may have been freed and read already.
+        held = frozenset() if are_canaries_verified else self.change_limit.held
+        self.change_limit.review(
+            revision.allocations, now, approved=approved, are_canaries_verified=are_canaries_verified
+        )
+        if self.active is None or revision.id != self.active.id:
+            self._activated_order = self.order()
         self.active = revision
         for key, truth in self.truths.items():
             freed = key in held - self.change_limit.held and self._differs(key)
             if self.desired(key) != before[key] or freed:
                 truth.edits.append((now, self.order()))
                 yield key, before[key]
+
+    def are_canaries_verified(self) -> bool:
+        """Whether reads that began after the process got its revision have shown all canaries as declared.
+
+        These are the canaries by one of the possible baselines; False if there are none.
+        """
+        return any(all(self._is_shown(key) for key in keys) for keys in self.change_limit.canaries)
+
+    def _is_shown(self, key: AllocationId) -> bool:
+        desired = self.desired(key)
+        if desired is None:
+            return False
+        return any(
+            get.cloud is not None and get.answered is not None and not compare(desired, get.cloud)
+            for get in self.truths[key].gets
+            if get.order > self._activated_order and get.process == self._process
+        )
 
     def _differs(self, key: AllocationId) -> bool:
         """Whether the latest read showed a difference and no read is under way, so that an update follows."""

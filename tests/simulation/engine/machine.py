@@ -11,13 +11,15 @@ import random
 import traceback
 from collections.abc import Callable
 
-from allocsync.errors import AllocsyncError
+from allocsync.errors import AllocsyncError, NotAwaitingApprovalError
 from allocsync.journal.database import NAME
+from allocsync.model.ids import NotFound
+from allocsync.reconcile.pause_control import Lifted
 from tests.simulation.disk.disk import Disk, Fault
 from tests.simulation.engine.files import Files
 from tests.simulation.engine.process import DaemonProcess
 from tests.simulation.engine.schedule import DiskFaultKind, EndKind, EndProcess, Schedule, Seam
-from tests.simulation.engine.server import Server
+from tests.simulation.engine.server import Server, id_of
 from tests.simulation.oracles.promises import PromiseOracle
 from tests.simulation.report.outcome import Outcome
 
@@ -117,8 +119,8 @@ class Machine:
     def _move_wall_clock(self) -> None:
         if self._wall_jump:
             self._outcome.note("world", None, f"the wall clock has moved by {self._wall_jump:g} s")
-        self._promises.wall_clock_moved(self._wall_jump)
         self._wall_offset += self._wall_jump
+        self._promises.wall_clock_moved(self._wall_jump, self._wall_offset)
         self._wall_jump = 0.0
 
     def deliver_files(self) -> None:
@@ -134,12 +136,49 @@ class Machine:
             self.process.controller.sync()
 
     def approve(self) -> None:
-        """A person approves the current files, which the running process was given."""
-        if self.process is not None and self.process.alive and self.process.controller is not None:
-            revision = self._files.revision()
-            self._outcome.note("world", None, f"{revision.id} is approved")
-            self.process.controller.rollout.approve(revision.id, "a person")
-            self._promises.activated(revision, approved=True)
+        """A person approves the current files, which the running process was given, if they are held."""
+        process = self.process
+        if process is None or not process.alive or process.controller is None:
+            return
+        revision = self._files.revision()
+        try:
+            process.controller.rollout.approve(revision.id, "a person")
+        except NotAwaitingApprovalError:
+            self._promises.nothing_awaits_approval(revision)
+            return
+        self._outcome.note("world", None, f"{revision.id} is approved")
+        self._outcome.fired.add("approval")
+        self._promises.activated(revision, approved=True)
+
+    def begin_pause(self, key: int | None, seconds: float) -> None:
+        """A person pauses one allocation, or all."""
+        process = self.process
+        if process is None or not process.alive or process.controller is None:
+            return
+        name = None if key is None else id_of(key)
+        begun = process.controller.pauses.begin(name, seconds=seconds, reason="a test", owner="a person")
+        if not isinstance(begun, NotFound):
+            self._outcome.note("world", name, f"paused for {seconds:g} s")
+            self._outcome.fired.add("pause of all" if key is None else "pause of one")
+            self._promises.pause_begun(name, seconds)
+
+    def lift_pause(self, key: int | None) -> None:
+        """A person lifts the pause of one allocation, or that of all."""
+        process = self.process
+        if process is None or not process.alive or process.controller is None:
+            return
+        name = None if key is None else id_of(key)
+        lifted = process.controller.pauses.lift(name, by="a person")
+        if isinstance(lifted, Lifted) and lifted.was_paused:
+            self._outcome.note("world", name, "a pause is lifted")
+            self._outcome.fired.add("pause lifted early")
+            self._promises.pause_lifted(name)
+
+    def observe_status(self) -> None:
+        """Have the oracles judge what the running process reports."""
+        process = self.process
+        if process is not None and process.alive and process.controller is not None:
+            self._promises.status_reported(process.controller, process.wall_offset)
 
     def switch_off(self) -> None:
         """Send SIGTERM to the process, and start no other."""

@@ -96,6 +96,9 @@ class DaemonProcess:
             bulk=self._schedule.bulk,  # type: ignore[arg-type] # one of its words
             resync_seconds=self._schedule.resync_seconds,
             max_changes_percent=self._schedule.max_changes_percent,
+            canary=self._schedule.canary,
+            max_writes_per_hour=self._schedule.max_writes_per_hour,
+            write_windows=windows_text(self._schedule.closed_minutes),
         )
         self.controller = loop = build_controller(
             settings,
@@ -190,11 +193,10 @@ class DaemonProcess:
         if response.fault is not None:
             await self._sleep(response.answered_seconds)
             reason, status, after = response.fault
-            answer: Snapshot = Failed(reason, status, after)
+            answer: Snapshot = Failed(reason, status, after, unreachable=response.refused)
         else:
             await self._sleep(response.served_seconds)
-            get.served = self._server.history.order()
-            cloud = self._server.current_cloud(allocation_id)
+            cloud = self._server.serve(get)
             await self._sleep(response.answered_seconds - response.served_seconds)
             answer = self._served(get, cloud)
         self._pass_seam(Seam.GOT)
@@ -204,7 +206,12 @@ class DaemonProcess:
     @staticmethod
     def _served(get: Get, cloud: Cloud | None) -> Snapshot:
         get.cloud, get.gone = cloud, cloud is None
-        return Missing() if cloud is None else Live(cloud)
+        return Missing() if cloud is None else DaemonProcess.live_of(cloud, get.age_seconds)
+
+    @staticmethod
+    def live_of(cloud: Cloud, age_seconds: float) -> Live:
+        """The answer to a read of something that was true so long ago."""
+        return Live(cloud, evidence_age_seconds=age_seconds)
 
     async def update(self, allocation_id: AllocationId, body: Cloud) -> UpdateAnswer:
         """Send one update."""
@@ -227,18 +234,21 @@ class DaemonProcess:
             answer = response.answer
         self._pass_seam(Seam.POSTED)
         self._promises.update_answered(post, answer)
+        if isinstance(answer, Accepted):
+            self._server.update_accepted(post)
         return answer
 
     async def list(self) -> AsyncIterator[Live]:
         """Read all allocations in one list."""
         self._pass_seam(Seam.LIST)
-        self._server.history.list_count += 1
         begun = self._server.now()
         if not self._schedule.has_list_route:
+            self._server.list_begun(begun)
             await self._sleep(0.01)
             self._server.history.list_ends.append((self._server.now(), False))
             raise BulkUnavailable("404 Route not found", supported=False)
-        response, rng = self._server.request_faults.bulk(self._server.now())
+        response, rng = self._server.request_faults.bulk(begun)
+        self._server.list_begun(begun + response.answered_seconds)
         await self._sleep(response.served_seconds)
         served = [self._server.current_cloud(key) for key in self._server.allocations]
         await self._sleep(response.answered_seconds - response.served_seconds)
@@ -250,6 +260,19 @@ class DaemonProcess:
         self._promises.liveness.list_answered(listed, begun)
         for cloud in listed:
             yield Live(cloud)
+
+
+def windows_text(closed_minutes: range | None) -> str | None:
+    """The setting of write windows that are closed in these minutes of each hour; None without any."""
+    if closed_minutes is None:
+        return None
+    hours = range(24)
+    begins = (60 * hour + closed_minutes.stop for hour in hours)
+    ends = (60 * hour + closed_minutes.start for hour in (*hours[1:], 24))
+    return ", ".join(
+        f"{begin // 60:02}:{begin % 60:02}-{end // 60 % 24:02}:{end % 60:02}"
+        for begin, end in zip(begins, ends, strict=True)
+    )
 
 
 def rows_of(path: Path) -> sqlite3.Connection:

@@ -4,7 +4,8 @@ A schedule is plain data, so it can be shown, made smaller and run again. Respon
 in it: they are drawn as each request comes, from the seed, the allocation and the request's number. So
 leaving out one event does not change all other responses.
 
-Left out: responses to requests (`request_faults`).
+Left out: responses to requests (`request_faults`), and gates, outages, rejections and other writers, which a
+part of the schedules has (`drawn_schedule`).
 """
 
 import random
@@ -17,6 +18,7 @@ FIELDS = ("region", "version", "urls.vanity.url")
 VALUES = ("a", "b", "c")
 UNDECLARED = ("project", "note")
 DAY_SECONDS = 86_400.0
+LEAST_OF_MANY = 10  # a smaller revision is not held by the change limit
 
 
 class Seam(StrEnum):
@@ -122,6 +124,40 @@ class RequestResync:
     """A person asks the daemon to read everything now."""
 
 
+@dataclass(frozen=True, slots=True)
+class BeginPause:
+    """A person pauses one allocation, or all if `key` is None, for so many seconds."""
+
+    key: int | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LiftPause:
+    """A person lifts the pause of one allocation, or that of all if `key` is None, before its end."""
+
+    key: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RejectNextUpdate:
+    """The server rejects the next update, whichever allocation it is for, with this 4xx."""
+
+    status: int
+    retry_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StrikeAfterAcceptance:
+    """When the server next accepts an update, another client writes a field of it before a read confirms it.
+
+    It writes `value` after `after_seconds`, or the value from before the update if `value` is empty.
+    """
+
+    value: str
+    after_seconds: float
+
+
 Action = (
     Edit
     | SimultaneousEdits
@@ -132,6 +168,10 @@ Action = (
     | DiskFault
     | SlowDisk
     | RequestResync
+    | BeginPause
+    | LiftPause
+    | RejectNextUpdate
+    | StrikeAfterAcceptance
 )
 
 
@@ -156,6 +196,47 @@ class FaultPeriod:
     late_seconds: float
 
 
+class OutageKind(StrEnum):
+    """What happens to a request in an outage."""
+
+    NO_CONNECTION = "gets no connection"
+    HANGS = "hangs"
+    UNAVAILABLE = "gets a 503"
+
+
+class Operation(StrEnum):
+    """A request of the API."""
+
+    GET = "GET"
+    POST = "POST"
+    LIST = "list"
+
+
+WHOLE_API = frozenset(Operation)
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """All requests of these operations that are sent between two times end in this way."""
+
+    begin: float
+    end: float
+    kind: OutageKind
+    operations: frozenset[Operation] = WHOLE_API
+
+
+@dataclass(frozen=True, slots=True)
+class OtherWriter:
+    """Another controller: every `every_seconds` it writes its value of a field where the live one differs.
+
+    `wanted` has the allocation, the field and the value, one of each allocation that it manages.
+    """
+
+    begin: float
+    every_seconds: float
+    wanted: tuple[tuple[int, str, str], ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allocation:
     """One allocation: its first live fields, its first declaration, and how the server treats it."""
@@ -172,7 +253,11 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """One run. Times are seconds of virtual time; there are no faults after `faults_end_at`."""
+    """One run. Times are seconds of virtual time; there are no faults after `faults_end_at`.
+
+    `closed_minutes` are the minutes of each hour of the wall clock in which the write windows are closed. A
+    GET may answer what was true up to `cache_seconds` ago.
+    """
 
     seed: int
     allocations: tuple[Allocation, ...]
@@ -186,17 +271,28 @@ class Schedule:
     slow: bool = False  # whether some answers take seconds
     checkpoint_pages: int = 0  # of the journal's write-ahead log; 0 is SQLite's default
     max_changes_percent: float = 100.0  # a revision that changes more is held; 100 holds none
+    canary: int = 0  # how many allocations of a revision that is held are written first
+    max_writes_per_hour: int | None = None
+    closed_minutes: range | None = None
+    outages: tuple[Outage, ...] = ()
+    other_writer: OtherWriter | None = None
+    cache_seconds: float = 0.0
 
     def without(self, events: range) -> "Schedule":
         """The same schedule without the events at these indexes."""
         return replace(self, events=self.events[: events.start] + self.events[events.stop :])
 
 
-def draw_schedule(seed: int) -> Schedule:
-    """The schedule of this seed."""
+def draw_plain_schedule(seed: int, *, many: bool = False) -> Schedule:
+    """The schedule of this seed without gates, outages, rejections and other writers.
+
+    With `many`, it has as many allocations as a change limit needs.
+    """
     rng = random.Random(seed)
     faults_end_at = rng.uniform(40.0, 240.0)
-    allocations = tuple(_draw_allocation(rng, key) for key in range(rng.choice((1, 2, 3, 3, 4, 5))))
+    number = rng.choice((1, 2, 3, 3, 4, 5))
+    number = LEAST_OF_MANY if many else number
+    allocations = tuple(_draw_allocation(rng, key) for key in range(number))
     fault_periods = tuple(_draw_fault_periods(rng, faults_end_at))
     events = [_draw_event(rng, faults_end_at, allocations) for _ in range(rng.randint(2, 18))]
     if rng.random() < 0.5:

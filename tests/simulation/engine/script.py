@@ -33,6 +33,7 @@ from tests.simulation.engine.schedule import (
     Allocation,
     Edit,
     Event,
+    OtherWriter,
     Schedule,
     Seam,
     SimultaneousEdits,
@@ -214,8 +215,13 @@ def run_script(
     resync_seconds: float = 300.0,
     heartbeat_seconds: float = inf,
     max_changes_percent: float = 100.0,
+    canary: int = 0,
+    max_writes_per_hour: int | None = None,
+    closed_minutes: range | None = None,
+    other_writer: OtherWriter | None = None,
+    cache_seconds: float = 0.0,
 ) -> RunRecord:
-    """Run the script until `until`, and on until everything has converged.
+    """Run the script until `until`, and on until everything has converged. The settings are as in `Schedule`.
 
     Raises:
         AssertionError: a promise is broken, or a part of the script is unused.
@@ -230,6 +236,11 @@ def run_script(
         resync_seconds=resync_seconds,
         heartbeat_seconds=heartbeat_seconds,
         max_changes_percent=max_changes_percent,
+        canary=canary,
+        max_writes_per_hour=max_writes_per_hour,
+        closed_minutes=closed_minutes,
+        other_writer=other_writer,
+        cache_seconds=cache_seconds,
     )
     request_faults = ScriptedRequestFaults(schedule, updates or {}, reads or {}, lists, scripted_faults)
     with HeaderDamagingDisk(shim) as disk:

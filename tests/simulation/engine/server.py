@@ -9,13 +9,21 @@ Left out: how it responds to each request (`request_faults`).
 import asyncio
 from collections.abc import Callable
 
-from allocsync.model.cloud import Cloud
+from allocsync.model.cloud import Cloud, field_value
 from allocsync.model.desired_state import Desired
 from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import hash_unmanaged_fields
 from allocsync.planning.diff import merge
-from tests.simulation.engine.history import History, Post
-from tests.simulation.engine.schedule import Allocation, Schedule
+from tests.simulation.engine.history import Get, History, Post
+from tests.simulation.engine.schedule import (
+    Allocation,
+    Operation,
+    OtherWriter,
+    OutageKind,
+    Schedule,
+    StrikeAfterAcceptance,
+)
+from tests.simulation.faults.read_cache import Kept, ReadCache
 from tests.simulation.faults.request_faults import ACCEPTED, RequestFaults, UpdateResponse
 from tests.simulation.oracles.change_limit import ChangeLimitOracle
 
@@ -53,10 +61,18 @@ class Server:
     def __init__(self, schedule: Schedule, note: Callable[..., None]) -> None:
         self.allocations = {id_of(each.key): each for each in schedule.allocations}
         clouds = {key: first_cloud(each) for key, each in self.allocations.items()}
-        self.history = History(clouds, ChangeLimitOracle(schedule.max_changes_percent))
+        change_limit = ChangeLimitOracle(schedule.max_changes_percent, schedule.canary)
+        self.history = History(clouds, change_limit)
         self.request_faults = RequestFaults(schedule)
         self.faults_over_at = schedule.faults_end_at
+        self.lists_hang = any(
+            Operation.LIST in each.operations and each.kind is OutageKind.HANGS for each in schedule.outages
+        )
         self.faults = 0
+        self.fired: set[str] = set()  # kinds of interference that happened
+        self._faults_end_at = schedule.faults_end_at
+        self._cache = ReadCache(schedule.cache_seconds)
+        self._strikes: list[StrikeAfterAcceptance] = []
         self._note = note
         self._gone: dict[AllocationId, Cloud] = {}
 
@@ -70,6 +86,52 @@ class Server:
         if cloud is not None and self.allocations[key].has_moving_timestamp:
             return {**cloud, "updated": {"value": f"{self.now():.6f}"}}
         return cloud
+
+    def serve(self, get: Get) -> Cloud | None:
+        """Answer a read now, and note in it what is served; None if the allocation is gone."""
+        now = self.now()
+        kept = self._cache.find(get.key, now) if now < self._faults_end_at else None
+        if kept is None:
+            kept = Kept(now, self.history.order(), self.current_cloud(get.key))
+            self._cache.keep(get.key, kept)
+        else:
+            self.fired.add("cache")
+        get.served, get.age_seconds = kept.order, max(0.0, get.begun - kept.at)
+        return kept.cloud
+
+    def list_begun(self, ends_at: float) -> None:
+        """A list was sent that ends at this time."""
+        self.history.list_begins.append(self.now())
+        if self.now() < self._faults_end_at:
+            self.faults_over_at = max(self.faults_over_at, ends_at)
+
+    def strike_after_acceptance(self, strike: StrikeAfterAcceptance) -> None:
+        """Let another client write soon after the next update that the server accepts; several take turns."""
+        self._strikes.append(strike)
+
+    def update_accepted(self, post: Post) -> None:
+        """The client has the answer that its update was accepted."""
+        changed = sorted(post.changed)
+        if not self._strikes or not changed or post.snapshot is None or self.now() >= self._faults_end_at:
+            return
+        strike, field = self._strikes.pop(0), changed[0]
+        before = None if post.snapshot.cloud is None else field_value(post.snapshot.cloud, field)
+        value = strike.value or str(before)
+        self.fired.add("strike: third value" if strike.value else "strike: value from before")
+        running = asyncio.get_running_loop()
+        self.faults_over_at = max(self.faults_over_at, self.now() + strike.after_seconds)
+        running.call_later(strike.after_seconds, self.write_field, post.key, field, value)
+
+    def run_other_writer(self, writer: OtherWriter) -> None:
+        """Another controller reads everything now and writes where something is not as it wants."""
+        if self.now() >= self._faults_end_at:
+            return
+        for number, field, value in writer.wanted:
+            cloud = self.history.truths[id_of(number)].now.cloud
+            if cloud is not None and field_value(cloud, field) != value:
+                self.fired.add("other writer")
+                self.write_field(id_of(number), field, value)
+        asyncio.get_running_loop().call_later(writer.every_seconds, self.run_other_writer, writer)
 
     def receive_update(self, post: Post, response: UpdateResponse) -> None:
         """An update was sent: apply it when the response says so."""

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from tests.simulation.disk.sqlite_shim import SqliteShim
-from tests.simulation.engine.schedule import EndKind, EndProcess, Event, Schedule, draw_schedule
+from tests.simulation.engine.drawn_schedule import draw_schedule
+from tests.simulation.engine.schedule import EndKind, EndProcess, Event, Schedule
 from tests.simulation.engine.world import simulate
 from tests.simulation.mutants.journal_mutants import EARLY_READ_BACK
 from tests.simulation.report.outcome import Note
@@ -19,7 +20,7 @@ def _plain(note: Note) -> Note:
     return replace(note, what=note.what.partition("/")[0])
 
 
-@pytest.mark.parametrize("seed", [3, 42, 84, 626])
+@pytest.mark.parametrize("seed", [23, 42, 84, 626])
 def test_a_seed_replays_exactly(seed: int, shim: SqliteShim) -> None:
     first, second = (simulate(draw_schedule(seed), shim) for _ in range(2))
     assert first.crashes

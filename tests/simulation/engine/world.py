@@ -22,25 +22,31 @@ from tests.simulation.engine.schedule import (
     Action,
     AllocationGone,
     Approve,
+    BeginPause,
     DiskFault,
     Edit,
     EndProcess,
     Event,
     ForeignWrite,
+    LiftPause,
+    RejectNextUpdate,
     RequestResync,
     Schedule,
     Seam,
     SimultaneousEdits,
     SlowDisk,
+    StrikeAfterAcceptance,
 )
 from tests.simulation.engine.server import Server, id_of
 from tests.simulation.oracles import convergence
 from tests.simulation.oracles.history_evidence import unsettled
 from tests.simulation.oracles.load import measure_load
 from tests.simulation.oracles.promises import PromiseOracle
+from tests.simulation.oracles.write_gates import WriteGatesOracle
 from tests.simulation.report.outcome import Outcome
 
 QUIET_SECONDS = 5.0
+STATUS_EVERY_SECONDS, STATUS_LATER_EVERY_SECONDS = 5.3, 17.3  # until the faults have ended, and then
 
 
 class World:
@@ -52,8 +58,12 @@ class World:
         self._schedule = schedule
         self._server = Server(schedule, self.outcome.note)
         self._files = Files(schedule.allocations)
+        self._gates = WriteGatesOracle(
+            schedule.closed_minutes, schedule.max_writes_per_hour, len(schedule.allocations)
+        )
         self._promises = PromiseOracle(
             self._server,
+            gates=self._gates,
             resync_seconds=schedule.resync_seconds,
             bulk=schedule.bulk != "off" and schedule.has_list_route,
             report_breach=self.outcome.report_breach,
@@ -76,6 +86,10 @@ class World:
         running.set_exception_handler(self._unhandled)
         for event in self._schedule.events:
             running.call_at(event.at, self._start_event, event)
+        if self._schedule.other_writer is not None:
+            writer = self._schedule.other_writer
+            running.call_at(writer.begin, self._server.run_other_writer, writer)
+        running.call_at(STATUS_EVERY_SECONDS, self._observe_status)
         tasks = {
             running.create_task(each)
             for each in (self._ended.wait(), self._run_processes(), self._converge())
@@ -96,9 +110,18 @@ class World:
                 )
         return self._figures()
 
+    def _observe_status(self) -> None:
+        self._machine.observe_status()
+        is_quiet = self._server.now() > self._schedule.faults_end_at
+        seconds = STATUS_LATER_EVERY_SECONDS if is_quiet else STATUS_EVERY_SECONDS
+        asyncio.get_running_loop().call_later(seconds, self._observe_status)
+
     def _check_load(self) -> None:
         sent = measure_load(
-            self._server.history, now=self._server.now(), resync_seconds=self._schedule.resync_seconds
+            self._server.history,
+            self._gates,
+            now=self._server.now(),
+            resync_seconds=self._schedule.resync_seconds,
         )
         if sent.is_excessive:
             self.outcome.report_breach("P5", str(sent))
@@ -117,10 +140,15 @@ class World:
         while True:
             # Each time anew: a late write that a read shows lengthens the settle time.
             allowed = convergence.convergence_seconds(
-                self._server.history, liveness, self._schedule.resync_seconds
+                self._server.history,
+                liveness,
+                self._gates,
+                now=self._server.now(),
+                resync_seconds=self._schedule.resync_seconds,
             )
             within = max(within, allowed)
             await asyncio.sleep(QUIET_SECONDS)
+            self._machine.approve()  # a person approves in the end what still awaits it
             left = convergence.differences(
                 self._server, liveness, self._files.declared, self._promises.journal
             )
@@ -138,6 +166,8 @@ class World:
         outcome.updates = sum(len(truth.posts) for truth in history.truths.values())
         outcome.faults = self._server.faults
         outcome.disk_faults = sum(self._machine.disk.fault_counts.values())
+        outcome.fired |= self._server.fired | self._server.request_faults.fired | self._gates.fired
+        outcome.fired |= history.change_limit.fired
         return outcome
 
     def _unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -168,18 +198,39 @@ class World:
                 self._edit(*edits)
             case Approve():
                 self._machine.approve()
+            case EndProcess():
+                self._machine.end(action)
+            case RequestResync():
+                self._machine.request_resync()
+            case BeginPause(paused, seconds):
+                self._machine.begin_pause(paused, seconds)
+            case LiftPause(paused):
+                self._machine.lift_pause(paused)
+            case _:
+                self._cause_fault(action)
+
+    def _cause_fault(
+        self,
+        fault: ForeignWrite
+        | AllocationGone
+        | DiskFault
+        | SlowDisk
+        | RejectNextUpdate
+        | StrikeAfterAcceptance,
+    ) -> None:
+        match fault:
             case ForeignWrite(key, field, value):
                 self._server.write_field(id_of(key), field, value)
             case AllocationGone(key, seconds):
                 self._server.remove_for(id_of(key), seconds)
-            case EndProcess():
-                self._machine.end(action)
             case DiskFault(kind, seconds):
                 self._machine.set_disk_fault(kind, seconds)
             case SlowDisk(commit_seconds, seconds):
                 self._machine.slow_commits(commit_seconds, seconds)
-            case RequestResync():
-                self._machine.request_resync()
+            case RejectNextUpdate():
+                self._server.request_faults.reject_next_update(fault)
+            case StrikeAfterAcceptance():
+                self._server.strike_after_acceptance(fault)
 
     def _edit(self, *edits: Edit) -> None:
         for edit in edits:

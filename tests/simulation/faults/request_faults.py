@@ -9,11 +9,23 @@ Left out: responses that a test writes down (`scripted_faults`, and `script` of 
 import random
 from dataclasses import dataclass
 
+from allocsync.api.responses import Response, interpret_update
 from allocsync.model.api_answers import NotSent, OutcomeUnknown, Rejected, RejectionClass
-from tests.simulation.engine.schedule import Allocation, FaultPeriod, Schedule
+from allocsync.model.ids import AllocationId
+from tests.simulation.engine.schedule import (
+    WHOLE_API,
+    Allocation,
+    FaultPeriod,
+    Operation,
+    Outage,
+    OutageKind,
+    RejectNextUpdate,
+    Schedule,
+)
 
 NO_FAULT_PERIOD = FaultPeriod(0.0, 0.0, reads=0.0, updates=0.0, lists=0.0, late_seconds=0.0)
-POST_TIMEOUT_SECONDS, GET_TIMEOUT_SECONDS = 75.0, 10.0
+POST_TIMEOUT_SECONDS, GET_TIMEOUT_SECONDS, LIST_TIMEOUT_SECONDS = 75.0, 10.0, 120.0
+LATE_SHARE = 0.2  # of the requests that hang, those that are answered before their deadline
 
 UNKNOWN = (
     OutcomeUnknown("504 Gateway Timeout", 504),
@@ -46,6 +58,20 @@ READ_FAULTS = (
 )
 
 
+ReadFault = tuple[str, int | None, float | None]
+NOT_SENT_SECONDS = 0.01
+UNREACHABLE = NotSent("connection refused", unreachable=True)
+
+
+def rejected(rejection: RejectNextUpdate) -> Answer:
+    """What allocsync makes of this 4xx: the product decides whether it blames the body."""
+    response = Response(rejection.status, retry_after_seconds=rejection.retry_after_seconds)
+    answer = interpret_update(response, AllocationId(""))
+    if not isinstance(answer, Rejected):
+        raise TypeError(f"{rejection.status} is {answer}")
+    return answer
+
+
 @dataclass(frozen=True, slots=True)
 class UpdateResponse:
     """How the server handles one update. Times are seconds after the client sends it.
@@ -66,12 +92,13 @@ class ReadResponse:
     """How the server handles one read or list. Times are seconds after the client sends it.
 
     `served_seconds` is when the truth is read. `fault` is the reason, HTTP status and Retry-After in seconds
-    of the failure, if it fails.
+    of the failure, if it fails; `refused` says that there was no connection.
     """
 
     served_seconds: float
     answered_seconds: float
-    fault: tuple[str, int | None, float | None] | None = None
+    fault: ReadFault | None = None
+    refused: bool = False
 
 
 class RequestFaults:
@@ -80,6 +107,50 @@ class RequestFaults:
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
         self._numbers: dict[tuple[int, int], int] = {}
+        self._rejections: list[RejectNextUpdate] = []
+        self.fired: set[str] = set()  # kinds of faults that a request has met
+
+    def reject_next_update(self, rejection: RejectNextUpdate) -> None:
+        """Reject the next update in this way; several take turns."""
+        self._rejections.append(rejection)
+
+    def outage(self, operation: Operation, now: float) -> Outage | None:
+        """The outage of this operation at `now`, in seconds of virtual time."""
+        outages = (each for each in self._schedule.outages if each.begin <= now < each.end)
+        return next((each for each in outages if operation in each.operations), None)
+
+    def whole_outage(self, now: float) -> Outage | None:
+        """The outage of the whole API at `now`, in seconds of virtual time."""
+        outages = (each for each in self._schedule.outages if each.begin <= now < each.end)
+        return next((each for each in outages if each.operations == WHOLE_API), None)
+
+    def _read_in_outage(self, outage: Outage, rng: random.Random, deadline_seconds: float) -> ReadResponse:
+        match outage.kind:
+            case OutageKind.NO_CONNECTION:
+                return ReadResponse(0.0, NOT_SENT_SECONDS, ("connection refused", None, None), refused=True)
+            case OutageKind.UNAVAILABLE:
+                return ReadResponse(0.0, rng.uniform(0.002, 0.1), ("503 Service Unavailable", 503, None))
+        if rng.random() < LATE_SHARE:
+            return ReadResponse(rng.uniform(0.001, 0.05), rng.uniform(0.1, 0.99) * deadline_seconds)
+        return ReadResponse(0.0, deadline_seconds, (f"no answer within {deadline_seconds:.0f} s", None, None))
+
+    def _update_in_outage(self, outage: Outage, rng: random.Random) -> UpdateResponse:
+        match outage.kind:
+            case OutageKind.NO_CONNECTION:
+                return UpdateResponse(UNREACHABLE, 0.0, None, NOT_SENT_SECONDS)
+            case OutageKind.UNAVAILABLE:
+                answer = OutcomeUnknown("503 Service Unavailable", 503)
+                return UpdateResponse(answer, 0.0, None, rng.uniform(0.002, 0.1))
+        arrives = rng.uniform(0.001, 0.05)
+        if rng.random() < LATE_SHARE:
+            after = rng.uniform(0.1, 0.99) * POST_TIMEOUT_SECONDS
+            return UpdateResponse(ACCEPTED, arrives, rng.choice((arrives, after)), after)
+        applied = rng.choice((None, arrives, POST_TIMEOUT_SECONDS + rng.uniform(0.0, 30.0)))
+        return UpdateResponse(TIMEOUT, arrives, applied, POST_TIMEOUT_SECONDS)
+
+    def _fire(self, operation: Operation, outage: Outage) -> None:
+        single = len(outage.operations) == 1
+        self.fired.add(f"{operation} hangs" if single else f"outage: {outage.kind}")
 
     def period(self, now: float) -> FaultPeriod:
         """The fault period at `now`, in seconds of virtual time."""
@@ -97,6 +168,9 @@ class RequestFaults:
     def read(self, key: int, now: float) -> ReadResponse:
         """Draw the response to a read of allocation number `key`, sent at `now`."""
         rng, period = self._new_rng(0, key), self.period(now)
+        if (outage := self.outage(Operation.GET, now)) is not None:
+            self._fire(Operation.GET, outage)
+            return self._read_in_outage(outage, rng, GET_TIMEOUT_SECONDS)
         served = rng.uniform(0.001, 0.05)
         slow = self._schedule.slow and period is not NO_FAULT_PERIOD and rng.random() < 0.2
         answered = served + (rng.uniform(0.0, 6.0) if slow else rng.uniform(0.001, 0.05))
@@ -109,6 +183,9 @@ class RequestFaults:
     def bulk(self, now: float) -> tuple[ReadResponse, random.Random]:
         """Draw the response to a list sent at `now`, and the randomness that leaves allocations out of it."""
         rng, period = self._new_rng(1, 0), self.period(now)
+        if (outage := self.outage(Operation.LIST, now)) is not None:
+            self._fire(Operation.LIST, outage)
+            return self._read_in_outage(outage, rng, LIST_TIMEOUT_SECONDS), rng
         served = rng.uniform(0.001, 0.05)
         slow = self._schedule.slow and period is not NO_FAULT_PERIOD
         answered = served + (rng.uniform(0.0, 25.0) if slow else rng.uniform(0.01, 0.2))
@@ -120,6 +197,14 @@ class RequestFaults:
         rng, period = self._new_rng(2, allocation.key), self.period(now)
         arrives = rng.uniform(0.001, 0.05)
         answered = arrives + rng.uniform(0.001, 0.2)
+        if (outage := self.outage(Operation.POST, now)) is not None:
+            self._fire(Operation.POST, outage)
+            return self._update_in_outage(outage, rng)
+        if self._rejections and now < self._schedule.faults_end_at:
+            rejection = self._rejections.pop(0)
+            with_retry_after = "without" if rejection.retry_after_seconds is None else "with"
+            self.fired |= {f"{rejection.status}", f"4xx {with_retry_after} Retry-After"}
+            return UpdateResponse(rejected(rejection), arrives, None, answered)
         if allocation.pending and rng.random() < 0.7:
             return UpdateResponse(ACCEPTED, arrives, arrives + rng.uniform(0.5, 20.0), answered)
         if rng.random() >= period.updates:

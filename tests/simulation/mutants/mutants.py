@@ -1,6 +1,7 @@
 """Mutants of deciding and sending, and the list of all mutants.
 
-Left out: mutants of recording, restarting and stopping (`journal_mutants`).
+Left out: mutants of gates, limits and reports (`gate_mutants`), and of recording, restarting and stopping
+(`journal_mutants`).
 """
 # ruff: noqa: SLF001 - mutants replace private functions and change private attributes
 
@@ -27,6 +28,7 @@ from allocsync.reconcile.ports import Api
 from allocsync.reconcile.reconciler import Reconciler
 from allocsync.reconcile.rollout.rollout import Rollout
 from allocsync.reconcile.scheduling.work_queue import WorkQueue
+from tests.simulation.mutants.gate_mutants import GATE_MUTANTS
 from tests.simulation.mutants.journal_mutants import JOURNAL_MUTANTS
 from tests.simulation.mutants.mutant import Mutant, replace_function, replace_slot
 
@@ -241,16 +243,18 @@ def _send_ignored_fields_at_each_read(stack: ExitStack) -> None:
 
 MUTANTS = (
     Mutant("an update of unknown outcome is sent again without a read", ("R1",), _resend_without_read),
-    Mutant("a read before the settle time is taken as not applied", ("R1",), _judge_before_settle_time),
+    Mutant("a read before the settle time is taken as not applied", ("R1", "P9"), _judge_before_settle_time),
     Mutant(
-        "the read-back compares with the current desired state", ("R1",), _compare_with_current_desired_state
+        "the read-back compares with the current desired state",
+        ("R1", "P1"),
+        _compare_with_current_desired_state,
     ),
     Mutant("the update is built on an old snapshot", ("P3",), _build_on_first_snapshot),
     Mutant("a field that allocsync does not know is dropped", ("P3",), _drop_unknown_field),
-    Mutant("an edit does not wake the controller", ("P8",), _do_not_wake),
+    Mutant("an edit does not wake the controller", ("P8", "P12"), _do_not_wake),
     Mutant("two workers take one allocation", ("P4", "P10"), _take_twice),
-    Mutant("an edit during a request is lost", ("P8", "P1"), _ignore_edit_during_request),
-    Mutant("the backoff grows too fast and is never reset", ("P1",), _never_reset_failures),
+    Mutant("an edit during a request is lost", ("P8", "P1", "P11"), _ignore_edit_during_request),
+    Mutant("the backoff grows too fast and is never reset", ("P1", "P5"), _never_reset_failures),
     Mutant("a failed request is retried at once", ("P5",), _retry_at_once),
     Mutant("an allocation that differs is read every other second", ("P5",), _read_every_other_second),
     Mutant("late writes are forgotten and look like conflicts", ("R3", "P1"), _forget_late_writes),
@@ -258,5 +262,6 @@ MUTANTS = (
     Mutant("an accepted value is given no time to show", ("P2",), _do_not_wait_for_accepted),
     Mutant("a field that does not show once is ignored", ("P1",), _ignore_after_one_miss),
     Mutant("an ignored field is sent again at each read", ("P2",), _send_ignored_fields_at_each_read),
+    *GATE_MUTANTS,
     *JOURNAL_MUTANTS,
 )

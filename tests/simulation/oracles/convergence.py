@@ -1,7 +1,8 @@
 """P1: after the last fault, everything that can converge does so within a stated time.
 
 The time is the sum of the settle time (that of the journal too, which can be longer if a retry was taken for
-a late write), the longest backoff or Retry-After that is still running, two propagation windows, two resyncs
+a late write), the longest backoff or Retry-After that is still running, the longest
+wait for the gates, two propagation windows, two resyncs
 and half a minute. In the first window an accepted update does not show, and in the second the next one does;
 a window can be longer after a 202, and by what was learned. Allocations that are missing, ignored, in
 conflict or rejected for good are not covered: there the rules allow hours.
@@ -23,18 +24,27 @@ from tests.simulation.oracles.history_evidence import (
     unsettled,
 )
 from tests.simulation.oracles.liveness import LivenessOracle
+from tests.simulation.oracles.write_gates import WriteGatesOracle
 
 MARGIN_SECONDS = 30.0
 BACK_AGAIN_SECONDS = 300.0  # until a missing allocation is read again
 
 
-def convergence_seconds(history: History, liveness: LivenessOracle, resync_seconds: float) -> float:
-    """The stated time, from now."""
+def convergence_seconds(
+    history: History,
+    liveness: LivenessOracle,
+    gates: WriteGatesOracle,
+    *,
+    now: float,
+    resync_seconds: float,
+) -> float:
+    """The stated time, from `now`."""
     gone = any(version.cloud is None for truth in history.truths.values() for version in truth.versions)
     return (
         max(liveness.longest_settle_seconds(), journal_settle_seconds(liveness.journal))
         + liveness.longest_wait_seconds()
         + 2 * longest_window_seconds(history.truths.values())
+        + gates.longest_closed_seconds(now)
         + 2.2 * resync_seconds
         + MARGIN_SECONDS
         + (BACK_AGAIN_SECONDS if gone else 0.0)

@@ -21,6 +21,7 @@ class Due:
     promise: str = ""
     why: str = ""
     writes: bool = False  # whether it needs a write slot
+    without_gates: float = inf  # when it would be due if no gate were closed; infinity if none is
     read_failures: int = 0
     write_failures: int = 0
     # Failures cleared at `forgiven_at`. A process that ends before that is on the disk still counts them.

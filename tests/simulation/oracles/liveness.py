@@ -26,6 +26,7 @@ from allocsync.model.cloud import Cloud
 from allocsync.model.desired_state import Mode
 from allocsync.model.ids import AllocationId
 from allocsync.planning.diff import compare, pending
+from allocsync.reconcile.controller import IDLE_SECONDS
 from allocsync.reconcile.parameters import Parameters
 from tests.simulation.engine.history import Get, Post
 from tests.simulation.engine.server import Server
@@ -39,10 +40,11 @@ from tests.simulation.oracles.history_evidence import (
     longest_window_seconds,
     unsettled,
 )
+from tests.simulation.oracles.write_gates import WriteGatesOracle
 
 RULES = Parameters()
 SLACK_SECONDS = 1.5
-FIRST_PASS_SECONDS = 90.0  # three lists that fail slowly come first
+FIRST_PASS_SECONDS = 15.0  # of a process, whatever the list does
 FIRST_CONFIRMATION_SECONDS = 2.0  # at most, after an update was accepted
 TOO_MANY_REQUESTS = 429
 
@@ -51,12 +53,20 @@ class LivenessOracle:
     """See the module. Times are virtual seconds."""
 
     def __init__(
-        self, server: Server, *, resync_seconds: float, bulk: bool, report_breach: Callable[[str, str], None]
+        self,
+        server: Server,
+        *,
+        resync_seconds: float,
+        bulk: bool,
+        gates: WriteGatesOracle,
+        report_breach: Callable[[str, str], None],
     ) -> None:
         self._server = server
+        self._gates = gates
         self._history = server.history
         self._report_breach = report_breach
         self._resync_seconds = inf if bulk else 1.1 * resync_seconds
+        self._pending_seconds = max(RULES.resync_bulk_seconds, resync_seconds)
         self._due = {key: Due() for key in self._history.truths}
         self._process_count = 0
         self._alive = self._listed = False
@@ -123,14 +133,7 @@ class LivenessOracle:
         due, now = self._due[key], self._server.now()
         if not self._alive or now <= due.by + self.slack_seconds:
             return
-        closed = max(self._writes_closed_until, self._writes.until) if due.writes else -inf
-        # There may be only one slot, and all other allocations may come first.
-        narrow = self._reads.is_limit_lowered(now) or self._writes.is_limit_lowered(now)
-        under_way = sum(each.under_way for each in self._due.values())
-        crowd = len(self._due) - 1 if narrow else under_way // FEWEST_SLOTS
-        held = max(self.disk_fails_until, closed, self._reads_closed_until, self._reads.until)
-        by = max(due.by, held) + self.slack_seconds + crowd * SLOW_SECONDS
-        by = max(by, self._sent_requests.crowd_until(due.by, of=len(self._due)))
+        by = self._delayed_until(due.by, writes=due.writes)
         if now > by:
             journal_settled_at = self._settled_at(
                 key, lambda: history_evidence.journal_settle_seconds(self.journal)
@@ -145,6 +148,24 @@ class LivenessOracle:
             self._report_breach(due.promise, f"no request for {key} since {due.why}; it was due at {by:.3f}")
             due.by = inf
 
+    def _delayed_until(self, by: float, *, writes: bool) -> float:
+        """When a request that is due at `by` has been sent at the latest, by what may delay any request."""
+        now = self._server.now()
+        closed = max(self._writes_closed_until, self._writes.until) if writes else -inf
+        # There may be only one slot, and all other allocations may come first.
+        narrow = self._reads.is_limit_lowered(now) or self._writes.is_limit_lowered(now)
+        under_way = sum(each.under_way for each in self._due.values())
+        crowd = len(self._due) - 1 if narrow else under_way // FEWEST_SLOTS
+        held = max(self.disk_fails_until, closed, self._reads_closed_until, self._reads.until)
+        latest = max(by, held) + self.slack_seconds + crowd * SLOW_SECONDS
+        return max(latest, self._sent_requests.crowd_until(by, of=len(self._due)))
+
+    def is_left_alone(self, key: AllocationId, by: float) -> bool:
+        """Whether a request that was due at `by` has not been sent and nothing explains it any more."""
+        due = self._due[key]
+        is_running = self._alive and not due.under_way
+        return is_running and self._server.now() > self._delayed_until(by, writes=True)
+
     def longest_settle_seconds(self) -> float:
         """The longest that the settle time can be by now."""
         return history_evidence.longest_settle_seconds(
@@ -156,11 +177,11 @@ class LivenessOracle:
         self._check(key)
         self._sent_requests.sent_at.append(self._server.now())
         due = self._due[key]
-        due.by, due.under_way, due.edited = inf, True, False
+        due.by, due.under_way, due.edited, due.without_gates = inf, True, False, inf
 
     def _expect(self, key: AllocationId, by: float, promise: str, why: str, *, writes: bool = False) -> None:
         due = self._due[key]
-        due.writes = writes
+        due.writes, due.without_gates = writes, inf
         due.by, due.promise, due.why = by, promise, f"{self._server.now():.3f}, when {why}"
 
     def desired_changed(self, key: AllocationId, *, first: bool) -> None:
@@ -195,6 +216,19 @@ class LivenessOracle:
             for due in self._due.values()
         ]
         return max(0.0, max(waits, default=0.0) - now, self._writes_closed_until - now)
+
+    def pause_lifted(self, scope: AllocationId | None) -> None:
+        """A pause was lifted: what it held back is read again.
+
+        If another gate is still closed, its end is noticed when the dispatcher runs next.
+        """
+        now = self._server.now()
+        for key, due in self._due.items():
+            if scope in {None, key} and max(due.by, due.without_gates) < inf:
+                opens_at = self._gates.opens_at(key, now)
+                noticed_at = now if opens_at <= now else opens_at + IDLE_SECONDS
+                due.by = min(due.by, max(noticed_at, due.without_gates))
+                due.why = f"{now:.3f}, when a pause was lifted"
 
     def list_answered(self, clouds: Iterable[Cloud], begun: float) -> None:
         """A list that began at `begun` was answered."""
@@ -234,7 +268,9 @@ class LivenessOracle:
                     each.writes |= each.read_failures > 0
             case Live(cloud):
                 due.read_failures = 0
-                self._read_shows(get.key, due, cloud, now)
+                # The answer of a cache carries no update: the next read waits as long as the answer is old.
+                wait = min(max(get.age_seconds, RULES.confirm_seconds), RULES.cache_wait_seconds)
+                self._read_shows(get.key, due, cloud, now + (wait if get.age_seconds else 0.0))
             case _:
                 due.read_failures = 0
                 due.forgive(now)
@@ -280,7 +316,7 @@ class LivenessOracle:
         elif self.allows_hours(key):
             due.by = inf
         elif pending(cloud):
-            by = max(now + RULES.resync_bulk_seconds, settled_at)
+            by = max(now + self._pending_seconds, settled_at)
             self._expect(key, by, "P1", "a read found a status PENDING", writes=True)
         else:
             hidden = now + longest_backoff_seconds(3, None) if self.slack_seconds > SLACK_SECONDS else now
@@ -292,7 +328,11 @@ class LivenessOracle:
                 settled_at,
             )
             by = max(now, *waits, self._no_updates_before)
-            self._expect(key, by, "P1", "a read found a difference", writes=True)
+            opens_at = self._gates.opens_at(key, now)
+            self._expect(key, max(by, opens_at), "P1", "a read found a difference", writes=True)
+            if opens_at > now:
+                due.without_gates = by
+                self._gates.note_waiting(key, now)
 
     def _confirmed_by(self, accepted_at: float, now: float) -> float:
         """When a read looks for an accepted value that the read of now does not show.

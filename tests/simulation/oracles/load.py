@@ -2,7 +2,8 @@
 
 A read is needed if one of these holds:
 
-    it is the first of a process, or the file was edited or a resync was requested since the last read
+    it is the first of a process, or since the last read the file was edited, a resync was requested, a pause
+    ended, a write window opened or the write quota got a token
     a resync interval has passed since the last read that succeeded
     it is the snapshot of an update
     it succeeds and follows an update: one for each update of unknown outcome, to read it back; for each
@@ -33,6 +34,7 @@ from allocsync.reconcile.resync import CHECKS_PER_LIST
 from allocsync.reconcile.scheduling import circuit_breaker
 from allocsync.reconcile.scheduling.reachability import HEARTBEAT_READS
 from tests.simulation.engine.history import Get, History, Post, Truth
+from tests.simulation.oracles.write_gates import WriteGatesOracle
 
 # Its process, when it began, whether it succeeded, when it ended, and its allocation.
 Request: TypeAlias = tuple[int, float, bool, float, AllocationId]
@@ -64,7 +66,9 @@ class RequestLoad:
         return f"{self.sent} requests were sent, and {self.needed} were needed ({reasons})"
 
 
-def measure_load(history: History, *, now: float, resync_seconds: float) -> RequestLoad:
+def measure_load(
+    history: History, gates: WriteGatesOracle, *, now: float, resync_seconds: float
+) -> RequestLoad:
     """The load of this run up to `now`."""
     truths = list(history.truths.values())
     enough = min(circuit_breaker.MIN_KEYS, len(truths))
@@ -72,18 +76,21 @@ def measure_load(history: History, *, now: float, resync_seconds: float) -> Requ
     passes = sum(1 + int((min(end, now) - begin) / scheduled_seconds) for begin, end in history.processes)
     posts = [post for truth in truths for post in truth.posts if post.answer != "never left"]
     gets = [get for truth in truths for get in truth.gets]
-    reads = [_reads(truth, history, scheduled_seconds) for truth in truths]
+    needs = _ReadNeeds(history, gates, scheduled_seconds)
+    reads = [_reads(truth, needs) for truth in truths]
     answered = sum(ok for _, ok in history.list_ends)
     beside = answered * CHECKS_PER_LIST + _list_outages(history) * len(truths)
     beside_lists = min(beside, sum(more for _, more in reads))
     others = len(gets) - sum(needed for needed, _ in reads) - beside_lists
     return RequestLoad(
-        history.requests + history.list_count,
+        history.requests + len(history.list_begins),
         (
             ("reads", sum(needed for needed, _ in reads)),
             (
                 "lists",
-                min(history.list_count, passes + len(history.resync_requests) + _retried_lists(history)),
+                min(
+                    len(history.list_begins), passes + len(history.resync_requests) + _retried_lists(history)
+                ),
             ),
             ("reads that check lists", beside_lists),
             ("heartbeats", min(_heartbeats(history, gets, posts, now), max(0, others))),
@@ -97,15 +104,43 @@ def measure_load(history: History, *, now: float, resync_seconds: float) -> Requ
     )
 
 
-def _reads(truth: Truth, history: History, scheduled_seconds: float) -> tuple[int, int]:
+@dataclass(frozen=True, slots=True)
+class _ReadNeeds:
+    """What calls for reads."""
+
+    history: History
+    gates: WriteGatesOracle
+    scheduled_seconds: float
+
+    def are_due(self, get: Get, last: Get | None, truth: Truth) -> bool:
+        """Whether something calls for this read after the last one that succeeded."""
+        if last is None or last.answered is None:
+            return True
+        return (
+            get.begun >= last.answered + self.scheduled_seconds
+            or self.are_requested(get, last, truth)
+            or self.gates.opened_between(last.begun, get.begun)
+        )
+
+    def are_requested(self, get: Get, last: Get, truth: Truth) -> bool:
+        """Whether something new called for a read since `last`."""
+        openings = (at for at, scope in self.history.openings if scope in {None, get.key})
+        return (
+            get.process != last.process
+            or any(last.order < order < get.order for _, order in truth.edits)
+            or any(last.begun < at <= get.begun for at in (*self.history.resync_requests, *openings))
+        )
+
+
+def _reads(truth: Truth, needs: _ReadNeeds) -> tuple[int, int]:
     """How many reads of one allocation were needed by themselves, and how many others succeeded."""
     needed = beside = 0
     last: Get | None = None  # the last that succeeded
     tried: Get | None = None  # the last of all
     followed = {post.snapshot.order for post in truth.posts if post.snapshot is not None}
     for get in truth.gets:
-        due = get.order in followed or _is_due(get, last, truth, history, scheduled_seconds)
-        again = tried is not None and not tried.ok and not _is_requested(get, tried, truth, history)
+        due = get.order in followed or needs.are_due(get, last, truth)
+        again = tried is not None and not tried.ok and not needs.are_requested(get, tried, truth)
         needed += due and (get.ok or not again)
         beside += get.ok and not due
         last, tried = get if get.ok else last, get
@@ -126,21 +161,6 @@ def _confirming(post: Post, truth: Truth) -> int:
     )
     seconds = min(next(shown, inf) - answered, post.window_seconds)
     return 2 + int(log2(max(1.0, seconds)))
-
-
-def _is_due(get: Get, last: Get | None, truth: Truth, history: History, scheduled_seconds: float) -> bool:
-    if last is None or last.answered is None:
-        return True
-    return get.begun >= last.answered + scheduled_seconds or _is_requested(get, last, truth, history)
-
-
-def _is_requested(get: Get, last: Get, truth: Truth, history: History) -> bool:
-    """Whether something new called for a read since `last`."""
-    return (
-        get.process != last.process
-        or any(last.order < order < get.order for _, order in truth.edits)
-        or any(last.begun < at <= get.begun for at in history.resync_requests)
-    )
 
 
 def _retried_lists(history: History) -> int:

@@ -5,16 +5,19 @@ P2   no update is sent to an allocation in sync; an accepted value is not sent a
 P3   an update carries every unmanaged field exactly as in the snapshot just before it
 P4   a process never has two requests for one allocation under way
 P6   every update is in the journal before it is sent
+P5   no update is sent before the Retry-After of an earlier one ends, and after a 429 none of any allocation
 P8   an update carries what the active revision declares, and nothing that the change limit holds
 R1   after an update of unknown outcome, no other is sent before a read has settled it: one that shows it, or
      one that began a settle time after it became unknown (in a new process: after that process started)
 
-Left out: when the next request is due (`liveness`), and what the journal says of outcomes (`journal`).
+Left out: when the next request is due (`liveness`), what the journal says of outcomes (`journal`), pauses,
+windows and quota (`write_gates`), and what is reported (`reports`).
 """
 
 import json
 import sqlite3
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 
 from allocsync.model.api_answers import (
@@ -33,12 +36,19 @@ from allocsync.model.ids import AllocationId
 from allocsync.model.intent_record import Restored, hash_unmanaged_fields, intent_from
 from allocsync.model.times import WallTime
 from allocsync.planning.diff import merge
+from allocsync.reconcile.controller import Controller
 from allocsync.reconcile.parameters import Parameters
 from tests.simulation.engine.history import Get, Post, Truth
 from tests.simulation.engine.server import Server
-from tests.simulation.oracles.history_evidence import CLOCK_TOLERANCE_SECONDS, reason_to_resend
+from tests.simulation.oracles.history_evidence import (
+    CLOCK_TOLERANCE_SECONDS,
+    is_recorded,
+    reason_to_resend,
+)
 from tests.simulation.oracles.journal import JournalOracle
-from tests.simulation.oracles.liveness import SLACK_SECONDS, LivenessOracle
+from tests.simulation.oracles.liveness import SLACK_SECONDS, TOO_MANY_REQUESTS, LivenessOracle
+from tests.simulation.oracles.reports import ReportOracle
+from tests.simulation.oracles.write_gates import WriteGatesOracle
 
 RULES = Parameters()
 PROCESSING = 202
@@ -53,6 +63,7 @@ class PromiseOracle:
         *,
         resync_seconds: float,
         bulk: bool,
+        gates: WriteGatesOracle,
         report_breach: Callable[[str, str], None],
         note: Callable[..., None],
     ) -> None:
@@ -68,9 +79,15 @@ class PromiseOracle:
         self._process = 0
         self._gap: WallTime | None = None  # wall time of the last gap; two gaps may have the same
         self.commit_seconds = 0.0
+        self.gates = gates
         self.liveness = LivenessOracle(
-            server, resync_seconds=resync_seconds, bulk=bulk, report_breach=report_breach
+            server, resync_seconds=resync_seconds, bulk=bulk, gates=gates, report_breach=report_breach
         )
+        self._reports = ReportOracle(
+            server, self.liveness, resync_seconds=resync_seconds, report_breach=report_breach
+        )
+        self._retry_after_until: dict[AllocationId, float] = {}  # in this process
+        self._slowed: tuple[float, float] = (-inf, -inf)  # by a 429: since when and until when
         with_ignored_field = frozenset(key for key, each in server.allocations.items() if each.ignored_field)
         self.journal_oracle = JournalOracle(
             self._history, self.liveness.process_ends, report_breach, with_ignored_field
@@ -82,7 +99,7 @@ class PromiseOracle:
         """A process has started with what its journal restored; `wall` is its wall time."""
         now = self._server.now()
         self._process = process
-        self._history.process_started(now)
+        self._history.process_started(process, now)
         self._under_way.clear()
         self._longest_unknown.clear()
         self._history.active = None
@@ -101,6 +118,15 @@ class PromiseOracle:
                     post.unknown_since, post.settled, post.confirmed = now, False, False
                 elif not post.settled and (post.answer is None or post.unknown_since is not None):
                     post.unknown_since = now
+        self._retry_after_until.clear()
+        self._slowed = (-inf, -inf)
+        self._reports.process_started()
+
+        def is_surely_recorded(process: int, at: float) -> bool:
+            return is_recorded(process, at, self.liveness.process_ends)
+
+        self.gates.process_started(now, is_recorded=is_surely_recorded, gap=gap, open_intents=len(opened))
+        self._history.change_limit.process_started(process, is_recorded=is_surely_recorded, gap=gap)
         self.journal_oracle.process_started(self.journal, gap_at=now if gap else None)
         self.liveness.journal = self.journal
         recent = restored.gap_at is not None and wall - restored.gap_at < RULES.settle_max_seconds
@@ -131,8 +157,9 @@ class PromiseOracle:
             self.journal.close()
             self.journal = None
 
-    def wall_clock_moved(self, seconds: float) -> None:
-        """The wall clock was moved while no process ran."""
+    def wall_clock_moved(self, seconds: float, wall_offset: float) -> None:
+        """The wall clock was moved while no process ran; it is `wall_offset` ahead of virtual time now."""
+        self.gates.wall_clock_moved(seconds, wall_offset)
         self.liveness.wall_clock_moved(seconds)
         self.journal_oracle.forgotten_before = self.liveness.forgotten_before
 
@@ -146,6 +173,27 @@ class PromiseOracle:
         for key, before in self._history.activate(revision, self._server.now(), approved=approved):
             self.liveness.desired_changed(key, first=before is None)
 
+    def nothing_awaits_approval(self, revision: Revision) -> None:
+        """A person was told that this revision does not await approval."""
+        active = self._history.active
+        if active is not None and active.id == revision.id:
+            self._history.change_limit.release(self._server.now())
+
+    def pause_begun(self, scope: AllocationId | None, seconds: float) -> None:
+        """A person was told that updates are paused for so long."""
+        self.gates.pause_begun(scope, seconds, process=self._process, now=self._server.now())
+        self._history.openings.append((self._server.now() + seconds, scope))
+
+    def pause_lifted(self, scope: AllocationId | None) -> None:
+        """A person was told that the pause has ended."""
+        self.gates.pause_lifted(scope, process=self._process, now=self._server.now())
+        self._history.openings.append((self._server.now(), scope))
+        self.liveness.pause_lifted(scope)
+
+    def status_reported(self, controller: Controller, wall_offset: float) -> None:
+        """Judge what the running process reports now."""
+        self._reports.judge(controller, wall_offset)
+
     # Reads.
 
     def read_sent(self, process: int, key: AllocationId) -> Get:
@@ -157,6 +205,7 @@ class PromiseOracle:
         """A read was answered."""
         self._under_way.discard(get.key)
         get.answered = self._server.now()
+        self._history.failures += not get.ok
         self._note("client", get.key, f"read: {_short(answer)}")
         if get.cloud is not None or get.gone:
             for post in self._history.truths[get.key].posts:
@@ -166,13 +215,14 @@ class PromiseOracle:
 
     def _settles(self, get: Get, post: Post) -> bool:
         since = post.unknown_since
-        if since is None or get.begun < since - CLOCK_TOLERANCE_SECONDS:
+        if since is None or get.evidence_at < since - CLOCK_TOLERANCE_SECONDS:
             return False
         shown = get.cloud is None or all(
             field_value(get.cloud, name) == value for name, value in post.changed.items()
         )
         post.confirmed = shown
-        return shown or get.begun >= since + self._settle_seconds(get.begun) - CLOCK_TOLERANCE_SECONDS
+        settle_seconds = self._settle_seconds(get.begun)
+        return shown or get.evidence_at >= since + settle_seconds - CLOCK_TOLERANCE_SECONDS
 
     def _settle_seconds(self, at: float) -> float:
         """The shortest that the settle time can be."""
@@ -195,6 +245,8 @@ class PromiseOracle:
         post = self._history.add_update(process, key, body, fields, self._server.now())
         self._note("client", key, f"update {post.number} is sent: {fields}")
         self._check_recorded(post)
+        self._check_waits(post)
+        self.gates.update_sent(post.sent)
         if self._check_desired(post, desired):
             truth = self._history.truths[key]
             self._check_settled(post, truth)
@@ -222,8 +274,26 @@ class PromiseOracle:
                 "P6", f"update {post.number} was sent, but its intent {found[0]} is of another update"
             )
 
+    def _check_waits(self, post: Post) -> None:
+        if why := self.gates.why_closed(post.key, post.sent):
+            self._report_breach("G1", f"update {post.number} was sent, but {why}")
+        until = self._retry_after_until.get(post.key, -inf)
+        if post.sent < until - CLOCK_TOLERANCE_SECONDS:
+            self._report_breach(
+                "P5", f"update {post.number} was sent before Retry-After ended at {until:.3f}"
+            )
+        since, until = self._slowed
+        begun = post.sent if post.snapshot is None else post.snapshot.begun
+        if since < begun and post.sent < until - CLOCK_TOLERANCE_SECONDS:
+            self._report_breach(
+                "P5", f"update {post.number} was begun after a 429 and sent before {until:.3f}"
+            )
+
     def _check_desired(self, post: Post, desired: Desired | None) -> bool:
-        if desired is None or desired.mode is not Mode.ENFORCE or post.key in self._history.change_limit.held:
+        change_limit = self._history.change_limit
+        if post.key in change_limit.held and self._history.are_canaries_verified():
+            change_limit.release(post.sent)
+        if desired is None or desired.mode is not Mode.ENFORCE or post.key in change_limit.held:
             self._report_breach("P8", f"update {post.number} was sent, but none may be: {desired}")
             return False
         carried = {name: field_value(post.body, name) for name in post.fields}
@@ -284,6 +354,7 @@ class PromiseOracle:
         """An update was answered."""
         self._under_way.discard(post.key)
         now = post.answered = self._server.now()
+        self._history.failures += not isinstance(answer, Accepted)
         match answer:
             case Accepted(status):
                 post.answer = "accepted"
@@ -301,8 +372,18 @@ class PromiseOracle:
             case OutcomeUnknown():
                 post.answer, post.unknown_since = "unknown", now
                 self._longest_unknown.append((now, now - post.sent))
+        if isinstance(answer, Rejected):
+            self._note_retry_after(post.key, answer, now)
         self._note("client", post.key, f"update {post.number}: {_short(answer)}")
         self.liveness.update_answered(post, answer)
+
+    def _note_retry_after(self, key: AllocationId, answer: Rejected, now: float) -> None:
+        """A rejection for good may be followed by an edited body, which is not judged here."""
+        until = now + min(answer.retry_after_seconds or 0.0, RULES.wait_max_seconds)
+        if answer.kind not in {RejectionClass.BODY, RejectionClass.GONE}:
+            self._retry_after_until[key] = until
+        if answer.status == TOO_MANY_REQUESTS and until > max(now, self._slowed[1]):
+            self._slowed = (now, until)
 
     def update_cut_off(self, post: Post) -> None:
         """The process stops before the update is answered."""

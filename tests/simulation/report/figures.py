@@ -2,13 +2,14 @@
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Generator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field, fields
 from multiprocessing import get_context
 
 from tests.simulation.disk.sqlite_shim import SqliteShim
-from tests.simulation.engine.schedule import draw_schedule
+from tests.simulation.engine.drawn_schedule import draw_schedule
 from tests.simulation.engine.world import simulate
 from tests.simulation.report.outcome import Outcome
 
@@ -17,7 +18,10 @@ CHUNK = 100  # schedules, between two checks of the time
 
 @dataclass(slots=True)
 class Figures:
-    """Sums over schedules. `breaches` has seed, promise and details of each first breach."""
+    """Sums over schedules. `breaches` has seed, promise and details of each first breach.
+
+    `fired` has the number of schedules in which each kind of trouble happened.
+    """
 
     schedules: int = 0
     requests: int = 0
@@ -27,12 +31,14 @@ class Figures:
     disk_faults: int = 0
     virtual_seconds: float = 0.0
     breaches: list[tuple[int, str, str]] = field(default_factory=list)
+    fired: Counter[str] = field(default_factory=Counter)
 
     def add(self, outcome: Outcome) -> None:
         """Add one schedule."""
         self.schedules += 1
         for name in ("requests", "updates", "faults", "crashes", "disk_faults", "virtual_seconds"):
             setattr(self, name, getattr(self, name) + getattr(outcome, name))
+        self.fired.update(outcome.fired)
         self.breaches += [(outcome.seed, promise, what) for promise, what in outcome.breaches[:1]]
 
     def join(self, other: "Figures") -> None:

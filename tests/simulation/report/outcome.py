@@ -35,6 +35,7 @@ class Outcome:
     crashes: int = 0
     disk_faults: int = 0
     virtual_seconds: float = 0.0
+    fired: set[str] = field(default_factory=set)  # kinds of trouble that happened
 
     def note(
         self, who: str, key: AllocationId | None, what: str, fields: Mapping[str, Any] = NOTHING

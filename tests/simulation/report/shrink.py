@@ -57,5 +57,20 @@ def _smaller_schedules(schedule: Schedule) -> Iterator[Schedule]:
                 fault_periods = list(schedule.fault_periods)
                 fault_periods[index] = replace(period, **{part: 0.0})
                 yield replace(schedule, fault_periods=tuple(fault_periods))
+    yield from _without_gates_and_others(schedule)
     if schedule.slow:
         yield replace(schedule, slow=False)
+
+
+def _without_gates_and_others(schedule: Schedule) -> Iterator[Schedule]:
+    for index in range(len(schedule.outages)):
+        yield replace(schedule, outages=schedule.outages[:index] + schedule.outages[index + 1 :])
+    for candidate in (
+        replace(schedule, closed_minutes=None),
+        replace(schedule, max_writes_per_hour=None),
+        replace(schedule, max_changes_percent=100.0, canary=0),
+        replace(schedule, other_writer=None),
+        replace(schedule, cache_seconds=0.0),
+    ):
+        if candidate != schedule:
+            yield candidate

@@ -16,6 +16,7 @@ SHOWN_FIELDS = {
     "resync_finished": ("differ",),
     "bulk_unavailable": ("reason",),
 }
+EVERYTHING = 100.0
 SHOWN_LINES, SHOWN_ALLOCATIONS = 400, 40
 
 
@@ -41,7 +42,25 @@ def _setting(schedule: Schedule) -> Iterator[str]:
     for period in schedule.fault_periods:
         shares = f"{period.reads:.0%} of reads, {period.updates:.0%} of updates, {period.lists:.0%} of lists"
         yield f"  {period.begin:.1f} to {period.end:.1f} s: {shares} fail; late by {period.late_seconds:g} s"
+    for outage in schedule.outages:
+        what = "/".join(sorted(outage.operations))
+        yield f"  {outage.begin:.1f} to {outage.end:.1f} s: each {what} {outage.kind}"
+    yield from _gates(schedule)
     yield f"  no faults from {schedule.faults_end_at:.1f} s"
+
+
+def _gates(schedule: Schedule) -> Iterator[str]:
+    if schedule.closed_minutes is not None:
+        closed = schedule.closed_minutes
+        yield f"  write windows closed from minute {closed.start} to {closed.stop} of each hour"
+    if schedule.max_writes_per_hour is not None:
+        yield f"  at most {schedule.max_writes_per_hour} updates an hour"
+    if schedule.max_changes_percent < EVERYTHING:
+        yield f"  at most {schedule.max_changes_percent:g} % may change, {schedule.canary} canaries"
+    if schedule.other_writer is not None:
+        yield f"  another controller every {schedule.other_writer.every_seconds:.0f} s"
+    if schedule.cache_seconds:
+        yield f"  a cache of {schedule.cache_seconds:.0f} s"
 
 
 def _happened(notes: Sequence[Note]) -> Iterator[str]:
