@@ -86,8 +86,8 @@ class ApiHealth:
             return
         self.reachability.record_heartbeat(now)
         for allocation in self._choose():
-            if allocation.read_no_later_than(now):
-                requeue(allocation)
+            allocation.read_as_heartbeat(now)
+            requeue(allocation)
 
     def _choose(self) -> Collection[ManagedAllocation]:
         """The allocations that a heartbeat reads. Retry-After of each is obeyed by `read_no_later_than`."""

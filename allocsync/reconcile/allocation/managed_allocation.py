@@ -62,6 +62,7 @@ class ManagedAllocation:
     written_at: Monotonic = LONG_AGO  # when the latest update ended, whatever its outcome
     answer_age_seconds: float = 0.0  # how old the answer of the latest read was; 0 unless a cache gave it
     list_differs: bool = False  # the list shows a difference that no read has confirmed yet
+    is_heartbeat: bool = False  # the next read shows whether the API is reachable
     missing: bool = False
     probes: int = 0  # reads in a row that found it missing
     pending_since: Monotonic | None = None  # since when a PENDING status holds back an update
@@ -154,6 +155,8 @@ class ManagedAllocation:
             self.desired.mode is desired_state.Mode.ENFORCE
             and self.write_gate.prohibited_until(self.id) == LONG_AGO
         )
+        if self.is_heartbeat:
+            return QueueEntry(self.next_read_at, Operation.READ, Priority.EDIT)
         if self.read_failures:
             return QueueEntry(self.next_read_at, Operation.READ, Priority.RETRY)
         if self.desired != self.compared:
@@ -203,6 +206,14 @@ class ManagedAllocation:
         self.next_read_at = min(self.next_read_at, due)
         return is_sooner
 
+    def read_as_heartbeat(self, now: Monotonic) -> None:
+        """Make a read due at once, or when Retry-After ends, that shows whether the API is reachable.
+
+        It goes before retries, which can take all slots in an outage.
+        """
+        self.is_heartbeat = True
+        self.read_no_later_than(now)
+
     def schedule_first_read(self, at: Monotonic, now: Monotonic) -> None:
         """Make the first read of a newly declared allocation due at `at`, but not before Retry-After ends."""
         self.next_read_at = max(at, self.write_backoff.allowed_at(now))
@@ -244,6 +255,7 @@ class ManagedAllocation:
         if self.state not in {State.IDLE, State.SETTLING}:
             raise ValueError(f"{self.id} is {self.state}: one request at a time")
         self.state, self.edited_during_request, self.list_differs = State.READING, False, False
+        self.is_heartbeat = False
 
     def on_read(
         self,

@@ -60,8 +60,6 @@ class Reachability:
         self._failures, self._has_failed_read = 0, False
         self.confirmed_at, self.heartbeat_at, self.reason = now, now + self.heartbeat_seconds, ""
         ended = self.reachable is False
-        if ended:  # what failed in the outage need not fail by itself
-            self._failing.clear()
         if not self.reachable:
             self.reachable, self.since = True, now
         return ended

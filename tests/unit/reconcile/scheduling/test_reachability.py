@@ -88,15 +88,6 @@ def test_any_success_ends_an_outage_and_says_so_once() -> None:
     assert api.since == at(9), "it is reachable since then"
 
 
-def test_what_failed_in_an_outage_counts_anew_after_it() -> None:
-    api = new()
-    fail(api, A, 1)
-    fail(api, B, 2)
-    api.record_success(C, at(3))
-    assert not fail(api, A, 4)
-    assert fail(api, B, 5), "the outage goes on: one request was served by chance"
-
-
 def test_a_heartbeat_is_due_ten_seconds_after_the_latest_success_or_heartbeat() -> None:
     api = new()
     api.record_success(A, at(7))
