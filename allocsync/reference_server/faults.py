@@ -103,6 +103,7 @@ FAULTS = (
     Fault("500", 500, "500 Internal Server Error", effect=_PERHAPS),
     Fault("502", 502, "502 Bad Gateway", effect=_PERHAPS),
     Fault("503", 503, "503 Service Unavailable", effect=_PERHAPS),
+    Fault("400", 400, "400 Bad Request"),
     Fault("401", 401, "401 Unauthorized"),
     Fault("423", 423, "423 Locked, as during a migration"),
     Fault("429", 429, "429 Too Many Requests"),

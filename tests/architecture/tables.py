@@ -216,7 +216,10 @@ def _made_of(fault: Fault) -> str:
     usable = fault.body is Body.CLOUD
     answer = Response(fault.status, chunks=(b'{"id":"a"}',) if usable else None, problem="unusable")
     gone = NoResponse("reset", sent=True)
-    return _OUTCOMES[type(interpret_update(gone if fault.body is Body.RESET else answer, AllocationId("a")))]
+    outcome = interpret_update(gone if fault.body is Body.RESET else answer, AllocationId("a"))
+    if isinstance(outcome, Rejected) and outcome.terminal:
+        return "rejected: nothing was changed; sent again after an hour, an edit or `allocsync retry`"
+    return _OUTCOMES[type(outcome)]
 
 
 def knobs() -> str:

@@ -26,6 +26,7 @@ UPDATES: dict[str, type[UpdateAnswer]] = {
     "500": OutcomeUnknown,
     "502": OutcomeUnknown,
     "503": OutcomeUnknown,
+    "400": Rejected,
     "401": Rejected,
     "423": Rejected,
     "429": Rejected,
