@@ -42,6 +42,7 @@ TONES: Mapping[str, Tone] = {  # in the order in which they are listed: worst fi
     Condition.SUSPENDED: Tone.WAIT,
     Condition.IN_SYNC: Tone.GOOD,
 }
+RETRIED = frozenset({Condition.FAILING, Condition.IGNORED, Condition.MISSING, Condition.CONFLICT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +234,8 @@ def format_status(current: Status, now: datetime) -> list[Line]:
             f"since {_format_time(row['since'], now)}   next read {_format_time(row['next_read_at'], now)}"
         )
         lines.append(Line(f"    {times}", Tone.DIM))
+    if names := [name for name in TONES if name in RETRIED and current.conditions.get(name)]:
+        lines.append(Line(f"  {', '.join(names)}: `allocsync retry ID` tries again now", Tone.DIM))
     return lines
 
 
