@@ -30,7 +30,7 @@ from allocsync.reconcile.checkpoint import Checkpoint
 from allocsync.reconcile.events import Observer
 from allocsync.reconcile.operation import Operation
 from allocsync.reconcile.parameters import Parameters
-from allocsync.reconcile.pause_control import PauseControl
+from allocsync.reconcile.pause_control import PauseControl, scope_of
 from allocsync.reconcile.ports import Api, Clock, Journal
 from allocsync.reconcile.reconciler import Reconciler
 from allocsync.reconcile.resync import BulkPolicy, Resync
@@ -166,16 +166,17 @@ class Controller:
                 self._requeue(allocation)
         self._changed.set()
 
-    def retry(self, name: str | None) -> int | NotFound:
+    def retry(self, name: str | None, by: str = "") -> int | NotFound:
         """Try again what is delayed: of one allocation, or of all if `name` is None.
 
         Field records, backoffs and rejections are forgotten; a read is due at once, or when Retry-After ends.
-        `name` is an id or a unique beginning of one. Return the number of allocations, or NotFound if no
-        declared allocation has that name.
+        `name` is an id or a unique beginning of one; `by` is who asks, for the log. Return the number of
+        allocations, or NotFound if no declared allocation has that name.
         """
         key = None if name is None else find(name, self._allocations)
         if isinstance(key, NotFound):
             return key
+        self._emit(events.RetryRequested(allocation=key, scope=scope_of(key), by=by))
         affected = [each for each in self._allocations.values() if key in {None, each.id}]
         for allocation in affected:
             allocation.retry(self._clock.now())

@@ -192,6 +192,16 @@ class PauseEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetryRequested:
+    """A person asks for another try of one allocation, or of all (None); `by` may be empty."""
+
+    name: ClassVar[str] = "retry_requested"
+    allocation: AllocationId | None
+    scope: Scope
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResyncStarted:
     """A read of the list began. `allocations` is the number of managed allocations."""
 
@@ -310,6 +320,7 @@ Event: TypeAlias = (
     | PauseBegun
     | PauseLifted
     | PauseEnded
+    | RetryRequested
     | ResyncStarted
     | ResyncFinished
     | ListUnavailable

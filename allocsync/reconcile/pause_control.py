@@ -165,7 +165,7 @@ class PauseControl:
 
 
 def scope_of(key: AllocationId | None) -> Scope:
-    """Return the scope of a pause, as events and metrics name it."""
+    """Return the scope of a pause or of a retry, as events and metrics name it."""
     return "all" if key is None else "one"
 
 

@@ -103,6 +103,7 @@ FAULTS = (
     Fault("500", 500, "500 Internal Server Error", effect=_PERHAPS),
     Fault("502", 502, "502 Bad Gateway", effect=_PERHAPS),
     Fault("503", 503, "503 Service Unavailable", effect=_PERHAPS),
+    Fault("400", 400, "400 Bad Request"),
     Fault("401", 401, "401 Unauthorized"),
     Fault("409", 409, "409 Conflict, as while another update is under way", _UPDATE),
     Fault("422", 422, "422 Unprocessable Entity", _UPDATE),

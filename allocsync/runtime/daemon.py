@@ -165,6 +165,7 @@ class Daemon:
             sync=controller.sync,
             reload=self.reload,
             approve=controller.rollout.approve,
+            retry=controller.retry,
             pauses=controller.pauses,
         )
         async with serve_web(self.settings.listen, make_app(pages, control)) as self.address:

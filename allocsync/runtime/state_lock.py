@@ -8,12 +8,12 @@ this machine that use the same directory, and no others.
 import fcntl
 import json
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from allocsync.errors import AllocsyncError, SettingsError
-from allocsync.runtime import listen_token
 
 _LOCK = "lock"
 
@@ -63,9 +63,7 @@ def _describe_holder(lock: int, directory: Path) -> str:
         who, url = f"allocsync {holder['command']} (pid {holder['pid']})", holder["url"]
     except (ValueError, KeyError, TypeError):
         who, url = "another allocsync", ""  # it has not written its name yet
-    token = directory / listen_token.NAME
-    shown = f"$(cat {token})" if token.exists() else "$ALLOCSYNC_LISTEN_TOKEN"
-    request = f'curl -X POST -H "Authorization: Bearer {shown}" {url}/-/sync'
+    request = f"allocsync sync --url {url} --state-dir {shlex.quote(str(directory))}"
     leave = f"have it read everything now: {request}" if url else "leave the work to it."
     return (
         f"{who} uses {directory}, and two writers would undo each other's work. Nothing was sent. "

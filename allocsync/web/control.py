@@ -1,4 +1,4 @@
-"""Commands to the daemon over HTTP: POST /-/sync, /-/reload, /-/approve, /-/pause and /-/resume.
+"""Commands to the daemon over HTTP: POST /-/sync, /-/reload, /-/retry, /-/approve, /-/pause, /-/resume.
 
 The rules: every command needs the token, whatever address the listener has; without it the answer says only
 that. A command that cannot be carried out changes nothing and answers JSON with `error`.
@@ -11,6 +11,7 @@ import hmac
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from aiohttp import web
@@ -45,7 +46,8 @@ class Control:
 
     `token` returns the current token. `sync` returns how many allocations will be read. `reload` returns when
     it was asked (Unix seconds). `approve` is called with a revision (or its first digits) and the owner of
-    the approval, and returns how many allocations may change. A function refuses a command by an
+    the approval, and returns how many allocations may change. `retry` is called with a name, or None for all,
+    and the owner; it returns how many allocations are tried again. A function refuses a command by an
     AllocsyncError; the response is then 409 with its text.
     """
 
@@ -53,6 +55,7 @@ class Control:
     sync: Callable[[], int]
     reload: Callable[[], WallTime]
     approve: Callable[[str, str], int]
+    retry: Callable[[str | None, str], int | NotFound]
     pauses: PauseCommands
 
 
@@ -95,9 +98,23 @@ def add_control_routes(app: web.Application, control: Control) -> None:
         everything = None if lifted.everything is None else str(lifted.everything)
         return _json({"id": lifted.key, "others": lifted.others, "everything": everything})
 
-    commands = {"sync": sync, "reload": reload, "approve": approve, "pause": pause, "resume": resume}
+    commands: Mapping[str, Callable[[Body], web.Response]] = {
+        "sync": sync,
+        "reload": reload,
+        "retry": partial(_retry, control),
+        "approve": approve,
+        "pause": pause,
+        "resume": resume,
+    }
     for name, run in commands.items():
         app.router.add_post(f"/-/{name}", _with_token(control.token, run))
+
+
+def _retry(control: Control, body: Body) -> web.Response:
+    retried = control.retry(_parse_name(body), parse_text(body, "owner", default=""))
+    if isinstance(retried, NotFound):
+        return _json(serializers.not_found(retried), status=404)
+    return _json({"allocations": retried}, status=202)
 
 
 def _json(

@@ -1,5 +1,6 @@
 """One writer at a time: a second `run`, an `apply` beside a daemon, and the lock after a crash."""
 
+import shlex
 import signal
 from pathlib import Path
 
@@ -26,17 +27,13 @@ async def test_a_second_writer_is_excluded_and_sends_nothing(tmp_path: Path, sec
             status, text, stderr = await command(second, *where, environ=environ)
             assert (status, text) == (1, "")
             assert f"allocsync run (pid {running.process.pid}) uses {state}" in stderr
-            request = (
-                f'curl -X POST -H "Authorization: Bearer $(cat {state}/listen_token)" {running.url}/-/sync'
-            )
-            assert request in stderr
+            offered = f"allocsync sync --url {running.url} --state-dir {state}"
+            assert offered in stderr
             assert len(stderr.splitlines()) == 1
             assert len(server.records) == asked
             assert (await command("plan", *where, environ=environ))[0] == 0, "reading needs no lock"
             server.set_field(str(CLOUDS[0]["id"]), "region", "drift")
-            assert (await running.post("/-/sync", token=(state / "listen_token").read_text().strip()))[
-                0
-            ] == 202
+            assert await command(*shlex.split(offered)[1:]) == (0, "reading 3 allocations now\n", "")
             await eventually(lambda: server.clouds[str(CLOUDS[0]["id"])]["region"] == "mars")
             running.process.send_signal(signal.SIGKILL)
             await running.process.wait()

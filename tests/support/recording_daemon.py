@@ -28,6 +28,7 @@ class RecordingDaemon:
             sync=self._sync,
             reload=self._reload,
             approve=self._approve,
+            retry=self._retry,
             pauses=self,
         )
 
@@ -44,6 +45,12 @@ class RecordingDaemon:
             raise NotAwaitingApprovalError("no revision awaits approval: there is nothing to approve")
         self.done.append(f"approve {revision} by {owner}")
         return 7
+
+    def _retry(self, name: str | None, owner: str) -> int | NotFound:
+        if name == "nobody":
+            return NotFound("nobody: no such allocation is declared", (AllocationId("nobody-1"),))
+        self.done.append(f"retry {name} {owner}")
+        return 3 if name is None else 1
 
     def begin(self, name: str | None, *, seconds: float, reason: str, owner: str) -> Begun | NotFound:
         if name == "nobody":

@@ -17,7 +17,7 @@ import click
 
 from allocsync import errors
 from allocsync.cli import daemon_client, output
-from allocsync.cli.commands.status import TONES, format_outage
+from allocsync.cli.commands.status import RETRIED, TONES, format_outage
 from allocsync.cli.daemon_status import parse_api
 from allocsync.cli.options import Flags, setting_options, settings_from
 from allocsync.model.condition import Condition
@@ -53,20 +53,32 @@ def explain(context: click.Context, flags: Flags, allocation_id: str, url: str |
     ID may be shortened to 8 or more characters with which only one id begins.
     """
     address = daemon_client.daemon_url(url, settings_from(context, flags))
-    code, answer = asyncio.run(daemon_client.request(address, PATH + quote(allocation_id, safe="")))
-    if code == HTTPStatus.NOT_FOUND and "error" in answer:
-        raise errors.DaemonError(output.with_suggestions(str(answer["error"]), answer.get("suggestions", ())))
-    if code != HTTPStatus.OK:
-        raise daemon_client.unexpected_answer(address, code)
+    answer = asyncio.run(fetch_explanation(address, allocation_id))
     if as_json:
         output.write_json(answer)
         return errors.EXIT_FINE
     try:
         lines = list(format_explanation(answer, datetime.now(UTC)))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise daemon_client.unexpected_answer(address, code) from error
+        raise daemon_client.unexpected_answer(address, HTTPStatus.OK) from error
     output.write_lines(lines)
     return errors.EXIT_FINE
+
+
+async def fetch_explanation(url: str, name: str) -> Mapping[str, Any]:
+    """Read what the daemon at `url` knows about the allocation with this id or unique beginning of one.
+
+    Raises:
+        NoAnswerError: no daemon answers at the address.
+        DaemonError: no declared allocation has this name (with similar ids), or the answer is not from
+            allocsync.
+    """
+    code, answer = await daemon_client.request(url, PATH + quote(name, safe=""))
+    if code == HTTPStatus.NOT_FOUND and "error" in answer:
+        raise errors.DaemonError(output.with_suggestions(str(answer["error"]), answer.get("suggestions", ())))
+    if code != HTTPStatus.OK:
+        raise daemon_client.unexpected_answer(url, code)
+    return answer
 
 
 def format_explanation(answer: Mapping[str, Any], now: datetime) -> Iterator[Line]:
@@ -104,6 +116,8 @@ def format_explanation(answer: Mapping[str, Any], now: datetime) -> Iterator[Lin
     yield _line("next read", daemon_client.format_time(answer["next_read_at"], now) + waits_for)
     if condition in _ADVICE:
         yield _line("do", _ADVICE[condition])
+    if condition in RETRIED:
+        yield _line("", f"`allocsync retry {answer['id']}` tries again now")
 
 
 def _declared(answer: Mapping[str, Any], tone: Tone, now: datetime) -> Iterator[Line]:

@@ -40,6 +40,7 @@ TONES: Mapping[str, Tone] = {
     name.value: Tone.GOOD if name is Condition.IN_SYNC else Tone.WAIT if name in _WAITING else Tone.BAD
     for name in WORST_FIRST
 }
+RETRIED = frozenset({Condition.FAILING, Condition.IGNORED, Condition.MISSING, Condition.CONFLICT})
 
 
 @click.command()
@@ -107,6 +108,8 @@ def format_status(current: DaemonStatus, now: datetime) -> list[Line]:
         lines += _format_canaries(current, awaiting.canaries)
     for row in current.noteworthy:
         lines += _format_row(current, row, now)
+    if names := [name for name in TONES if name in RETRIED and current.conditions.get(name)]:
+        lines.append(Line(f"  {', '.join(names)}: `allocsync retry ID` tries again now", Tone.DIM))
     return lines
 
 

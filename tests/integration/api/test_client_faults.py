@@ -33,6 +33,7 @@ UPDATES: dict[str, type[UpdateAnswer]] = {
     "500": OutcomeUnknown,
     "502": OutcomeUnknown,
     "503": OutcomeUnknown,
+    "400": Rejected,
     "401": Rejected,
     "409": Rejected,
     "422": Rejected,

@@ -38,7 +38,7 @@ async def read_list(http: Http, server: ReferenceServer) -> list[Any]:
     return rows
 
 
-@pytest.mark.parametrize("status", ["500", "502", "503", "401", "423", "429"])
+@pytest.mark.parametrize("status", ["500", "502", "503", "400", "401", "423", "429"])
 async def test_an_error_status_has_its_phrase_as_text_and_the_configured_retry_after(
     server: ReferenceServer, http: Http, status: str
 ) -> None:

@@ -12,7 +12,7 @@ from allocsync.web.server import serve_web
 from tests.support.recording_daemon import RELOADED_AT, TOKEN, RecordingDaemon
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
-PATHS = ("/-/sync", "/-/reload", "/-/approve", "/-/pause", "/-/resume")
+PATHS = ("/-/sync", "/-/reload", "/-/retry", "/-/approve", "/-/pause", "/-/resume")
 PAUSE = {"all": True, "seconds": 7200, "reason": "maintenance", "owner": "me"}
 BODY_FOR_ALL = {**PAUSE, "revision": "7f3a91c2"}  # a valid body of each command
 
@@ -151,14 +151,44 @@ async def test_pauses_of_one_allocation_and_of_all_begin_and_end_separately(
     assert daemon.done[-1] == "resume None you"
 
 
-@pytest.mark.parametrize("path", ["/-/pause", "/-/resume"])
+async def test_one_allocation_or_all_are_retried_and_the_answer_says_how_many(
+    daemon: RecordingDaemon, client: aiohttp.ClientSession
+) -> None:
+    async with client.post("/-/retry", json={"id": "7b0c", "owner": "me"}, headers=BEARER) as answer:
+        assert (answer.status, await answer.json()) == (202, {"schema": 1, "allocations": 1})
+    async with client.post("/-/retry", json={"all": True}, headers=BEARER) as answer:
+        assert (answer.status, await answer.json()) == (202, {"schema": 1, "allocations": 3})
+    assert daemon.done == ["retry 7b0c me", "retry None "]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *({}, {"id": "7b0c", "all": True}, {"all": False}, {"all": "yes"}, {"id": None}, {"id": ""}),
+        *({"all": True, "owner": 7}, {"all": True, "owner": "a\nb"}),
+    ],
+)
+async def test_a_retry_names_one_allocation_or_all_and_not_both(
+    daemon: RecordingDaemon, client: aiohttp.ClientSession, body: dict[str, object]
+) -> None:
+    async with client.post("/-/retry", json=body, headers=BEARER) as answer:
+        assert answer.status == 400
+        assert "must" in (await answer.json())["error"]
+    assert not daemon.done
+
+
+@pytest.mark.parametrize(
+    ("path", "suggestions"), [("/-/retry", ["nobody-1"]), ("/-/pause", ["nobody-1"]), ("/-/resume", [])]
+)
 async def test_an_unknown_allocation_answers_404(
-    daemon: RecordingDaemon, client: aiohttp.ClientSession, path: str
+    daemon: RecordingDaemon, client: aiohttp.ClientSession, path: str, suggestions: list[str]
 ) -> None:
     body = {"id": "nobody", "seconds": 60, "reason": "why", "owner": "who"}
     async with client.post(path, json=body, headers=BEARER) as answer:
         assert answer.status == 404
-        assert (await answer.json())["error"].startswith("nobody: no such")
+        found = await answer.json()
+        assert found["error"].startswith("nobody: no such")
+        assert found["suggestions"] == suggestions
     assert not daemon.done
 
 

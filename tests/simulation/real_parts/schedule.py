@@ -170,8 +170,8 @@ def _draw_faults(rng: random.Random) -> dict[str, Any]:
 
 
 def drawn_faults() -> tuple[Fault, ...]:
-    """The faults of the schedules: not 422, after which the same update waits for an hour."""
-    return tuple(fault for fault in FAULTS if fault.name != "422")
+    """The faults of the schedules: not 400 and 422, after which the same update waits for an hour."""
+    return tuple(fault for fault in FAULTS if fault.name not in {"400", "422"})
 
 
 def _draw_shares(rng: random.Random, operation: str, number: int, most: float) -> dict[str, float]:

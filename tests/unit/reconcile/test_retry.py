@@ -87,7 +87,19 @@ async def test_a_retry_needs_a_declared_allocation() -> None:
     async with Run(ScriptedApi()) as run:
         run.controller.activate(revision("live"))
         assert isinstance(run.controller.retry("nobody"), NotFound)
+        assert not run.events(events.RetryRequested)
         assert run.controller.retry(None) == len(KEYS)
+
+
+async def test_a_retry_is_told_once_with_its_scope_and_who_asked() -> None:
+    async with Run(ScriptedApi()) as run:
+        run.controller.activate(revision("live"))
+        run.controller.retry(None, "mark@here")
+        run.controller.retry(ONE)
+        assert run.events(events.RetryRequested) == [
+            events.RetryRequested(allocation=None, scope="all", by="mark@here"),
+            events.RetryRequested(allocation=ONE, scope="one", by=""),
+        ]
 
 
 async def test_an_ignored_allocation_keeps_since_when_over_a_restart_and_explain_names_the_next_attempt() -> (

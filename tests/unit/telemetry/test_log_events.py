@@ -158,6 +158,15 @@ def test_a_suspicion_of_another_writer_is_a_warning_with_the_times() -> None:
     assert found["changed_back_at"] == [times, []]
 
 
+def test_a_retry_is_one_line_that_names_who_asked() -> None:
+    of_one = log_line(made(events.RetryRequested, by="mark@here"))
+    assert (of_one["event"], of_one["level"]) == ("retry_requested", "info")
+    assert (of_one["allocation"], of_one["scope"], of_one["by"]) == (ID, "one", "mark@here")
+    of_all = log_line(made(events.RetryRequested, allocation=None, scope="all"))
+    assert of_all["scope"] == "all"
+    assert not of_all.keys() & {"allocation", "by"}
+
+
 def test_failed_attempts_are_not_logged_but_the_change_of_condition_is() -> None:
     stream = io.StringIO()
     logger = configure("json", "info", stream, environ={}, wall=lambda: AT)
@@ -327,6 +336,7 @@ def test_the_fields_of_each_event_keep_their_names() -> None:
         "pause_begun": ["allocation", "scope", "ends", "reason", "owner"],
         "pause_lifted": ["allocation", "scope", "by"],
         "pause_ended": ["allocation", "scope"],
+        "retry_requested": ["allocation", "scope", "by"],
         "resync_started": ["allocations"],
         "resync_finished": ["allocations", "differ", "elapsed_seconds"],
         "bulk_unavailable": ["reason", "supported", "status", "asked"],

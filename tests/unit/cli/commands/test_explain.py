@@ -1,17 +1,20 @@
-"""What `explain` prints of fields that do not stay as declared."""
+"""What `explain` prints of fields that do not stay as declared, and which command it advises."""
 
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from allocsync.cli.commands.explain import format_explanation
+from allocsync.model.condition import Condition
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 
-def printed(**field: object) -> list[str]:
+def printed(condition: str = "Conflict", **field: object) -> list[str]:
     answer: dict[str, Any] = {
         "id": "7b0c4c5e",
-        "condition": "Conflict",
+        "condition": condition,
         "since": "2026-11-23T11:00:00Z",
         "reason": "because",
         "paused": None,
@@ -55,4 +58,11 @@ def test_times_at_which_a_field_was_changed_back_are_named() -> None:
 def test_the_next_attempt_by_itself_is_named() -> None:
     lines = printed(next_attempt_at="2026-11-23T12:05:00Z")
     assert "  tries again region   12:05:00Z (in 5 min), by itself" in lines
-    assert not [line for line in printed() if "tries again" in line]
+    assert not [line for line in printed() if line.startswith("  tries again")]
+
+
+@pytest.mark.parametrize("condition", Condition)
+def test_what_waits_after_a_failure_is_told_the_command_that_tries_again(condition: Condition) -> None:
+    waits = condition in {Condition.IGNORED, Condition.CONFLICT, Condition.FAILING, Condition.MISSING}
+    advised = "`allocsync retry 7b0c4c5e` tries again now"
+    assert [line.strip() for line in printed(condition.value) if "retry" in line] == [advised] * waits

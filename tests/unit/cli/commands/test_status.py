@@ -109,8 +109,21 @@ def test_allocations_out_of_sync_are_listed_worst_first_with_reason_since_and_ne
         "  a   Pending",
         "    why a",
         "    since 12:05:11Z (4 min ago)   next read 12:10:00Z (in 49 s), waits for the resync",
+        "  Failing: `allocsync retry ID` tries again now",
     ]
     assert [line.tone for line in lines[1:5:3]] == [Tone.BAD, Tone.WAIT]
+
+
+def test_one_line_names_the_command_that_tries_again_if_anything_waits_after_a_failure() -> None:
+    def advice(*conditions: Condition) -> list[str]:
+        rows = [row(f"a{number}", each) for number, each in enumerate(conditions)]
+        lines = status.format_status(daemon_status.parse_status(answer(*rows)), NOW)
+        return [line.text for line in lines if "retry" in line.text]
+
+    waits = {Condition.IGNORED, Condition.CONFLICT, Condition.FAILING, Condition.MISSING}
+    every = "  Failing, Ignored, Missing, Conflict: `allocsync retry ID` tries again now"
+    assert advice(*Condition, *Condition) == [every]
+    assert advice(*(each for each in Condition if each not in waits)) == []
 
 
 def test_every_condition_has_a_place_in_the_order() -> None:
