@@ -74,6 +74,7 @@ CALLED_BY_STOPS = {
     "allocsync.reconcile.reconciler": (
         *("allocsync.reconcile.checkpoint", "allocsync.reconcile.checkpoint_codecs", "allocsync.api.backoff"),
         *("allocsync.reconcile.api_health", "allocsync.reconcile.scheduling.reachability"),
+        "allocsync.reconcile.cached_reads",
     ),
     "allocsync.journal.writer": (
         *("allocsync.journal.database", "allocsync.journal.hash_chain", "allocsync.journal.checksum"),
@@ -82,6 +83,7 @@ CALLED_BY_STOPS = {
     "allocsync.api.client": (
         *("allocsync.api.transport", "allocsync.api.responses", "allocsync.api.json_codec"),
         *("allocsync.api.credentials", "allocsync.addresses"),
+        *("allocsync.api.http_date", "allocsync.api.evidence_time"),
     ),
 }
 

@@ -11,7 +11,11 @@ from allocsync.model.condition import Condition
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 
-def printed(condition: str = "Conflict", **field: object) -> list[str]:
+IN_ANSWER = {"api", "declaration", "rejected", "next_read_at", "waits_for"}  # not in a field
+
+
+def printed(condition: str = "Conflict", **more: object) -> list[str]:
+    field = {name: value for name, value in more.items() if name not in IN_ANSWER}
     answer: dict[str, Any] = {
         "id": "7b0c4c5e",
         "condition": condition,
@@ -31,6 +35,17 @@ def printed(condition: str = "Conflict", **field: object) -> list[str]:
         "observed_at": None,
         "no_update_before": None,
         "next_read_at": None,
+        "waits_for": "",
+        "declaration": "",
+        "answer_age_seconds": 0,
+        "rejected": None,
+        "api": {
+            "reachable": True,
+            "since": None,
+            "reason": "",
+            "last_confirmed_at": None,
+            "next_attempt_at": None,
+        },
         "fields": [
             {
                 "field": "region",
@@ -43,6 +58,7 @@ def printed(condition: str = "Conflict", **field: object) -> list[str]:
             }
         ],
     }
+    answer |= {name: value for name, value in more.items() if name in IN_ANSWER}
     return [line.text for line in format_explanation(answer, NOW)]
 
 
@@ -66,3 +82,23 @@ def test_what_waits_after_a_failure_is_told_the_command_that_tries_again(conditi
     waits = condition in {Condition.IGNORED, Condition.CONFLICT, Condition.FAILING, Condition.MISSING}
     advised = "`allocsync retry 7b0c4c5e` tries again now"
     assert [line.strip() for line in printed(condition.value) if "retry" in line] == [advised] * waits
+
+
+def test_an_outage_an_entry_with_errors_and_rejected_files_are_told_of_every_allocation() -> None:
+    lines = printed(
+        api={
+            "reachable": False,
+            "since": "2026-11-23T11:58:00Z",
+            "reason": "connection refused",
+            "last_confirmed_at": "2026-11-23T11:57:58Z",
+            "next_attempt_at": "2026-11-23T12:00:05Z",
+        },
+        declaration="its entry has errors (a.yaml:3:5: regoin); the last valid one still applies",
+        rejected={"since": "2026-11-23T11:59:00Z", "count": 1, "problems": []},
+        next_read_at="2026-11-23T12:00:05Z",
+        waits_for="the next probe",
+    )
+    assert lines[0].startswith("API unreachable since 11:58:00Z (2 min ago); connection refused")
+    assert any("the last valid one still applies" in line for line in lines)
+    assert any("rejected since 11:59:00Z (60 s ago)" in line for line in lines)
+    assert "  next read   12:00:05Z (in 5 s), waits for the next probe" in lines

@@ -1,6 +1,7 @@
 """What verifies a canary, on virtual time: its latest GET, unless the list puts it in doubt."""
 
 import asyncio
+from math import inf
 
 import pytest
 
@@ -97,7 +98,10 @@ async def test_a_canary_that_differs_in_the_list_is_not_verified_until_it_is_rea
         return OutcomeUnknown("504", 504)
 
     api.on_update = lost
-    limits, rules = {Operation.READ: 8, Operation.WRITE: 1}, Parameters(settle_seconds=130)
+    limits, rules = (
+        {Operation.READ: 8, Operation.WRITE: 1},
+        Parameters(settle_seconds=130, heartbeat_seconds=inf),
+    )
     async with Run(api, change_limit=CHANGE_LIMIT, bulk=BulkPolicy.ON, limits=limits, rules=rules) as run:
         await activate_after_baseline(run, edited(20))
         await asyncio.sleep(30)

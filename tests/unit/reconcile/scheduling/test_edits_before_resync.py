@@ -2,6 +2,7 @@
 
 import asyncio
 from itertools import pairwise
+from math import inf
 
 import pytest
 
@@ -60,7 +61,7 @@ async def test_while_files_are_loaded_edits_and_read_backs_go_and_periodic_reads
 
 async def test_delayed_periodic_reads_go_after_a_second_though_nothing_else_happens() -> None:
     api = ScriptedApi()
-    async with Run(api, bulk=BulkPolicy.OFF) as run:
+    async with Run(api, bulk=BulkPolicy.OFF, rules=Parameters(heartbeat_seconds=inf)) as run:
         run.controller.activate(revision("live"))
         await asyncio.sleep(10)
         before = len(api.reads)
