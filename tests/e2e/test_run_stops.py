@@ -97,6 +97,10 @@ async def test_the_status_page_lists_every_allocation_with_its_reason(tmp_path: 
     assert set(rows) == {str(cloud["id"]) for cloud in CLOUDS}
     assert "410" in rows[gone]["reason"]
     assert all(
-        row.keys() == {"id", "condition", "reason", "since", "next_read_at", "paused"}
+        row.keys()
+        == {
+            *("id", "condition", "reason", "since", "confirmed_at", "next_read_at", "waits_for", "paused"),
+            *("declaration", "needs_person"),
+        }
         for row in rows.values()
     )

@@ -23,7 +23,7 @@ async def test_status_shows_the_daemons_status_and_waits_until_all_are_in_sync(t
     ):
         code, text, stderr = await command("status", "--url", running.url, "--wait", "--timeout", "20")
         assert (code, stderr) == (0, "")
-        assert text.startswith("3 InSync   of 3 · revision ")
+        assert text.startswith("3 InSync   of 3, confirmed since ")
         declare(file, CLOUDS, region="mars", mode="suspend")
         while json.loads((await running.get("/api/v1/status"))[1])["conditions"]["InSync"]:
             await asyncio.sleep(0.05)
@@ -32,16 +32,20 @@ async def test_status_shows_the_daemons_status_and_waits_until_all_are_in_sync(t
         found = json.loads(text)
         assert code == 0
         assert list(found) == [
-            *("schema", "revision", "conditions", "allocations", "awaiting_approval", "rejected")
+            *("schema", "revision", "api", "all_confirmed_since", "files_read_at", "resync_seconds"),
+            *("conditions", "allocations", "awaiting_approval", "rejected"),
         ]
         assert found["awaiting_approval"] is found["rejected"] is None
         assert found["conditions"] == {each.value: 3 * (each == "Suspended") for each in Condition}
         assert [list(row) for row in found["allocations"]] == [
-            ["id", "condition", "reason", "since", "next_read_at", "paused"]
+            [
+                *("id", "condition", "reason", "since", "confirmed_at", "next_read_at", "waits_for"),
+                *("declaration", "needs_person", "paused"),
+            ]
         ] * 3
         code, text, stderr = await command("status", "--wait", "--timeout", "0.2", environ=environ)
         assert code == 1
-        assert "allocsync: 3 of 3 not in sync after 0.2 s:" in stderr
+        assert "allocsync: 3 of 3 not in sync" in stderr
         assert f"allocsync: {FIRST}: Suspended. mode suspend" in stderr
         assert f"  {FIRST}   Suspended" in text
 
