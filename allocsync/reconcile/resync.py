@@ -126,9 +126,7 @@ class Resync:
 
     @property
     def next_list_at(self) -> Monotonic:
-        """When the list is requested next (monotonic seconds), now if it is running; `NEVER` if not used."""
-        if not self.uses_list:
-            return NEVER
+        """When the list is requested next (monotonic seconds), now if it is running."""
         return self._clock.now() if self._task is not None else self.due_at
 
     def first_read_at(self, now: Monotonic) -> Monotonic:
@@ -258,8 +256,6 @@ class Resync:
             self._repeat_at_once = False
             self._read_each(allocations, requeue)
         async for allocation in _each(allocations):
-            if self.list_covers:
-                return  # a list has ended meanwhile
             was_read = allocation.compared is not None or allocation.missing
             spread = self._clock.uniform(0, self._rules.resync_each_seconds)
             if allocation.read_no_later_than(late_at + spread if was_read else now):

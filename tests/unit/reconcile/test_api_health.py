@@ -9,6 +9,7 @@ import pytest
 from allocsync.errors import BulkUnavailable
 from allocsync.model.api_answers import (
     Failed,
+    NotSent,
     OutcomeUnknown,
     Rejected,
     RejectionClass,
@@ -299,3 +300,14 @@ async def test_every_wait_of_an_allocation_has_an_end_that_is_named() -> None:
         assert found[limited] == "Retry-After of the API"
         assert found[gone] == "the next probe of a missing allocation"
         assert all(row.next_read_at is not None for row in run.controller.allocations())
+
+
+async def test_an_update_that_was_not_sent_says_nothing_about_the_api() -> None:
+    api = ScriptedApi(bulk=False)
+    api.on_update = lambda _key, _body: NotSent("the body cannot be written as JSON", terminal=True)
+    async with Run(api) as run:
+        run.controller.activate(revision())
+        await asyncio.sleep(60)
+        assert api.posts
+        assert run.controller.api_status().reachable
+        assert not run.events(events.ApiUnreachable)

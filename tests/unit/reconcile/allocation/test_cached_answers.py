@@ -198,6 +198,11 @@ class CachedApi(ScriptedApi):
         self._kept[allocation_id] = now, answer
         return answer
 
+    def is_fresh(self) -> bool:
+        """Whether an update may be built on the kept answer."""
+        made_at, _ = self._kept.get(ONE, (-1e9, None))
+        return asyncio.get_running_loop().time() - made_at <= Parameters().fresh_seconds
+
 
 def kept_answer(kept: Snapshot, age: float) -> Snapshot:
     return Live(kept.cloud, age) if isinstance(kept, Live) else Missing(age)
@@ -264,8 +269,9 @@ async def test_a_change_of_another_writer_behind_a_cache_is_never_overwritten(se
             wanted_one = Desired(ONE, (("region", f"edit {edit}"),), Mode.ENFORCE)
             run.controller.activate(Revision(f"edit {edit}", {ONE: wanted_one}))
             for _ in range(5):
-                # Not within the time of one update, which no client can exclude.
-                while api.under_way or run.controller.status().open_intents:
+                # Not within the time of one update, nor of the snapshot that it may be built on: no client
+                # can exclude that.
+                while api.under_way or run.controller.status().open_intents or api.is_fresh():
                     await asyncio.sleep(1.0)
                 counted += 1
                 api.truth[ONE] = {**api.truth[ONE], "counter": f"{counted}"}
