@@ -63,6 +63,7 @@ class ApiHealth:
             getattr(answer, "reason", ""),
             is_read=is_read,
             begun=begun,
+            now=self._clock.now(),
             key_count=len(self._allocations),
         ):
             offset_seconds = clock_offset_seconds(self._clock.wall(), self._clock.now())

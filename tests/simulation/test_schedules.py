@@ -2,10 +2,7 @@
 
 from tests.simulation.disk.sqlite_shim import SqliteShim
 from tests.simulation.engine.drawn_schedule import (
-    CACHES,
-    OTHER_WRITERS,
     REJECTIONS,
-    STRIKES,
     draw_schedule,
 )
 from tests.simulation.engine.schedule import Operation, OutageKind
@@ -24,9 +21,7 @@ KINDS = (
     *("4xx with Retry-After", "4xx without Retry-After"),
     *(f"outage: {kind}" for kind in OutageKind),
     *(f"{operation} hangs" for operation in Operation),
-    *(("strike: value from before", "strike: third value") if STRIKES else ()),
-    *(("other writer",) if OTHER_WRITERS else ()),
-    *(("cache",) if CACHES else ()),
+    *("strike: value from before", "strike: third value", "other writer", "cache"),
 )
 
 

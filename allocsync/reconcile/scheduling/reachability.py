@@ -6,8 +6,9 @@ The rules:
   after the first of them began. It is reachable again after any success.
 - A request failed if no status came, or a 5xx, a 401, 403, 404, a redirect, or a 200 that is not the
   allocation. A 429 comes from an API that works.
-- An allocation that failed the time before proves nothing new, unless all of them fail. So a few that always
-  fail are no outage. Failed updates alone are none either: reads may work.
+- An allocation that failed the time before proves nothing new, unless all of them fail or nothing has
+  succeeded for two heartbeats. So a few that always fail are no outage, because a heartbeat reads others.
+  Failed updates alone are none either: reads may work.
 - A list that ends is a success. One that fails is not recorded: single reads may work.
 - If nothing has succeeded for `heartbeat_seconds`, a heartbeat is due: two allocations are read. So an outage
   shows soon, even though no read is due for minutes.
@@ -22,6 +23,7 @@ from allocsync.model.times import LONG_AGO, Monotonic
 
 HEARTBEAT_READS = 2
 _FAILURES_NEEDED = 2
+_SILENT_HEARTBEATS = 2  # after so many heartbeats without a success, all failures count
 
 
 @dataclass(slots=True)
@@ -45,6 +47,7 @@ class Reachability:
     confirmed_at: Monotonic = LONG_AGO
     # The failed requests since the latest success that count, by allocation: when the first began.
     _failed: dict[AllocationId, Monotonic] = field(default_factory=dict)
+    _news: set[AllocationId] = field(default_factory=set)  # those of them that did not fail before
     _failures: int = 0
     _has_failed_read: bool = False
     _failing: set[AllocationId] = field(default_factory=set)  # those whose latest request failed
@@ -57,6 +60,7 @@ class Reachability:
         if key is not None:
             self._failing.discard(key)
         self._failed.clear()
+        self._news.clear()
         self._failures, self._has_failed_read = 0, False
         self.confirmed_at, self.heartbeat_at, self.reason = now, now + self.heartbeat_seconds, ""
         ended = self.reachable is False
@@ -65,9 +69,16 @@ class Reachability:
         return ended
 
     def record_failure(
-        self, key: AllocationId, reason: str, *, is_read: bool, begun: Monotonic, key_count: int
+        self,
+        key: AllocationId,
+        reason: str,
+        *,
+        is_read: bool,
+        begun: Monotonic,
+        now: Monotonic,
+        key_count: int,
     ) -> bool:
-        """A request that began at `begun` failed; `key_count` is the number of managed allocations.
+        """A request from `begun` to `now` failed; `key_count` is the number of managed allocations.
 
         Returns whether the API is unreachable from now on, and was not before.
         """
@@ -76,15 +87,20 @@ class Reachability:
         if self.reachable is False:
             self.reason = reason
             return False
-        if begun < self.confirmed_at or not is_news:
+        if begun < self.confirmed_at:
             return False
         self._failed.setdefault(key, begun)
         self._failures += 1
         self._has_failed_read |= is_read
-        enough = self._failures >= _FAILURES_NEEDED and len(self._failed) >= min(_FAILURES_NEEDED, key_count)
-        if not enough or not self._has_failed_read:
+        if is_news:
+            self._news.add(key)
+        needed = min(_FAILURES_NEEDED, key_count)
+        since = min(self._failed.values())
+        is_silent = now - since >= _SILENT_HEARTBEATS * self.heartbeat_seconds
+        enough = len(self._news) >= needed or (is_silent and len(self._failed) >= needed)
+        if self._failures < _FAILURES_NEEDED or not enough or not self._has_failed_read:
             return False
-        self.reachable, self.since, self.reason = False, min(self._failed.values()), reason
+        self.reachable, self.since, self.reason = False, since, reason
         return True
 
     def record_heartbeat(self, now: Monotonic) -> None:
@@ -99,3 +115,4 @@ class Reachability:
         """The allocation is no longer managed."""
         self._failing.discard(key)
         self._failed.pop(key, None)
+        self._news.discard(key)

@@ -18,7 +18,9 @@ def new() -> Reachability:
 def fail(
     api: Reachability, key: AllocationId, begun: float, *, is_read: bool = True, key_count: int = 3
 ) -> bool:
-    return api.record_failure(key, f"why {key}", is_read=is_read, begun=at(begun), key_count=key_count)
+    return api.record_failure(
+        key, f"why {key}", is_read=is_read, begun=at(begun), now=at(begun), key_count=key_count
+    )
 
 
 def test_nothing_is_known_before_the_first_request_has_ended() -> None:
@@ -94,6 +96,17 @@ def test_a_heartbeat_is_due_ten_seconds_after_the_latest_success_or_heartbeat() 
     assert api.heartbeat_at == at(17)
     api.record_heartbeat(at(17))
     assert api.heartbeat_at == at(27)
+
+
+def test_after_two_heartbeats_without_a_success_those_that_failed_before_count_too() -> None:
+    api = new()
+    fail(api, A, 1)
+    fail(api, B, 2)
+    api.record_success(C, at(3))  # one request of an API that hangs is served after all
+    assert not fail(api, A, 4)
+    assert not fail(api, B, 14)
+    assert fail(api, A, 24)
+    assert api.since == at(4)
 
 
 def test_a_released_allocation_is_forgotten() -> None:
