@@ -148,5 +148,5 @@ GATE_MUTANTS: Sequence[Mutant] = (
     Mutant("a slow request keeps its slot for ever", ("P10", "P1"), _keep_slot_of_slow_request),
     Mutant("what waited in an outage keeps its place in the queue", ("P12",), _do_not_requeue_after_outage),
     Mutant("the end of a pause causes no read", ("P1", "P12"), _do_not_read_after_pause),
-    Mutant("InSync is shown however old the read is", ("P11",), _show_in_sync_for_ever),
+    Mutant("InSync is shown however old the read is", ("P11", "P12"), _show_in_sync_for_ever),
 )
