@@ -74,6 +74,10 @@ class ApiHealth:
         """The list was read completely."""
         self._record_success(None)
 
+    def forget(self, key: AllocationId) -> None:
+        """The allocation is released: its failures say nothing about those that remain."""
+        self.reachability.forget(key)
+
     def _record_success(self, key: AllocationId | None) -> None:
         since, now = self.reachability.since, self._clock.now()
         if self.reachability.record_success(key, now):

@@ -306,6 +306,7 @@ class Controller:
                 self._checkpoint.save(allocation)  # the release is an edit too
                 del self._allocations[allocation.id]
                 self._scheduler.forget(allocation.id, self._clock.now(), self._clock.uniform)
+                self._api_health.forget(allocation.id)
                 self._conditions.forget(allocation.id)
                 return
             self._queue.schedule(allocation.id, allocation.queue_entry())

@@ -302,6 +302,19 @@ async def test_every_wait_of_an_allocation_has_an_end_that_is_named() -> None:
         assert all(row.next_read_at is not None for row in run.controller.allocations())
 
 
+async def test_the_failures_of_a_released_allocation_are_forgotten() -> None:
+    api = ScriptedApi(bulk=False)
+    async with Run(api) as run:
+        run.controller.activate(revision("live"))
+        api.on_snapshot = lambda key: Failed("500", 500) if key in KEYS[:3] else None
+        await asyncio.sleep(QUIET_SECONDS)
+        found = run.controller._api_health.reachability  # noqa: SLF001 - no output names them
+        assert {key for key in KEYS if found.is_failing(key)} == {*KEYS[:3]}
+        run.controller.activate(revision("live", KEYS[3:]))
+        await asyncio.sleep(HANG_SECONDS["update"])
+        assert not any(found.is_failing(key) for key in KEYS)
+
+
 async def test_an_update_that_was_not_sent_says_nothing_about_the_api() -> None:
     api = ScriptedApi(bulk=False)
     api.on_update = lambda _key, _body: NotSent("the body cannot be written as JSON", terminal=True)
