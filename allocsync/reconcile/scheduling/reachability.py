@@ -6,9 +6,10 @@ The rules:
   after the first of them began. It is reachable again after any success.
 - A request failed if no status came, or a 5xx, a 401, 403, 404, a redirect, or a 200 that is not the
   allocation. A 429 comes from an API that works.
-- An allocation that failed the time before proves nothing new, unless all of them fail or nothing has
-  succeeded for two heartbeats. So a few that always fail are no outage, because a heartbeat reads others.
-  Failed updates alone are none either: reads may work.
+- An allocation that failed the time before proves nothing new, unless all of them fail. So a few that always
+  fail are no outage, because a heartbeat reads others. If nothing has succeeded for two heartbeats, any two
+  failures count: then no other allocation could be asked.
+- Failed updates alone are no outage either: reads may work.
 - A list that ends is a success. One that fails is not recorded: single reads may work.
 - If nothing has succeeded for `heartbeat_seconds`, a heartbeat is due: two allocations are read. So an outage
   shows soon, even though no read is due for minutes.
@@ -97,7 +98,7 @@ class Reachability:
         needed = min(_FAILURES_NEEDED, key_count)
         since = min(self._failed.values())
         is_silent = now - since >= _SILENT_HEARTBEATS * self.heartbeat_seconds
-        enough = len(self._news) >= needed or (is_silent and len(self._failed) >= needed)
+        enough = is_silent or len(self._news) >= needed
         if self._failures < _FAILURES_NEEDED or not enough or not self._has_failed_read:
             return False
         self.reachable, self.since, self.reason = False, since, reason

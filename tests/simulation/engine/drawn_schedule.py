@@ -172,15 +172,16 @@ def _add_outage(
     operations: frozenset[Operation],
     seconds: float,
 ) -> Schedule:
-    """An outage, with an edit and a write by another client in it. Some begin before the first request."""
-    begin = max(0.0, rng.uniform(-0.1, 0.6) * schedule.faults_end_at)
+    """An outage, with an edit and writes by another client in it. Some begin before the first request."""
+    begin = max(0.0, rng.uniform(-0.1, 1.2) * schedule.faults_end_at)
     outage = Outage(begin, begin + seconds, kind, operations)
-    edited = _edit_to(rng.choice(VALUES), rng.choice(schedule.allocations))
-    other = rng.choice(schedule.allocations)
-    written = ForeignWrite(other.key, other.declared[0][0], "foreign")
+    edited = rng.choice(schedule.allocations)
+    edit = _edit_to(rng.choice(VALUES), edited)
+    written_at = begin + rng.uniform(0.0, 0.2) * seconds
+    others = [each for each in schedule.allocations if each is not edited] or [edited]
     events = (
-        Event(begin + rng.uniform(0.0, 0.5) * seconds, edited),
-        Event(begin + rng.uniform(0.0, 0.2) * seconds, written),
+        Event(begin + rng.uniform(0.0, 0.5) * seconds, edit),
+        *(Event(written_at, ForeignWrite(each.key, each.declared[0][0], "foreign")) for each in others),
     )
     return replace(
         schedule,

@@ -30,7 +30,8 @@ class Due:
     forgiven_until: float = -inf
     held_until: float = -inf  # the server's Retry-After
     backoff_until: float = -inf
-    accepted_at: float = -inf
+    accepted_at: float = -inf  # later by what the wall clock was moved back since
+    answered_at: float = -inf  # when an update was accepted, by virtual time
     under_way: bool = False
     was_read: bool = False
     edited: bool = False
@@ -49,13 +50,13 @@ class SentRequests:
 
     sent_at: list[float] = field(default_factory=list)
 
-    def crowd_until(self, since: float, *, of: int) -> float:
+    def crowd_until(self, since: float, *, of: int, narrow: bool) -> float:
         """Until when other requests may delay one that is due since `since`; -inf if they may not any more.
 
-        `of` is the number of allocations. Every tenth request is the least urgent one that waits. So a
-        request is sent after at most ten requests per allocation. While no other request is sent, it waits
-        for the answer to one request at most.
+        `of` is the number of allocations, and `narrow` says that there may be only one slot. Every tenth
+        request is the least urgent one that waits. So a request is sent after at most ten requests per
+        allocation. While no other request is sent, it waits for the answer to one request at most.
         """
         number = len(self.sent_at) - bisect(self.sent_at, since)
-        may_wait = of > FEWEST_SLOTS + 1 and 0 < number < RESYNC_EVERY * of
+        may_wait = (narrow or of > FEWEST_SLOTS + 1) and 0 < number < RESYNC_EVERY * of
         return self.sent_at[-1] + GET_TIMEOUT_SECONDS if may_wait else -inf

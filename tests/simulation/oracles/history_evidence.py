@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import inf
 
 from allocsync.model.cloud import field_value
@@ -156,7 +157,23 @@ def allows_hours(truth: Truth, ignored_field: str, process_ends: ProcessEnds, ga
     is_conflict = any(fields.count(field) >= CONFLICT_WRITES for field in fields)
     is_rejected = any(post.terminal for post in truth.posts)
     may_be_ignored = lost + unseen + undone + applied_twice >= UPDATES_NOT_SHOWN
-    return bool(ignored_field) or may_be_ignored or is_conflict or is_rejected
+    is_unclear = any(is_written_by_others(post, truth) for post in truth.posts if post.unknown_since)
+    return bool(ignored_field) or may_be_ignored or is_conflict or is_rejected or is_unclear
+
+
+def is_written_by_others(post: Post, truth: Truth) -> bool:
+    """Whether another client set one of the fields to the value of this update, which looks the same."""
+    return any(
+        version.post is None
+        and version.at > post.sent
+        and before.cloud is not None
+        and version.cloud is not None
+        and any(
+            field_value(version.cloud, name) == value != field_value(before.cloud, name)
+            for name, value in post.fields.items()
+        )
+        for before, version in pairwise(truth.versions)
+    )
 
 
 def _undone(post: Post, truth: Truth, process_ends: ProcessEnds) -> bool:
@@ -239,8 +256,8 @@ def _reason_in_reads(name: str, snapshot: Get, last: Post, before: list[Post], t
 
 
 def _updates_not_shown(name: str, before: list[Post], truth: Truth) -> int:
-    """How many of the last accepted updates of one process no read has shown."""
-    number = 0
+    """How many of the last accepted updates of one process no read has shown in their windows."""
+    number, next_sent = 0, inf
     for post in reversed(before):
         edited = any(order > post.order for _, order in truth.edits)
         if (
@@ -249,7 +266,8 @@ def _updates_not_shown(name: str, before: list[Post], truth: Truth) -> int:
             or _shown_at(name, post.fields[name], post, truth) < inf
         ):
             break
-        number += 1
+        number += next_sent >= (post.answered or inf) + post.window_seconds - CLOCK_TOLERANCE_SECONDS
+        next_sent = post.sent
     return number
 
 

@@ -22,7 +22,7 @@ from allocsync.journal.sqlite_errors import READ_ERRORS, message
 from allocsync.model.cloud import field_value
 from allocsync.model.ids import AllocationId
 from tests.simulation.engine.history import Get, History, Post, Truth, Version
-from tests.simulation.oracles.history_evidence import ProcessEnds
+from tests.simulation.oracles.history_evidence import ProcessEnds, is_written_by_others
 from tests.simulation.oracles.late_writes import unreported
 
 
@@ -150,7 +150,11 @@ class JournalOracle:
             alike = [other for other in truth.posts if _overlap(post, other)]
             # An accepted value that shows late can look like a late write too.
             unclear = with_ignored_field or any(_slow(other) for other in truth.posts)
-            if not unclear and all(other.applied is None for other in alike):
+            if (
+                not unclear
+                and all(other.applied is None for other in alike)
+                and not is_written_by_others(post, truth)
+            ):
                 self.report_breach(
                     "R3", f"update {post.number} is recorded as applied late, but no such update was applied"
                 )
@@ -181,8 +185,13 @@ def _ever_shown(post: Post, truth: Truth) -> bool:
 
 
 def _overwrote(post: Post, truth: Truth) -> bool:
-    """Whether this update, or one with the same unmanaged fields, replaced other unmanaged fields."""
-    return any(
+    """Whether this update, or what looks the same, replaced other unmanaged fields."""
+    restored = (
+        version.cloud is not None and post.unmanaged_hash(version.cloud) == post.own_unmanaged_hash
+        for version in truth.versions
+        if version.post is None and version.at > post.sent
+    )
+    return any(restored) or any(
         other.applied is not None and other.overwrote and other.own_unmanaged_hash == post.own_unmanaged_hash
         for other in truth.posts
     )

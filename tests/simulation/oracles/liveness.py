@@ -97,6 +97,7 @@ class LivenessOracle:
                 held_until=due.held_until,
                 backoff_until=max(due.backoff_until, due.forgiven_until),
                 accepted_at=due.accepted_at,
+                answered_at=due.answered_at,
             )
         if waits:
             self._no_updates_before = now + self.longest_settle_seconds()
@@ -158,13 +159,19 @@ class LivenessOracle:
         crowd = len(self._due) - 1 if narrow else under_way // FEWEST_SLOTS
         held = max(self.disk_fails_until, closed, self._reads_closed_until, self._reads.until)
         latest = max(by, held) + self.slack_seconds + crowd * SLOW_SECONDS
-        return max(latest, self._sent_requests.crowd_until(by, of=len(self._due)))
+        return max(latest, self._sent_requests.crowd_until(by, of=len(self._due), narrow=narrow))
 
     def is_left_alone(self, key: AllocationId, by: float) -> bool:
         """Whether a request that was due at `by` has not been sent and nothing explains it any more."""
         due = self._due[key]
         is_running = self._alive and not due.under_way
         return is_running and self._server.now() > self._delayed_until(by, writes=True)
+
+    def may_be_asked(self, key: AllocationId) -> bool:
+        """Whether a heartbeat may read this allocation: it is idle, and the API has not asked to wait."""
+        due, now = self._due[key], self._server.now()
+        is_idle = not due.under_way and not unsettled(self._history.truths[key], self._history.gap_at)
+        return is_idle and max(due.held_until, self._reads_closed_until) <= now
 
     def longest_settle_seconds(self) -> float:
         """The longest that the settle time can be by now."""
@@ -324,7 +331,7 @@ class LivenessOracle:
                 hidden,
                 due.backoff_until,
                 due.held_until,
-                self._confirmed_by(due.accepted_at, now),
+                self._confirmed_by(due, now),
                 settled_at,
             )
             by = max(now, *waits, self._no_updates_before)
@@ -334,13 +341,13 @@ class LivenessOracle:
                 due.without_gates = by
                 self._gates.note_waiting(key, now)
 
-    def _confirmed_by(self, accepted_at: float, now: float) -> float:
+    def _confirmed_by(self, due: Due, now: float) -> float:
         """When a read looks for an accepted value that the read of now does not show.
 
         The wait since the acceptance is doubled each time; the last read is at the end of the window.
         """
-        window_ends = accepted_at + longest_window_seconds(self._history.truths.values())
-        return min(window_ends, accepted_at + 2 * max(now - accepted_at, FIRST_CONFIRMATION_SECONDS))
+        window_ends = due.accepted_at + longest_window_seconds(self._history.truths.values())
+        return min(window_ends, now + max(now - due.answered_at, FIRST_CONFIRMATION_SECONDS))
 
     def update_answered(self, post: Post, answer: UpdateAnswer) -> None:
         """An update was answered."""
@@ -354,7 +361,7 @@ class LivenessOracle:
         )
         if post.answer == "accepted":
             due.forgive(now)
-            due.accepted_at = now
+            due.accepted_at = due.answered_at = now
             self._expect(post.key, now + 2.0, "P1", "an update was accepted", writes=due.edited)
         else:
             due.write_failures += 1

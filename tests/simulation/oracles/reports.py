@@ -13,7 +13,7 @@ Left out: when the rules demand the next request (`liveness`), and that a person
 now: that needs a command that also ends backoffs.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import inf
 
@@ -46,25 +46,6 @@ class Stated:
     activity: int
 
 
-# What a row of the status waits for while no heartbeat may read its allocation.
-_NOT_ASKED = frozenset(
-    {
-        "a request is in flight",
-        "the settle time",
-        "Retry-After of the API",
-        "the API, which asked to wait",
-        "",
-    }
-)
-
-
-def may_ask(statuses: Sequence[AllocationStatus]) -> bool:
-    """Whether a heartbeat may read two allocations, or all if there are fewer."""
-    read = [status for status in statuses if status.condition is not Condition.SUSPENDED]
-    idle = [status for status in read if status.waits_for not in _NOT_ASKED]
-    return bool(read) and len(idle) >= min(HEARTBEAT_READS, len(read))
-
-
 class ReportOracle:
     """See the module. Times are virtual seconds. `report_breach(promise, what)` is called for each breach."""
 
@@ -95,7 +76,7 @@ class ReportOracle:
         if self._history.active is None:
             return
         statuses = tuple(controller.allocations())
-        if not may_ask(statuses):
+        if not self._may_ask():
             self._could_ask_since = self._server.now()
         self.judge_reachability(said=controller.api_status().reachable is False)
         for status in statuses:
@@ -134,6 +115,13 @@ class ReportOracle:
         if not said and self._server.now() > since + UNREACHABLE_SAID_SECONDS:
             self._report_breach("P11", f"the API is unreachable since {since:.3f}, and nothing says so")
 
+    def _may_ask(self) -> bool:
+        """Whether a heartbeat may read two allocations, or all if there are fewer."""
+        declared = ((key, self._history.desired(key)) for key in self._history.truths)
+        read = [key for key, desired in declared if desired is not None and desired.mode is not Mode.SUSPEND]
+        idle = [key for key in read if self._liveness.may_be_asked(key)]
+        return bool(read) and len(idle) >= min(HEARTBEAT_READS, len(read))
+
     def _last_success(self) -> float:
         """When a request succeeded last: some that hang in an outage are answered late."""
         truths = self._history.truths.values()
@@ -153,7 +141,10 @@ class ReportOracle:
         if stated is None or stated.activity != activity or self._is_listed(stated):
             self._stated[key] = Stated(now, by, activity)
             return
-        if by == inf and not self._may_wait_for_ever(key):
+        if by == inf and self._may_wait_for_ever(key):  # its update was held back after the edit
+            self._stated[key] = Stated(now, inf, activity)
+            return
+        if by == inf:
             if stated.by < inf:
                 self._stated[key] = Stated(now, inf, activity)
             elif now > stated.at + NO_TIME_SECONDS:
