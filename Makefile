@@ -23,7 +23,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-all coverage check check-format check-lint check-architecture check-layers check-types bench soak soak-processes bugs tables clean
+.PHONY: help demo run test test-all coverage check check-format check-lint check-architecture check-layers check-types bench soak soak-processes bugs release tables clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 28
@@ -81,6 +81,9 @@ soak-processes: $(TOOLS) ## Inject faults between real processes for MINUTES=10;
 
 bugs: $(TOOLS) ## Measure how soon the simulation finds each planted bug; then `make tables`
 	@$(PY) -m tests.simulation.run bugs
+
+release: $(TOOLS) ## Build wheel and sdist of the committed version into dist/, twice, and compare
+	@$(PY) deploy/release.py
 
 tables: $(TOOLS) ## Generate the tables of all documents
 	@$(PY) -m tests.architecture.tables
