@@ -10,8 +10,8 @@ The rules:
   event loop's clock (monotonic).
 
 Left out: what the controller counts as a failure, and where it obeys Retry-After. For one allocation see
-`reconcile.allocation.managed_allocation` and `write_backoff`, for a 429 that slows all requests
-`reconcile.scheduling.concurrency`, and for the list `reconcile.resync`.
+`reconcile.allocation.managed_allocation` and `reconcile.allocation.write_backoff`, for a 429 that slows all
+requests `reconcile.scheduling.concurrency`, and for the list `reconcile.resync`.
 """
 
 import asyncio

@@ -10,7 +10,7 @@ The rules:
 - A server that has moved to another port is found again. A server that only answers too late keeps its URL,
   unless the search finds it at another port.
 
-Left out: servers on other machines; the setting `api_url` names those.
+Left out: servers on other machines; the setting ALLOCSYNC_API_URL names those.
 """
 
 import asyncio

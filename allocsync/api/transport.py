@@ -18,7 +18,7 @@ The rules:
   answer is taken from its headers (`api.evidence_time`).
 - `sent` is recorded when the first byte of the request is written, not derived from the kind of error.
 
-Left out: what a response means (`api.responses`).
+Left out: what a response means (`api.responses`), and how large it may be (`api.client`).
 """
 
 import asyncio

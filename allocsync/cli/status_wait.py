@@ -3,12 +3,14 @@
 It has the daemon read the files, takes the time of that, and asks for one read of everything. So an edit that
 was written just before counts, and what an earlier read showed does not.
 
-The rules: the wait ends with success when every allocation is in sync by a read that began later. It ends
+The rules: the wait ends with success when every allocation is in sync by a read that began later, and neither
+the files nor a revision wait for a person. It ends
 with an error at once if only a person can help, and otherwise at its timeout. Whoever waits at the same time
 shares a read (`Resync.request_sync`). Without a token that the daemon accepts nothing is asked for: the wait
 then relies on the daemon's own reads, and takes up to a resync longer.
 
-Left out: what is printed (`cli.commands.status`).
+Left out: what counts as in sync, and what only a person can help (`cli.daemon_status`), and what is printed
+(`cli.commands.status`).
 """
 
 import asyncio

@@ -27,7 +27,7 @@ def declarations(
     """The lines, without line breaks, of one document that declares these clouds, sorted by id.
 
     `id_problem` is called with each id in that order; it returns why the id cannot be declared, or an empty
-    text. A value may have at most `max_characters`.
+    text. A value may have at most `max_characters`. What cannot be declared becomes a comment that says why.
     """
     yield "apiVersion: allocsync/v1"
     by_id = {str(cloud.get("id")): cloud for cloud in clouds}

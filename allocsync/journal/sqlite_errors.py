@@ -56,6 +56,6 @@ def is_transient(error: Exception, path: Path) -> bool:
 
 
 def is_corruption(error: Exception) -> bool:
-    """Whether the error of a write means that the file is damaged for good."""
+    """Whether the error of a write means that the file is damaged for good; text must be UTF-8."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
     return isinstance(error, UnicodeDecodeError) or code in CORRUPTION_CODES

@@ -2,7 +2,7 @@
 
 The rule: every character that is not printable becomes its Python escape, a backslash and its code.
 
-Left out: the two places that need another rule, and say why: `api.responses.one_line` and
+Left out: the two places that need another rule, and say why: `api.responses.to_one_line` and
 `telemetry.log_setup`.
 """
 

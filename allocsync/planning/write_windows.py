@@ -32,7 +32,9 @@ class WriteWindows:
 
 
 def parse_windows(text: str) -> WriteWindows:
-    """Parse one or more windows, separated by commas.
+    """Parse one or more windows in UTC, separated by commas, such as `Mon-Fri 22:00-06:00`.
+
+    Days are optional. A window that ends before it begins ends on the next day.
 
     Raises:
         ValueError: a window is malformed or empty.

@@ -1,13 +1,15 @@
 """The checkpoint: what survives a restart, written to the journal and restored from it.
 
-Of each allocation: its field records, late writes and write backoff. Of all: the settle time, the propagation
+Of each allocation: its field records, late writes, write backoff, and what reads showed of a field while an
+update of it was open. Of all: the settle time, the propagation
 window, the write quota, the table of declarations (`rollout.declarations`) and pauses (`pause_control`). Open
 intents are rows of the journal.
 
 The rule: a value goes to the journal when it changes, through the same queue as the outcomes, so it is on the
 disk before the next intent. A new managed allocation starts with what an earlier process knew of it.
 
-Left out: the stored form (`checkpoint_codecs`), and how the journal stores it (`journal.writer`).
+Left out: the stored form (`checkpoint_codecs`), how the journal stores it (`journal.writer`), and the other
+files of the state directory (`api.discovery`, `runtime.listen_token`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -139,7 +141,7 @@ class Checkpoint:
         }
 
     def save_value(self, name: str, value: dict[str, Any] | None) -> None:
-        """Store a value under this key if it changed, with the time `at` (Unix seconds); None deletes it."""
+        """Store a value if it changed, with `at`, when that was (Unix seconds); None deletes it."""
         before = self._values.get(name)
         if value is None and before is None:
             return

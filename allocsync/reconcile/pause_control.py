@@ -2,7 +2,8 @@
 
 The rules: a pause has an end, a reason and an owner, and survives a restart. A new pause replaces the one of
 the same scope. The pause of all allocations and the pauses of single ones are set and lifted independently.
-When a pause ends, an update is built on a new read, as always.
+A pause is lifted by a person, or ends by itself: the gate ignores it from its end on, and `tick`, which the
+controller calls, removes it then. After it, an update is built on a new read, as always.
 
 Left out: what a pause forbids (`gates.write_gate`), and which allocation a name means (`model.ids`).
 """

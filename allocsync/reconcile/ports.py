@@ -3,8 +3,7 @@
 The rule: the controller knows these interfaces and no implementation. A simulation replaces them with virtual
 time, a model of the server, and crashes. They are declared here because this package uses them.
 
-Left out: the implementations (`allocsync.api`, `allocsync.journal`, `allocsync.desired`,
-`allocsync.runtime`).
+Left out: the implementations (`api`, `journal`, `desired`, `runtime`).
 """
 
 from collections.abc import AsyncIterator

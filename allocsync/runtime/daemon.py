@@ -301,7 +301,7 @@ class Daemon:
     # What other parts report.
 
     def _on_journal_changed(self, problem: str | None) -> None:
-        self._metrics.journal_works(works=problem is None)
+        self._metrics.record_journal_state(works=problem is None)
         if problem is not None:
             self._log_event(
                 "journal_unavailable", level="error", problem=problem, note="no updates are sent meanwhile"

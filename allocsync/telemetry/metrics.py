@@ -111,8 +111,8 @@ class Metrics:
         self._gauges["allocsync_desired_last_load_successful"].set(0)
         self._count("desired_rejected_total")
 
-    def journal_works(self, *, works: bool) -> None:
-        """Record that the journal can no longer be written, or can be written again."""
+    def record_journal_state(self, *, works: bool) -> None:
+        """Record that the journal can be written again, or can no longer; the latter counts as a failure."""
         self._gauges["allocsync_journal_writable"].set(works)
         if not works:
             self._count("journal_failures_total")

@@ -3,7 +3,8 @@
 The rule: the report says what is known. An update whose outcome is unknown is neither called applied nor
 called failed, and an interrupted apply reports as a finished one does.
 
-Left out: the check against a reviewed plan (`cli.review`), and every decision about updates (`reconcile`).
+Left out: the check against a reviewed plan (`cli.reviewed_plan`), and every decision about updates
+(`reconcile`).
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from pathlib import Path
 import click
 
 from allocsync import errors
-from allocsync.cli import live_state, output, review
+from allocsync.cli import live_state, output, reviewed_plan
 from allocsync.cli.options import Flags, setting_options, settings_from
 from allocsync.cli.selection import select
 from allocsync.desired.loader import load
@@ -133,7 +134,7 @@ def apply(
     used here. A plan id (--plan-id), a plan file (--plan) or the IDs of the allocations are an approval.
     Each ID may be shortened to 8 or more characters with which only one id begins.
     """
-    reviewed = review.load_review(plan_id, plan_file)
+    reviewed = reviewed_plan.load_review(plan_id, plan_file)
     settings = settings_from(context, flags, existing=("desired",)).model_copy(update={"canary": 0})
     loaded = load(settings.desired, default_mode=settings.mode)
     revision = select(loaded.revision, ids)
@@ -161,7 +162,7 @@ async def _apply(
     request: ApplyRequest,
     tally: Tally,
     deadline_seconds: float,
-    reviewed: review.Review | None,
+    reviewed: reviewed_plan.Review | None,
 ) -> tuple[list[AllocationStatus], str]:
     clock, revision = SystemClock(), request.revision
     async with open_journal(settings, clock) as (journal, restored), open_api(settings) as client:
@@ -171,8 +172,8 @@ async def _apply(
         if reviewed is not None:
             snapshots, _ = await live_state.read(client, list(revision.allocations), settings)
             plan = planning.plan(revision, snapshots)
-            review.check_unchanged(reviewed, plan)
-            api = review.ReviewedApi(client, revision, plan)
+            reviewed_plan.check_unchanged(reviewed, plan)
+            api = reviewed_plan.ReviewedApi(client, revision, plan)
         controller = build_controller(
             settings, api=api, clock=clock, observer=tally, journal=journal, restored=restored
         )

@@ -1,7 +1,7 @@
 """`allocsync approve REVISION`: activates the revision that awaits approval, once.
 
 Left out: what the change limit is (`planning.change_limit`), and what the daemon does with an approval
-(`reconcile.rollout`).
+(`reconcile.rollout.rollout`).
 """
 
 import asyncio

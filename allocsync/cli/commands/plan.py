@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from allocsync import errors
-from allocsync.cli import change_limit_check, live_state, output, review
+from allocsync.cli import change_limit_check, live_state, output, reviewed_plan
 from allocsync.cli.options import Flags, setting_options, settings_from
 from allocsync.cli.selection import select
 from allocsync.desired.loader import Loaded, load
@@ -60,7 +60,11 @@ def plan(
     else:
         output.write_lines(rendering.text(current_plan, read_how=read_summary, files=loaded.revision.files))
         if current_plan.updates:
-            words = ["allocsync apply --plan-id", current_plan.plan_id[: review.MIN_PLAN_ID_DIGITS], *ids]
+            words = [
+                "allocsync apply --plan-id",
+                current_plan.plan_id[: reviewed_plan.MIN_PLAN_ID_DIGITS],
+                *ids,
+            ]
             output.write_lines([rendering.Line(f"Apply exactly this with: {' '.join(words)}")])
         if awaiting_reason:
             output.write_lines(

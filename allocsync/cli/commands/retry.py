@@ -37,7 +37,7 @@ _HELD_BACK = frozenset(
 @click.option("--all", "everything", is_flag=True, help="All allocations.")
 @owner_option
 @click.option("--url", metavar="URL", help="Address of the daemon; default: where ALLOCSYNC_LISTEN says.")
-@click.option("--json", "as_json", is_flag=True, help="Print the daemon's answer as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print how many allocations are retried, as JSON.")
 @setting_options("listen", "state_dir")
 @click.pass_context
 def retry(

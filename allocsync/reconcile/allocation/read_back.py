@@ -4,10 +4,9 @@ The rules: the outcome of an update is read, never guessed. The verdict compares
 sent, not with the desired state of now. Each read is judged in this order: first late applications of older
 updates, then the open intent; differences that neither explains are changes by another writer.
 
-Left out: how long to wait before the first read (`settle_time`, asked by `managed_allocation`), how long an
-accepted update may take to show (`propagation_window`, asked here), what is sent
-next (`managed_allocation`), what a record of a field causes (`field_records`), and how late applications are
-detected (`late_writes`).
+Left out: how long the settle time is (`settle_time`, asked here), how long an accepted update may take to
+show (`propagation_window`, asked here), when a read is due and what is sent next (`managed_allocation`), what
+a record of a field causes (`field_records`), and how late applications are detected (`late_writes`).
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,6 +1,7 @@
 """One pause: until when updates are paused, why and by whom. Pure.
 
-Left out: setting and lifting pauses (`pause_control`), and what a pause prevents (`write_gate`).
+Left out: setting, lifting and ending pauses (`pause_control`), what a pause prevents, and when it is over
+(`write_gate`).
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,6 @@
-"""The change review: compares each new revision with the baseline, and decides when the baseline advances.
+"""The change review: decides whether a new revision awaits approval, and when the baseline advances.
+
+It compares the revision with the baseline by the change limit.
 
 The rules: the first revision is the baseline at once. A later one becomes the baseline when it is approved,
 when it has been active for `baseline_settled_seconds` and all allocations are settled, or

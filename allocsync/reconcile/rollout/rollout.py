@@ -1,4 +1,4 @@
-"""The rollout: activates each new revision, as far as the change limit allows, and updates the allocations.
+"""The rollout: activates and approves revisions, and gives each allocation its declaration.
 
 The rules: the newest revision counts at once, whatever is in flight. An allocation that it no longer names is
 released: allocsync never writes to it again. While a revision awaits approval, the allocations that it

@@ -70,9 +70,10 @@ class CircuitBreaker(Generic[Key]):
         return self._failed.get(key, 0)
 
     def record_probe(self, key: Key, now: Monotonic, *, failures: int, chance: float) -> None:
-        """A probe is sent now by an allocation that has failed `failures` times in a row.
+        """A probe is sent now: set when the next one may go.
 
-        `chance` is a random number from 0 to 1, for the jitter of the next interval.
+        The interval doubles, except after the first probe and after one by an allocation that keeps failing:
+        `failures` is how often it failed in a row. `chance` is a random number from 0 to 1, for the jitter.
         """
         self.probes += 1
         self._pending_probe = key, self._interval_seconds

@@ -14,7 +14,7 @@ The rules:
 - If nothing has succeeded for `heartbeat_seconds`, a heartbeat is due: two allocations are read. So an outage
   shows soon, even though no read is due for minutes.
 
-Left out: which allocations a heartbeat reads (`controller`), and how an outage is probed (`circuit_breaker`).
+Left out: which allocations a heartbeat reads (`api_health`), and how an outage is probed (`circuit_breaker`).
 """
 
 from dataclasses import dataclass, field

@@ -9,7 +9,8 @@ the files needs the same processor, and the edits in them go first. Retries take
 hard maximum of an operation, so requests that hang leave some slots for new work. While the limit is low,
 retries may take all of it. Neither rule applies to a probe.
 
-Left out: the requests themselves (`controller`, `reconciler`).
+Left out: when an allocation is due and how urgent it is (`allocation.managed_allocation`), and the requests
+themselves (`controller`, `reconciler`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -153,10 +154,11 @@ class Scheduler:
         now: Monotonic,
         uniform: Uniform,
     ) -> BreakerChange | None:
-        """Apply what a response says about the API to limits, breaker and other allocations.
+        """Apply what a response says about the API to limits, breaker, and when allocations are read next.
 
         Call it after the allocation has taken in the response. `admitted_for` is the operation of its slot,
-        and `begun` is when the request began. Returns a change of the breaker, or None.
+        and `begun` is when the request began. `uniform(low, high)` returns a random number, to spread the
+        reads of allocations whose failures are forgiven. Returns a change of the breaker, or None.
         """
         requested = Operation.READ if isinstance(answer, Live | Missing | Failed) else Operation.WRITE
         response_class = classify_response(answer)

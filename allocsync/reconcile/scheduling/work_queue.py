@@ -5,8 +5,8 @@ out takes effect when the key comes back; scheduling one that waits replaces its
 most urgent goes first. Every tenth key of an operation is the least urgent one, so that urgent keys cannot
 starve the resync.
 
-Left out: why an allocation is due (`allocation.managed_allocation`), and whether a slot is free
-(`concurrency`).
+Left out: the priorities (`operation.Priority`), when an allocation is due and with which priority
+(`allocation.managed_allocation`), and whether a slot is free (`concurrency`).
 """
 
 from collections import deque

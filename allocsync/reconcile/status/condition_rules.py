@@ -8,8 +8,8 @@ stays for three resync intervals without a new observation, so that a short outa
 allocation Failing. A pause is not a condition but a mark beside it. A reason that suspects another writer
 never blames the API alone.
 
-Left out: when a change of the condition is reported (`condition_tracker`), the mark `paused` (`report`), and
-the texts about fields that do not stay as declared (`field_reasons`).
+Left out: when a change of the condition is reported (`condition_tracker`), the mark of a pause (`report`),
+and the texts about fields that do not stay as declared (`field_reasons`).
 """
 
 from collections.abc import Iterable

@@ -41,7 +41,7 @@ def conflict(allocation: ManagedAllocation, now: Monotonic) -> str:
 
 
 def another_writer(allocation: ManagedAllocation, now: Monotonic) -> str:
-    """Return which fields were changed back, if often enough within a day; empty if none was."""
+    """Return a sentence that names the fields changed back often enough in a day; empty if none was."""
     flips = allocation.read_back.field_records.flips(now, allocation.rules)
     return suspicion(
         (field, [to_wall_time(time, allocation.write_gate.offset_seconds) for time in times])

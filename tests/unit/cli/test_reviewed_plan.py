@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from allocsync.cli.review import ReviewedApi, load_review
+from allocsync.cli.reviewed_plan import ReviewedApi, load_review
 from allocsync.errors import UsageError
 from allocsync.model.api_answers import Live, OutcomeUnknown
 from allocsync.model.condition import Condition

@@ -46,8 +46,10 @@ class Review:
 def load_review(plan_id: str | None, file: Path | None) -> Review | None:
     """Return the review that `--plan-id` or `--plan` gives; None if neither is given.
 
+    Only the form of a plan id is checked here; `check_unchanged` compares it.
+
     Raises:
-        UsageError: both are given, or the one given is not valid.
+        UsageError: both are given, the plan id is not one, or the file cannot be read or is no plan.
     """
     if plan_id is not None and file is not None:
         raise UsageError("--plan-id and --plan both name a plan: give one of them.")
