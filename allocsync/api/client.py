@@ -5,6 +5,7 @@ The rules:
   Cancellation by the caller is always raised.
 - An update is sent once, on a connection of its own. An update that may have reached the server is never
   reported as rejected or as not sent.
+- A response has at most `MAX_RESPONSE_BYTES`, a list at most `MAX_LIST_BYTES`.
 - The id is percent-encoded as one path segment. The ids `.` and `..` are refused before anything is sent,
   because servers and proxies read them as relative paths.
 

@@ -111,7 +111,10 @@ class DaemonStatus:
         return self.files_read_at is not None and not _is_after(asked_at, self.files_read_at)
 
     def waits_for_person(self, asked_at: str) -> bool:
-        """Whether something stays out of sync until a person acts, as known at or after `asked_at`."""
+        """Whether something stays out of sync until a person acts, as known since `asked_at` (RFC 3339).
+
+        False until the files have been read since then. A revision that canaries may approve does not count.
+        """
         if not self.files_are_read_since(asked_at):
             return False
         if self.rejected is not None or (self.awaiting_approval and not self.awaiting_approval.canaries):

@@ -9,8 +9,8 @@ with an error at once if only a person can help, and otherwise at its timeout. W
 shares a read (`Resync.request_sync`). Without a token that the daemon accepts nothing is asked for: the wait
 then relies on the daemon's own reads, and takes up to a resync longer.
 
-Left out: what counts as in sync, and what only a person can help (`cli.daemon_status`), and what is printed
-(`cli.commands.status`).
+Left out: what counts as in sync, and what only a person can help (`cli.daemon_status`), and what is
+printed and the exit code (`cli.commands.status`).
 """
 
 import asyncio

@@ -54,7 +54,7 @@ class Plan:
 
     @property
     def counts(self) -> dict[Verdict, int]:
-        """How many steps have each verdict."""
+        """How many steps have each verdict; 0 for one that none has."""
         counts = dict.fromkeys(Verdict, 0)
         for step in self.steps:
             counts[step.verdict] += 1

@@ -2,9 +2,10 @@
 
 The rules: whether the API is reachable is decided in one place, `scheduling.reachability`, from all requests:
 reads, updates and the list. A change is emitted once. A heartbeat reads the allocations that were read the
-longest ago. Those whose latest request succeeded go first, because only they can show that the API has
-failed; missing ones go last, because they are probed slowly. While the circuit breaker of reads is open, they
-are due and wait for a probe; so a probe is never left to allocations that always fail.
+longest ago, and during an outage some by chance. Those whose latest request succeeded go first, because only
+they can show that the API has failed; missing ones go last, because they are probed slowly. While the circuit
+breaker of reads is open, they are due and wait for a probe; so a probe is never left to allocations that
+always fail.
 
 Left out: the requests themselves (`reconciler`, `resync`), and when they go (`scheduling`).
 """

@@ -1,9 +1,8 @@
 """The checkpoint: what survives a restart, written to the journal and restored from it.
 
 Of each allocation: its field records, late writes, write backoff, and what reads showed of a field while an
-update of it was open. Of all: the settle time, the propagation
-window, the write quota, the table of declarations (`rollout.declarations`) and pauses (`pause_control`). Open
-intents are rows of the journal.
+update of it was open. Of all: the settle time, the propagation window, the write quota, the table of
+declarations (`rollout.declarations`) and pauses (`pause_control`). Open intents are rows of the journal.
 
 The rule: a value goes to the journal when it changes, through the same queue as the outcomes, so it is on the
 disk before the next intent. A new managed allocation starts with what an earlier process knew of it.

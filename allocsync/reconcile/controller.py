@@ -146,6 +146,7 @@ class Controller:
             revision=lambda: self.rollout.revision_id,
             stopping=lambda: self._stopping,
             api_health=self._api_health,
+            on_update_begun=self._report_drift,
         )
         self.pauses = PauseControl(
             checkpoint=self._checkpoint,
@@ -319,6 +320,11 @@ class Controller:
         )
         self.rollout.canaries.on_condition(allocation.id)
 
+    def _report_drift(self, allocation: ManagedAllocation) -> None:
+        """Emit that an allocation is no longer in sync when its update begins, which may take a minute."""
+        if self._conditions.reported[allocation.id].condition is Condition.IN_SYNC:
+            self._update_reported(allocation)
+
     # Status.
 
     def settled(self) -> bool:
@@ -426,6 +432,9 @@ class Controller:
             awaiting_since=self.rollout.awaiting_since,
             canaries=self.rollout.canaries.verified(),
             pauses=self.pauses.ends(),
+            oldest_unconverged_at=self._moment().at(self._conditions.convergence.oldest_at()),
+            oldest_conditions=self._conditions.oldest(),
+            held_back={str(by): count for by, count in self._conditions.convergence.held_back.items()},
         )
 
     def _last_full_read(self) -> WallTime | None:

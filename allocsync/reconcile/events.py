@@ -20,6 +20,8 @@ from allocsync.reconcile.operation import Operation
 ReadAnswer: TypeAlias = Literal["live", "missing", "failed"]
 UpdateOutcome: TypeAlias = Literal["accepted", "rejected", "unknown", "not_sent"]
 Scope: TypeAlias = Literal["all", "one"]
+ConvergenceCause: TypeAlias = Literal["first", "edit", "drift"]
+UpdateCause: TypeAlias = Literal["first", "edit", "drift", "retry"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,13 +102,15 @@ class UpdateIntended:
 class UpdateFinished:
     """A POST ended, or was not sent. `settle_seconds` is None unless the outcome is unknown.
 
-    `next_read_in_seconds` is infinite if no read is due.
+    `cause` is `retry` if the one before failed, and `first` if the allocation has not been in sync in this
+    process. `next_read_in_seconds` is infinite if no read is due.
     """
 
     name: ClassVar[str] = "update_finished"
     allocation: AllocationId
     reconcile: str
     outcome: UpdateOutcome
+    cause: UpdateCause
     status: int | None
     reason: str
     elapsed_seconds: float
@@ -158,6 +162,16 @@ class ConditionChanged:
     before: Condition | None
     after: Condition
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Converged:
+    """An allocation is in sync, `seconds` after it was first managed, edited, or found to differ."""
+
+    name: ClassVar[str] = "converged"
+    allocation: AllocationId
+    cause: ConvergenceCause
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,6 +331,7 @@ Event: TypeAlias = (
     | UpdateSettled
     | AnotherWriterSuspected
     | ConditionChanged
+    | Converged
     | PauseBegun
     | PauseLifted
     | PauseEnded

@@ -72,7 +72,9 @@ class Reconciler:
         revision: Callable[[], str],
         stopping: Callable[[], bool],
         api_health: ApiHealth,
+        on_update_begun: Callable[[ManagedAllocation], None],
     ) -> None:
+        """`on_update_begun` is called when an update is about to be recorded and sent."""
         self._api = api
         self._clock = clock
         self._journal = journal
@@ -86,6 +88,7 @@ class Reconciler:
         self._revision = revision
         self._stopping = stopping
         self._api_health = api_health
+        self._on_update_begun = on_update_begun
         self._checkpoint = checkpoint
         self._reconciles = int(clock.uniform(0, 36**3))
         self._deadlines: dict[AllocationId, Monotonic] = {}
@@ -189,6 +192,7 @@ class Reconciler:
     async def _send(self, allocation: ManagedAllocation, update: Update, reconcile_id: str) -> None:
         record = update.record(self._revision())
         intent = allocation.begin_update(record)
+        self._on_update_begun(allocation)
         try:
             intent.set_sequence(await self._journal.intent(allocation.id, record))
         except JournalUnavailable as error:
@@ -295,6 +299,7 @@ class Reconciler:
                 allocation=allocation.id,
                 reconcile=reconcile_id,
                 outcome=_OUTCOMES[type(answer)],
+                cause=update.cause,
                 status=getattr(answer, "status", None),
                 reason=getattr(answer, "reason", ""),
                 elapsed_seconds=elapsed_seconds,

@@ -167,7 +167,7 @@ def _level_and_name(event: events.Event) -> tuple[str, str]:  # noqa: C901, PLR0
             return "warning", event.name
         case events.BreakerOpened() | events.ReadsCached():
             return "warning", event.name
-        case events.UpdateIntended() | events.ResyncStarted() | events.ProbeStarted():
+        case events.UpdateIntended() | events.ResyncStarted() | events.ProbeStarted() | events.Converged():
             return "debug", event.name
         case events.ResyncFinished():
             return "info" if event.differ else "debug", event.name

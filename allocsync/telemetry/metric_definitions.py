@@ -15,6 +15,7 @@ from typing import Literal
 
 from allocsync import __version__
 from allocsync.model.condition import Condition
+from allocsync.reconcile.status.convergence import HELD_BACK_BY
 
 NO_CODE = "none"
 CODES = (
@@ -24,6 +25,7 @@ CODES = (
 _READ_WRITE = ("read", "write")
 _SCOPES = ("all", "one")
 _REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 75, 120)
+_CONVERGENCE_BUCKETS = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 _WAIT_BUCKETS = (5, 10, 15, 20, 30, 60, 90, 120, 180, 300, 900, 3600)
 
 
@@ -105,8 +107,24 @@ METRICS = (
     ),
     _counter(
         "updates_total",
-        "Updates, by the outcome of the request; not_sent: none was made.",
+        "Updates, by the outcome of the request (not_sent: none was made) and by what called for them.",
         outcome=("accepted", "rejected", "unknown", "not_sent"),
+        cause=("first", "edit", "drift", "retry"),
+    ),
+    _histogram(
+        "convergence_duration_seconds",
+        "Time until an allocation was in sync, from when it was first managed, edited or found to differ.",
+        _CONVERGENCE_BUCKETS,
+        cause=("first", "edit", "drift"),
+    ),
+    _state(
+        "oldest_unconverged_timestamp_seconds",
+        "Since when the slowest allocation is not in sync though nobody need act; 0: all are.",
+    ),
+    _state(
+        "updates_held_back",
+        "Allocations that differ and may not be updated, by what forbids it.",
+        cause=HELD_BACK_BY,
     ),
     _counter(
         "outcomes_settled_total",
@@ -166,6 +184,11 @@ METRICS = (
     _state(
         "allocations",
         "Allocations by condition.",
+        condition=tuple(condition.value for condition in Condition),
+    ),
+    _state(
+        "condition_oldest_timestamp_seconds",
+        "Since when the allocation has a condition that has had it for the longest; 0: none has it.",
         condition=tuple(condition.value for condition in Condition),
     ),
     _gauge("journal_writable", "1 if the journal can be written; while it cannot, no updates are sent."),

@@ -63,7 +63,7 @@ class Metrics:
             collector(registry=registry)
         self._read_seconds: dict[str, float] = {}  # by allocation: duration of the read before an update
 
-    def __call__(self, event: events.Event) -> None:  # noqa: C901 - one case an event
+    def __call__(self, event: events.Event) -> None:  # noqa: C901, PLR0912 - one case an event
         """Count one event; events that change no metric are ignored."""
         match event:
             case events.ReadFinished():
@@ -75,6 +75,8 @@ class Metrics:
                 self._observe("outcome_settle_duration_seconds", seconds)
                 if outcome == "applied":
                     self._count("duplicate_writes_avoided_total")
+            case events.Converged(cause=cause, seconds=seconds):
+                self._observe("convergence_duration_seconds", seconds, cause)
             case events.AnotherWriterSuspected():
                 self._count("another_writer_suspected_total")
             case events.RevisionActivated():
@@ -145,7 +147,7 @@ class Metrics:
         self._observe("reconcile_duration_seconds", event.elapsed_seconds)
 
     def _on_update_finished(self, event: events.UpdateFinished) -> None:
-        self._count("updates_total", event.outcome)
+        self._count("updates_total", event.outcome, event.cause)
         if event.outcome != "not_sent":
             self._count_request("update", event.elapsed_seconds, event.status)
         if event.outcome != "accepted":
@@ -180,15 +182,20 @@ def _values_of(status: ControllerStatus) -> dict[str, dict[tuple[str, ...], floa
         "revision_changed_allocations": status.changes,
         "api_reachable": status.api.reachable is True,
         "last_confirmed_timestamp_seconds": _timestamp(status.api.last_confirmed_at),
+        "oldest_unconverged_timestamp_seconds": _timestamp(status.oldest_unconverged_at),
         "open_intents": status.open_intents,
         "settle_seconds": status.settle_seconds,
         "last_full_read_timestamp_seconds": _timestamp(status.last_full_read),
         "stalled": status.stalled is not None,
         "stopping": status.stopping,
     }
-    labelled: dict[str, Mapping[str, float] | Mapping[Condition, int]] = {
+    labelled: dict[str, Mapping[str, float] | Mapping[Condition, float]] = {
         "revision_info": {status.active_revision[:DIGITS]: 1.0} if status.active_revision else {},
         "allocations": status.conditions,
+        "condition_oldest_timestamp_seconds": {
+            condition: float(since) for condition, since in status.oldest_conditions.items()
+        },
+        "updates_held_back": status.held_back,
         "pauses": {scope: number for scope, (number, _) in status.pauses.items()},
         "pause_end_timestamp_seconds": {scope: float(end) for scope, (_, end) in status.pauses.items()},
         "queue_depth": status.queued,

@@ -201,7 +201,8 @@ async def test_each_page_answers_and_other_paths_are_404(tmp_path: Path) -> None
         await running.in_sync(len(CLOUDS))
         statuses = {path: (await running.get(path))[0] for path in ("/livez", "/readyz", "/metrics", "/x")}
         assert statuses == {"/livez": 200, "/readyz": 200, "/metrics": 200, "/x": 404}
-        assert await running.metric('allocsync_updates_total{outcome="accepted"}') == len(CLOUDS)
+        accepted = 'allocsync_updates_total{cause="first",outcome="accepted"}'
+        assert await running.metric(accepted) == len(CLOUDS)
         assert await running.metric("allocsync_open_intents") == 0
 
 

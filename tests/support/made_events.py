@@ -19,6 +19,7 @@ PLAIN: dict[str, object] = {
     "settle_seconds": None,
     "supported": True,
     "asked": True,
+    "cause": "edit",
     "scope": "one",
     "before": None,
     "after": Condition.PENDING,

@@ -63,7 +63,10 @@ class FieldRecord:
 
     @property
     def next_attempt_at(self) -> Monotonic:
-        """When the value of an ignored field, or of one in conflict, is sent again by itself."""
+        """When the value of an ignored field, or of one in conflict, is sent again by itself.
+
+        In the past if it may be sent now; `LONG_AGO` if the field is neither.
+        """
         at = max(
             self.slowed_until if self.slowdowns else LONG_AGO,
             self.retry_at if self.ignored is not None else LONG_AGO,

@@ -35,6 +35,7 @@ from allocsync.reconcile.allocation.write_backoff import (
     RejectedBy,
     WriteBackoff,
 )
+from allocsync.reconcile.events import UpdateCause
 from allocsync.reconcile.gates.write_gate import WriteGate
 from allocsync.reconcile.operation import Operation, Priority, QueueEntry
 from allocsync.reconcile.parameters import Parameters
@@ -87,7 +88,8 @@ class ManagedAllocation:
         An edit makes a read due at once, or when Retry-After ends, and ends backoffs and rejections. The
         records of the fields whose value it changes are forgotten, those of other fields are not. After an
         edit during a request, that read is due when the request has ended. While an outcome is unknown, an
-        edit does not change when the read-back is due.
+        edit does not change when the read-back is due. The first declaration makes a read due too, but ends
+        nothing: what the checkpoint restored stays. An equal one changes only where it comes from.
         """
         self.problems = problems
         before, self.desired = self.desired, desired  # an equal one may come from another place in the files
@@ -383,7 +385,15 @@ class ManagedAllocation:
             return None  # what others wrote since then would be overwritten
         self.write_backoff.update_planned()
         why = "drift" if self.converged == desired else "desired state"
-        return Update(body, self.changes, desired, snapshot_ended=now, why=why)
+        cause = self._update_cause(desired)
+        return Update(body, self.changes, desired, snapshot_ended=now, why=why, cause=cause)
+
+    def _update_cause(self, desired: desired_state.Desired) -> UpdateCause:
+        if self.write_backoff.failures:
+            return "retry"
+        if self.converged is None:
+            return "first"
+        return "drift" if self.converged == desired else "edit"
 
     def _wait_until(self, next_read_at: Monotonic, now: Monotonic) -> None:
         """Set when the next read is due.

@@ -14,6 +14,7 @@ from allocsync.model.desired_state import Desired
 from allocsync.model.intent_record import IntentRecord, hash_unmanaged_fields
 from allocsync.model.times import LONG_AGO, Monotonic
 from allocsync.reconcile.allocation.field_records import AnotherWriter
+from allocsync.reconcile.events import UpdateCause
 
 
 class State(StrEnum):
@@ -56,7 +57,7 @@ class Update:
     """An update to send.
 
     `snapshot_ended` (monotonic seconds) is when the snapshot arrived that the body is built on. `why` is for
-    people: "drift" or "desired state".
+    people: "drift" or "desired state". `cause` is for metrics.
     """
 
     body: Cloud
@@ -64,6 +65,7 @@ class Update:
     desired: Desired
     snapshot_ended: Monotonic
     why: str = ""
+    cause: UpdateCause = "first"
 
     def record(self, revision: str) -> IntentRecord:
         """What the journal records of the update; `revision` is the active one."""

@@ -9,8 +9,8 @@ failures. A success, an edit, a read without differences and a missing allocatio
 failures and times, so that a daemon that restarts again and again sends no faster than one that keeps
 running.
 
-Left out: what forbids updates from outside the allocation (`gates.write_gate`), and how long a backoff is
-(`api.backoff`).
+Left out: what forbids updates from outside the allocation (`gates.write_gate`), a 429 that delays all updates
+(`scheduling.concurrency`), and how long a backoff is (`api.backoff`).
 """
 
 from collections.abc import Sequence

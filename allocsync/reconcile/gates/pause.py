@@ -1,7 +1,7 @@
 """One pause: until when updates are paused, why and by whom. Pure.
 
-Left out: setting, lifting and ending pauses (`pause_control`), what a pause prevents, and when it is over
-(`write_gate`).
+Left out: setting and lifting a pause, and when one is over and removed (`pause_control`), and what it
+prevents (`write_gate`).
 """
 
 from dataclasses import dataclass

@@ -12,6 +12,7 @@ Left out: what API responses prevent (`allocation.write_backoff`), and who sets 
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import Literal
 
 from allocsync.model.ids import AllocationId
 from allocsync.model.times import LONG_AGO, NEVER, Monotonic, to_wall_time
@@ -80,15 +81,23 @@ class WriteGate:
             return self.awaiting_reason
         return str(self.active_pause(key, now) or self.shared_limit_reason(now))
 
+    def shared_limit(self, now: Monotonic) -> Literal["windows", "quota"] | None:
+        """What allows no update of any allocation now: the write windows, or the quota; None if neither."""
+        if self.windows.closed_seconds(to_wall_time(now, self.offset_seconds)):
+            return "windows"
+        return "quota" if self.write_quota.is_exhausted(now) else None
+
     def shared_limit_reason(self, now: Monotonic) -> str:
         """Why no allocation may be updated now, by write windows or quota; empty if neither prevents it."""
-        if self.windows.closed_seconds(to_wall_time(now, self.offset_seconds)):
-            windows = self.windows.text
-            return f"outside the write windows: ALLOCSYNC_WRITE_WINDOWS allows updates in {windows} UTC"
-        if self.write_quota.is_exhausted(now):
-            maximum = self.write_quota.max_per_hour
-            return f"write quota used up: ALLOCSYNC_MAX_WRITES_PER_HOUR allows {maximum:,} updates in an hour"
-        return ""
+        match self.shared_limit(now):
+            case "windows":
+                windows = self.windows.text
+                return f"outside the write windows: ALLOCSYNC_WRITE_WINDOWS allows updates in {windows} UTC"
+            case "quota":
+                allowed = f"ALLOCSYNC_MAX_WRITES_PER_HOUR allows {self.write_quota.max_per_hour:,} updates"
+                return f"write quota used up: {allowed} in an hour"
+            case None:
+                return ""
 
     def require_approval(
         self, allocations: AbstractSet[AllocationId], *, reason: str, canaries: AbstractSet[AllocationId]

@@ -2,16 +2,19 @@
 
 The rule: a change of the condition is reported once, and the counts always agree with what was reported.
 
-Left out: which condition applies (`condition_rules`), and everything else about an allocation (`report`).
+Left out: which condition applies (`condition_rules`), how long it takes to be in sync (`convergence`), and
+everything else about an allocation (`report`).
 """
 
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Mode
 from allocsync.model.ids import AllocationId
+from allocsync.model.times import WallTime
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
-from allocsync.reconcile.events import AllInSync, ConditionChanged, Observer
+from allocsync.reconcile.events import AllInSync, ConditionChanged, Converged, Observer
 from allocsync.reconcile.ports import Clock
 from allocsync.reconcile.status.condition_rules import ignored_since, project
+from allocsync.reconcile.status.convergence import Convergence
 from allocsync.reconcile.status.report import ReportedCondition
 
 
@@ -28,7 +31,11 @@ class ConditionTracker:
         self._uncompared: set[AllocationId] = set()
         self._paused_pending: set[AllocationId] = set()  # Pending only until a pause ends
         self.reported: dict[AllocationId, ReportedCondition] = {}
+        self._since: dict[Condition, dict[AllocationId, WallTime]] = {
+            condition: {} for condition in Condition if condition is not Condition.IN_SYNC
+        }
         self.counts = dict.fromkeys(Condition, 0)
+        self.convergence = Convergence()
 
     def update_reported(
         self, allocation: ManagedAllocation, *, resync_seconds: float, allocations: int
@@ -48,6 +55,7 @@ class ConditionTracker:
         self._paused_pending.discard(allocation.id)
         if paused and condition is Condition.PENDING:
             self._paused_pending.add(allocation.id)
+        took = self.convergence.update(allocation, condition, now, is_new=reported is None)
         if reported is not None and reported.condition is condition:
             reported.refresh(reason, paused=paused)
             return
@@ -57,9 +65,15 @@ class ConditionTracker:
         since = self._clock.wall()
         if condition is Condition.IGNORED:  # it stays Ignored through requests that fail, and restarts
             since += ignored_since(allocation) - now
+        if reported is not None:
+            self._since.get(reported.condition, {}).pop(allocation.id, None)
+        if condition in self._since:
+            self._since[condition][allocation.id] = since
         self.reported[allocation.id] = ReportedCondition(condition, reason, since, paused)
         before = None if reported is None else reported.condition
         self._emit(ConditionChanged(allocation=allocation.id, before=before, after=condition, reason=reason))
+        if took is not None:
+            self._emit(Converged(allocation=allocation.id, cause=took[0], seconds=took[1]))
         all_in_sync = self.counts[Condition.IN_SYNC] == allocations
         if all_in_sync and not self._all_in_sync and len(self.reported) == allocations:
             self._emit(AllInSync(allocations=allocations))
@@ -67,9 +81,16 @@ class ConditionTracker:
 
     def forget(self, key: AllocationId) -> None:
         """Forget an allocation that is released."""
-        self.counts[self.reported.pop(key).condition] -= 1
+        condition = self.reported.pop(key).condition
+        self.counts[condition] -= 1
+        self._since.get(condition, {}).pop(key, None)
         self._paused_pending.discard(key)
         self._uncompared.discard(key)
+        self.convergence.forget(key)
+
+    def oldest(self) -> dict[Condition, WallTime]:
+        """Since when (wall clock) each condition, InSync apart, has lasted for the slowest allocation."""
+        return {condition: min(since.values()) for condition, since in self._since.items() if since}
 
     def all_compared(self) -> bool:
         """Whether each allocation that is read has been compared with its newest declaration."""

@@ -87,3 +87,6 @@ class ControllerStatus:
     canaries: Mapping[AllocationId, bool] = field(default_factory=dict)  # whether each is verified
     # By scope: the number of pauses, and the end of the last.
     pauses: Mapping[str, tuple[int, WallTime]] = field(default_factory=dict)
+    oldest_unconverged_at: WallTime | None = None  # see `convergence`
+    oldest_conditions: Mapping[Condition, WallTime] = field(default_factory=dict)  # without InSync
+    held_back: Mapping[str, int] = field(default_factory=dict)  # by what forbids the update

@@ -325,9 +325,10 @@ def test_the_fields_of_each_event_keep_their_names() -> None:
         "reads_cached": ["age_seconds"],
         "update_intended": ["allocation", "reconcile", "fields", "sequence"],
         "update_finished": [
-            *("allocation", "reconcile", "outcome", "status", "reason", "elapsed_seconds"),
+            *("allocation", "reconcile", "outcome", "cause", "status", "reason", "elapsed_seconds"),
             *("settle_seconds", "next_read_in_seconds", "changes"),
         ],
+        "converged": ["allocation", "cause", "seconds"],
         "update_settled": [
             *("allocation", "reconcile", "outcome", "reason", "sequence", "waited_seconds", "fields"),
         ],

@@ -177,7 +177,7 @@ def test_the_duration_of_a_reconcile_includes_its_update(
     assert read(registry, "reconcile_total") == 1
     assert read(registry, "reconcile_duration_seconds_count") == 1
     assert read(registry, "reconcile_duration_seconds_sum") == 1.75
-    assert read(registry, "updates_total", outcome="accepted") == 1
+    assert read(registry, "updates_total", outcome="accepted", cause="edit") == 1
 
 
 def test_a_read_that_fails_is_counted_as_an_error_and_by_its_status(
@@ -200,7 +200,7 @@ def test_an_update_that_is_not_accepted_is_counted_as_an_error(
 ) -> None:
     metrics(made(events.UpdateFinished, outcome=outcome, status=status, elapsed_seconds=2.0))
 
-    assert read(registry, "updates_total", outcome=outcome) == 1
+    assert read(registry, "updates_total", outcome=outcome, cause="edit") == 1
     assert read(registry, "reconcile_errors_total", reason=f"update_{outcome}") == 1
     assert read(registry, "api_requests_total", operation="update", code=code) == 1
 
@@ -210,7 +210,7 @@ def test_an_update_that_was_not_sent_is_not_counted_as_a_request(
 ) -> None:
     metrics(made(events.UpdateFinished, outcome="not_sent"))
 
-    assert read(registry, "updates_total", outcome="not_sent") == 1
+    assert read(registry, "updates_total", outcome="not_sent", cause="edit") == 1
     assert (
         sum(read(registry, "api_requests_total", operation="update", code=code) or 0 for code in CODES) == 0
     )
