@@ -85,8 +85,9 @@ bugs: $(TOOLS) ## Measure how soon the simulation finds each planted bug; then `
 release: $(TOOLS) ## Build wheel and sdist of the committed version into dist/, twice, and compare
 	@$(PY) deploy/release.py
 
-tables: $(TOOLS) ## Generate the tables of all documents
+tables: $(TOOLS) ## Generate the tables of all documents, and the rules for the Prometheus operator
 	@$(PY) -m tests.architecture.tables
+	@$(PY) deploy/prometheus/operator_rules.py >deploy/prometheus/prometheusrule.yaml
 
 clean: ## Remove the environment and all caches; demo/ stays
 	@rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage

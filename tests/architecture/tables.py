@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import click
+import yaml
 
 from allocsync import errors
 from allocsync.api.responses import NoResponse, Response, interpret_update
@@ -31,6 +32,7 @@ from tests.architecture import package_picture
 from tests.benchmarks import storm_tables
 from tests.support.documents import ROOT, documents
 
+RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
 TESTS = ROOT / "tests"
 RESULTS = TESTS / "benchmarks" / "results.json"
 SOAKS = TESTS / "soak" / "results.jsonl"
@@ -101,6 +103,23 @@ def metrics() -> str:
         for row in METRICS
     )
     return _table(("metric", "kind", "labels", "what it is"), rows)
+
+
+def alerts() -> str:
+    """The alerts, with the sections of the runbook."""
+    groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    rows = (
+        (
+            f"[{rule['alert']}](#{rule['alert'].lower()})",
+            rule["labels"]["severity"],
+            rule.get("for", "at once"),
+            rule["annotations"]["description"],
+        )
+        for group in groups
+        for rule in group["rules"]
+        if "alert" in rule
+    )
+    return _table(("alert", "severity", "fires after", "what it means"), rows)
 
 
 def speed() -> str:
@@ -239,6 +258,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "exit codes": exit_codes,
     "settings": setting_table,
     "metrics": metrics,
+    "alerts": alerts,
     "speed": speed,
     "storms": storm_tables.storms,
     "storm charts": storm_tables.charts,

@@ -55,7 +55,7 @@ class ConditionTracker:
         self._paused_pending.discard(allocation.id)
         if paused and condition is Condition.PENDING:
             self._paused_pending.add(allocation.id)
-        took = self.convergence.update(allocation, condition, now, is_new=reported is None)
+        took = self.convergence.update(allocation, condition, now)
         if reported is not None and reported.condition is condition:
             reported.refresh(reason, paused=paused)
             return

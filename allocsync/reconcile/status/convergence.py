@@ -2,8 +2,9 @@
 
 The rules: an allocation converges from the time when allocsync began to manage it, its declaration was
 edited, or a read found a difference, until it is in sync. Only Pending, OutcomeUnknown, Failing and Blocked
-count: the other conditions need a person, or last by design. An edit meanwhile begins anew, because the user
-waits for the newest declaration.
+count: the other conditions need a person, or last by design. Neither counts what a person, a write window or
+the quota holds back; when that ends, the time begins. An edit meanwhile begins anew, because the user waits
+for the newest declaration.
 
 Left out: which condition applies (`condition_rules`), and how it becomes a metric (`telemetry.metrics`).
 """
@@ -11,7 +12,7 @@ Left out: which condition applies (`condition_rules`), and how it becomes a metr
 from typing import Literal, TypeAlias, get_args
 
 from allocsync.model.condition import Condition
-from allocsync.model.desired_state import Mode
+from allocsync.model.desired_state import Desired, Mode
 from allocsync.model.ids import AllocationId
 from allocsync.model.times import Monotonic
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
@@ -32,33 +33,30 @@ class Convergence:
 
     def __init__(self) -> None:
         # In the order of the times, so that the first is the oldest.
-        self._begun: dict[AllocationId, tuple[Monotonic, Cause]] = {}
+        self._begun: dict[AllocationId, tuple[Monotonic, Cause, Desired | None]] = {}
         self._held_back: dict[AllocationId, HeldBackBy] = {}
         self.held_back: dict[HeldBackBy, int] = dict.fromkeys(HELD_BACK_BY, 0)
 
     def oldest_at(self) -> Monotonic | None:
         """Since when the allocation converges that takes longest; None if none does."""
-        return next((begun for begun, _ in self._begun.values()), None)
+        return next((begun for begun, _, _ in self._begun.values()), None)
 
     def update(
-        self, allocation: ManagedAllocation, condition: Condition, now: Monotonic, *, is_new: bool
+        self, allocation: ManagedAllocation, condition: Condition, now: Monotonic
     ) -> tuple[Cause, float] | None:
-        """Take in the condition of an allocation at `now`; `is_new` if it had none before.
+        """Take in the condition of an allocation at `now`.
 
         Returns why it converged and how many seconds that took, if it is in sync from now on.
         """
-        self._set_held_back(allocation.id, held_back_by(allocation, condition, now))
-        if condition is Condition.IN_SYNC:
+        held_back = held_back_by(allocation, condition, now)
+        self._set_held_back(allocation.id, held_back)
+        if condition not in _CONVERGING or held_back not in {None, "journal"}:
             begun = self._begun.pop(allocation.id, None)
-            return None if begun is None else (begun[1], now - begun[0])
-        if condition not in _CONVERGING:
+            return (begun[1], now - begun[0]) if begun and condition is Condition.IN_SYNC else None
+        cause, known = _cause(allocation), self._begun.get(allocation.id)
+        if cause is not None and (known is None or known[2] != allocation.desired):
             self._begun.pop(allocation.id, None)
-            return None
-        cause = _cause(allocation, is_new=is_new)
-        known = self._begun.get(allocation.id)
-        if cause is not None and (known is None or (cause == "edit" and known[1] == "drift")):
-            self._begun.pop(allocation.id, None)
-            self._begun[allocation.id] = now, cause
+            self._begun[allocation.id] = now, cause, allocation.desired
         return None
 
     def forget(self, key: AllocationId) -> None:
@@ -92,10 +90,10 @@ def held_back_by(allocation: ManagedAllocation, condition: Condition, now: Monot
     return "journal" if allocation.write_backoff.journal_problem else None
 
 
-def _cause(allocation: ManagedAllocation, *, is_new: bool) -> Cause | None:
+def _cause(allocation: ManagedAllocation) -> Cause | None:
     """Why the allocation is not in sync; None if that is not known, as while it cannot be read."""
-    if is_new:
+    if allocation.converged is None:
         return "first"
-    if allocation.compared is None or allocation.compared != allocation.desired:
+    if allocation.converged != allocation.desired:
         return "edit"
     return "drift" if allocation.changes else None

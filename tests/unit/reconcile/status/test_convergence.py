@@ -70,6 +70,8 @@ async def test_an_edit_while_drift_is_repaired_begins_anew_and_a_try_after_a_fai
             await asyncio.sleep(1)
         await asyncio.sleep(5)
         run.controller.activate(revision("edited", keys=(ONE,)))
+        await asyncio.sleep(3)
+        run.controller.activate(revision("edited again", keys=(ONE,)))
         edited = now()
         while not run.count(Condition.IN_SYNC):
             await asyncio.sleep(1)
@@ -133,10 +135,12 @@ async def test_what_holds_updates_back_is_counted_by_its_cause() -> None:
         run.controller.sync()
         await asyncio.sleep(10)
         assert held_back(run) == {"pause": 3}
+        assert run.controller.status().oldest_unconverged_at is None, "nobody waits for allocsync"
         run.controller.pauses.lift(None, by="")
         await asyncio.sleep(10)
         assert held_back(run) == {}
         assert len(api.posts) == 3
+        assert max(event.seconds for event in run.events(events.Converged)) < 10
 
 
 async def test_approval_and_errors_in_an_entry_are_counted_and_forgotten_with_the_allocation() -> None:
@@ -171,7 +175,7 @@ def test_write_windows_and_quota_are_told_apart() -> None:
     scripted.read({"region": "drift"})
     allocation = scripted.allocation
     allocation.write_gate.windows = parse_windows("Mon 00:00-00:01")
-    convergence.update(allocation, Condition.BLOCKED, Monotonic(0.0), is_new=True)
+    convergence.update(allocation, Condition.BLOCKED, Monotonic(0.0))
     assert {by: count for by, count in convergence.held_back.items() if count} == {"windows": 1}
     convergence.forget(allocation.id)
     assert convergence.held_back == dict.fromkeys(HELD_BACK_BY, 0)
