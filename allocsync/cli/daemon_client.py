@@ -7,7 +7,7 @@ Left out: which requests are made and how answers are shown (`cli.commands`), an
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, TypeAlias
@@ -17,8 +17,10 @@ import aiohttp
 from yarl import URL
 
 from allocsync.addresses import http_url
-from allocsync.cli.output import with_suggestions
-from allocsync.errors import DaemonError, UsageError
+from allocsync.cli import output
+from allocsync.errors import EXIT_ERROR, EXIT_FINE, DaemonError, UsageError
+from allocsync.model.escaping import visible
+from allocsync.planning.rendering import Line
 from allocsync.runtime import listen_token
 from allocsync.settings.model import Settings
 from allocsync.settings.validators import parse_listen
@@ -75,6 +77,8 @@ def load_token(settings: Settings) -> str:
 async def send_command(url: str, path: str, body: Mapping[str, object], *, token: str) -> Mapping[str, Any]:
     """POST a command to the daemon and return the JSON object that it answers.
 
+    A command that is in force but could not be stored is no failure here: see `write_answer`.
+
     Raises:
         NoAnswerError: nothing listens there, or no complete answer came within TIMEOUT_SECONDS.
         DaemonError: the daemon refuses the command (with its reason), or the answer is not from allocsync.
@@ -85,11 +89,35 @@ async def send_command(url: str, path: str, body: Mapping[str, object], *, token
             f"the daemon at {url} does not accept this token. Nothing was changed. Check --url, "
             "ALLOCSYNC_STATE_DIR and ALLOCSYNC_LISTEN_TOKEN: they may be those of another daemon"
         )
+    if code == HTTPStatus.INSUFFICIENT_STORAGE and not is_stored(answer):
+        return answer
     if "error" in answer:
-        raise DaemonError(with_suggestions(str(answer["error"]), answer.get("suggestions", ())))
+        raise DaemonError(output.with_suggestions(str(answer["error"]), answer.get("suggestions", ())))
     if code not in {HTTPStatus.OK, HTTPStatus.ACCEPTED}:
         raise unexpected_answer(url, code)
     return answer
+
+
+def write_answer(answer: Mapping[str, Any], lines: Iterable[Line] | None) -> int:
+    """Print what the daemon answered to a command, and return the exit code.
+
+    `lines` say it for people; None prints the JSON.
+
+    Raises:
+        DaemonError: `lines` are given, and the command is in force but not stored. The message is one line.
+    """
+    if lines is None:
+        output.write_json(answer)
+        return EXIT_FINE if is_stored(answer) else EXIT_ERROR
+    if not is_stored(answer):
+        raise DaemonError("; ".join([*(line.text for line in lines), visible(str(answer["error"]))]))
+    output.write_lines(lines)
+    return EXIT_FINE
+
+
+def is_stored(answer: Mapping[str, Any]) -> bool:
+    """Whether a restart keeps the effect of a command; if it does not, the answer has `error`."""
+    return not (answer.get("stored") is False and "error" in answer)
 
 
 async def request(

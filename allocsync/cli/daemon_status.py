@@ -182,7 +182,7 @@ def _parse_row(row: object) -> dict[str, Any]:
         **{name: _take(row, name, str) for name in ("id", "condition", "reason", "since")},
         "confirmed_at": _take_or_none(row, "confirmed_at", str),
         "next_read_at": _take_or_none(row, "next_read_at", str),
-        **{name: _take(row, name, str) for name in ("waits_for", "declaration")},
+        **{name: _take(row, name, str) for name in ("waits_for", "declaration", "advice")},
         "needs_person": _take(row, "needs_person", bool),
         "paused": pause and {name: _take(pause, name, str) for name in ("until", "owner", "reason")},
     }

@@ -66,6 +66,7 @@ class Journal:
         self._now = now
         self._wall = wall
         self._queue: list[_Queued] = []
+        self._flushes: list[asyncio.Future[None]] = []
         self._wake_up = asyncio.Event()
         self._closing = False
         self.on_change = on_change
@@ -120,6 +121,17 @@ class Journal:
         """Queue a checkpoint value, which replaces the one under the same key; None deletes it."""
         self._add(_Queued(CheckpointValue(key, value)))
 
+    async def flush(self) -> None:
+        """Return when everything that was queued before this call is on the disk.
+
+        Raises:
+            JournalUnavailable: it cannot be written now. It stays queued, and is written when possible.
+        """
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._flushes.append(written)
+        self._wake_up.set()
+        await written
+
     async def enforce_retention(self) -> Head | None:
         """Delete old rows; returns the last row of the chain, or None if that failed.
 
@@ -151,7 +163,13 @@ class Journal:
                 pass  # retry after RETRY_SECONDS
             self._wake_up.clear()
             closing, batch, self._queue = self._closing, self._queue, []
+            flushes, self._flushes = self._flushes, []
             await self._commit([each for each in batch if each.written is None or not each.written.done()])
+            for flush in [each for each in flushes if not each.done()]:
+                if self.problem is None:
+                    flush.set_result(None)
+                else:
+                    flush.set_exception(JournalUnavailable(self.problem))
             if closing and (self.problem is not None or not self._queue):
                 return
 

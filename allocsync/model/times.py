@@ -5,11 +5,13 @@ seconds is a time, and the difference of two times is seconds. A time is no numb
 it or passes it to a library converts it by `float(…)`. Only `to_wall_time` and `to_monotonic` move a time to
 the other clock. At run time both types are plain floats; only mypy sees the classes below.
 
-Left out: reading the clocks (`runtime.clock`), durations (plain floats, named `…_seconds`), and times as text
-(`telemetry.log_setup.rfc3339`).
+Left out: reading the clocks (`runtime.clock`), durations (plain floats, named `…_seconds`), and times with a
+date as text (`telemetry.log_setup.rfc3339`).
 """
 
 from typing import TYPE_CHECKING, NewType, Self, final, overload
+
+_DAY_SECONDS, _HOUR_SECONDS, _MINUTE_SECONDS = 86_400, 3600, 60
 
 if TYPE_CHECKING:
     # The two have no common base class: with one, mypy would accept `sorted([monotonic, wall_time])`.
@@ -69,3 +71,10 @@ def to_wall_time(at: Monotonic, offset_seconds: float) -> WallTime:
 def to_monotonic(at: WallTime, offset_seconds: float) -> Monotonic:
     """Return the time on the monotonic clock; `offset_seconds` is as in `to_wall_time`."""
     return Monotonic(float(at) - offset_seconds)
+
+
+def time_of_day(wall: WallTime) -> str:
+    """Return the hour, minute and second in UTC, such as `12:05:11Z`; for times within a day."""
+    seconds = int(float(wall) % _DAY_SECONDS)
+    hours, minutes = seconds // _HOUR_SECONDS, seconds % _HOUR_SECONDS // _MINUTE_SECONDS
+    return f"{hours:02}:{minutes:02}:{seconds % _MINUTE_SECONDS:02}Z"

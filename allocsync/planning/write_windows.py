@@ -30,6 +30,18 @@ class WriteWindows:
             return 0.0
         return min((begin - minute) % WEEK for begin, _ in self.spans) * 60
 
+    def next_opening(self, wall: WallTime) -> str:
+        """Day and time (UTC) at which the next window opens after `wall`, such as `Mon 22:00`.
+
+        Empty while one is open.
+        """
+        if not self.closed_seconds(wall):
+            return ""
+        minute = (float(wall) / 60 + _FIRST_DAY * DAY) % WEEK
+        begin = min((begin for begin, _ in self.spans), key=lambda begin: (begin - minute) % WEEK)
+        hour, past = divmod(begin % DAY, _MINUTES)
+        return f"{DAYS[begin // DAY].capitalize()} {hour:02}:{past:02}"
+
 
 def parse_windows(text: str) -> WriteWindows:
     """Parse one or more windows in UTC, separated by commas, such as `Mon-Fri 22:00-06:00`.

@@ -20,7 +20,7 @@ from allocsync.model.desired_state import Revision
 from allocsync.model.ids import AllocationId, NotFound, find
 from allocsync.model.intent_record import NOTHING_RESTORED, Restored
 from allocsync.model.times import LONG_AGO, NEVER, Monotonic, WallTime
-from allocsync.planning.change_limit import ChangeLimit
+from allocsync.planning.change_limit import DIGITS, ChangeLimit
 from allocsync.reconcile import events
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import State
@@ -371,6 +371,7 @@ class Controller:
                 operation: self._concurrency.wait_until(operation, now) for operation in Operation
             },
             probing=self._concurrency.is_probing(Operation.READ),
+            awaiting_revision=self.rollout.revision_id[:DIGITS],
         )
 
     def api_status(self) -> ApiStatus:

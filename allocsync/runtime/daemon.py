@@ -167,6 +167,7 @@ class Daemon:
             approve=controller.rollout.approve,
             retry=controller.retry,
             pauses=controller.pauses,
+            flush=journal.flush,
         )
         async with serve_web(self.settings.listen, make_app(pages, control)) as self.address:
             self.bound.set()

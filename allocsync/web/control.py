@@ -1,22 +1,25 @@
 """Commands to the daemon over HTTP: POST /-/sync, /-/reload, /-/retry, /-/approve, /-/pause, /-/resume.
 
 The rules: every command needs the token, whatever address the listener has; without it the answer says only
-that. A command that cannot be carried out changes nothing and answers JSON with `error`.
+that. A command that cannot be carried out changes nothing and answers JSON with `error`. If the effect of a
+command must survive a restart, the answer says whether it is stored. If it cannot be stored, the answer is
+507 with `error`; the command is in force even so, and is stored as soon as possible.
 
 Left out: where the token comes from (`runtime.listen_token`), pages that only show state (`web.server`),
 and what a command does (`reconcile`).
 """
 
+import asyncio
 import hmac
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from http import HTTPStatus
 from typing import Any, Protocol, TypeAlias
 
 from aiohttp import web
 
-from allocsync.errors import AllocsyncError
+from allocsync.errors import AllocsyncError, JournalUnavailable
 from allocsync.model.ids import NotFound
 from allocsync.model.public_json import SCHEMA
 from allocsync.model.times import WallTime
@@ -26,8 +29,17 @@ from allocsync.web import serializers
 
 Body: TypeAlias = Mapping[str, Any]
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Result: TypeAlias = tuple[HTTPStatus, Mapping[str, object]]  # the status and the JSON object of a response
+Command: TypeAlias = Callable[[Body], Result]
 MAX_BODY_BYTES = 65_536
 _MAX_TEXT_LENGTH = 200
+# The commands whose effect must survive a restart: what a restart does if it is not stored.
+_IF_NOT_STORED: Mapping[str, str] = {
+    "retry": "a restart brings back the waits that it has ended",
+    "approve": "after a restart the revision awaits approval again",
+    "pause": "a restart forgets the pause",
+    "resume": "after a restart the pause is in force again",
+}
 
 
 class PauseCommands(Protocol):
@@ -48,7 +60,8 @@ class Control:
     it was asked (Unix seconds). `approve` is called with a revision (or its first digits) and the owner of
     the approval, and returns how many allocations may change. `retry` is called with a name, or None for all,
     and the owner; it returns how many allocations are tried again. A function refuses a command by an
-    AllocsyncError; the response is then 409 with its text.
+    AllocsyncError; the response is then 409 with its text. `flush` returns when all that the commands have
+    changed is stored, and raises JournalUnavailable if it cannot be; it is given `flush_seconds`.
     """
 
     token: Callable[[], str]
@@ -57,6 +70,8 @@ class Control:
     approve: Callable[[str, str], int]
     retry: Callable[[str | None, str], int | NotFound]
     pauses: PauseCommands
+    flush: Callable[[], Awaitable[None]]
+    flush_seconds: float = 10.0
 
 
 class WrongBodyError(AllocsyncError):
@@ -66,60 +81,57 @@ class WrongBodyError(AllocsyncError):
 def add_control_routes(app: web.Application, control: Control) -> None:
     """Add a route for each command."""
 
-    def sync(_body: Body) -> web.Response:
-        return _json({"allocations": control.sync()}, status=202)
+    def sync(_body: Body) -> Result:
+        return HTTPStatus.ACCEPTED, {"allocations": control.sync()}
 
-    def reload(_body: Body) -> web.Response:
-        return _json({"reloading": True, "at": serializers.timestamp(control.reload())}, status=202)
+    def reload(_body: Body) -> Result:
+        return HTTPStatus.ACCEPTED, {"reloading": True, "at": serializers.timestamp(control.reload())}
 
-    def approve(body: Body) -> web.Response:
+    def retry(body: Body) -> Result:
+        retried = control.retry(_parse_name(body), parse_text(body, "owner", default=""))
+        if isinstance(retried, NotFound):
+            return HTTPStatus.NOT_FOUND, serializers.not_found(retried)
+        return HTTPStatus.ACCEPTED, {"allocations": retried}
+
+    def approve(body: Body) -> Result:
         changes = control.approve(parse_text(body, "revision"), parse_text(body, "owner", default=""))
-        return _json({"changes": changes})
+        return HTTPStatus.OK, {"changes": changes}
 
-    def pause(body: Body) -> web.Response:
+    def pause(body: Body) -> Result:
         how = _parse_seconds(body), parse_text(body, "reason"), parse_text(body, "owner")
         begun = control.pauses.begin(_parse_name(body), seconds=how[0], reason=how[1], owner=how[2])
         if isinstance(begun, NotFound):
-            return _json(serializers.not_found(begun), status=404)
-        return _json({"id": begun.key, "ends": begun.pause.ends})
+            return HTTPStatus.NOT_FOUND, serializers.not_found(begun)
+        return HTTPStatus.OK, {"id": begun.key, "ends": begun.pause.ends}
 
-    def resume(body: Body) -> web.Response:
-        name = _parse_name(body)
-        lifted = control.pauses.lift(name, by=parse_text(body, "owner", default=""))
-        if isinstance(lifted, NotFound):
-            return _json(serializers.not_found(lifted), status=404)
-        if not lifted.was_paused:
-            what = (
-                "there is no pause of everything"
-                if name is None
-                else f"{lifted.key} is not paused individually"
-            )
-            return _json({"error": what + _describe_remaining(lifted)}, status=409)
-        everything = None if lifted.everything is None else str(lifted.everything)
-        return _json({"id": lifted.key, "others": lifted.others, "everything": everything})
-
-    commands: Mapping[str, Callable[[Body], web.Response]] = {
+    commands: Mapping[str, Command] = {
         "sync": sync,
         "reload": reload,
-        "retry": partial(_retry, control),
+        "retry": retry,
         "approve": approve,
         "pause": pause,
-        "resume": resume,
+        "resume": lambda body: _resume(control.pauses, body),
     }
     for name, run in commands.items():
-        app.router.add_post(f"/-/{name}", _with_token(control.token, run))
+        app.router.add_post(f"/-/{name}", _with_token(control, run, if_not_stored=_IF_NOT_STORED.get(name)))
 
 
-def _retry(control: Control, body: Body) -> web.Response:
-    retried = control.retry(_parse_name(body), parse_text(body, "owner", default=""))
-    if isinstance(retried, NotFound):
-        return _json(serializers.not_found(retried), status=404)
-    return _json({"allocations": retried}, status=202)
+def _resume(pauses: PauseCommands, body: Body) -> Result:
+    name = _parse_name(body)
+    lifted = pauses.lift(name, by=parse_text(body, "owner", default=""))
+    if isinstance(lifted, NotFound):
+        return HTTPStatus.NOT_FOUND, serializers.not_found(lifted)
+    if not lifted.was_paused:
+        what = (
+            "there is no pause of everything" if name is None else f"{lifted.key} is not paused individually"
+        )
+        return HTTPStatus.CONFLICT, {"error": what + _describe_remaining(lifted)}
+    everything = None if lifted.everything is None else str(lifted.everything)
+    return HTTPStatus.OK, {"id": lifted.key, "others": lifted.others, "everything": everything}
 
 
-def _json(
-    value: Mapping[str, object], *, status: int = 200, headers: Mapping[str, str] | None = None
-) -> web.Response:
+def _json(result: Result, *, headers: Mapping[str, str] | None = None) -> web.Response:
+    status, value = result
     return web.json_response({"schema": SCHEMA, **value}, status=status, headers=headers)
 
 
@@ -168,22 +180,46 @@ def _describe_remaining(lifted: Lifted) -> str:
     return ""
 
 
-def _with_token(token: Callable[[], str], run: Callable[[Body], web.Response]) -> Handler:
+def _with_token(control: Control, run: Command, *, if_not_stored: str | None) -> Handler:
+    """Return the handler of a command; `if_not_stored` is None if it has no effect that must be stored."""
+
     async def handle(request: web.Request) -> web.Response:
-        if not _has_token(request.headers.get("Authorization", ""), token()):
+        if not _has_token(request.headers.get("Authorization", ""), control.token()):
+            error = "a command needs the header `Authorization: Bearer TOKEN`, with the listen_token"
             return _json(
-                {"error": "a command needs the header `Authorization: Bearer TOKEN`, with the listen_token"},
-                status=401,
+                (HTTPStatus.UNAUTHORIZED, {"error": error}),
                 headers={"WWW-Authenticate": 'Bearer realm="allocsync"'},
             )
         try:
-            return run(_parse_object(await request.read()))
+            result = run(_parse_object(await request.read()))
         except WrongBodyError as error:
-            return _json({"error": str(error)}, status=400)
+            return _json((HTTPStatus.BAD_REQUEST, {"error": str(error)}))
         except AllocsyncError as error:
-            return _json({"error": str(error)}, status=409)
+            return _json((HTTPStatus.CONFLICT, {"error": str(error)}))
+        if if_not_stored is None or "error" in result[1]:
+            return _json(result)
+        return _json(await _stored(control, result, if_not_stored))
 
     return handle
+
+
+async def _stored(control: Control, result: Result, if_not_stored: str) -> Result:
+    """Wait until the effect of a command is stored; return its result with `stored`, or that of a failure."""
+    status, value = result
+    try:
+        async with asyncio.timeout(control.flush_seconds):
+            await control.flush()
+    except JournalUnavailable as error:
+        reason = f"the journal cannot be written ({error})"
+    except TimeoutError:
+        reason = f"the disk has not answered for {control.flush_seconds:g} s"
+    else:
+        return status, {**value, "stored": True}
+    text = (
+        f"in force, but not stored: {reason}, and {if_not_stored}. Make room on the "
+        "disk of the state directory, or make it writable again: then it is stored by itself"
+    )
+    return HTTPStatus.INSUFFICIENT_STORAGE, {**value, "stored": False, "error": text}
 
 
 def _has_token(header: str, token: str) -> bool:

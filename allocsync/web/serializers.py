@@ -47,6 +47,7 @@ def status_row(row: AllocationStatus) -> Object:
         "paused": paused(row.paused),
         "declaration": row.declaration,
         "needs_person": row.needs_person,
+        "advice": row.advice,
     }
 
 

@@ -2,7 +2,8 @@
 
 The rules: a page shows the controller's state at that moment and never waits for the Allocation API. Only
 /api/v1/status is sent in slices, between which the controller runs. So its rows can be newer than its counts
-by condition, and the two may disagree. GET changes nothing and needs no token.
+by condition, and the two may disagree. GET changes nothing and needs no token. A client that hangs up is no
+error, whatever was under way for it.
 
 Left out: the health checks (`web.health`), the metrics (`telemetry.metrics`), the commands (`web.control`)
 and the JSON (`web.serializers`).
@@ -13,7 +14,7 @@ import errno
 import itertools
 import json
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -64,7 +65,7 @@ class Pages:
 
 def make_app(pages: Pages, control: Control) -> web.Application:
     """Build the application; aiohttp adds a HEAD route for every GET."""
-    app = web.Application(client_max_size=MAX_BODY_BYTES)
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_end_if_hung_up])
 
     async def metrics(request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
@@ -125,6 +126,19 @@ async def serve_web(listen: str, app: web.Application) -> AsyncIterator[tuple[st
         yield str(address[0]), int(address[1])
     finally:
         await runner.cleanup()
+
+
+@web.middleware
+async def _end_if_hung_up(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """End a request quietly if its client has hung up: aiohttp would log an error with a traceback."""
+    try:
+        return await handler(request)
+    except OSError:
+        if request.transport is not None and not request.transport.is_closing():
+            raise
+        return web.Response()  # aiohttp finds the connection closed, and logs that at level debug
 
 
 async def _common_headers(_request: web.Request, response: web.StreamResponse) -> None:

@@ -77,7 +77,7 @@ async def test_what_the_api_rejected_is_repaired_after_a_retry_and_not_before(tm
         ]
 
         code, text, stderr = await command("retry", "--all", "--json", *where, environ=environ)
-        assert (code, json.loads(text), stderr) == (0, {"schema": 1, "allocations": 4}, "")
+        assert (code, json.loads(text), stderr) == (0, {"schema": 1, "allocations": 4, "stored": True}, "")
         await running.in_sync(len(CLOUDS), SOON_SECONDS)
         assert updates(server, mended) == sorted(str(cloud["id"]) for cloud in CLOUDS)
         told = running.events("retry_requested")[-1]

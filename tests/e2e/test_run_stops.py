@@ -100,7 +100,7 @@ async def test_the_status_page_lists_every_allocation_with_its_reason(tmp_path: 
         row.keys()
         == {
             *("id", "condition", "reason", "since", "confirmed_at", "next_read_at", "waits_for", "paused"),
-            *("declaration", "needs_person"),
+            *("declaration", "needs_person", "advice"),
         }
         for row in rows.values()
     )

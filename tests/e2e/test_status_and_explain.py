@@ -2,8 +2,12 @@
 
 import asyncio
 import json
+import re
 import socket
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+import pytest
 
 from allocsync.model.condition import Condition
 from allocsync.reference_server import ReferenceServer
@@ -12,6 +16,7 @@ from tests.support.processes import command, daemon, declare, eventually
 
 CLOUDS = sample_clouds(3, 22)
 FIRST = str(CLOUDS[0]["id"])
+LIMITED = sample_clouds(12, 22)  # as many as the change limit needs
 
 
 async def test_status_shows_the_daemons_status_and_waits_until_all_are_in_sync(tmp_path: Path) -> None:
@@ -40,7 +45,7 @@ async def test_status_shows_the_daemons_status_and_waits_until_all_are_in_sync(t
         assert [list(row) for row in found["allocations"]] == [
             [
                 *("id", "condition", "reason", "since", "confirmed_at", "next_read_at", "waits_for"),
-                *("declaration", "needs_person", "paused"),
+                *("declaration", "advice", "needs_person", "paused"),
             ]
         ] * 3
         code, text, stderr = await command("status", "--wait", "--timeout", "0.2", environ=environ)
@@ -139,3 +144,73 @@ async def test_explain_shows_desired_and_live_values_the_last_error_and_the_open
         assert (code, text) == (1, "")
         assert f"allocsync: {FIRST[:7]} is too short" in stderr
         assert f"allocsync:   {FIRST}" in stderr
+
+
+@pytest.mark.parametrize(
+    ("environ", "condition", "reason", "advice"),
+    [
+        (
+            {"ALLOCSYNC_MAX_CHANGES_PERCENT": "0"},
+            "AwaitingApproval",
+            r"revision (\w{8}) awaits approval: .*",
+            r"`allocsync plan` shows the change, `allocsync approve \w{8}` lets it through, and reverting .*",
+        ),
+        (
+            {"ALLOCSYNC_MAX_WRITES_PER_HOUR": "12"},
+            "Blocked",
+            r"write quota used up: .* allows 12 updates in an hour; the next at ..:..:..Z",
+            r"wait until ..:..:..Z, when the quota allows the next update, or raise .*",
+        ),
+        (
+            {"ALLOCSYNC_WRITE_WINDOWS": "DAY 00:00-24:00"},
+            "Blocked",
+            r"outside the write windows: .* allows updates in DAY 00:00-24:00 UTC; the next opens DAY 00:00",
+            r"wait until DAY 00:00 UTC, when the next write window opens, or change .*",
+        ),
+        (
+            {"PAUSE": "--all"},
+            "Pending",
+            r"differs in region; paused until .*Z by mark: a migration",
+            r"wait until .*Z, or ask mark; `allocsync resume --all` ends the pause",
+        ),
+    ],
+    ids=["approval", "quota", "window", "pause"],
+)
+async def test_the_advice_of_explain_and_status_fits_what_holds_an_update_back(
+    tmp_path: Path, environ: dict[str, str], condition: str, reason: str, advice: str
+) -> None:
+    day = (datetime.now(UTC) + timedelta(days=3)).strftime("%a")
+    reason, advice = reason.replace("DAY", day), advice.replace("DAY", day)
+    environ = {
+        "ALLOCSYNC_STATE_DIR": str(tmp_path / "state"),
+        **{name: value.replace("DAY", day) for name, value in environ.items()},
+    }
+    file, is_open = tmp_path / "desired.yaml", "ALLOCSYNC_WRITE_WINDOWS" not in environ
+    declare(file, LIMITED, region="mars")
+    async with (
+        ReferenceServer.start(LIMITED) as server,
+        daemon(server.url, file, tmp_path / "log", environ=environ) as running,
+    ):
+        url = ("--url", running.url)
+        if is_open:
+            await running.in_sync(len(LIMITED))
+        if "PAUSE" in environ:
+            pause = ("--for", "1h", "--reason", "a migration", "--owner", "mark")
+            assert (await command("pause", environ["PAUSE"], *pause, *url, environ=environ))[0] == 0
+        declare(file, LIMITED, region="venus")
+        async with asyncio.timeout(20):
+            while json.loads((await running.get("/api/v1/status"))[1])["conditions"][condition] != len(
+                LIMITED
+            ):
+                await asyncio.sleep(0.05)
+        key = str(LIMITED[0]["id"])
+        code, text, stderr = await command("explain", key[:8], *url)
+        assert (code, stderr) == (0, "")
+        assert re.search(rf"^  why         {reason}$", text, re.MULTILINE), text
+        assert re.search(rf"^  do          {advice}$", text, re.MULTILINE), text
+        assert "validate" not in text, "the files are valid"
+        assert server.clouds[key]["region"] == ("mars" if is_open else LIMITED[0]["region"])
+        code, text, stderr = await command("status", *url)
+        assert (code, stderr) == (0, "")
+        assert len(re.findall(rf"^  {condition}: {advice}$", text, re.MULTILINE)) == 1, text
+        assert "validate" not in text

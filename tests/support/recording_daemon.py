@@ -1,8 +1,9 @@
 """A stand-in for the daemon behind the HTTP commands: it records what it is told to do."""
 
+import asyncio
 from dataclasses import dataclass, field
 
-from allocsync.errors import NotAwaitingApprovalError
+from allocsync.errors import JournalUnavailable, NotAwaitingApprovalError
 from allocsync.model.ids import AllocationId, NotFound
 from allocsync.model.times import Monotonic, WallTime
 from allocsync.reconcile.gates.pause import Pause
@@ -21,6 +22,8 @@ class RecordingDaemon:
     held: str = "7f3a91c2"
     done: list[str] = field(default_factory=list)
     pauses: dict[str | None, Pause] = field(default_factory=dict)
+    flushed: list[str] = field(default_factory=list)  # the commands that were stored, or could not be
+    disk: str = ""  # why nothing can be stored; "hangs" if the disk does not answer
 
     def control(self) -> Control:
         return Control(
@@ -30,7 +33,16 @@ class RecordingDaemon:
             approve=self._approve,
             retry=self._retry,
             pauses=self,
+            flush=self._flush,
+            flush_seconds=0.2,
         )
+
+    async def _flush(self) -> None:
+        self.flushed = list(self.done)
+        if self.disk == "hangs":
+            await asyncio.Event().wait()
+        elif self.disk:
+            raise JournalUnavailable(self.disk)
 
     def _sync(self) -> int:
         self.done.append("sync")

@@ -8,8 +8,7 @@ import asyncio
 
 import click
 
-from allocsync import errors
-from allocsync.cli import daemon_client, output
+from allocsync.cli import daemon_client
 from allocsync.cli.options import Flags, setting_options, settings_from
 from allocsync.cli.owner import owner_option
 from allocsync.model.escaping import visible
@@ -38,12 +37,10 @@ def approve(
         daemon_client.send_command(address, "/-/approve", command, token=daemon_client.load_token(settings))
     )
     if as_json:
-        output.write_json(answer)
-        return errors.EXIT_FINE
+        return daemon_client.write_answer(answer, None)
     try:
         changes = int(answer["changes"])
     except (KeyError, TypeError, ValueError) as error:
         raise daemon_client.unexpected_answer(address, 200) from error
     text = f"revision {visible(revision)} is approved: {count(changes, 'allocation')} may change now"
-    output.write_lines([Line(text, Tone.GOOD)])
-    return errors.EXIT_FINE
+    return daemon_client.write_answer(answer, [Line(text, Tone.GOOD)])

@@ -17,26 +17,13 @@ import click
 
 from allocsync import errors
 from allocsync.cli import daemon_client, output
-from allocsync.cli.commands.status import RETRIED, TONES, format_outage
+from allocsync.cli.commands.status import TONES, format_outage
 from allocsync.cli.daemon_status import parse_api
 from allocsync.cli.options import Flags, setting_options, settings_from
-from allocsync.model.condition import Condition
 from allocsync.model.escaping import visible
 from allocsync.planning.rendering import Line, Tone
 
 PATH = "/api/v1/allocations/"
-_ADVICE: Mapping[str, str] = {
-    Condition.OUTCOME_UNKNOWN: "nothing: it is read back, and sent again only if it was not applied",
-    Condition.MISSING: "remove it from the files if it is gone for good; it is read again from time to time",
-    Condition.IGNORED: "ask whether the API ignores the value or somebody else sets the field; to end it, "
-    "remove the field from the files or declare what reads show",
-    Condition.CONFLICT: "find out who else sets the field, and let only one side set it",
-    Condition.AWAITING_APPROVAL: "review `allocsync plan`, then run `allocsync approve`, or undo the edit",
-    Condition.BLOCKED: "see why; if the files have mistakes, `allocsync validate` lists each with its place",
-    Condition.SUSPENDED: "set another mode in the files to have it managed again",
-    Condition.DRIFTED: "set its mode to enforce to have it corrected, or declare the live values",
-    Condition.FAILING: "see the last error; it is retried automatically, and at once after an edit",
-}
 
 
 @click.command()
@@ -114,10 +101,8 @@ def format_explanation(answer: Mapping[str, Any], now: datetime) -> Iterator[Lin
         yield _line("no update", f"before {daemon_client.format_time(answer['no_update_before'], now)}")
     waits_for = f", waits for {answer['waits_for']}" if answer["waits_for"] else ""
     yield _line("next read", daemon_client.format_time(answer["next_read_at"], now) + waits_for)
-    if condition in _ADVICE:
-        yield _line("do", _ADVICE[condition])
-    if condition in RETRIED:
-        yield _line("", f"`allocsync retry {answer['id']}` tries again now")
+    if answer["advice"]:
+        yield _line("do", answer["advice"])
 
 
 def _declared(answer: Mapping[str, Any], tone: Tone, now: datetime) -> Iterator[Line]:
@@ -132,7 +117,8 @@ def _declared(answer: Mapping[str, Any], tone: Tone, now: datetime) -> Iterator[
         yield _line("declared", answer["declaration"], Tone.BAD)
     if (rejected := answer["rejected"]) is not None:
         since = daemon_client.format_time(rejected["since"], now)
-        yield _line("files", f"rejected since {since}; the last revision that loaded applies", Tone.BAD)
+        text = f"rejected since {since}; the last revision that loaded applies; `allocsync validate` says why"
+        yield _line("files", text, Tone.BAD)
     for problem in answer["problems"]:
         yield _line("problem", problem, Tone.BAD)
     if answer.get("canary"):

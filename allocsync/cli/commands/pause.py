@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import click
 
 from allocsync import errors
-from allocsync.cli import daemon_client, output
+from allocsync.cli import daemon_client
 from allocsync.cli.options import Flags, setting_options, settings_from
 from allocsync.cli.owner import owner_option
 from allocsync.model.escaping import visible
@@ -48,8 +48,9 @@ def pause(
     """Stop updates of one allocation, or of all, for a time.
 
     With --all it is a kill switch. Reads go on, and an update whose outcome is unknown is still read back.
-    A pause survives a restart of the daemon. A later pause of the same allocation replaces it. ID may be
-    shortened to 8 or more characters with which only one id begins.
+    A pause survives a restart of the daemon. If it cannot be stored, it is in force until a restart only, and
+    the exit code is 1. A later pause of the same allocation replaces it. ID may be shortened to 8 or more
+    characters with which only one id begins.
     """
     command = {**parse_target(allocation_id, everything=everything), "seconds": parse_duration(length)}
     settings = settings_from(context, flags)
@@ -63,15 +64,13 @@ def pause(
         )
     )
     if as_json:
-        output.write_json(answer)
-        return errors.EXIT_FINE
+        return daemon_client.write_answer(answer, None)
     try:
         ends = daemon_client.format_time(str(answer["ends"]), datetime.now(UTC))
         what = "everything" if answer["id"] is None else visible(str(answer["id"]))
     except (KeyError, ValueError) as error:
         raise daemon_client.unexpected_answer(address, 200) from error
-    output.write_lines([Line(f"{what} is paused until {ends}", Tone.WAIT)])
-    return errors.EXIT_FINE
+    return daemon_client.write_answer(answer, [Line(f"{what} is paused until {ends}", Tone.WAIT)])
 
 
 def parse_target(allocation_id: str | None, *, everything: bool) -> dict[str, object]:

@@ -4,8 +4,7 @@ import asyncio
 
 import click
 
-from allocsync import errors
-from allocsync.cli import daemon_client, output
+from allocsync.cli import daemon_client
 from allocsync.cli.commands.pause import parse_target
 from allocsync.cli.options import Flags, setting_options, settings_from
 from allocsync.cli.owner import owner_option
@@ -45,8 +44,7 @@ def resume(
         daemon_client.send_command(address, "/-/resume", command, token=daemon_client.load_token(settings))
     )
     if as_json:
-        output.write_json(answer)
-        return errors.EXIT_FINE
+        return daemon_client.write_answer(answer, None)
     try:
         key, others, rest = answer["id"], int(answer["others"]), answer["everything"]
     except (KeyError, TypeError, ValueError) as error:
@@ -67,5 +65,4 @@ def resume(
                 Tone.WAIT,
             )
         )
-    output.write_lines(lines)
-    return errors.EXIT_FINE
+    return daemon_client.write_answer(answer, lines)

@@ -13,8 +13,7 @@ from typing import Any
 
 import click
 
-from allocsync import errors
-from allocsync.cli import daemon_client, output
+from allocsync.cli import daemon_client
 from allocsync.cli.commands.explain import fetch_explanation
 from allocsync.cli.commands.pause import parse_target
 from allocsync.cli.options import Flags, setting_options, settings_from
@@ -73,11 +72,10 @@ def retry(
     if everything:
         text = f"retrying {count(number, 'allocation')} now, or when a Retry-After or a pause ends"
         lines = [Line(text, Tone.GOOD)]
-    if as_json:
-        output.write_json({"allocations": number})
-    else:
-        output.write_lines(lines)
-    return errors.EXIT_FINE
+    # Of several answers, one says if anything is not stored.
+    answer: Mapping[str, Any] = min(retried, key=daemon_client.is_stored)
+    answer = {**answer, "allocations": number}
+    return daemon_client.write_answer(answer, None if as_json else lines)
 
 
 async def _retry_each(

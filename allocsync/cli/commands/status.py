@@ -34,13 +34,13 @@ from allocsync.model.escaping import visible
 from allocsync.model.public_json import SCHEMA
 from allocsync.planning.rendering import Line, Tone
 
+MAX_ADVICE = 10  # lines of advice; reasons of the same kind share one
 MAX_LISTED = 20  # allocations in the error of --wait, and canaries
 _WAITING = {Condition.OUTCOME_UNKNOWN, Condition.DRIFTED, Condition.PENDING, Condition.SUSPENDED}
 TONES: Mapping[str, Tone] = {
     name.value: Tone.GOOD if name is Condition.IN_SYNC else Tone.WAIT if name in _WAITING else Tone.BAD
     for name in WORST_FIRST
 }
-RETRIED = frozenset({Condition.FAILING, Condition.IGNORED, Condition.MISSING, Condition.CONFLICT})
 
 
 @click.command()
@@ -108,8 +108,11 @@ def format_status(current: DaemonStatus, now: datetime) -> list[Line]:
         lines += _format_canaries(current, awaiting.canaries)
     for row in current.noteworthy:
         lines += _format_row(current, row, now)
-    if names := [name for name in TONES if name in RETRIED and current.conditions.get(name)]:
-        lines.append(Line(f"  {', '.join(names)}: `allocsync retry ID` tries again now", Tone.DIM))
+    advice = dict.fromkeys(
+        (str(row["condition"]), row["advice"]) for row in current.noteworthy if row["advice"]
+    )
+    for condition, text in list(advice)[:MAX_ADVICE]:
+        lines.append(Line(f"  {visible(condition)}: {visible(text)}", Tone.DIM))
     return lines
 
 

@@ -32,6 +32,7 @@ from allocsync.reconcile.allocation.write_backoff import (
     BACKOFF,
     JOURNAL,
     RETRY_AFTER,
+    TAKEOVER,
     RejectedBy,
     WriteBackoff,
 )
@@ -39,6 +40,8 @@ from allocsync.reconcile.events import UpdateCause
 from allocsync.reconcile.gates.write_gate import WriteGate
 from allocsync.reconcile.operation import Operation, Priority, QueueEntry
 from allocsync.reconcile.parameters import Parameters
+
+CLOCK_SECONDS = 1.0  # for people, two times that differ by less are the same
 
 
 @dataclass(slots=True, kw_only=True)
@@ -178,11 +181,13 @@ class ManagedAllocation:
 
     # When the next read is due.
 
-    def waits_for(self) -> str:
-        """What the next read waits for, for people, while it is not due."""
+    def waits_for(self, now: Monotonic) -> str:
+        """What the next read waits for at `now`, for people, while it is not due."""
+        until = self.write_backoff.until
         if self.intent is not None:
             return "the settle time"
-        until = self.write_backoff.until
+        if self.next_read_at == until.get(TAKEOVER):
+            return "the settle time of earlier updates"
         if self.next_read_at == until.get(RETRY_AFTER):
             return "Retry-After of the API"
         if self.next_read_at == until.get(JOURNAL):
@@ -192,7 +197,25 @@ class ManagedAllocation:
             return f"the backoff after {failures} failed request{'s' if failures != 1 else ''}"
         if self.missing:
             return "the next probe of a missing allocation"
-        return "the end of a wait" if self.changes else "the resync"
+        return (self.changes and self._update_waits_for(now)) or "the resync"
+
+    def _update_waits_for(self, now: Monotonic) -> str:
+        """What ends when the next read is due, so that an update may follow; empty if nothing does."""
+        if self.answer_age_seconds:
+            return "a newer answer than that of the cache"
+        records = self.read_back.field_records
+        if records.all_accepted(self.changes):
+            return "the confirmation of the update"
+        attempts = [records.blocked_until(change, now) for change in self.changes]
+        if self.write_backoff.terminal == self.changes:
+            attempts.append(self.write_backoff.terminal_until)
+        if self.next_read_at in attempts:
+            return "the next attempt"
+        ends = {
+            "the end of the pause": self.write_gate.prohibited_until(self.id),
+            **self.write_gate.shared_limits_until(self.id, now),
+        }
+        return next((what for what, at in ends.items() if abs(at - self.next_read_at) < CLOCK_SECONDS), "")
 
     def read_now(self, now: Monotonic) -> None:
         """Make a read due at once, or when Retry-After ends."""

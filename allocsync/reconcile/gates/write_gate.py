@@ -10,12 +10,13 @@ Left out: what API responses prevent (`allocation.write_backoff`), and who sets 
 (`rollout.change_review` and `pause_control`).
 """
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Literal
 
 from allocsync.model.ids import AllocationId
-from allocsync.model.times import LONG_AGO, NEVER, Monotonic, to_wall_time
+from allocsync.model.times import LONG_AGO, NEVER, Monotonic, time_of_day, to_wall_time
 from allocsync.planning.write_windows import WriteWindows
 from allocsync.reconcile.gates.pause import Pause
 from allocsync.reconcile.gates.write_quota import WriteQuota
@@ -88,16 +89,44 @@ class WriteGate:
         return "quota" if self.write_quota.is_exhausted(now) else None
 
     def shared_limit_reason(self, now: Monotonic) -> str:
-        """Why no allocation may be updated now, by write windows or quota; empty if neither prevents it."""
-        match self.shared_limit(now):
-            case "windows":
-                windows = self.windows.text
-                return f"outside the write windows: ALLOCSYNC_WRITE_WINDOWS allows updates in {windows} UTC"
-            case "quota":
-                allowed = f"ALLOCSYNC_MAX_WRITES_PER_HOUR allows {self.write_quota.max_per_hour:,} updates"
-                return f"write quota used up: {allowed} in an hour"
-            case None:
-                return ""
+        """Why no allocation may be updated now, by write windows or quota; empty if neither prevents it.
+
+        It says when they allow an update again.
+        """
+        if opening := self.next_window(now):
+            windows = self.windows.text
+            return (
+                f"outside the write windows: ALLOCSYNC_WRITE_WINDOWS allows updates in {windows} UTC; "
+                f"the next opens {opening}"
+            )
+        if next_at := self.quota_allows_next_at(now):
+            maximum = self.write_quota.max_per_hour
+            return (
+                f"write quota used up: ALLOCSYNC_MAX_WRITES_PER_HOUR allows {maximum:,} updates in an hour; "
+                f"the next at {next_at}"
+            )
+        return ""
+
+    def next_window(self, now: Monotonic) -> str:
+        """Day and time (UTC) at which the next write window opens; empty while one is open."""
+        return self.windows.next_opening(to_wall_time(now, self.offset_seconds))
+
+    def quota_allows_next_at(self, now: Monotonic) -> str:
+        """Time of day (UTC) at which the write quota allows the next update; empty if it does now."""
+        frees_at = self.write_quota.frees_at(now)
+        return "" if frees_at is None else time_of_day(to_wall_time(frees_at, self.offset_seconds))
+
+    def shared_limits_until(self, key: AllocationId, now: Monotonic) -> Mapping[str, Monotonic]:
+        """Until when write windows and the quota prevent an update of this allocation, without the others.
+
+        A limit that prevents nothing now has no entry. The keys are texts for people. No turn is reserved.
+        """
+        limits: dict[str, Monotonic] = {}
+        if closed_seconds := self.windows.closed_seconds(to_wall_time(now, self.offset_seconds)):
+            limits["the write window"] = now + closed_seconds
+        if (frees_at := self.write_quota.frees_at(now)) is not None:
+            limits["the write quota"] = max(self.write_quota.turns.get(key, LONG_AGO), frees_at)
+        return limits
 
     def require_approval(
         self, allocations: AbstractSet[AllocationId], *, reason: str, canaries: AbstractSet[AllocationId]

@@ -40,6 +40,18 @@ class WriteQuota:
             return False
         return sum(number for at, number in self.spent if at + MINUTE + HOUR > now) >= self.max_per_hour
 
+    def frees_at(self, now: Monotonic) -> Monotonic | None:
+        """When enough tokens have come back for an update; None if one is left now."""
+        if self.max_per_hour is None:
+            return None
+        spent = [(at, number) for at, number in self.spent if at + MINUTE + HOUR > now]
+        left, at = sum(number for _, number in spent), None
+        for start, number in spent:
+            if left < self.max_per_hour:
+                break
+            left, at = left - number, start + MINUTE + HOUR
+        return at
+
     def reserve_turn(self, key: AllocationId, now: Monotonic) -> Monotonic:
         """Time at which this allocation may try again, or `LONG_AGO` if a token is left now.
 

@@ -21,7 +21,8 @@ class AllocationStatus:
 
     `confirmed_at` is when the latest usable read began, the proof of the condition; None before the first.
     `waits_for` says what the next read waits for. `declaration` says that the newest declaration does not
-    apply and why; empty if it applies. `needs_person`: it stays out of sync until a person acts.
+    apply and why; empty if it applies. `needs_person`: it stays out of sync until a person acts. `advice`
+    says what a person can do.
     """
 
     id: AllocationId
@@ -33,6 +34,7 @@ class AllocationStatus:
     waits_for: str = ""
     declaration: str = ""
     needs_person: bool = False
+    advice: str = ""
     paused: Pause | None = None  # a mark beside the condition
 
 

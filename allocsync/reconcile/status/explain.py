@@ -54,9 +54,9 @@ class Explanation:
     """One allocation. Times are seconds since the epoch, None for never or not known.
 
     `read_failures` and `write_failures` count failures in a row. `no_update_before` is when the last of
-    pause, backoff, Retry-After and rejection ends; None if none of them delays an update, or if the
-    allocation awaits approval. Write windows and the write quota are not considered. `answer_age_seconds` is
-    how old the answer of the latest read was; 0 unless a cache gave it.
+    pause, backoff, Retry-After, rejection, write windows and write quota permits an update; None if none of
+    them delays one, or if the allocation awaits approval. `answer_age_seconds` is how old the answer of the
+    latest read was; 0 unless a cache gave it.
     """
 
     status: AllocationStatus
@@ -91,7 +91,9 @@ def explain(
     key = find(name, allocations)
     if isinstance(key, NotFound):
         return key
-    return _explanation(allocations[key], status_of(allocations[key], reported[key], moment), moment)
+    return _explanation(
+        allocations[key], status_of(allocations[key], reported[key], moment, name=key), moment
+    )
 
 
 def _explanation(allocation: ManagedAllocation, status: AllocationStatus, moment: Moment) -> Explanation:
@@ -101,6 +103,7 @@ def _explanation(allocation: ManagedAllocation, status: AllocationStatus, moment
             moment.now,
             allocation.write_gate.prohibited_until(allocation.id),
             *allocation.write_backoff.until.values(),
+            *allocation.write_gate.shared_limits_until(allocation.id, moment.now).values(),
         ]
     )
     if allocation.write_backoff.terminal and allocation.write_backoff.terminal == allocation.changes:

@@ -14,13 +14,12 @@ from allocsync.model.change import Change
 from allocsync.model.cloud import Json
 from allocsync.model.desired_state import Mode
 from allocsync.model.escaping import shorten, visible
-from allocsync.model.times import NEVER, Monotonic, WallTime, to_wall_time
+from allocsync.model.times import NEVER, Monotonic, WallTime, time_of_day, to_wall_time
 from allocsync.reconcile.allocation.field_records import FieldRecord
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 
 VALUE_CHARACTERS = 60
 LATEST = ("version", "latest")
-_DAY_SECONDS, _HOUR_SECONDS, _MINUTE_SECONDS = 86_400, 3600, 60
 
 
 def ignored(allocation: ManagedAllocation, now: Monotonic) -> str:
@@ -52,7 +51,7 @@ def another_writer(allocation: ManagedAllocation, now: Monotonic) -> str:
 def suspicion(flips: Iterable[tuple[str, Iterable[WallTime]]]) -> str:
     """Return the text that names when each field was changed back (wall-clock seconds)."""
     named = "; ".join(
-        f"{field} changed back at {', '.join(_time_of_day(at) for at in times)}" for field, times in flips
+        f"{field} changed back at {', '.join(time_of_day(at) for at in times)}" for field, times in flips
     )
     return f"another writer suspected: {named}" if named else ""
 
@@ -90,7 +89,7 @@ def _conflict(
         return f"{why}; not read since"
     clears_at = record.equal_since + allocation.rules.conflict_clear_seconds
     until = to_wall_time(clears_at, offset_seconds)
-    return f"{why}; it is as declared now, and the conflict ends at {_time_of_day(until)} if it stays so"
+    return f"{why}; it is as declared now, and the conflict ends at {time_of_day(until)} if it stays so"
 
 
 def _next_attempt(allocation: ManagedAllocation, record: FieldRecord, now: Monotonic) -> str:
@@ -99,14 +98,8 @@ def _next_attempt(allocation: ManagedAllocation, record: FieldRecord, now: Monot
     if record.next_attempt_at <= now:
         return "it is sent again as soon as it may be"
     at = to_wall_time(record.next_attempt_at, allocation.write_gate.offset_seconds)
-    return f"next attempt {_time_of_day(at)}"
+    return f"next attempt {time_of_day(at)}"
 
 
 def _value(value: Json) -> str:
     return shorten(visible(value), VALUE_CHARACTERS)
-
-
-def _time_of_day(wall: WallTime) -> str:
-    seconds = int(float(wall) % _DAY_SECONDS)
-    hours, minutes = seconds // _HOUR_SECONDS, seconds % _HOUR_SECONDS // _MINUTE_SECONDS
-    return f"{hours:02}:{minutes:02}:{seconds % _MINUTE_SECONDS:02}Z"

@@ -18,6 +18,7 @@ from allocsync.planning.change_limit import NOT_DECLARED
 from allocsync.reconcile.allocation.managed_allocation import ManagedAllocation
 from allocsync.reconcile.allocation.updates import State
 from allocsync.reconcile.operation import Operation
+from allocsync.reconcile.status.advice import advise
 from allocsync.reconcile.status.condition_rules import needs_person, project
 from allocsync.reconcile.status.controller_status import AllocationStatus
 
@@ -42,7 +43,8 @@ class Moment:
 
     `list_read_at` is when (monotonic) the list is read next; `NEVER` if it does not cover the allocations.
     `blocked_until` is until when (monotonic) no request of an operation may go, None if one may go now;
-    `probing`: the circuit breaker of reads is open.
+    `probing`: the circuit breaker of reads is open. `awaiting_revision` is the revision that awaits approval,
+    as commands name it.
     """
 
     now: Monotonic
@@ -51,6 +53,7 @@ class Moment:
     list_read_at: Monotonic = NEVER
     blocked_until: Mapping[Operation, Monotonic | None] = field(default_factory=dict)
     probing: bool = False
+    awaiting_revision: str = ""
 
     def at(self, time: Monotonic | None) -> WallTime | None:
         """Convert monotonic seconds to Unix seconds; None for None, `NEVER` and `LONG_AGO`."""
@@ -70,10 +73,13 @@ def statuses(
             yield status_of(allocation, condition, moment)
 
 
-def status_of(allocation: ManagedAllocation, reported: ReportedCondition, moment: Moment) -> AllocationStatus:
+def status_of(
+    allocation: ManagedAllocation, reported: ReportedCondition, moment: Moment, *, name: str = "ID"
+) -> AllocationStatus:
     """Return the status of one allocation.
 
     The condition is computed for `moment`; `since` is from `reported`, which may still be an earlier one.
+    `name` stands for the allocation in the commands of the advice.
     """
     condition, reason = project(allocation, moment.now, moment.resync_seconds)
     next_read, waits_for = _next_read(allocation, moment)
@@ -87,6 +93,7 @@ def status_of(allocation: ManagedAllocation, reported: ReportedCondition, moment
         waits_for=waits_for,
         declaration=_declaration(allocation),
         needs_person=needs_person(allocation, condition),
+        advice=advise(allocation, condition, moment.now, name=name, awaiting=moment.awaiting_revision),
         paused=allocation.write_gate.active_pause(allocation.id, moment.now),
     )
 
@@ -103,7 +110,7 @@ def _next_read(allocation: ManagedAllocation, moment: Moment) -> tuple[Monotonic
         return max(until, moment.now), "the next probe" if moment.probing else "the API, which asked to wait"
     if allocation.intent is None and _is_read(allocation) and moment.list_read_at < entry.at:
         return moment.list_read_at, "the resync"
-    return entry.at, "" if entry.at == NEVER else allocation.waits_for()
+    return entry.at, "" if entry.at == NEVER else allocation.waits_for(moment.now)
 
 
 def _declaration(allocation: ManagedAllocation) -> str:

@@ -14,6 +14,7 @@ from tests.support.recording_daemon import RELOADED_AT, TOKEN, RecordingDaemon
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 PATHS = ("/-/sync", "/-/reload", "/-/retry", "/-/approve", "/-/pause", "/-/resume")
 PAUSE = {"all": True, "seconds": 7200, "reason": "maintenance", "owner": "me"}
+LATER = {"ends": "later", "stored": True}
 BODY_FOR_ALL = {**PAUSE, "revision": "7f3a91c2"}  # a valid body of each command
 
 
@@ -78,7 +79,7 @@ async def test_a_command_is_carried_out_once(daemon: RecordingDaemon, client: ai
         )
     body = {"revision": daemon.held, "owner": "me"}
     async with client.post("/-/approve", json=body, headers=BEARER) as answer:
-        assert (answer.status, await answer.json()) == (200, {"schema": 1, "changes": 7})
+        assert (answer.status, await answer.json()) == (200, {"schema": 1, "changes": 7, "stored": True})
     assert daemon.done == ["sync", "reload", f"approve {daemon.held} by me"]
     for path in PATHS:
         async with client.get(path, headers=BEARER) as answer:
@@ -133,13 +134,14 @@ async def test_pauses_of_one_allocation_and_of_all_begin_and_end_separately(
     daemon: RecordingDaemon, client: aiohttp.ClientSession
 ) -> None:
     async with client.post("/-/pause", json=PAUSE, headers=BEARER) as answer:
-        assert (answer.status, await answer.json()) == (200, {"schema": 1, "id": None, "ends": "later"})
+        assert (answer.status, await answer.json()) == (200, {"schema": 1, "id": None, **LATER})
     one = {"id": "7b0c", "seconds": 0.5, "reason": "why", "owner": "who"}
     async with client.post("/-/pause", json=one, headers=BEARER) as answer:
-        assert (answer.status, await answer.json()) == (200, {"schema": 1, "id": "7b0c", "ends": "later"})
+        assert (answer.status, await answer.json()) == (200, {"schema": 1, "id": "7b0c", **LATER})
     async with client.post("/-/resume", json={"id": "7b0c"}, headers=BEARER) as answer:
         everything = "paused until later by me: maintenance"
-        assert (await answer.json()) == {"schema": 1, "id": "7b0c", "others": 0, "everything": everything}
+        known = {"id": "7b0c", "others": 0, "everything": everything}
+        assert (await answer.json()) == {"schema": 1, **known, "stored": True}
     async with client.post("/-/resume", json={"id": "7b0c"}, headers=BEARER) as answer:
         assert answer.status == 409
         assert (await answer.json())[
@@ -149,15 +151,81 @@ async def test_pauses_of_one_allocation_and_of_all_begin_and_end_separately(
         assert (answer.status, (await answer.json())["id"]) == (200, None)
     assert daemon.done[:2] == ["pause None 7200 maintenance me", "pause 7b0c 0.5 why who"]
     assert daemon.done[-1] == "resume None you"
+    await client.post("/-/pause", json=one, headers=BEARER)
+    async with client.post("/-/resume", json={"all": True}, headers=BEARER) as answer:
+        told = "there is no pause of everything; 1 allocation paused individually"
+        assert (answer.status, (await answer.json())["error"]) == (409, told)
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_only_what_must_survive_a_restart_waits_for_the_disk(
+    daemon: RecordingDaemon, client: aiohttp.ClientSession, path: str
+) -> None:
+    await client.post("/-/pause", json=PAUSE, headers=BEARER)
+    daemon.flushed = []
+    async with client.post(path, json=BODY_FOR_ALL, headers=BEARER) as answer:
+        must_survive = path not in {"/-/sync", "/-/reload"}
+        assert (await answer.json()).get("stored") is (True if must_survive else None)
+    assert daemon.flushed == (daemon.done if must_survive else [])
+
+
+@pytest.mark.parametrize("disk", ["database or disk is full", "hangs"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("/-/pause", {"id": None, "ends": "later"}, "a restart forgets the pause"),
+        ("/-/resume", {"id": None, "others": 0}, "after a restart the pause is in force again"),
+        ("/-/approve", {"changes": 7}, "after a restart the revision awaits approval again"),
+        ("/-/retry", {"allocations": 3}, "a restart brings back the waits that it has ended"),
+    ],
+)
+async def test_a_command_that_cannot_be_stored_is_in_force_and_answers_507_with_what_a_restart_does(
+    daemon: RecordingDaemon,
+    client: aiohttp.ClientSession,
+    case: tuple[str, dict[str, object], str],
+    disk: str,
+) -> None:
+    path, known, restart = case
+    await client.post("/-/pause", json=PAUSE, headers=BEARER)
+    daemon.done.clear()
+    daemon.disk = disk
+    async with client.post(path, json=BODY_FOR_ALL, headers=BEARER) as answer:
+        found = await answer.json()
+    assert daemon.done == daemon.flushed, "it was carried out, and then it was tried to store it"
+    assert len(daemon.done) == 1
+    assert answer.status == 507
+    assert found["stored"] is False
+    assert known.items() <= found.items(), "what is in force is said too"
+    hangs, fails = "the disk has not answered for 0.2 s", f"the journal cannot be written ({disk})"
+    assert found["error"] == (
+        f"in force, but not stored: {hangs if disk == 'hangs' else fails}, and {restart}. Make room on the "
+        "disk of the state directory, or make it writable again: then it is stored by itself"
+    )
+
+
+async def test_a_command_that_is_refused_is_not_stored(
+    daemon: RecordingDaemon, client: aiohttp.ClientSession
+) -> None:
+    daemon.disk = "database or disk is full"
+    refused = (
+        ("/-/approve", {"revision": "00000000"}, 409),
+        ("/-/resume", {"all": True}, 409),
+        ("/-/pause", {**PAUSE, "seconds": 0}, 400),
+    )
+    for path, body, status in refused:
+        async with client.post(path, json=body, headers=BEARER) as answer:
+            assert answer.status == status
+            assert "stored" not in await answer.json()
+    assert not daemon.flushed
 
 
 async def test_one_allocation_or_all_are_retried_and_the_answer_says_how_many(
     daemon: RecordingDaemon, client: aiohttp.ClientSession
 ) -> None:
     async with client.post("/-/retry", json={"id": "7b0c", "owner": "me"}, headers=BEARER) as answer:
-        assert (answer.status, await answer.json()) == (202, {"schema": 1, "allocations": 1})
+        assert (answer.status, await answer.json()) == (202, {"schema": 1, "allocations": 1, "stored": True})
     async with client.post("/-/retry", json={"all": True}, headers=BEARER) as answer:
-        assert (answer.status, await answer.json()) == (202, {"schema": 1, "allocations": 3})
+        assert (answer.status, await answer.json()) == (202, {"schema": 1, "allocations": 3, "stored": True})
     assert daemon.done == ["retry 7b0c me", "retry None "]
 
 

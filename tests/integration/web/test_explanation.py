@@ -114,6 +114,7 @@ async def test_an_explanation_has_the_documented_shape(daemon: Daemon, client: a
             "paused": None,
             "declaration": "",
             "needs_person": False,
+            "advice": "",
             "source": "a.yaml:3",
             "mode": "enforce",
             "problems": [],

@@ -131,6 +131,7 @@ async def test_the_status_has_the_documented_shape(daemon: Daemon, client: aioht
         paused=pause,
         declaration="its newest declaration awaits approval",
         needs_person=True,
+        advice="do this",
     )
     daemon.rows = [replace(row(1), confirmed_at=SINCE, waits_for="the resync"), second]
 
@@ -165,6 +166,7 @@ async def test_the_status_has_the_documented_shape(daemon: Daemon, client: aioht
             "paused": None,
             "declaration": "",
             "needs_person": False,
+            "advice": "",
         },
         {
             "id": "00000002",
@@ -177,6 +179,7 @@ async def test_the_status_has_the_documented_shape(daemon: Daemon, client: aioht
             "paused": {"until": "2026-11-23T13:00:00Z", "owner": "ops", "reason": "a migration"},
             "declaration": "its newest declaration awaits approval",
             "needs_person": True,
+            "advice": "do this",
         },
     ]
 

@@ -118,6 +118,37 @@ async def test_a_full_disk_fails_intents_and_keeps_outcomes_until_there_is_space
     again.close()
 
 
+async def test_a_flush_says_whether_what_was_queued_before_is_on_the_disk(tmp_path: Path) -> None:
+    file, _ = opened(tmp_path)
+    async with running(file) as journal:
+        await journal.flush()  # nothing was queued
+        journal.remember("first", 1)
+        await journal.flush()
+        copy_files(tmp_path, tmp_path / "stored")
+        pages = file.connection.execute("PRAGMA page_count").fetchone()[0]
+        file.connection.execute(f"PRAGMA max_page_count = {pages}")
+        journal.remember("second", "x" * 10_000)
+        abandoned = asyncio.create_task(journal.flush())
+        await asyncio.sleep(0)
+        abandoned.cancel()
+        with pytest.raises(JournalUnavailable, match="full"):
+            await journal.flush()
+        with pytest.raises(JournalUnavailable, match="full"):
+            await journal.flush()  # nothing new was queued, but what was queued before is still not stored
+        copy_files(tmp_path, tmp_path / "not stored")
+        file.connection.execute("PRAGMA max_page_count = 100000")
+        await journal.flush()
+        copy_files(tmp_path, tmp_path / "stored again")
+    assert abandoned.cancelled()
+    file.close()
+    found = {}
+    for name in ("stored", "not stored", "stored again"):
+        copied, restored = opened(tmp_path / name)
+        found[name] = sorted(restored.memories)
+        copied.close()
+    assert found == {"stored": ["first"], "not stored": ["first"], "stored again": ["first", "second"]}
+
+
 def test_an_allocation_cannot_have_two_open_intents(tmp_path: Path) -> None:
     file, _ = opened(tmp_path)
     file.write([Intent(A, RECORD)], WALL)

@@ -3,15 +3,12 @@
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
-
 from allocsync.cli.commands.explain import format_explanation
-from allocsync.model.condition import Condition
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 
-IN_ANSWER = {"api", "declaration", "rejected", "next_read_at", "waits_for"}  # not in a field
+IN_ANSWER = {"api", "declaration", "rejected", "next_read_at", "waits_for", "advice"}  # not in a field
 
 
 def printed(condition: str = "Conflict", **more: object) -> list[str]:
@@ -37,6 +34,7 @@ def printed(condition: str = "Conflict", **more: object) -> list[str]:
         "next_read_at": None,
         "waits_for": "",
         "declaration": "",
+        "advice": "",
         "answer_age_seconds": 0,
         "rejected": None,
         "api": {
@@ -77,11 +75,9 @@ def test_the_next_attempt_by_itself_is_named() -> None:
     assert not [line for line in printed() if line.startswith("  tries again")]
 
 
-@pytest.mark.parametrize("condition", Condition)
-def test_what_waits_after_a_failure_is_told_the_command_that_tries_again(condition: Condition) -> None:
-    waits = condition in {Condition.IGNORED, Condition.CONFLICT, Condition.FAILING, Condition.MISSING}
-    advised = "`allocsync retry 7b0c4c5e` tries again now"
-    assert [line.strip() for line in printed(condition.value) if "retry" in line] == [advised] * waits
+def test_what_to_do_is_one_line_if_there_is_anything_to_do() -> None:
+    assert "  do          wait" in printed(advice="wait")
+    assert not [line for line in printed() if line.startswith("  do ")]
 
 
 def test_an_outage_an_entry_with_errors_and_rejected_files_are_told_of_every_allocation() -> None:

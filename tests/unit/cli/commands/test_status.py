@@ -55,6 +55,7 @@ def row(name: str, condition: Condition, **more: object) -> dict[str, Any]:
         "paused": None,
         "declaration": "",
         "needs_person": False,
+        "advice": "",
         **more,
     }
 
@@ -98,7 +99,7 @@ def test_allocations_out_of_sync_are_listed_worst_first_with_reason_since_and_ne
     rows = (
         row("a", Condition.PENDING),
         row("b", Condition.IN_SYNC),
-        row("c", Condition.FAILING, next_read_at=None, waits_for=""),
+        row("c", Condition.FAILING, next_read_at=None, waits_for="", advice="do it"),
     )
     lines = status.format_status(daemon_status.parse_status(answer(*rows)), NOW)
     assert [line.text for line in lines] == [
@@ -109,21 +110,25 @@ def test_allocations_out_of_sync_are_listed_worst_first_with_reason_since_and_ne
         "  a   Pending",
         "    why a",
         "    since 12:05:11Z (4 min ago)   next read 12:10:00Z (in 49 s), waits for the resync",
-        "  Failing: `allocsync retry ID` tries again now",
+        "  Failing: do it",
     ]
     assert [line.tone for line in lines[1:5:3]] == [Tone.BAD, Tone.WAIT]
 
 
-def test_one_line_names_the_command_that_tries_again_if_anything_waits_after_a_failure() -> None:
-    def advice(*conditions: Condition) -> list[str]:
-        rows = [row(f"a{number}", each) for number, each in enumerate(conditions)]
+def test_the_same_advice_is_given_once_for_all_allocations_of_a_condition_and_ten_times_at_most() -> None:
+    def advice(*rows: dict[str, Any]) -> list[str]:
         lines = status.format_status(daemon_status.parse_status(answer(*rows)), NOW)
-        return [line.text for line in lines if "retry" in line.text]
+        return [line.text for line in lines if ": do " in line.text]
 
-    waits = {Condition.IGNORED, Condition.CONFLICT, Condition.FAILING, Condition.MISSING}
-    every = "  Failing, Ignored, Missing, Conflict: `allocsync retry ID` tries again now"
-    assert advice(*Condition, *Condition) == [every]
-    assert advice(*(each for each in Condition if each not in waits)) == []
+    same = [row(f"a{number}", Condition.BLOCKED, advice="do this") for number in range(3)]
+    others = [row("b", Condition.FAILING, advice="do that"), row("c", Condition.IN_SYNC, advice="")]
+    assert advice(*same, *others) == ["  Failing: do that", "  Blocked: do this"]
+    many = [row(f"a{number:02}", Condition.PENDING, advice=f"do {number}") for number in range(30)]
+    assert advice(*many) == [f"  Pending: do {number}" for number in range(status.MAX_ADVICE)]
+    waits = row(
+        "d", Condition.IN_SYNC, declaration="its newest declaration awaits approval", advice="do \x1b"
+    )
+    assert advice(waits) == ["  InSync: do \\x1b"]
 
 
 def test_every_condition_has_a_place_in_the_order() -> None:

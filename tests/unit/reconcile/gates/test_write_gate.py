@@ -65,7 +65,8 @@ async def test_the_quota_lets_ten_updates_an_hour_through_and_the_others_follow(
         assert len(api.posts) == 10
         assert run.count(Condition.BLOCKED) == len(KEYS) - 10
         (reason,) = {row.reason for row in run.controller.allocations() if row.condition is Condition.BLOCKED}
-        assert reason == "write quota used up: ALLOCSYNC_MAX_WRITES_PER_HOUR allows 10 updates in an hour"
+        quota = "write quota used up: ALLOCSYNC_MAX_WRITES_PER_HOUR allows 10 updates in an hour"
+        assert reason == f"{quota}; the next at 02:47:40Z", "61 minutes after 01:46:40"
         assert len(run.events(events.UpdateIntended)) < 10 + 2 * 8, (
             "the gate is checked before an intent is recorded"
         )
@@ -96,7 +97,9 @@ async def test_outside_the_windows_everything_is_read_and_nothing_is_sent() -> N
         assert not api.posts
         assert run.count(Condition.BLOCKED) == len(KEYS)
         (reason,) = {row.reason for row in run.controller.allocations()}
-        assert reason.endswith("ALLOCSYNC_WRITE_WINDOWS allows updates in Sun-Mon 02:00-02:10 UTC")
+        assert reason.endswith(
+            "ALLOCSYNC_WRITE_WINDOWS allows updates in Sun-Mon 02:00-02:10 UTC; the next opens Sun 02:00"
+        )
         await asyncio.sleep(60)
         assert len(api.posts) == len(KEYS)
         assert min(at for at, _ in api.posts) >= 800
