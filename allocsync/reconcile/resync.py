@@ -5,7 +5,8 @@ from it. It is one request at a time, and takes no slot. If the server has no li
 by GET instead. If no list has ended for ten seconds, because it fails or hangs, every allocation is read by
 GET beside it, often enough for its own condition, until a list ends. So a list that is broken hides nothing
 and delays nothing. Each time, a few allocations that are in sync by the list are checked by GET. If the list
-is wrong twice in a row, it is no longer used.
+is wrong twice in a row, it is no longer used. The GETs of drift are spread over a second, so that of two
+daemons of one API whose lists coincide, nearly always one reads what the other has repaired.
 
 Left out: what a listed cloud means for one allocation (`allocation.managed_allocation`).
 """
@@ -33,6 +34,8 @@ USUAL_LIST_FACTOR = 1.5  # a list may take so many times as long as the latest o
 SYNC_SECONDS = 10.0  # the least time between two reads of everything that people ask for
 CHECKS_PER_LIST = 3  # allocations that are checked by GET after each list
 MAX_WRONG_LISTS = 2  # in a row; a single one may be a change between list and GET
+# The GETs of the drift that a list shows are spread over this share of a resync, and at most so many seconds.
+DRIFT_SPREAD_SHARE, DRIFT_SPREAD_MAX_SECONDS = 0.25, 1.0
 YIELD_EVERY = 500  # allocations, after which other tasks of the event loop run
 
 
@@ -314,6 +317,7 @@ class Resync:
         begun = self._clock.now()
         self._emit(ResyncStarted(allocations=len(allocations)))
         at_start, listed = dict(allocations), set[str]()
+        spread_seconds = min(DRIFT_SPREAD_SHARE * self._rules.resync_bulk_seconds, DRIFT_SPREAD_MAX_SECONDS)
         evidence_at = begun  # earlier if a cache answered
         try:
             async for entry in self._api.list():
@@ -323,6 +327,8 @@ class Resync:
                     listed.add(allocation.id)
                     if allocation.on_listed(entry.cloud, begun=evidence_at, now=self._clock.now()):
                         self._save(allocation)
+                    if allocation.list_differs and allocation.converged == allocation.desired:
+                        allocation.postpone_until(self._clock.now() + self._clock.uniform(0, spread_seconds))
                     requeue(allocation)
         except BulkUnavailable as error:
             self.list_answered = True

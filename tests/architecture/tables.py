@@ -36,6 +36,7 @@ RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
 TESTS = ROOT / "tests"
 RESULTS = TESTS / "benchmarks" / "results.json"
 SOAKS = TESTS / "soak" / "results.jsonl"
+KILLS = TESTS / "soak" / "kills.jsonl"
 SIMULATED = TESTS / "simulation" / "results.jsonl"
 PLANTED = TESTS / "simulation" / "bugs.jsonl"
 SIMULATED_COLUMNS = (
@@ -179,6 +180,41 @@ def soaks() -> str:
     return _table(head, rows)
 
 
+def kills() -> str:
+    """The runs of `tests.soak.kills`: those of one commit together, newest first."""
+    by_commit: dict[str, list[dict[str, Any]]] = {}
+    for run in _lines(KILLS):
+        by_commit.setdefault(f"{run['date']}, commit {run['commit']}", []).append(run)
+    head = (
+        *("run", "runs", "kills", "updates open then", "504s", "applied late", "changed by others"),
+        *("in sync after at most (allowed)", "needless or duplicate, avoidable (all)", "Ignored at the end"),
+        "broken promises",
+    )
+    return _table(head, ((name, *_killed(runs)) for name, runs in reversed(by_commit.items())))
+
+
+def _killed(runs: list[dict[str, Any]]) -> Iterator[str]:
+    """The columns of these runs of `tests.soak.kills`."""
+    yield str(len(runs))
+    yield str(sum(run["kills"] for run in runs))
+    yield f"{sum(sum(run['open_at_kill']) for run in runs):,}"
+    faults, updates = sum(sum(run["faults"].values()) for run in runs), sum(run["updates"] for run in runs)
+    yield f"{faults:,} of {updates:,}"
+    yield f"{sum(run['applied_late'] for run in runs):,}"
+    yield f"{sum(run['struck'] for run in runs):,}"
+    longest, allowed = (f"{each:.0f} s" for each in _slowest(runs))
+    yield f"{longest} ({allowed})"
+    avoidable = sum(run["needless"][1] + run["duplicates"][1] for run in runs)
+    yield f"{avoidable} ({sum(run['needless'][0] + run['duplicates'][0] for run in runs)})"
+    yield str(sum(run["reported"].get("Ignored", 0) for run in runs))
+    yield str(sum(len(run["violations"]) for run in runs))
+
+
+def _slowest(runs: list[dict[str, Any]]) -> tuple[float, float]:
+    """Return how long the slowest of the runs took until everything was in sync, and the least allowed."""
+    return max(run["in_sync_after_seconds"] for run in runs), min(run["allowed_seconds"] for run in runs)
+
+
 def simulated() -> str:
     """The runs of `make soak`: each of the newest commit, and the sum of those before."""
     runs = _lines(SIMULATED)
@@ -267,6 +303,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "simulation": simulated,
     "planted bugs": planted,
     "soaks": soaks,
+    "kills": kills,
     "faults": faults,
     "knobs": knobs,
     "packages": package_picture.packages,

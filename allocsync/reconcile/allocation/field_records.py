@@ -116,7 +116,8 @@ class FieldRecord:
         """A GET shows the declared value. Returns how long it took to show; 0 if that teaches nothing."""
         took = 0.0
         if self.accepted is not None:
-            is_late = (self.is_awaited or self.missed) and not self.is_shown
+            # A value that shows in the first GET after it was sent again shows because it was sent again.
+            is_late = self.is_awaited and not self.is_shown
             if is_late and self.ignored is None and not self.slowdowns:
                 took = begun - self.first_accepted_at
             self.is_shown, self.is_awaited = True, False

@@ -71,6 +71,34 @@ async def test_a_failing_list_is_requested_every_resync_and_drift_is_found_once_
         assert api.truth[KEYS[9]]["region"] == "live"
 
 
+async def test_reads_of_drift_are_spread_over_a_second_after_the_list_and_those_of_an_edit_are_not() -> None:
+    api, drifted_at = ScriptedApi(), list[float]()
+
+    def drift_as_the_list_begins() -> float:
+        if not drifted_at:
+            drifted_at.append(now())
+            api.truth = {key: {**row, "region": "drift"} for key, row in api.truth.items()}
+        return api.seconds
+
+    async with Run(api) as run:
+        run.controller.activate(revision("live"))
+        await asyncio.sleep(1)
+        api.list_seconds = drift_as_the_list_begins
+        await asyncio.sleep(70)
+        after = [at - drifted_at[0] for at, _ in api.posts]
+        assert len(after) == len(KEYS)
+        assert max(after) - min(after) >= 0.8
+        assert max(after) <= 1.0 + 5 * api.seconds
+        assert len({round(at, 2) for at in after}) > len(KEYS) / 2, "they do not go in batches"
+
+        place, edited_at = len(api.posts), now()
+        run.controller.activate(revision("edit"))
+        await asyncio.sleep(5)
+        edit = [at for at, _ in api.posts[place:]]
+        assert len(edit) == len(KEYS)
+        assert max(edit) - edited_at <= 0.3
+
+
 async def test_a_resync_requested_during_a_failing_list_causes_one_more_list() -> None:
     api = ScriptedApi()
     api.seconds, api.bulk_error = 1.0, BulkUnavailable("504", supported=True)

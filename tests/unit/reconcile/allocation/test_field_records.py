@@ -253,6 +253,17 @@ def test_a_time_without_reads_teaches_no_longer_window() -> None:
     assert world.window == 60.0
 
 
+def test_a_value_that_shows_once_it_is_sent_again_teaches_no_longer_window() -> None:
+    world = World()
+    world.run(0.0)
+    world.live["region"] = "x"
+    world.run(61.5)
+    assert world.posts == [0.0, 60.0]
+    assert world.reads[-1] == 61.5
+    assert world.live == {"region": "a"}
+    assert world.window == 60.0
+
+
 def test_what_an_ignored_value_takes_to_show_teaches_no_longer_window() -> None:
     world = World()
     world.store = ignores
