@@ -158,7 +158,7 @@ class LivenessOracle:
         crowd = len(self._due) - 1 if narrow else under_way // FEWEST_SLOTS
         held = max(self.disk_fails_until, closed, self._reads_closed_until, self._reads.until)
         latest = max(by, held) + self.slack_seconds + crowd * SLOW_SECONDS
-        return max(latest, self._sent_requests.crowd_until(by, of=len(self._due)))
+        return max(latest, self._sent_requests.crowd_until(by, of=len(self._due), narrow=narrow))
 
     def is_left_alone(self, key: AllocationId, by: float) -> bool:
         """Whether a request that was due at `by` has not been sent and nothing explains it any more."""
