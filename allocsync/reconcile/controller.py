@@ -263,12 +263,13 @@ class Controller:
         self._changed.set()
 
     async def _wait(self) -> None:
-        now = self._clock.now()
-        due_at = self._scheduler.next_at(now)
+        # What became due since the dispatch began has not been admitted yet: it must end the wait at once.
+        due_at = self._scheduler.next_at(self._dispatched_at)
         if self.rollout.revision is not None:
             due_at = min(due_at, self._resync.next_at, self._api_health.reachability.heartbeat_at)
+        seconds = due_at - self._clock.now()
         with suppress(TimeoutError):
-            async with asyncio.timeout(max(TICK_SECONDS, min(due_at - now, IDLE_SECONDS))):
+            async with asyncio.timeout(max(TICK_SECONDS, min(seconds, IDLE_SECONDS))):
                 await self._changed.wait()
 
     async def _reconcile(self, allocation: ManagedAllocation, operation: Operation) -> None:

@@ -3,10 +3,11 @@
 The rules: the list can only confirm that an allocation is in sync, or cause a GET of it; nothing else follows
 from it. It is one request at a time, and takes no slot. If the server has no list, every allocation is read
 by GET instead. If no list has ended for ten seconds, because it fails or hangs, every allocation is read by
-GET beside it, often enough for its own condition, until a list ends. So a list that is broken hides nothing
-and delays nothing. Each time, a few allocations that are in sync by the list are checked by GET. If the list
-is wrong twice in a row, it is no longer used. The GETs of drift are spread over a second, so that of two
-daemons of one API whose lists coincide, nearly always one reads what the other has repaired.
+GET beside it, often enough for its own condition, until a list ends; at once if a person had asked for a read
+of everything. So a list that is broken hides nothing and delays nothing. Each time, a few allocations that
+are in sync by the list are checked by GET. If the list is wrong twice in a row, it is no longer used. The GETs
+of drift are spread over a second, so that of two daemons of one API whose lists coincide, nearly always one
+reads what the other has repaired.
 
 Left out: what a listed cloud means for one allocation (`allocation.managed_allocation`).
 """
@@ -96,6 +97,7 @@ class Resync:
         self._disagreed: AllocationId | None = None  # an allocation whose GET differs from the latest list
         self._agreed = False  # whether the GET of another one agrees with it
         self._repeat_at_once = False
+        self._asked = False  # a person asked for a read of everything, and no list has answered that yet
         self._unanswered_since: Monotonic | None = (
             None  # when the first list began that no whole one followed
         )
@@ -195,8 +197,8 @@ class Resync:
         """Read everything as soon as possible, because a person asked for it.
 
         It is the list, unless the server has none or asked for a later one. If the list does not cover the
-        allocations now, it is one GET each too. Allocations that wait for an outcome or a backoff keep their
-        time.
+        allocations now, or no list ends soon, it is one GET each too. Allocations that wait for an outcome or
+        a backoff keep their time.
         """
         now = self._clock.now()
         self.sync_at, self._synced_at = NEVER, now
@@ -205,8 +207,10 @@ class Resync:
             self.due_at = now
         elif may_list:
             self._repeat_at_once = True  # the list under way began too early
-        if not (may_list and self.list_covers):
-            self._read_each(allocations, requeue)
+        if may_list and self.list_covers:
+            self._asked = True
+        else:
+            self._read_each(allocations, requeue, now)
 
     @property
     def is_running(self) -> bool:
@@ -250,14 +254,16 @@ class Resync:
         """Have every allocation read by GET until a list ends.
 
         An allocation that was never read is read now. The others are spread over the resync of single reads,
-        from when a list as slow as the latest one would have ended.
+        or all due if a person asked for it. If no list has failed, that is from when a list as slow as the
+        latest one would have ended.
         """
         now, self.falls_back = self._clock.now(), True
-        begun = now if self._unanswered_since is None else self._unanswered_since
-        late_at = max(now, begun + USUAL_LIST_FACTOR * self._usual_seconds)
-        if self._repeat_at_once:  # a person asked for a read during this list; it does not wait for the next
-            self._repeat_at_once = False
-            self._read_each(allocations, requeue)
+        late_at = now
+        if self._unanswered_since is not None and not self._failures:
+            late_at = max(now, self._unanswered_since + USUAL_LIST_FACTOR * self._usual_seconds)
+        if self._asked:
+            self._asked = self._repeat_at_once = False
+            self._read_each(allocations, requeue, late_at)
         async for allocation in _each(allocations):
             was_read = allocation.compared is not None or allocation.missing
             spread = self._clock.uniform(0, self._rules.resync_each_seconds)
@@ -268,16 +274,16 @@ class Resync:
         self,
         allocations: Mapping[AllocationId, ManagedAllocation],
         requeue: Callable[[ManagedAllocation], None],
+        at: Monotonic,
     ) -> None:
-        """Have every idle allocation read by GET now, apart from those with a backoff."""
-        now = self._clock.now()
+        """Have every idle allocation read by GET at `at` (monotonic), apart from those with a backoff."""
         for allocation in list(allocations.values()):
             if (
                 allocation.state is State.IDLE
                 and not allocation.read_failures
                 and not allocation.write_backoff.failures
             ):
-                allocation.read_no_later_than(now)
+                allocation.read_no_later_than(at)
                 requeue(allocation)
 
     def cancel(self) -> None:
@@ -347,6 +353,7 @@ class Resync:
         self.list_answered, self.finished_at = True, self._clock.wall()
         self._unanswered_since, self._usual_seconds, self.falls_back = None, now - begun, False
         self.due_at = now + (0.0 if self._repeat_at_once else self._jittered(self._rules.resync_bulk_seconds))
+        self._asked = self._asked and self._repeat_at_once  # the next list answers what was asked during this
         self._repeat_at_once = False
         differ = sum(
             bool(allocation.changes or allocation.list_differs) for allocation in allocations.values()

@@ -5,10 +5,13 @@ import signal
 import socket
 from pathlib import Path
 
+import pytest
+
 from allocsync.reference_server import ReferenceServer
 from allocsync.reference_server.sample import sample_clouds
 from tests.support import server_log_oracle
-from tests.support.processes import daemon, declare, eventually, seed, start
+from tests.support.nginx_cache import CACHE_SECONDS, needs_nginx, nginx_cache
+from tests.support.processes import command, daemon, declare, eventually, seed, start
 
 CLOUDS = sample_clouds(8, 24)
 SETTLE_SECONDS = 5.0
@@ -134,3 +137,50 @@ async def test_behind_a_cache_each_applied_504_is_one_update_and_nobody_is_overw
         assert len(running.events("reads_cached")) == 1
         found = json.loads((await running.get(f"/api/v1/allocations/{first}"))[1])
         assert "answer_age_seconds" in found
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@needs_nginx
+async def test_behind_nginx_an_applied_504_is_one_update_and_a_change_of_others_survives_an_edit(
+    tmp_path: Path, unused_tcp_port: int
+) -> None:
+    file, run = tmp_path / "desired.yaml", tmp_path / "nginx"
+    run.mkdir()
+    declare(file, CLOUDS, region="a")
+    others, unedited = [str(cloud["id"]) for cloud in CLOUDS[:4]], [str(cloud["id"]) for cloud in CLOUDS[4:]]
+    environ = {"ALLOCSYNC_STATE_DIR": str(tmp_path / "state")}
+    async with (
+        ReferenceServer.start(CLOUDS, faults={"update": {"timeout_after": 1}}, log_all=True) as server,
+        nginx_cache(server.url, run, unused_tcp_port) as nginx,
+        daemon(nginx.url, file, tmp_path / "log", environ=environ) as running,
+    ):
+
+        def posts(key: str) -> int:
+            return sum(row["op"] == "update" and row["id"] == key for row in server.records)
+
+        def values(name: str, keys: list[str]) -> set[object]:
+            return {server.clouds[key][name] for key in keys}
+
+        await eventually(lambda: server.fired.get("update.timeout_after", 0) == len(CLOUDS))
+        server.set_faults({})
+        for key in others:
+            server.set_field(key, "version", "9.9.9")
+        declare(file, CLOUDS[:4], region="b")
+        with file.open("a") as rest:  # the other half stays as it is
+            rest.writelines(f"  {key}:\n    region: a\n" for key in unedited)
+        await eventually(lambda: running.events("reads_cached"), 30)
+        environ["ALLOCSYNC_LISTEN"] = running.url.removeprefix("http://")
+        await eventually(
+            lambda: any(row[2] == "HIT" and unedited[0] in row[1] for row in nginx.requests()), 30
+        )
+        _, text, _ = await command("explain", unedited[0], environ=environ)
+        assert "a cache between allocsync and the API gave it" in text
+        assert server.fired["update.timeout_after"] == len(CLOUDS), "nothing is sent on what a cache shows"
+        await eventually(lambda: values("region", others) == {"b"}, 2 * CACHE_SECONDS)
+        assert values("version", others) == {"9.9.9"}, "an update was built on what a cache showed"
+        await eventually(lambda: len(running.events("update_applied")) >= len(CLOUDS), 2 * CACHE_SECONDS)
+        assert values("region", unedited) == {"a"}
+        assert [posts(key) for key in unedited] == [1] * 4
+        assert [posts(key) for key in others] == [2] * 4
+        assert len(running.events("reads_cached")) == 1

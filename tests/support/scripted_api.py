@@ -49,6 +49,18 @@ class VirtualClock:
         return self._chance.uniform(low, high)
 
 
+class CreepingClock(VirtualClock):
+    """Moves on a little from one reading to the next, as a real clock does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._read = 0
+
+    def now(self) -> Monotonic:
+        self._read += 1
+        return super().now() + 1e-7 * self._read
+
+
 class ScriptedApi:
     """Answers from `truth`, the state on the server; `on_update` and `on_snapshot` may replace an answer.
 
@@ -161,6 +173,7 @@ class Run:
         rules: Parameters = Parameters(),  # noqa: B008 - a value
         before: "Run | None" = None,
         observer: Observer | None = None,
+        clock: VirtualClock | None = None,
     ) -> None:
         self.emitted: list[Event] = []
         self.journal = ListJournal()
@@ -168,7 +181,7 @@ class Run:
             self.journal.memories = dict(before.journal.memories)
         self.controller = Controller(
             api=api,
-            clock=VirtualClock(),
+            clock=clock or VirtualClock(),
             journal=self.journal,
             observer=emit_to_all([self.emitted.append, *([observer] if observer else [])]),
             rules=rules,

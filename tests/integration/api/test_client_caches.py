@@ -1,8 +1,6 @@
 """Reads behind caches over real sockets: what is asked of them, and how old their answers are found to be."""
 
 import asyncio
-import shutil
-import subprocess
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,31 +12,12 @@ from allocsync.model.ids import AllocationId
 from allocsync.reference_server import ReferenceServer
 from allocsync.reference_server.sample import sample_clouds
 from tests.integration.api.caching_proxy import caching_proxy
-from tests.integration.api.conftest import eventually, http_response, open_client, raw_server, respond_with
+from tests.integration.api.conftest import http_response, open_client, raw_server, respond_with
+from tests.support.nginx_cache import needs_nginx, nginx_cache
 
 CLOUDS = sample_clouds(3, 5)
 ID = AllocationId(str(CLOUDS[0]["id"]))
 WAIT_SECONDS = 3.5  # more than the tolerance of two seconds, and whole seconds differ by one
-NGINX = """
-user root; daemon off; worker_processes 1; pid {run}/nginx.pid; error_log {run}/nginx.err warn;
-events {{ worker_connections 64; }}
-http {{
-  access_log {run}/access.log;
-  client_body_temp_path {run}/t1; proxy_temp_path {run}/t2; fastcgi_temp_path {run}/t3;
-  uwsgi_temp_path {run}/t4; scgi_temp_path {run}/t5;
-  proxy_cache_path {run}/cache keys_zone=reads:1m;
-  server {{
-    listen 127.0.0.1:{port};
-    location / {{
-      proxy_pass {upstream};
-      proxy_cache reads; proxy_cache_valid 200 410 60s; proxy_cache_methods GET;
-      proxy_ignore_headers Cache-Control Expires;
-      proxy_pass_header Date;
-      add_header X-Cache $upstream_cache_status always;
-    }}
-  }}
-}}
-"""
 
 
 @pytest.fixture
@@ -125,26 +104,23 @@ async def test_the_reference_server_answers_as_behind_a_cache(server: ReferenceS
 
 
 @pytest.mark.real
-@pytest.mark.skipif(not shutil.which("nginx"), reason="apt-get install nginx")
+@needs_nginx
 async def test_an_answer_that_nginx_kept_is_as_old_as_its_date(
     server: ReferenceServer, tmp_path: Path, unused_tcp_port: int
 ) -> None:
-    config = tmp_path / "nginx.conf"
-    config.write_text(NGINX.format(run=tmp_path, port=unused_tcp_port, upstream=server.url))
-    log = (tmp_path / "start.err").open("wb")
-    nginx = subprocess.Popen(["nginx", "-p", tmp_path, "-c", config], stderr=log)  # noqa: ASYNC220 - returns at once
-    try:
-        await eventually(lambda: nginx.poll() is not None or (tmp_path / "nginx.pid").exists())
-        assert nginx.poll() is None, (tmp_path / "start.err").read_text()
-        async with open_client(f"http://127.0.0.1:{unused_tcp_port}") as client:
-            assert await client.snapshot(ID) == Live(CLOUDS[0])
-            await asyncio.sleep(WAIT_SECONDS)
-            assert isinstance(await client.update(ID, {**CLOUDS[0], "region": "mars"}), Accepted)
-            old = await client.snapshot(ID)
-        assert isinstance(old, Live)
-        assert old.cloud == CLOUDS[0], "nginx answered from its cache, although the request said no-cache"
-        assert WAIT_SECONDS - 1.5 < old.evidence_age_seconds < WAIT_SECONDS + 2
-    finally:
-        nginx.terminate()
-        await asyncio.to_thread(nginx.wait, 10)
-        log.close()
+    async with (
+        nginx_cache(server.url, tmp_path, unused_tcp_port) as nginx,
+        open_client(nginx.url) as client,
+    ):
+        assert await client.snapshot(ID) == Live(CLOUDS[0])
+        await asyncio.sleep(WAIT_SECONDS)
+        assert isinstance(await client.update(ID, {**CLOUDS[0], "region": "mars"}), Accepted)
+        old = await client.snapshot(ID)
+        assert [(method, cached, control) for method, _, cached, control in nginx.requests()] == [
+            ("GET", "MISS", "no-cache"),
+            ("POST", "-", "-"),
+            ("GET", "HIT", "no-cache"),
+        ]
+    assert isinstance(old, Live)
+    assert old.cloud == CLOUDS[0], "nginx answered from its cache, although the request said no-cache"
+    assert WAIT_SECONDS - 1.5 < old.evidence_age_seconds < WAIT_SECONDS + 2

@@ -53,10 +53,12 @@ class SentRequests:
     def crowd_until(self, since: float, *, of: int, narrow: bool) -> float:
         """Until when other requests may delay one that is due since `since`; -inf if they may not any more.
 
-        `of` is the number of allocations, and `narrow` says that there may be only one slot. Every tenth
-        request is the least urgent one that waits. So a request is sent after at most ten requests per
-        allocation. While no other request is sent, it waits for the answer to one request at most.
+        `of` is the number of allocations. Every tenth request is the least urgent one that waits. So a
+        request is sent after at most ten requests per allocation. With only one slot (`narrow`), heartbeats
+        may let each of a few allocations go twice before it. While no other request is sent, it waits for
+        the answer to one request at most.
         """
         number = len(self.sent_at) - bisect(self.sent_at, since)
-        may_wait = (narrow or of > FEWEST_SLOTS + 1) and 0 < number < RESYNC_EVERY * of
+        most = RESYNC_EVERY * of if of > FEWEST_SLOTS + 1 else 2 * of if narrow else 0
+        may_wait = 0 < number < most
         return self.sent_at[-1] + GET_TIMEOUT_SECONDS if may_wait else -inf

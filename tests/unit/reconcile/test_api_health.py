@@ -23,7 +23,14 @@ from allocsync.reconcile import events
 from allocsync.reconcile.parameters import Parameters
 from allocsync.reconcile.resync import FALL_BACK_SECONDS, BulkPolicy
 from tests.support.failing_api import now
-from tests.support.scripted_api import KEYS, WALL_OFFSET_SECONDS, Run, ScriptedApi, revision
+from tests.support.scripted_api import (
+    KEYS,
+    WALL_OFFSET_SECONDS,
+    CreepingClock,
+    Run,
+    ScriptedApi,
+    revision,
+)
 
 pytestmark = pytest.mark.looptime
 
@@ -97,6 +104,19 @@ async def test_an_outage_is_told_within_thirty_seconds_and_its_end_at_once(how: 
         await asyncio.sleep(HANG_SECONDS["list"] if bulk and how == "hangs" else 60.0)
         assert run.count(Condition.IN_SYNC) == len(KEYS)
         assert api.truth[key]["region"] == "live"
+
+
+async def test_a_heartbeat_goes_at_once_though_the_clock_moves_on_while_it_is_queued() -> None:
+    api = ScriptedApi()
+    async with Run(api, clock=CreepingClock()) as run:
+        run.controller.activate(revision("live"))
+        await asyncio.sleep(QUIET_SECONDS)
+        broken(api, "is killed")
+        began, reads = now(), len(api.reads)
+        await asyncio.sleep(Parameters().heartbeat_seconds + 1)
+        assert len(api.reads) > reads, "a heartbeat was due"
+        (told,) = run.events(events.ApiUnreachable)
+        assert float(told.since) - WALL_OFFSET_SECONDS - began <= Parameters().heartbeat_seconds + 0.1
 
 
 async def test_an_api_that_is_dead_from_the_start_is_told_within_thirty_seconds() -> None:

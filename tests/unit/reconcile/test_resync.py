@@ -16,7 +16,7 @@ from allocsync.model.times import Monotonic, WallTime
 from allocsync.reconcile import events
 from allocsync.reconcile.api_health import ApiHealth
 from allocsync.reconcile.cached_reads import CachedReads
-from allocsync.reconcile.resync import BulkPolicy, Resync
+from allocsync.reconcile.resync import FALL_BACK_SECONDS, BulkPolicy, Resync
 from tests.support.failing_api import now
 from tests.support.scripted_allocation import DIFFERENT, ID, RULES, ScriptedAllocation, new_allocation
 from tests.support.scripted_api import KEYS, Run, ScriptedApi, VirtualClock, revision
@@ -288,3 +288,113 @@ async def test_a_resync_requested_during_a_list_that_is_not_repeated_soon_reads_
         await asyncio.sleep(30)
         assert len(run.events(events.ListUnavailable)) == 1
         assert {key for _, key in api.reads[reads_before:]} == set(KEYS)
+
+
+@pytest.mark.parametrize("how", ["fails", "hangs"])
+@pytest.mark.parametrize("during_a_list", [True, False])
+@pytest.mark.parametrize("usual_seconds", [0.01, 40.0])
+async def test_a_read_of_everything_that_a_person_asks_for_does_not_wait_for_a_broken_list(
+    how: str, *, during_a_list: bool, usual_seconds: float
+) -> None:
+    api = ScriptedApi()
+    api.list_seconds = lambda: usual_seconds
+    async with Run(api) as run:
+        run.controller.activate(revision("live"))
+        await asyncio.sleep(150)
+        assert run.count(Condition.IN_SYNC) == len(KEYS)
+        if how == "fails":
+            api.list_seconds = lambda: 1.0
+            api.bulk_error = BulkUnavailable("500", supported=True)
+        else:
+            api.list_seconds = lambda: 120.0
+        if during_a_list:
+            before = api.lists
+            async with asyncio.timeout(110):
+                while api.lists == before:
+                    await asyncio.sleep(0.1)
+        for key in KEYS[:9]:
+            api.truth[key] = {**api.truth[key], "region": "drift"}
+        lists = api.lists
+        run.controller.sync()
+        late_seconds = FALL_BACK_SECONDS if how == "fails" else max(FALL_BACK_SECONDS, 1.5 * usual_seconds)
+        await asyncio.sleep(late_seconds + 2)
+        assert during_a_list or api.lists > lists, "the list was tried"
+        assert {row["region"] for row in api.truth.values()} == {"live"}
+        assert {key for at, key in api.reads if at >= now() - late_seconds - 2} == set(KEYS)
+
+
+async def test_a_list_that_is_slow_as_usual_answers_a_person_without_a_get_of_each() -> None:
+    api = ScriptedApi()
+    api.list_seconds = lambda: 40.0
+    async with Run(api) as run:
+        run.controller.activate(revision("live"))
+        await asyncio.sleep(60)
+        reads, lists = len(api.reads), api.lists
+        run.controller.sync()
+        await asyncio.sleep(45)
+        assert api.lists == lists + 1
+        assert len(api.reads) < reads + len(KEYS) / 2
+
+
+async def test_what_a_list_has_answered_is_not_read_again_when_a_later_list_fails() -> None:
+    api = ScriptedApi()
+    async with Run(api) as run:
+        run.controller.activate(revision("live"))
+        await asyncio.sleep(20)
+        run.controller.sync()
+        await asyncio.sleep(1)
+        assert api.lists == 2
+        api.bulk_error = BulkUnavailable("500", supported=True)
+        reads = len(api.reads)
+        await asyncio.sleep(100)
+        assert run.events(events.ListUnavailable)
+        assert len(api.reads) < reads + len(KEYS)
+
+
+async def test_a_read_asked_for_during_a_list_is_made_by_get_if_the_next_list_fails() -> None:
+    api = ScriptedApi()
+    async with Run(api) as run:
+        run.controller.activate(revision("live"))
+        await asyncio.sleep(20)
+        api.seconds = 5.0
+        async with asyncio.timeout(100):
+            while api.lists < 2:
+                await asyncio.sleep(0.1)
+        run.controller.sync()
+        await asyncio.sleep(6)
+        assert (api.lists, run.events(events.ListUnavailable)) == (3, []), "the list under way has ended"
+        api.bulk_error, reads = BulkUnavailable("500", supported=True), len(api.reads)
+        api.read_seconds = lambda _key: 0.01
+        await asyncio.sleep(FALL_BACK_SECONDS + 6)
+        assert run.events(events.ListUnavailable)
+        assert {key for _, key in api.reads[reads:]} == set(KEYS)
+
+
+async def test_a_read_that_a_person_asks_for_is_made_once_however_often_lists_fail() -> None:
+    api = ScriptedApi()
+    async with Run(api) as run:
+        run.controller.activate(revision("live"))
+        await asyncio.sleep(20)
+        api.bulk_error = BulkUnavailable("503", supported=True, retry_after_seconds=100.0)
+        run.controller.sync()
+        reads = len(api.reads)
+        await asyncio.sleep(500)
+        assert len(run.events(events.ListUnavailable)) >= 3
+        assert len(KEYS) <= len(api.reads) - reads < 4 * len(KEYS)
+
+
+async def test_a_slow_list_is_not_repeated_for_a_person_whose_read_was_made_by_get() -> None:
+    api = ScriptedApi()
+    async with Run(api) as run:
+        run.controller.activate(revision("live"))
+        await asyncio.sleep(20)
+        api.list_seconds = lambda: 20.0
+        async with asyncio.timeout(100):
+            while api.lists < 2:
+                await asyncio.sleep(0.1)
+        reads = len(api.reads)
+        run.controller.sync()
+        await asyncio.sleep(FALL_BACK_SECONDS + 2)
+        assert {key for _, key in api.reads[reads:]} == set(KEYS)
+        await asyncio.sleep(30)
+        assert api.lists == 2
