@@ -8,6 +8,8 @@ The rules:
   allocation. A 429 comes from an API that works.
 - An allocation that failed the time before proves nothing new, unless all of them fail or nothing has
   succeeded for two heartbeats. So a few that always fail are no outage, because a heartbeat reads others.
+  After these two heartbeats, another one whose latest request failed before counts as well: while the circuit
+  breaker is open, all probes may be of one allocation.
   Failed updates alone are none either: reads may work.
 - A list that ends is a success. One that fails is not recorded: single reads may work.
 - If nothing has succeeded for `heartbeat_seconds`, a heartbeat is due: two allocations are read. So an outage
@@ -97,7 +99,7 @@ class Reachability:
         needed = min(_FAILURES_NEEDED, key_count)
         since = min(self._failed.values())
         is_silent = now - since >= _SILENT_HEARTBEATS * self.heartbeat_seconds
-        enough = len(self._news) >= needed or (is_silent and len(self._failed) >= needed)
+        enough = len(self._news) >= needed or (is_silent and len(self._failing) >= needed)
         if self._failures < _FAILURES_NEEDED or not enough or not self._has_failed_read:
             return False
         self.reachable, self.since, self.reason = False, since, reason

@@ -109,6 +109,16 @@ def test_after_two_heartbeats_without_a_success_those_that_failed_before_count_t
     assert api.since == at(4)
 
 
+def test_after_two_heartbeats_the_probes_of_one_allocation_are_enough_if_another_one_failed_before() -> None:
+    api = new()
+    fail(api, A, 1)
+    api.record_success(C, at(3))
+    assert not fail(api, B, 4)
+    assert not fail(api, B, 14)
+    assert fail(api, B, 24)
+    assert api.since == at(4)
+
+
 def test_a_released_allocation_is_forgotten() -> None:
     api = new()
     fail(api, A, 1)
