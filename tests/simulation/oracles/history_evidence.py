@@ -5,7 +5,7 @@ Left out: what follows from it (`promises`, `liveness`, `late_writes`).
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from math import inf
 
@@ -194,11 +194,18 @@ def _seen_at(field: str, post: Post, truth: Truth, process_ends: ProcessEnds) ->
 
 
 def reason_to_resend(
-    name: str, post: Post, truth: Truth, process_ends: ProcessEnds, remembered_from: float
+    name: str,
+    post: Post,
+    truth: Truth,
+    process_ends: ProcessEnds,
+    *,
+    new_tries: Collection[int],
+    remembered_from: float,
 ) -> str | None:
     """Why a value that the API has accepted may be sent again, or None if there is no reason.
 
-    Updates that were sent before `remembered_from` are forgotten.
+    `new_tries` has the order numbers of edits and retries of the allocation. Updates that were sent before
+    `remembered_from` are forgotten.
     """
     before = [
         other
@@ -213,11 +220,12 @@ def reason_to_resend(
     )
     if last.sent < remembered_from or not is_known:
         return "this process does not know that it was accepted"
-    if any(order > last.order for _, order in truth.edits):
-        return "the file was edited"
+    if any(order > last.order for order in new_tries):
+        return "the file was edited, or a person asked for another try"
     if truth.posts[-2] is not last:
         return "an update after it had a reason, and was not accepted"
-    return _reason_in_reads(name, snapshot, last, before, truth)
+    since = max(new_tries, default=0)
+    return _reason_in_reads(name, snapshot, last, [each for each in before if each.order > since], truth)
 
 
 def _reason_in_reads(name: str, snapshot: Get, last: Post, before: list[Post], truth: Truth) -> str | None:
@@ -226,10 +234,17 @@ def _reason_in_reads(name: str, snapshot: Get, last: Post, before: list[Post], t
     replaced = last.snapshot.cloud if last.snapshot is not None else None
     answered = last.answered or inf
     is_window_over = snapshot.begun >= answered + last.window_seconds - CLOCK_TOLERANCE_SECONDS
-    if not is_window_over and replaced is not None and shown == field_value(replaced, name):
-        return None  # it lags, even if a read has shown the new value in between
-    since = (get.cloud for get in truth.gets if get.order > last.order and get.cloud is not None)
-    if any(field_value(cloud, name) == last.fields[name] for cloud in since):
+    before_last = None if replaced is None else field_value(replaced, name)
+    since = [
+        field_value(get.cloud, name)
+        for get in truth.gets
+        if get.order > last.order and get.cloud is not None and get.answered is not None
+    ]
+    earlier = {other.fields.get(name) for other in truth.posts if other.number < last.number}
+    is_explained = not (earlier - {before_last, last.fields[name]}).isdisjoint(since)
+    if not is_window_over and replaced is not None and shown == before_last and not is_explained:
+        return None  # it lags, even if a read has shown the new value in between, and no late write
+    if last.fields[name] in since:
         return "a read has shown it"
     if any(other.number < last.number and other.fields.get(name) == shown for other in truth.posts):
         return "it may be a late write of an earlier update"
@@ -239,17 +254,17 @@ def _reason_in_reads(name: str, snapshot: Get, last: Post, before: list[Post], t
 
 
 def _updates_not_shown(name: str, before: list[Post], truth: Truth) -> int:
-    """How many of the last accepted updates of one process no read has shown."""
-    number = 0
+    """How many of the last accepted updates of one process no read has shown.
+
+    One that another update followed within its window, for another field, was not judged.
+    """
+    number, sent = 0, inf
     for post in reversed(before):
-        edited = any(order > post.order for _, order in truth.edits)
-        if (
-            edited
-            or post.process != before[-1].process
-            or _shown_at(name, post.fields[name], post, truth) < inf
-        ):
+        if post.process != before[-1].process or _shown_at(name, post.fields[name], post, truth) < inf:
             break
-        number += 1
+        window_ends = (post.answered or post.sent) + RULES.propagation_window_seconds
+        number += sent >= window_ends - CLOCK_TOLERANCE_SECONDS
+        sent = post.sent
     return number
 
 

@@ -2,18 +2,18 @@
 
 P11  what is reported as in sync was so within the age that is shown with it, and an API that is unreachable
      is said within 30 seconds
-P12  no allocation is left alone for longer than its stated next attempt
+P12  no allocation is left alone for longer than its stated next attempt, and a person can always ask for an
+     attempt now
 
 The rules: an attempt is a read, an update, or a list at the stated time. A stated time that nothing has kept
 is a breach unless a limit, a breaker, a 429, a failing disk or other allocations explain the delay (the same
 bounds as in `liveness`). A later time may replace a stated one only if something happened in between: a
 request that was sent or failed, an edit, or what a person asked for.
 
-Left out: when the rules demand the next request (`liveness`), and that a person can always ask for an attempt
-now: that needs a command that also ends backoffs.
+Left out: when the rules demand the next request, also after a person asked for an attempt (`liveness`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -58,10 +58,10 @@ _NOT_ASKED = frozenset(
 )
 
 
-def may_ask(statuses: Sequence[AllocationStatus]) -> bool:
-    """Whether a heartbeat may read two allocations, or all if there are fewer."""
+def may_ask(statuses: Sequence[AllocationStatus], held: Collection[AllocationId] = ()) -> bool:
+    """Whether a heartbeat may read two allocations, or all if there are fewer; Retry-After forbids `held`."""
     read = [status for status in statuses if status.condition is not Condition.SUSPENDED]
-    idle = [status for status in read if status.waits_for not in _NOT_ASKED]
+    idle = [status for status in read if status.waits_for not in _NOT_ASKED and status.id not in held]
     return bool(read) and len(idle) >= min(HEARTBEAT_READS, len(read))
 
 
@@ -95,7 +95,7 @@ class ReportOracle:
         if self._history.active is None:
             return
         statuses = tuple(controller.allocations())
-        if not may_ask(statuses):
+        if not may_ask(statuses, self._liveness.held()):
             self._could_ask_since = self._server.now()
         self.judge_reachability(said=controller.api_status().reachable is False)
         for status in statuses:
@@ -177,6 +177,7 @@ class ReportOracle:
             + sum(post.answered is not None for post in truth.posts[-1:])
             + len(history.resync_requests)
             + len(history.openings)
+            + len(history.retries)
             + history.failures
             + len(history.list_ends)
         )

@@ -19,7 +19,7 @@ from tests.simulation.engine.schedule import Outage, OutageKind, Schedule
 from tests.simulation.engine.script import allocation
 from tests.simulation.engine.server import Server, id_of
 from tests.simulation.oracles.liveness import LivenessOracle
-from tests.simulation.oracles.reports import NO_TIME_SECONDS, ReportOracle
+from tests.simulation.oracles.reports import NO_TIME_SECONDS, ReportOracle, may_ask
 from tests.simulation.oracles.write_gates import WriteGatesOracle
 
 KEY = id_of(0)
@@ -147,3 +147,23 @@ def test_a_request_or_a_failure_of_another_one_may_move_the_stated_attempt() -> 
         oracle.judge_attempt(KEY, 400.0)
 
     assert not Judged().run(act)
+
+
+@pytest.mark.parametrize(("seconds", "broken"), [(10.0, []), (20.0, ["P12"])])
+@pytest.mark.parametrize("scope", [KEY, None])
+def test_a_retry_that_no_request_follows_is_found(
+    scope: AllocationId | None, seconds: float, broken: list[str]
+) -> None:
+    async def act(server: Server, liveness: LivenessOracle) -> None:
+        server.history.add_retry(scope, server.now())
+        liveness.retried(scope)
+        await asyncio.sleep(seconds)
+        liveness.check()
+
+    assert Judged().run(lambda _, server, liveness: act(server, liveness)) == broken
+
+
+def test_an_allocation_that_retry_after_holds_is_none_that_a_heartbeat_may_read() -> None:
+    statuses = [replace(in_sync(), waits_for="the resync")]
+    assert may_ask(statuses)
+    assert not may_ask(statuses, {KEY})
