@@ -64,7 +64,7 @@ class ApiHealth:
             is_read=is_read,
             begun=begun,
             now=self._clock.now(),
-            key_count=len(self._allocations),
+            key_count=sum(_is_read(each) or each.intent is not None for each in self._allocations.values()),
         ):
             offset_seconds = clock_offset_seconds(self._clock.wall(), self._clock.now())
             since = to_wall_time(self.reachability.since, offset_seconds)
@@ -99,9 +99,7 @@ class ApiHealth:
         idle = (
             allocation
             for allocation in self._allocations.values()
-            if allocation.state is State.IDLE
-            and allocation.desired is not None
-            and allocation.desired.mode is not Mode.SUSPEND
+            if allocation.state is State.IDLE and _is_read(allocation)
         )
         in_outage = self.reachability.reachable is False
 
@@ -111,3 +109,8 @@ class ApiHealth:
             return self.reachability.is_failing(each.id), each.missing, last
 
         return nsmallest(HEARTBEAT_READS, idle, key=order)
+
+
+def _is_read(allocation: ManagedAllocation) -> bool:
+    """Whether the declaration of an allocation has it read."""
+    return allocation.desired is not None and allocation.desired.mode is not Mode.SUSPEND

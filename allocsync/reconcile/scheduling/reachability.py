@@ -80,7 +80,7 @@ class Reachability:
         now: Monotonic,
         key_count: int,
     ) -> bool:
-        """A request from `begun` to `now` failed; `key_count` is the number of managed allocations.
+        """A request from `begun` to `now` failed; `key_count` is the number of allocations that are read.
 
         Returns whether the API is unreachable from now on, and was not before.
         """
