@@ -224,33 +224,51 @@ def reason_to_resend(
         return "the file was edited, or a person asked for another try"
     if truth.posts[-2] is not last:
         return "an update after it had a reason, and was not accepted"
-    since = max(new_tries, default=0)
-    return _reason_in_reads(name, snapshot, last, [each for each in before if each.order > since], truth)
+    return _reason_in_reads(name, snapshot, before, truth, asked=max(new_tries, default=0))
 
 
-def _reason_in_reads(name: str, snapshot: Get, last: Post, before: list[Post], truth: Truth) -> str | None:
-    """Why the reads call for the value that `last`, the last of the updates `before`, was accepted with."""
+def _reason_in_reads(name: str, snapshot: Get, before: list[Post], truth: Truth, *, asked: int) -> str | None:
+    """Why the reads call for the value that the updates `before` were accepted with.
+
+    `asked` is the order number of the last edit or retry: updates before it do not count for the schedule.
+    """
+    last = before[-1]
     shown = None if snapshot.cloud is None else field_value(snapshot.cloud, name)
-    replaced = last.snapshot.cloud if last.snapshot is not None else None
+    replaced = _replaced_values(name, before, truth)
     answered = last.answered or inf
     is_window_over = snapshot.begun >= answered + last.window_seconds - CLOCK_TOLERANCE_SECONDS
-    before_last = None if replaced is None else field_value(replaced, name)
     since = [
         field_value(get.cloud, name)
         for get in truth.gets
         if get.order > last.order and get.cloud is not None and get.answered is not None
     ]
     earlier = {other.fields.get(name) for other in truth.posts if other.number < last.number}
-    is_explained = not (earlier - {before_last, last.fields[name]}).isdisjoint(since)
-    if not is_window_over and replaced is not None and shown == before_last and not is_explained:
+    is_explained = not (earlier - {*replaced, last.fields[name]}).isdisjoint(since)
+    if not is_window_over and replaced and all(each == shown for each in replaced) and not is_explained:
         return None  # it lags, even if a read has shown the new value in between, and no late write
     if last.fields[name] in since:
         return "a read has shown it"
     if any(other.number < last.number and other.fields.get(name) == shown for other in truth.posts):
         return "it may be a late write of an earlier update"
-    wait = _schedule_seconds(_updates_not_shown(name, before, truth))
+    recent = [each for each in before if each.order > asked]
+    wait = _schedule_seconds(_updates_not_shown(name, recent, truth))
     is_time = snapshot.begun >= answered + wait - CLOCK_TOLERANCE_SECONDS
     return "it is time for the next try" if is_window_over and is_time else None
+
+
+def _replaced_values(name: str, before: list[Post], truth: Truth) -> list[str]:
+    """What the last of these updates replaced, and those before it that had not shown when the next was sent.
+
+    Another client may have written meanwhile: then the value that may lag is one of several.
+    """
+    values, sent = list[str](), -inf
+    for post in reversed(before):
+        if _shown_at(name, post.fields[name], post, truth) < sent:
+            break
+        if post.snapshot is not None and post.snapshot.cloud is not None:
+            values.append(str(field_value(post.snapshot.cloud, name)))
+        sent = post.sent
+    return values
 
 
 def _updates_not_shown(name: str, before: list[Post], truth: Truth) -> int:
