@@ -5,9 +5,9 @@ from it. It is one request at a time, and takes no slot. If the server has no li
 by GET instead. If no list has ended for ten seconds, because it fails or hangs, every allocation is read by
 GET beside it, often enough for its own condition, until a list ends; at once if a person had asked for a read
 of everything. So a list that is broken hides nothing and delays nothing. Each time, a few allocations that
-are in sync by the list are checked by GET. If the list is wrong twice in a row, it is no longer used. The GETs
-of drift are spread over a second, so that of two daemons of one API whose lists coincide, nearly always one
-reads what the other has repaired.
+are in sync by the list are checked by GET. If the list is wrong twice in a row, it is no longer used. The
+GETs of drift are spread over a second, so that of two daemons of one API whose lists coincide, nearly always
+one reads what the other has repaired.
 
 Left out: what a listed cloud means for one allocation (`allocation.managed_allocation`).
 """

@@ -5,7 +5,7 @@ from tests.simulation.engine.drawn_schedule import (
     REJECTIONS,
     draw_schedule,
 )
-from tests.simulation.engine.schedule import Operation, OutageKind
+from tests.simulation.engine.schedule import Operation, OutageKind, SecondKind
 from tests.simulation.engine.world import simulate
 from tests.simulation.report.figures import Figures, run_on_all_cores
 from tests.simulation.report.timeline import timeline
@@ -22,6 +22,8 @@ KINDS = (
     *(f"outage: {kind}" for kind in OutageKind),
     *(f"{operation} hangs" for operation in Operation),
     *("strike: value from before", "strike: third value", "other writer", "cache"),
+    *("retry of one", "retry of all"),
+    *(f"second allocsync: {kind}" for kind in SecondKind),
 )
 
 

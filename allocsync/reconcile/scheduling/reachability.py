@@ -7,7 +7,7 @@ The rules:
 - A request failed if no status came, or a 5xx, a 401, 403, 404, a redirect, or a 200 that is not the
   allocation. A 429 comes from an API that works.
 - An allocation that failed the time before proves nothing new, unless all of them fail. So a few that always
-  fail are no outage, because a heartbeat reads others. If nothing has succeeded for two heartbeats, any two
+  fail are no outage, because a heartbeat reads others. If nothing has succeeded for 15 seconds, any two
   failures count: then no other allocation could be asked.
 - Failed updates alone are no outage either: reads may work.
 - A list that ends is a success. One that fails is not recorded: single reads may work.
@@ -24,7 +24,7 @@ from allocsync.model.times import LONG_AGO, Monotonic
 
 HEARTBEAT_READS = 2
 _FAILURES_NEEDED = 2
-_SILENT_HEARTBEATS = 2  # after so many heartbeats without a success, all failures count
+_SILENT_HEARTBEATS = 1.5  # after so many heartbeats without a success, all failures count
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""The schedule of a seed: a plain one, and in a part of the schedules more: gates, outages, other writers.
+"""The schedule of a seed: a plain one, and in a part of them more: gates, outages, retries, other writers.
 
 The rules: each kind is drawn by itself with its own share, from random numbers of its own, so that one kind
 does not change what the others of a seed are. A kind that allocsync cannot stand yet has a flag below, with
@@ -31,8 +31,11 @@ from tests.simulation.engine.schedule import (
     Outage,
     OutageKind,
     RejectNextUpdate,
+    Retry,
     Schedule,
     Seam,
+    SecondAllocsync,
+    SecondKind,
     SimultaneousEdits,
     SlowDisk,
     StrikeAfterAcceptance,
@@ -50,8 +53,13 @@ SHARES: Mapping[str, float] = {
     "strikes": 0.15,
     "other writer": 0.08,
     "cache": 0.08,
+    "retries": 0.14,
+    "second allocsync": 0.08,
 }
 REJECTIONS = (400, 401, 403, 404, 409, 413, 415, 418, 422, 423, 425, 429)
+DISPUTE_SECONDS = 600.0  # long enough for the schedule of a conflict to show
+NOT_NOW = (409, 423, 425)
+BACKOFFS = 6  # so many rejections in a row make the backoff about half a minute
 OUTAGE_SECONDS = (30.0, 60.0, 120.0, 300.0, 1200.0)
 QUOTA_RESYNC_SECONDS = 300.0  # an hour's wait for the quota would be thousands of reads otherwise
 RISKY_SEAMS = (Seam.COMMIT, Seam.COMMITTED, Seam.GOT)  # between the decision on an update and its sending
@@ -227,6 +235,40 @@ def _with_cache(rng: random.Random, schedule: Schedule) -> Schedule:
     return replace(schedule, cache_seconds=rng.uniform(0.0, 120.0))
 
 
+def _with_retries(rng: random.Random, schedule: Schedule) -> Schedule:
+    """A part of them comes after rejections, whose backoff they end; they do not end Retry-After."""
+    events = list[Event]()
+    for _ in range(rng.randint(2, 4)):
+        key = None if rng.random() < 0.5 else rng.choice(schedule.allocations).key
+        at = rng.uniform(1.0, schedule.faults_end_at * 0.9)
+        seam = rng.choice(tuple(Seam)) if rng.random() < 0.4 else None
+        draw = rng.random()
+        if draw < 0.6:
+            number, retry_after_seconds = (1, rng.choice((20.0, 60.0))) if draw < 0.3 else (BACKOFFS, None)
+            rejection = RejectNextUpdate(rng.choice(NOT_NOW), retry_after_seconds)
+            edited = rng.choice(schedule.allocations)
+            events += [Event(at, rejection)] * number
+            events.append(Event(at, _edit_to(rng.choice(VALUES), edited)))
+            at += rng.uniform(0.0, 20.0 * number**0.5)
+        events.append(Event(at, Retry(key), seam))
+    return replace(schedule, events=(*schedule.events, *events))
+
+
+def _with_second_allocsync(rng: random.Random, schedule: Schedule) -> Schedule:
+    wanted = []
+    for each in schedule.allocations:
+        kind = rng.choice(tuple(SecondKind))
+        fields = {
+            SecondKind.SAME: ("",),
+            SecondKind.OTHER_FIELD: (*UNDECLARED, *_undeclared_fields(each)),
+            SecondKind.OTHER_VALUE: tuple(field for field, _ in each.declared),
+        }[kind]
+        wanted.append((each.key, kind, rng.choice(fields)))
+    begin, ahead = rng.uniform(0.0, schedule.faults_end_at / 2), rng.uniform(-60.0, 60.0)
+    dispute_seconds = rng.choice((0.0, DISPUTE_SECONDS))
+    return replace(schedule, second=SecondAllocsync(begin, ahead, tuple(wanted), dispute_seconds))
+
+
 _DRAWS: Mapping[str, Callable[[random.Random, Schedule], Schedule]] = {
     "pauses": _with_pauses,
     "windows": _with_windows,
@@ -237,4 +279,6 @@ _DRAWS: Mapping[str, Callable[[random.Random, Schedule], Schedule]] = {
     "strikes": _with_strikes,
     "other writer": _with_other_writer,
     "cache": _with_cache,
+    "retries": _with_retries,
+    "second allocsync": _with_second_allocsync,
 }

@@ -1,5 +1,7 @@
 """The declaration files of a run, as people edit them."""
 
+from collections.abc import Mapping
+
 from allocsync.model.desired_state import Desired, Revision
 from allocsync.model.ids import AllocationId
 from tests.simulation.engine.schedule import Allocation, Edit
@@ -24,6 +26,11 @@ class Files:
             self.declared[key] = Desired(key, edit.fields, edit.mode)
         else:
             self.declared.pop(key, None)
+        self._edits += 1
+
+    def replace(self, declared: Mapping[AllocationId, Desired]) -> None:
+        """Declare this and nothing else."""
+        self.declared = dict(declared)
         self._edits += 1
 
     def revision(self) -> Revision:

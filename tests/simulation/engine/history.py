@@ -155,6 +155,8 @@ class History:
         self.list_ends: list[tuple[float, bool]] = []  # when each list ended, and whether it succeeded
         self.resync_requests: list[float] = []  # when a resync was requested
         self.openings: list[tuple[float, AllocationId | None]] = []  # when a pause of one or all ended
+        # When a person asked for another try of one allocation or of all: time, order, scope.
+        self.retries: list[tuple[float, int, AllocationId | None]] = []
         self.processes: list[tuple[float, float]] = []  # when each process started and ended
 
     def order(self) -> int:
@@ -172,6 +174,15 @@ class History:
         """Record that the last process has ended; do nothing if that is recorded already."""
         if self.processes and self.processes[-1][1] == NEVER:
             self.processes[-1] = (self.processes[-1][0], now)
+
+    def add_retry(self, scope: AllocationId | None, now: float) -> None:
+        """A person asks for another try of one allocation, or of all."""
+        self.retries.append((now, self.order(), scope))
+
+    def new_tries(self, key: AllocationId) -> Iterator[int]:
+        """Yield the order number of each edit of an allocation, and of each retry that covers it."""
+        yield from (order for _, order in self.truths[key].edits)
+        yield from (order for _, order, scope in self.retries if scope in {None, key})
 
     def add_read(self, process: int, key: AllocationId, now: float) -> Get:
         """A read is sent."""

@@ -50,7 +50,9 @@ class Machine:
         disk: Disk,
         outcome: Outcome,
         on_seam: Callable[[Seam], None],
+        clock_ahead_seconds: float = 0.0,
     ) -> None:
+        """The wall clock is so many seconds ahead at the start."""
         self.disk = disk
         self.process: DaemonProcess | None = None
         self._schedule = schedule
@@ -60,7 +62,7 @@ class Machine:
         self._outcome = outcome
         self._on_seam = on_seam
         self._rng = random.Random(schedule.seed + 1)
-        self._wall_offset, self._wall_jump = WALL_SECONDS, 0.0
+        self._wall_offset, self._wall_jump = WALL_SECONDS + clock_ahead_seconds, 0.0
         self._commit_seconds = 0.0
         self._damaged = False  # whether the journal ever was
         self._next_start = 0.0
@@ -173,6 +175,17 @@ class Machine:
             self._outcome.note("world", name, "a pause is lifted")
             self._outcome.fired.add("pause lifted early")
             self._promises.pause_lifted(name)
+
+    def retry(self, key: int | None) -> None:
+        """A person asks the running process for another try of one allocation, or of all."""
+        process = self.process
+        if process is None or not process.alive or process.controller is None:
+            return
+        name = None if key is None else id_of(key)
+        if not isinstance(process.controller.retry(name, by="a person"), NotFound):
+            self._outcome.note("world", name, "a retry is requested")
+            self._outcome.fired.add("retry of all" if key is None else "retry of one")
+            self._promises.retried(name)
 
     def observe_status(self) -> None:
         """Have the oracles judge what the running process reports."""

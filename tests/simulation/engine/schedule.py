@@ -140,6 +140,13 @@ class LiftPause:
 
 
 @dataclass(frozen=True, slots=True)
+class Retry:
+    """A person asks for another try of one allocation, or of all if `key` is None."""
+
+    key: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class RejectNextUpdate:
     """The server rejects the next update, whichever allocation it is for, with this 4xx."""
 
@@ -170,6 +177,7 @@ Action = (
     | RequestResync
     | BeginPause
     | LiftPause
+    | Retry
     | RejectNextUpdate
     | StrikeAfterAcceptance
 )
@@ -237,6 +245,29 @@ class OtherWriter:
     wanted: tuple[tuple[int, str, str], ...]
 
 
+class SecondKind(StrEnum):
+    """What a second allocsync declares of an allocation."""
+
+    SAME = "same values"  # as the first does, edits included
+    OTHER_FIELD = "different fields"
+    OTHER_VALUE = "different values"
+
+
+@dataclass(frozen=True, slots=True)
+class SecondAllocsync:
+    """A second allocsync on a machine of its own, which has no faults of its own and is never ended.
+
+    Its wall clock is `clock_ahead_seconds` ahead of that of the first. `wanted` has the allocations that it
+    manages, the kind of each, and the field whose value it declares as "second"; empty for the same values.
+    If the two want different values, the run goes on for `dispute_seconds` after all else has converged.
+    """
+
+    begin: float
+    clock_ahead_seconds: float
+    wanted: tuple[tuple[int, SecondKind, str], ...]
+    dispute_seconds: float = 0.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allocation:
     """One allocation: its first live fields, its first declaration, and how the server treats it."""
@@ -276,6 +307,7 @@ class Schedule:
     closed_minutes: range | None = None
     outages: tuple[Outage, ...] = ()
     other_writer: OtherWriter | None = None
+    second: SecondAllocsync | None = None
     cache_seconds: float = 0.0
 
     def without(self, events: range) -> "Schedule":

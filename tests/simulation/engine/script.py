@@ -36,6 +36,7 @@ from tests.simulation.engine.schedule import (
     OtherWriter,
     Schedule,
     Seam,
+    SecondAllocsync,
     SimultaneousEdits,
 )
 from tests.simulation.engine.world import World
@@ -184,8 +185,10 @@ class HeaderDamagingDisk(Disk):
 class _ScriptedWorld(World):
     """A run with scripted responses."""
 
-    def __init__(self, schedule: Schedule, disk: Disk, request_faults: ScriptedRequestFaults) -> None:
-        super().__init__(schedule, disk)
+    def __init__(
+        self, schedule: Schedule, disk: Disk, second_disk: Disk, request_faults: ScriptedRequestFaults
+    ) -> None:
+        super().__init__(schedule, disk, second_disk)
         self._server.request_faults = request_faults
 
     @property
@@ -219,6 +222,7 @@ def run_script(
     max_writes_per_hour: int | None = None,
     closed_minutes: range | None = None,
     other_writer: OtherWriter | None = None,
+    second: SecondAllocsync | None = None,
     cache_seconds: float = 0.0,
 ) -> RunRecord:
     """Run the script until `until`, and on until everything has converged. The settings are as in `Schedule`.
@@ -240,14 +244,15 @@ def run_script(
         max_writes_per_hour=max_writes_per_hour,
         closed_minutes=closed_minutes,
         other_writer=other_writer,
+        second=second,
         cache_seconds=cache_seconds,
     )
     request_faults = ScriptedRequestFaults(schedule, updates or {}, reads or {}, lists, scripted_faults)
-    with HeaderDamagingDisk(shim) as disk:
+    with HeaderDamagingDisk(shim) as disk, Disk(shim) as second_disk:
         worlds: list[_ScriptedWorld] = []
 
         async def main() -> None:
-            worlds.append(_ScriptedWorld(schedule, disk, request_faults))
+            worlds.append(_ScriptedWorld(schedule, disk, second_disk, request_faults))
             await worlds[0].run()
 
         try:

@@ -16,6 +16,8 @@ from allocsync.model.intent_record import hash_unmanaged_fields
 from allocsync.planning.diff import merge
 from tests.simulation.engine.history import Get, History, Post
 from tests.simulation.engine.schedule import (
+    FIELDS,
+    UNDECLARED,
     Allocation,
     Operation,
     OtherWriter,
@@ -75,6 +77,11 @@ class Server:
         self._strikes: list[StrikeAfterAcceptance] = []
         self._note = note
         self._gone: dict[AllocationId, Cloud] = {}
+        self.other_side: Server | None = None
+
+    def share_truth(self, other: "Server") -> None:
+        """Be the same API as `other`, as another client sees it: what changes in one changes in both."""
+        self.other_side, other.other_side = other, self
 
     def now(self) -> float:
         """Virtual time, in seconds."""
@@ -177,6 +184,19 @@ class Server:
     ) -> None:
         self.history.set_truth(key, cloud, cause, self.now(), post)
         self._note("server", key, cause)
+        if self.other_side is not None:
+            self.other_side.on_other_client(key, cloud, cause)
+
+    def on_other_client(self, key: AllocationId, cloud: Cloud | None, cause: str) -> None:
+        """Another client has changed the object. It interferes with fields that get an undesired value."""
+        truth, desired = self.history.truths[key], self.history.desired(key)
+        if truth.now.cloud is not None and cloud is not None:
+            wanted = dict(desired.fields) if desired is not None else {}
+            for name in (*FIELDS, *UNDECLARED):
+                value = field_value(cloud, name)
+                if field_value(truth.now.cloud, name) != value != wanted.get(name):
+                    truth.foreign.append((self.now(), name))
+        self.history.set_truth(key, cloud, f"another client: {cause}", self.now())
 
     def _set_pending(self, post: Post) -> None:
         cloud = self.history.truths[post.key].now.cloud

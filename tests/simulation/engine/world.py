@@ -8,16 +8,15 @@ Left out: what is checked at each step (`promises`), and when everything counts 
 
 import asyncio
 import random
-from contextlib import closing
+from contextlib import ExitStack
 from typing import Any
 
-from allocsync.journal.database import NAME
+from allocsync.model.ids import AllocationId
 from tests.simulation.disk.disk import Disk
 from tests.simulation.disk.sqlite_shim import SqliteShim
 from tests.simulation.engine import virtual_time
 from tests.simulation.engine.files import Files
-from tests.simulation.engine.machine import Machine
-from tests.simulation.engine.process import rows_of
+from tests.simulation.engine.installation import Installation, build_second, follow_files
 from tests.simulation.engine.schedule import (
     Action,
     AllocationGone,
@@ -31,18 +30,15 @@ from tests.simulation.engine.schedule import (
     LiftPause,
     RejectNextUpdate,
     RequestResync,
+    Retry,
     Schedule,
     Seam,
+    SecondKind,
     SimultaneousEdits,
     SlowDisk,
     StrikeAfterAcceptance,
 )
-from tests.simulation.engine.server import Server, id_of
-from tests.simulation.oracles import convergence
-from tests.simulation.oracles.history_evidence import unsettled
-from tests.simulation.oracles.load import measure_load
-from tests.simulation.oracles.promises import PromiseOracle
-from tests.simulation.oracles.write_gates import WriteGatesOracle
+from tests.simulation.engine.server import id_of
 from tests.simulation.report.outcome import Outcome
 
 QUIET_SECONDS = 5.0
@@ -52,32 +48,22 @@ STATUS_EVERY_SECONDS, STATUS_LATER_EVERY_SECONDS = 5.3, 17.3  # until the faults
 class World:
     """One run. `outcome` has what is known of it so far."""
 
-    def __init__(self, schedule: Schedule, disk: Disk) -> None:
+    def __init__(self, schedule: Schedule, disk: Disk, second_disk: Disk | None = None) -> None:
+        """`second_disk` is the disk of the second allocsync, if the schedule has one."""
         self._ended = asyncio.Event()
         self.outcome = Outcome(schedule.seed, on_breach=self._ended.set)
         self._schedule = schedule
-        self._server = Server(schedule, self.outcome.note)
         self._files = Files(schedule.allocations)
-        self._gates = WriteGatesOracle(
-            schedule.closed_minutes, schedule.max_writes_per_hour, len(schedule.allocations)
+        first = Installation(
+            schedule, files=self._files, disk=disk, outcome=self.outcome, on_seam=self._on_seam
         )
-        self._promises = PromiseOracle(
-            self._server,
-            gates=self._gates,
-            resync_seconds=schedule.resync_seconds,
-            bulk=schedule.bulk != "off" and schedule.has_list_route,
-            report_breach=self.outcome.report_breach,
-            note=self.outcome.note,
-        )
-        self._machine = Machine(
-            schedule,
-            server=self._server,
-            files=self._files,
-            promises=self._promises,
-            disk=disk,
-            outcome=self.outcome,
-            on_seam=self._on_seam,
-        )
+        self._first, self._server, self._machine = first, first.server, first.machine
+        self._second: Installation | None = None
+        if schedule.second is not None and second_disk is not None:
+            self._second = build_second(
+                schedule, schedule.second, first=first, disk=second_disk, outcome=self.outcome.of_second()
+            )
+        self._installations = [first, *([self._second] if self._second is not None else [])]
         self._waiting: list[Event] = []  # events that wait for their seam
 
     async def run(self) -> Outcome:
@@ -101,64 +87,63 @@ class World:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if not self.outcome.breaches:
-            self._check_load()
-        if not self.outcome.breaches:
-            with closing(rows_of(self._machine.disk.directory / NAME)) as journal:
-                self._promises.journal_oracle.run_ended(
-                    journal, settled=lambda truth: not unsettled(truth, self._server.history.gap_at)
-                )
+        for each in self._installations:
+            if not self.outcome.breaches:
+                each.check_end()
         return self._figures()
 
     def _observe_status(self) -> None:
-        self._machine.observe_status()
+        for each in self._installations:
+            each.machine.observe_status()
         is_quiet = self._server.now() > self._schedule.faults_end_at
         seconds = STATUS_LATER_EVERY_SECONDS if is_quiet else STATUS_EVERY_SECONDS
         asyncio.get_running_loop().call_later(seconds, self._observe_status)
 
-    def _check_load(self) -> None:
-        sent = measure_load(
-            self._server.history,
-            self._gates,
-            now=self._server.now(),
-            resync_seconds=self._schedule.resync_seconds,
-        )
-        if sent.is_excessive:
-            self.outcome.report_breach("P5", str(sent))
-
     async def _run_processes(self) -> None:
-        await self._machine.run()
+        second = self._schedule.second
+        begins = (0.0, *([second.begin] if second is not None else []))
+        await asyncio.gather(
+            *(each.run_from(begin) for each, begin in zip(self._installations, begins, strict=True))
+        )
         self._ended.set()
 
     async def _converge(self) -> None:
         """Wait for the end of the faults and then for convergence; report a breach if it takes too long."""
         await asyncio.sleep(self._schedule.faults_end_at)
-        while self._server.now() < self._server.faults_over_at:
-            await asyncio.sleep(self._server.faults_over_at - self._server.now())
-        begun, liveness = self._server.now(), self._promises.liveness
-        within = 0.0
+        while self._server.now() < (
+            over_at := max(each.server.faults_over_at for each in self._installations)
+        ):
+            await asyncio.sleep(over_at - self._server.now())
+        begun, within, disputed = self._server.now(), 0.0, self._disputed()
         while True:
             # Each time anew: a late write that a read shows lengthens the settle time.
-            allowed = convergence.convergence_seconds(
-                self._server.history,
-                liveness,
-                self._gates,
-                now=self._server.now(),
-                resync_seconds=self._schedule.resync_seconds,
-            )
-            within = max(within, allowed)
+            within = max(within, *(each.convergence_seconds() for each in self._installations))
             await asyncio.sleep(QUIET_SECONDS)
             self._machine.approve()  # a person approves in the end what still awaits it
-            left = convergence.differences(
-                self._server, liveness, self._files.declared, self._promises.journal
-            )
+            left = [line for each in self._installations for line in each.differences(disputed)]
             if not left:
-                self._machine.switch_off()
+                second = self._schedule.second
+                await asyncio.sleep(second.dispute_seconds if second is not None and disputed else 0.0)
+                for each in self._installations:
+                    each.machine.switch_off()
                 return
             if self._server.now() > begun + within:
                 self.outcome.report_breach(
                     "P1", f"not converged {within:.0f} s after the last fault: {'; '.join(left)}"
                 )
+
+    def _disputed(self) -> frozenset[AllocationId]:
+        """The allocations of which the two daemons want different values, so that they never converge."""
+        wanted = self._schedule.second.wanted if self._schedule.second is not None else ()
+        return frozenset(id_of(key) for key, kind, _ in wanted if kind is SecondKind.OTHER_VALUE)
+
+    def _kinds_of_second(self) -> set[str]:
+        """The kinds of allocations to which the second allocsync has sent an update."""
+        if self._second is None or self._schedule.second is None:
+            return set()
+        truths = self._second.server.history.truths
+        wanted = self._schedule.second.wanted
+        return {f"second allocsync: {kind}" for key, kind, _ in wanted if truths[id_of(key)].posts}
 
     def _figures(self) -> Outcome:
         outcome, history = self.outcome, self._server.history
@@ -166,8 +151,8 @@ class World:
         outcome.updates = sum(len(truth.posts) for truth in history.truths.values())
         outcome.faults = self._server.faults
         outcome.disk_faults = sum(self._machine.disk.fault_counts.values())
-        outcome.fired |= self._server.fired | self._server.request_faults.fired | self._gates.fired
-        outcome.fired |= history.change_limit.fired
+        outcome.fired |= self._server.fired | self._server.request_faults.fired | self._first.gates.fired
+        outcome.fired |= history.change_limit.fired | self._kinds_of_second()
         return outcome
 
     def _unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -206,6 +191,8 @@ class World:
                 self._machine.begin_pause(paused, seconds)
             case LiftPause(paused):
                 self._machine.lift_pause(paused)
+            case Retry(retried):
+                self._machine.retry(retried)
             case _:
                 self._cause_fault(action)
 
@@ -237,16 +224,20 @@ class World:
             self._files.edit(edit)
             self.outcome.note("world", id_of(edit.key), f"edit: {dict(edit.fields)} {edit.mode}")
         self._machine.deliver_files()
+        if self._second is not None and self._schedule.second is not None:
+            follow_files(self._second, self._schedule.second, self._files)
 
 
 def simulate(schedule: Schedule, shim: SqliteShim) -> Outcome:
     """Run this schedule in virtual time."""
-    with Disk(shim) as disk:
+    with ExitStack() as stack:
+        disk = stack.enter_context(Disk(shim))
+        second_disk = stack.enter_context(Disk(shim)) if schedule.second is not None else None
         world: World | None = None
 
         async def main() -> Outcome:
             nonlocal world
-            world = World(schedule, disk)
+            world = World(schedule, disk, second_disk)
             return await world.run()
 
         try:

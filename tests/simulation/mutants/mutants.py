@@ -1,7 +1,7 @@
 """Mutants of deciding and sending, and the list of all mutants.
 
-Left out: mutants of gates, limits and reports (`gate_mutants`), and of recording, restarting and stopping
-(`journal_mutants`).
+Left out: mutants of gates, limits and reports (`gate_mutants`), of recording, restarting and stopping
+(`journal_mutants`), and of retries and conflicts (`retry_mutants`).
 """
 # ruff: noqa: SLF001 - mutants replace private functions and change private attributes
 
@@ -31,6 +31,7 @@ from allocsync.reconcile.scheduling.work_queue import WorkQueue
 from tests.simulation.mutants.gate_mutants import GATE_MUTANTS
 from tests.simulation.mutants.journal_mutants import JOURNAL_MUTANTS
 from tests.simulation.mutants.mutant import Mutant, replace_function, replace_slot
+from tests.simulation.mutants.retry_mutants import RETRY_MUTANTS
 
 LONG_SECONDS = 1e9  # longer than any settle time
 
@@ -264,4 +265,5 @@ MUTANTS = (
     Mutant("an ignored field is sent again at each read", ("P2",), _send_ignored_fields_at_each_read),
     *GATE_MUTANTS,
     *JOURNAL_MUTANTS,
+    *RETRY_MUTANTS,
 )

@@ -11,7 +11,7 @@ Left out: the time until each single request (`liveness`).
 """
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from allocsync.model.desired_state import Desired, Mode
 from allocsync.model.ids import AllocationId
@@ -56,8 +56,12 @@ def differences(
     liveness: LivenessOracle,
     declared: Mapping[AllocationId, Desired],
     journal: sqlite3.Connection | None,
+    disputed: Collection[AllocationId] = (),
 ) -> list[str]:
-    """What has not converged, in words; empty if everything has."""
+    """What has not converged, in words; empty if everything has.
+
+    Allocations that are `disputed` for good need no desired values.
+    """
     left = []
     for key, truth in server.history.truths.items():
         desired, cloud = (
@@ -66,7 +70,7 @@ def differences(
         )
         if unsettled(truth, server.history.gap_at):
             left.append(f"{key}: the outcome of an update is open")
-        if desired is None or cloud is None or desired.mode is not Mode.ENFORCE:
+        if key in disputed or desired is None or cloud is None or desired.mode is not Mode.ENFORCE:
             continue
         if not liveness.allows_hours(key) and key not in server.history.change_limit.possibly_held:
             left += [

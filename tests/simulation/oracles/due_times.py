@@ -31,10 +31,11 @@ class Due:
     held_until: float = -inf  # the server's Retry-After
     backoff_until: float = -inf
     accepted_at: float = -inf  # later by what the wall clock was moved back since
-    answered_at: float = -inf  # when an update was accepted, by virtual time
+    restored_at: float = -inf  # the same for a process to which that time is in the future
     under_way: bool = False
     was_read: bool = False
-    edited: bool = False
+    asked: tuple[str, str] | None = None  # promise and reason, if an edit or a retry came under way
+    retried: bool = False  # a person asked for a try, and no update has been answered since
 
     def forgive(self, at: float) -> None:
         """Clear the failed updates at time `at`; infinity if it is unknown when that is on the disk."""

@@ -5,7 +5,7 @@ Left out: what follows from it (`promises`, `liveness`, `late_writes`).
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf
@@ -211,11 +211,18 @@ def _seen_at(field: str, post: Post, truth: Truth, process_ends: ProcessEnds) ->
 
 
 def reason_to_resend(
-    name: str, post: Post, truth: Truth, process_ends: ProcessEnds, remembered_from: float
+    name: str,
+    post: Post,
+    truth: Truth,
+    process_ends: ProcessEnds,
+    *,
+    new_tries: Collection[int],
+    remembered_from: float,
 ) -> str | None:
     """Why a value that the API has accepted may be sent again, or None if there is no reason.
 
-    Updates that were sent before `remembered_from` are forgotten.
+    `new_tries` has the order numbers of edits and retries of the allocation. Updates that were sent before
+    `remembered_from` are forgotten.
     """
     before = [
         other
@@ -230,44 +237,69 @@ def reason_to_resend(
     )
     if last.sent < remembered_from or not is_known:
         return "this process does not know that it was accepted"
-    if any(order > last.order for _, order in truth.edits):
-        return "the file was edited"
+    if any(order > last.order for order in new_tries):
+        return "the file was edited, or a person asked for another try"
     if truth.posts[-2] is not last:
         return "an update after it had a reason, and was not accepted"
-    return _reason_in_reads(name, snapshot, last, before, truth)
+    return _reason_in_reads(name, snapshot, before, truth, asked=max(new_tries, default=0))
 
 
-def _reason_in_reads(name: str, snapshot: Get, last: Post, before: list[Post], truth: Truth) -> str | None:
-    """Why the reads call for the value that `last`, the last of the updates `before`, was accepted with."""
+def _reason_in_reads(name: str, snapshot: Get, before: list[Post], truth: Truth, *, asked: int) -> str | None:
+    """Why the reads call for the value that the updates `before` were accepted with.
+
+    `asked` is the order number of the last edit or retry: updates before it do not count for the schedule.
+    """
+    last = before[-1]
     shown = None if snapshot.cloud is None else field_value(snapshot.cloud, name)
-    replaced = last.snapshot.cloud if last.snapshot is not None else None
+    replaced = _replaced_values(name, before, truth)
     answered = last.answered or inf
     is_window_over = snapshot.begun >= answered + last.window_seconds - CLOCK_TOLERANCE_SECONDS
-    if not is_window_over and replaced is not None and shown == field_value(replaced, name):
-        return None  # it lags, even if a read has shown the new value in between
-    since = (get.cloud for get in truth.gets if get.order > last.order and get.cloud is not None)
-    if any(field_value(cloud, name) == last.fields[name] for cloud in since):
+    since = [
+        field_value(get.cloud, name)
+        for get in truth.gets
+        if get.order > last.order and get.cloud is not None and get.answered is not None
+    ]
+    earlier = {other.fields.get(name) for other in truth.posts if other.number < last.number}
+    is_explained = not (earlier - {*replaced, last.fields[name]}).isdisjoint(since)
+    if not is_window_over and replaced and all(each == shown for each in replaced) and not is_explained:
+        return None  # it lags, even if a read has shown the new value in between, and no late write
+    if last.fields[name] in since:
         return "a read has shown it"
     if any(other.number < last.number and other.fields.get(name) == shown for other in truth.posts):
         return "it may be a late write of an earlier update"
-    wait = _schedule_seconds(_updates_not_shown(name, before, truth))
+    recent = [each for each in before if each.order > asked]
+    wait = _schedule_seconds(_updates_not_shown(name, recent, truth))
     is_time = snapshot.begun >= answered + wait - CLOCK_TOLERANCE_SECONDS
     return "it is time for the next try" if is_window_over and is_time else None
 
 
-def _updates_not_shown(name: str, before: list[Post], truth: Truth) -> int:
-    """How many of the last accepted updates of one process no read has shown in their windows."""
-    number, next_sent = 0, inf
+def _replaced_values(name: str, before: list[Post], truth: Truth) -> list[str]:
+    """What the last of these updates replaced, and those before it that had not shown when the next was sent.
+
+    Another client may have written meanwhile: then the value that may lag is one of several.
+    """
+    values, sent = list[str](), -inf
     for post in reversed(before):
-        edited = any(order > post.order for _, order in truth.edits)
-        if (
-            edited
-            or post.process != before[-1].process
-            or _shown_at(name, post.fields[name], post, truth) < inf
-        ):
+        if _shown_at(name, post.fields[name], post, truth) < sent:
             break
-        number += next_sent >= (post.answered or inf) + post.window_seconds - CLOCK_TOLERANCE_SECONDS
-        next_sent = post.sent
+        if post.snapshot is not None and post.snapshot.cloud is not None:
+            values.append(str(field_value(post.snapshot.cloud, name)))
+        sent = post.sent
+    return values
+
+
+def _updates_not_shown(name: str, before: list[Post], truth: Truth) -> int:
+    """How many of the last accepted updates of one process no read has shown.
+
+    One that another update followed within its window, for another field, was not judged.
+    """
+    number, sent = 0, inf
+    for post in reversed(before):
+        if post.process != before[-1].process or _shown_at(name, post.fields[name], post, truth) < inf:
+            break
+        window_ends = (post.answered or post.sent) + RULES.propagation_window_seconds
+        number += sent >= window_ends - CLOCK_TOLERANCE_SECONDS
+        sent = post.sent
     return number
 
 

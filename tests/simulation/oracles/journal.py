@@ -11,19 +11,22 @@ Left out: what must be recorded of late writes (`late_writes`).
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import inf
 
 from allocsync.journal import reader
 from allocsync.journal.database import anchor_of
 from allocsync.journal.sqlite_errors import READ_ERRORS, message
-from allocsync.model.cloud import field_value
+from allocsync.model.cloud import Cloud, Json, field_value
 from allocsync.model.ids import AllocationId
 from tests.simulation.engine.history import Get, History, Post, Truth, Version
 from tests.simulation.oracles.history_evidence import ProcessEnds, is_written_by_others
 from tests.simulation.oracles.late_writes import unreported
+
+RUNNING: Mapping[str, Json] = {"status": {"cloud": "RUNNING"}}
 
 
 @dataclass(slots=True)
@@ -150,11 +153,8 @@ class JournalOracle:
             alike = [other for other in truth.posts if _overlap(post, other)]
             # An accepted value that shows late can look like a late write too.
             unclear = with_ignored_field or any(_slow(other) for other in truth.posts)
-            if (
-                not unclear
-                and all(other.applied is None for other in alike)
-                and not is_written_by_others(post, truth)
-            ):
+            unclear |= is_written_by_others(post, truth)
+            if not unclear and all(other.applied is None for other in alike):
                 self.report_breach(
                     "R3", f"update {post.number} is recorded as applied late, but no such update was applied"
                 )
@@ -185,13 +185,18 @@ def _ever_shown(post: Post, truth: Truth) -> bool:
 
 
 def _overwrote(post: Post, truth: Truth) -> bool:
-    """Whether this update, or what looks the same, replaced other unmanaged fields."""
-    restored = (
-        version.cloud is not None and post.unmanaged_hash(version.cloud) == post.own_unmanaged_hash
-        for version in truth.versions
-        if version.post is None and version.at > post.sent
-    )
-    return any(restored) or any(
+    """Whether this update, one with the same unmanaged fields or another client replaced unmanaged ones."""
+    return any(
         other.applied is not None and other.overwrote and other.own_unmanaged_hash == post.own_unmanaged_hash
         for other in truth.posts
+    ) or any(
+        post.unmanaged_hash(before) != post.own_unmanaged_hash == post.unmanaged_hash(after)
+        for before, after in _written_by_others(post, truth)
     )
+
+
+def _written_by_others(post: Post, truth: Truth) -> Iterator[tuple[Cloud, Cloud]]:
+    """What other clients replaced after this update was sent, and by what, as read while it runs."""
+    for before, version in pairwise(truth.versions):
+        if version.post is None and version.at > post.sent and before.cloud and version.cloud:
+            yield {**before.cloud, **RUNNING}, {**version.cloud, **RUNNING}

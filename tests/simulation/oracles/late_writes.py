@@ -41,6 +41,7 @@ def unreported(
             or post.sent < remembered_from
             or post.intent is None
             or post.confirmed
+            or "applied_partial" in recorded.get(post.intent, ())
             or _taken_for_another(post, version, truth, remembered_from)
         ):
             continue

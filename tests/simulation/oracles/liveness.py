@@ -3,6 +3,7 @@
 P1   an allocation that differs, or whose update is open, is read again within its backoff, settle time,
      propagation window or resync
 P8   an edit is acted on within a second, except for the settle time and the server's Retry-After
+P12  so is a retry, which also ends every other wait: the next read that shows a difference has an update
 
 The times are upper bounds from what the server sees. Where the rules allow hours, nothing is required.
 
@@ -97,7 +98,7 @@ class LivenessOracle:
                 held_until=due.held_until,
                 backoff_until=max(due.backoff_until, due.forgiven_until),
                 accepted_at=due.accepted_at,
-                answered_at=due.answered_at,
+                restored_at=min(due.accepted_at, now),
             )
         if waits:
             self._no_updates_before = now + self.longest_settle_seconds()
@@ -140,7 +141,8 @@ class LivenessOracle:
                 key, lambda: history_evidence.journal_settle_seconds(self.journal)
             )
             by = max(by, journal_settled_at + self.slack_seconds)
-        if now > by and due.promise == "P8" and history_evidence.journal_has_open_intent(self.journal, key):
+        was_asked = due.promise in {"P8", "P12"}
+        if now > by and was_asked and history_evidence.journal_has_open_intent(self.journal, key):
             # A read has settled it, but the daemon took what it showed for a late write of an older update.
             self._expect(
                 key, now + history_evidence.MOST_SECONDS, "P1", "an update is open and its reads may fail"
@@ -184,7 +186,7 @@ class LivenessOracle:
         self._check(key)
         self._sent_requests.sent_at.append(self._server.now())
         due = self._due[key]
-        due.by, due.under_way, due.edited, due.without_gates = inf, True, False, inf
+        due.by, due.under_way, due.asked, due.without_gates = inf, True, None, inf
 
     def _expect(self, key: AllocationId, by: float, promise: str, why: str, *, writes: bool = False) -> None:
         due = self._due[key]
@@ -197,19 +199,35 @@ class LivenessOracle:
         if not first:
             due.forgive(inf)
             due.backoff_until, due.read_failures = -inf, 0
-        due.edited, due.writes = due.under_way, True
         due.was_read = due.was_read and self._history.desired(key) is not None
-        if not due.under_way:
-            self._expect_after_edit(key)
+        self._ask(key, "P8", "the file was edited")
 
-    def _expect_after_edit(self, key: AllocationId) -> None:
+    def retried(self, scope: AllocationId | None) -> None:
+        """A person asked for another try of one allocation, or of all: only Retry-After and gates hold it."""
+        now = self._server.now()
+        for key, due in self._due.items():
+            if scope in {None, key} and self._history.desired(key) is not None:
+                due.forgive(now)
+                due.backoff_until, due.read_failures = -inf, 0
+                due.accepted_at = due.restored_at = -inf
+                due.retried = True
+                self._ask(key, "P12", "a person asked for another try")
+
+    def _ask(self, key: AllocationId, promise: str, why: str) -> None:
+        """A request is due soon, or soon after the one that is under way."""
+        due = self._due[key]
+        due.asked, due.writes = (promise, why) if due.under_way else None, True
+        if not due.under_way:
+            self._expect_soon(key, promise, why)
+
+    def _expect_soon(self, key: AllocationId, promise: str, why: str) -> None:
         due, desired = self._due[key], self._history.desired(key)
         if unsettled(self._history.truths[key], self._history.gap_at):
             return
         if desired is None or desired.mode is Mode.SUSPEND:
             due.by = inf
         elif self._settled_at(key, self.longest_settle_seconds) <= self._server.now():
-            self._expect(key, self._soon(self._server.now(), due), "P8", "the file was edited", writes=True)
+            self._expect(key, self._soon(self._server.now(), due), promise, why, writes=True)
 
     def _soon(self, now: float, due: Due) -> float:
         wait = 1.0 if due.was_read or self._listed else FIRST_PASS_SECONDS
@@ -286,8 +304,8 @@ class LivenessOracle:
             self._history.truths[get.key], self._history.gap_at
         ):
             due.by = inf
-        elif due.edited:
-            self._expect_after_edit(get.key)
+        elif due.asked:
+            self._expect_soon(get.key, *due.asked)
 
     def allows_hours(self, key: AllocationId) -> bool:
         """Whether the rules allow hours for this allocation."""
@@ -320,7 +338,7 @@ class LivenessOracle:
             if not compare(desired, cloud):
                 due.forgive(now)
             self._expect(key, max(now + self._resync_seconds, settled_at), "P1", "a read found nothing to do")
-        elif self.allows_hours(key):
+        elif self.allows_hours(key) and not due.retried:
             due.by = inf
         elif pending(cloud):
             by = max(now + self._pending_seconds, settled_at)
@@ -331,7 +349,8 @@ class LivenessOracle:
                 hidden,
                 due.backoff_until,
                 due.held_until,
-                self._confirmed_by(due, now),
+                self._confirmed_by(due.accepted_at, now),
+                self._confirmed_by(due.restored_at, now),
                 settled_at,
             )
             by = max(now, *waits, self._no_updates_before)
@@ -341,18 +360,18 @@ class LivenessOracle:
                 due.without_gates = by
                 self._gates.note_waiting(key, now)
 
-    def _confirmed_by(self, due: Due, now: float) -> float:
+    def _confirmed_by(self, accepted_at: float, now: float) -> float:
         """When a read looks for an accepted value that the read of now does not show.
 
         The wait since the acceptance is doubled each time; the last read is at the end of the window.
         """
-        window_ends = due.accepted_at + longest_window_seconds(self._history.truths.values())
-        return min(window_ends, now + max(now - due.answered_at, FIRST_CONFIRMATION_SECONDS))
+        window_ends = accepted_at + longest_window_seconds(self._history.truths.values())
+        return min(window_ends, accepted_at + 2 * max(now - accepted_at, FIRST_CONFIRMATION_SECONDS))
 
     def update_answered(self, post: Post, answer: UpdateAnswer) -> None:
         """An update was answered."""
         due, now = self._due[post.key], self._server.now()
-        due.under_way = False
+        due.under_way = due.retried = False
         post.served = self._writes.request_answered(
             post.key, answer, now, declared=self._history.declared_count
         )
@@ -361,8 +380,8 @@ class LivenessOracle:
         )
         if post.answer == "accepted":
             due.forgive(now)
-            due.accepted_at = due.answered_at = now
-            self._expect(post.key, now + 2.0, "P1", "an update was accepted", writes=due.edited)
+            due.accepted_at, due.restored_at = now, -inf
+            self._expect(post.key, now + 2.0, "P1", "an update was accepted", writes=due.asked is not None)
         else:
             due.write_failures += 1
             # An update that a slow disk held back twice counts as a failure too, and is never sent.
@@ -386,8 +405,8 @@ class LivenessOracle:
             else:
                 by, why = max(until, self._writes_closed_until), "an update was rejected or not sent"
                 self._expect(post.key, by, "P1", why, writes=True)
-        if due.edited:
-            self._expect_after_edit(post.key)
+        if due.asked:
+            self._expect_soon(post.key, *due.asked)
 
 
 def _is_other(answer: UpdateAnswer) -> bool:

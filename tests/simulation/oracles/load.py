@@ -2,8 +2,8 @@
 
 A read is needed if one of these holds:
 
-    it is the first of a process, or since the last read the file was edited, a resync was requested, a pause
-    ended, a write window opened or the write quota got a token
+    it is the first of a process, or since the last read the file was edited, a resync or a retry was
+    requested, a pause ended, a write window opened or the write quota got a token
     a resync interval has passed since the last read that succeeded
     it is the snapshot of an update
     it succeeds and follows an update: one for each update of unknown outcome, to read it back; for each
@@ -112,22 +112,22 @@ class _ReadNeeds:
     gates: WriteGatesOracle
     scheduled_seconds: float
 
-    def are_due(self, get: Get, last: Get | None, truth: Truth) -> bool:
+    def are_due(self, get: Get, last: Get | None) -> bool:
         """Whether something calls for this read after the last one that succeeded."""
         if last is None or last.answered is None:
             return True
         return (
             get.begun >= last.answered + self.scheduled_seconds
-            or self.are_requested(get, last, truth)
+            or self.are_requested(get, last)
             or self.gates.opened_between(last.begun, get.begun)
         )
 
-    def are_requested(self, get: Get, last: Get, truth: Truth) -> bool:
+    def are_requested(self, get: Get, last: Get) -> bool:
         """Whether something new called for a read since `last`."""
         openings = (at for at, scope in self.history.openings if scope in {None, get.key})
         return (
             get.process != last.process
-            or any(last.order < order < get.order for _, order in truth.edits)
+            or any(last.order < order < get.order for order in self.history.new_tries(get.key))
             or any(last.begun < at <= get.begun for at in (*self.history.resync_requests, *openings))
         )
 
@@ -139,8 +139,8 @@ def _reads(truth: Truth, needs: _ReadNeeds) -> tuple[int, int]:
     tried: Get | None = None  # the last of all
     followed = {post.snapshot.order for post in truth.posts if post.snapshot is not None}
     for get in truth.gets:
-        due = get.order in followed or needs.are_due(get, last, truth)
-        again = tried is not None and not tried.ok and not needs.are_requested(get, tried, truth)
+        due = get.order in followed or needs.are_due(get, last)
+        again = tried is not None and not tried.ok and not needs.are_requested(get, tried)
         needed += due and (get.ok or not again)
         beside += get.ok and not due
         last, tried = get if get.ok else last, get

@@ -1,7 +1,8 @@
 """What must hold at each step of a run, judged by the history and the journal's file alone.
 
 P2   no update is sent to an allocation in sync; an accepted value is not sent again without a reason: inside
-     its propagation window, or before the schedule of a field that does not show
+     its propagation window, or before the schedule of a field that does not show; a value that others change
+     back again and again is sent on the schedule of a conflict
 P3   an update carries every unmanaged field exactly as in the snapshot just before it
 P4   a process never has two requests for one allocation under way
 P6   every update is in the journal before it is sent
@@ -52,6 +53,9 @@ from tests.simulation.oracles.write_gates import WriteGatesOracle
 
 RULES = Parameters()
 PROCESSING = 202
+# Accepted updates of a field within half an hour: each of the three flips that make a conflict may follow an
+# update and another one that was sent because the first did not show. Two follow by the schedule.
+CONFLICT_UPDATES = 8
 
 
 class PromiseOracle:
@@ -190,6 +194,11 @@ class PromiseOracle:
         self._history.openings.append((self._server.now(), scope))
         self.liveness.pause_lifted(scope)
 
+    def retried(self, scope: AllocationId | None) -> None:
+        """A person was told that one allocation, or all, is tried again."""
+        self._history.add_retry(scope, self._server.now())
+        self.liveness.retried(scope)
+
     def status_reported(self, controller: Controller, wall_offset: float) -> None:
         """Judge what the running process reports now."""
         self._reports.judge(controller, wall_offset)
@@ -253,6 +262,7 @@ class PromiseOracle:
             self._check_body(post, desired)
             self._check_needed(post, truth)
             self._check_not_resent(post, truth)
+            self._check_damped(post, truth)
         return post
 
     def _check_recorded(self, post: Post) -> None:
@@ -340,8 +350,16 @@ class PromiseOracle:
 
     def _check_not_resent(self, post: Post, truth: Truth) -> None:
         remembered_from = max(self._history.gap_at, self.journal_oracle.forgotten_before)
+        new_tries = tuple(self._history.new_tries(post.key))
         reasons = [
-            reason_to_resend(name, post, truth, self.liveness.process_ends, remembered_from)
+            reason_to_resend(
+                name,
+                post,
+                truth,
+                self.liveness.process_ends,
+                new_tries=new_tries,
+                remembered_from=remembered_from,
+            )
             for name in post.changed
         ]
         if reasons and not any(reasons):
@@ -349,6 +367,23 @@ class PromiseOracle:
             self._report_breach(
                 "P2", f"update {post.number} resends accepted values without a reason: {again}"
             )
+
+    def _check_damped(self, post: Post, truth: Truth) -> None:
+        """Others change a field back: it is sent at most so often in half an hour, however often they do.
+
+        These are the updates of this process since the last edit or retry.
+        """
+        asked = max(self._history.new_tries(post.key), default=0)
+        own = [each for each in truth.posts if each.process == post.process and each.order > asked]
+        late = sum(each.unknown_since is not None for each in own)
+        since = post.sent - RULES.conflict_within_seconds
+        accepted = [each for each in own if each.answer == "accepted" and each.sent > since]
+        for name in post.changed:
+            number = sum(name in each.changed for each in accepted)
+            if number >= CONFLICT_UPDATES + late:
+                self._report_breach(
+                    "P2", f"update {post.number} sends {name} again, after {number} accepted updates"
+                )
 
     def update_answered(self, post: Post, answer: UpdateAnswer) -> None:
         """An update was answered."""

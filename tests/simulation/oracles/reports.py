@@ -2,15 +2,15 @@
 
 P11  what is reported as in sync was so within the age that is shown with it, and an API that is unreachable
      is said within 30 seconds
-P12  no allocation is left alone for longer than its stated next attempt
+P12  no allocation is left alone for longer than its stated next attempt, and a person can always ask for an
+     attempt now
 
 The rules: an attempt is a read, an update, or a list at the stated time. A stated time that nothing has kept
 is a breach unless a limit, a breaker, a 429, a failing disk or other allocations explain the delay (the same
 bounds as in `liveness`). A later time may replace a stated one only if something happened in between: a
 request that was sent or failed, an edit, or what a person asked for.
 
-Left out: when the rules demand the next request (`liveness`), and that a person can always ask for an attempt
-now: that needs a command that also ends backoffs.
+Left out: when the rules demand the next request, also after a person asked for an attempt (`liveness`).
 """
 
 from collections.abc import Callable, Iterator
@@ -168,6 +168,7 @@ class ReportOracle:
             + sum(post.answered is not None for post in truth.posts[-1:])
             + len(history.resync_requests)
             + len(history.openings)
+            + len(history.retries)
             + history.failures
             + len(history.list_ends)
         )

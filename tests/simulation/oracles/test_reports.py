@@ -8,6 +8,7 @@ from math import inf
 
 import pytest
 
+from allocsync.model.api_answers import Failed
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Revision
 from allocsync.model.ids import AllocationId
@@ -147,3 +148,29 @@ def test_a_request_or_a_failure_of_another_one_may_move_the_stated_attempt() -> 
         oracle.judge_attempt(KEY, 400.0)
 
     assert not Judged().run(act)
+
+
+@pytest.mark.parametrize(("seconds", "broken"), [(10.0, []), (20.0, ["P12"])])
+@pytest.mark.parametrize("scope", [KEY, None])
+def test_a_retry_that_no_request_follows_is_found(
+    scope: AllocationId | None, seconds: float, broken: list[str]
+) -> None:
+    async def act(server: Server, liveness: LivenessOracle) -> None:
+        server.history.add_retry(scope, server.now())
+        liveness.retried(scope)
+        await asyncio.sleep(seconds)
+        liveness.check()
+
+    assert Judged().run(lambda _, server, liveness: act(server, liveness)) == broken
+
+
+def test_an_allocation_that_retry_after_holds_is_none_that_a_heartbeat_may_read() -> None:
+    async def act(server: Server, liveness: LivenessOracle) -> None:
+        assert liveness.may_be_asked(KEY)
+        get = server.history.add_read(1, KEY, server.now())
+        liveness.read_answered(get, Failed("503", 503, retry_after_seconds=60.0))
+        assert not liveness.may_be_asked(KEY)
+        await asyncio.sleep(61.0)
+        assert liveness.may_be_asked(KEY)
+
+    assert not Judged().run(lambda _, server, liveness: act(server, liveness))

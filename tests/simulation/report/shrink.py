@@ -70,6 +70,7 @@ def _without_gates_and_others(schedule: Schedule) -> Iterator[Schedule]:
         replace(schedule, max_writes_per_hour=None),
         replace(schedule, max_changes_percent=100.0, canary=0),
         replace(schedule, other_writer=None),
+        replace(schedule, second=None),
         replace(schedule, cache_seconds=0.0),
     ):
         if candidate != schedule:

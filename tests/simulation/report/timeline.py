@@ -59,6 +59,10 @@ def _gates(schedule: Schedule) -> Iterator[str]:
         yield f"  at most {schedule.max_changes_percent:g} % may change, {schedule.canary} canaries"
     if schedule.other_writer is not None:
         yield f"  another controller every {schedule.other_writer.every_seconds:.0f} s"
+    if schedule.second is not None:
+        yield f"  a second allocsync from {schedule.second.begin:.1f} s on"
+        for key, kind, field in schedule.second.wanted:
+            yield f"    allocation-{key}: {kind}{': ' if field else ''}{field}"
     if schedule.cache_seconds:
         yield f"  a cache of {schedule.cache_seconds:.0f} s"
 

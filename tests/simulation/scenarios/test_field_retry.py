@@ -4,10 +4,19 @@ from itertools import pairwise
 
 import pytest
 
+from allocsync.model.api_answers import Rejected, RejectionClass
 from allocsync.model.cloud import field_value
 from tests.simulation.disk.sqlite_shim import SqliteShim
-from tests.simulation.engine.schedule import EndKind, EndProcess, Event, ForeignWrite, RequestResync, Seam
-from tests.simulation.engine.script import accepted, allocation, at, edit, run_script
+from tests.simulation.engine.schedule import (
+    EndKind,
+    EndProcess,
+    Event,
+    ForeignWrite,
+    RequestResync,
+    Retry,
+    Seam,
+)
+from tests.simulation.engine.script import accepted, allocation, at, edit, run_script, unknown
 from tests.simulation.oracles.run_record import answered, near
 
 WINDOW_SECONDS, HOUR_SECONDS = 60.0, 3600.0
@@ -125,3 +134,32 @@ def test_a_change_back_between_the_answer_and_a_crash_is_never_ignored(shim: Sql
         assert "Ignored" not in run.conditions()
         assert field_value(run.cloud(), "region") == "a"
         assert len(run.posts()) == 2
+
+
+@pytest.mark.parametrize("key", [None, 0])
+def test_a_retry_ends_each_wait_of_an_allocation_at_once(shim: SqliteShim, key: int | None) -> None:
+    terminal = Rejected(422, "422 Unprocessable Entity", RejectionClass.BODY)
+    run = run_script(
+        shim,
+        allocations=[allocation(0), allocation(1, ignored_field="region")],
+        updates={0: [unknown(applied=None, answer=terminal)]},
+        events=[at(200.0, Retry(key)), at(210.0, Retry(1))],
+        until=250.0,
+    )
+    assert [post.sent for post in run.posts(0)] == [near(0.0), near(200.0)]
+    ignored_until_asked = [near(0.0), near(WINDOW_SECONDS)]
+    asked = [near(200.0), near(210.0)] if key is None else [near(210.0)]
+    assert [post.sent for post in run.posts(1)][: 2 + len(asked)] == ignored_until_asked + asked
+
+
+def test_a_retry_does_not_end_retry_after(shim: SqliteShim) -> None:
+    locked = Rejected(423, "423 Locked", RejectionClass.NOT_NOW, retry_after_seconds=60.0)
+    run = run_script(
+        shim,
+        updates={0: [unknown(applied=None, answer=locked)]},
+        events=[at(20.0, Retry(None))],
+        until=100.0,
+    )
+    first, again = run.posts()
+    assert again.sent == near((first.answered or 0.0) + 60.0)
+    assert not run.reads(since=1.0, until=60.0)

@@ -268,6 +268,18 @@ async def test_suspended_allocations_are_never_read_as_a_heartbeat() -> None:
         assert run.controller.api_status().reachable is None
 
 
+async def test_an_outage_is_told_although_all_allocations_but_one_are_suspended() -> None:
+    api = ScriptedApi(bulk=False)
+    wanted = {key: Desired(key, (("region", "live"),), Mode.SUSPEND) for key in KEYS}
+    wanted[KEYS[0]] = Desired(KEYS[0], (("region", "live"),))
+    broken(api, "answers 503")
+    async with Run(api) as run:
+        run.controller.activate(Revision("one is read", wanted))
+        await asyncio.sleep(TOLD_WITHIN_SECONDS)
+        assert {key for _, key in api.reads} == {KEYS[0]}
+        assert run.controller.api_status().reachable is False
+
+
 async def test_the_observed_revision_is_the_newest_that_every_allocation_was_compared_with() -> None:
     api = ScriptedApi(bulk=False)
     slow = KEYS[3]

@@ -98,7 +98,7 @@ def test_a_heartbeat_is_due_ten_seconds_after_the_latest_success_or_heartbeat() 
     assert api.heartbeat_at == at(27)
 
 
-def test_after_two_heartbeats_without_a_success_any_two_failures_count() -> None:
+def test_after_fifteen_seconds_without_a_success_any_two_failures_count() -> None:
     api = new()
     fail(api, A, 1)
     fail(api, B, 2)
@@ -106,6 +106,16 @@ def test_after_two_heartbeats_without_a_success_any_two_failures_count() -> None
     assert not fail(api, A, 4)
     assert not fail(api, A, 14), "another one may still be served"
     assert fail(api, A, 24), "the others could not be asked"
+    assert api.since == at(4)
+
+
+def test_after_fifteen_seconds_the_probes_of_one_allocation_are_enough() -> None:
+    api = new()
+    fail(api, A, 1)
+    api.record_success(C, at(3))
+    assert not fail(api, B, 4)
+    assert not fail(api, B, 18.9)
+    assert fail(api, B, 19)
     assert api.since == at(4)
 
 
