@@ -85,9 +85,10 @@ bugs: $(TOOLS) ## Measure how soon the simulation finds each planted bug; then `
 release: $(TOOLS) ## Build wheel and sdist of the committed version into dist/, twice, and compare
 	@$(PY) deploy/release.py
 
-tables: $(TOOLS) ## Generate the tables of all documents, and the rules for the Prometheus operator
+tables: $(TOOLS) ## Generate the tables of all documents, the operator's rules and the dashboard
 	@$(PY) -m tests.architecture.tables
 	@$(PY) deploy/prometheus/operator_rules.py >deploy/prometheus/prometheusrule.yaml
+	@$(PY) deploy/grafana/dashboard.py >deploy/grafana/allocsync.json
 
 clean: ## Remove the environment and all caches; demo/ stays
 	@rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage

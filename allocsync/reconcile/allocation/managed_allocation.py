@@ -141,6 +141,7 @@ class ManagedAllocation:
             sequence=left.sequence,
         )
         self._settle(intent, now)
+        self.written_at = now  # so that no older answer of a cache says what became of it
         self.write_backoff.outcome_unknown("the process ended before the outcome was known")
 
     def send_nothing_before(self, until: Monotonic) -> None:

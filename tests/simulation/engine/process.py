@@ -206,7 +206,7 @@ class DaemonProcess:
     @staticmethod
     def _served(get: Get, cloud: Cloud | None) -> Snapshot:
         get.cloud, get.gone = cloud, cloud is None
-        return Missing() if cloud is None else DaemonProcess.live_of(cloud, get.age_seconds)
+        return Missing(get.age_seconds) if cloud is None else DaemonProcess.live_of(cloud, get.age_seconds)
 
     @staticmethod
     def live_of(cloud: Cloud, age_seconds: float) -> Live:

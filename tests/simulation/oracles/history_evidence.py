@@ -163,9 +163,10 @@ def allows_hours(truth: Truth, ignored_field: str, process_ends: ProcessEnds, ga
 
 def is_written_by_others(post: Post, truth: Truth) -> bool:
     """Whether another client set one of the fields to the value of this update, which looks the same."""
+    since = 0.0 if post.answer == "never left" else post.sent  # its time is that of the next process
     return any(
         version.post is None
-        and version.at > post.sent
+        and version.at > since
         and before.cloud is not None
         and version.cloud is not None
         and any(

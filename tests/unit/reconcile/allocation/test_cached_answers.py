@@ -12,7 +12,8 @@ from allocsync.model.cloud import Cloud, Json
 from allocsync.model.condition import Condition
 from allocsync.model.desired_state import Desired, Mode, Revision
 from allocsync.model.ids import AllocationId
-from allocsync.model.times import NEVER, Monotonic
+from allocsync.model.intent_record import OpenIntent
+from allocsync.model.times import NEVER, Monotonic, WallTime
 from allocsync.planning.change_limit import NO_LIMIT
 from allocsync.reconcile import events
 from allocsync.reconcile.allocation.updates import Decision
@@ -22,12 +23,14 @@ from allocsync.reconcile.resync import BulkPolicy
 from allocsync.reconcile.status.condition_rules import project
 from tests.support.scripted_allocation import (
     DIFFERENT,
+    ID,
     RESYNC,
     RULES,
     UNKNOWN,
     A,
     ScriptedAllocation,
     cloud,
+    new_allocation,
     verdict,
     wanted,
 )
@@ -62,6 +65,19 @@ def test_an_answer_from_before_the_end_of_the_update_settles_nothing() -> None:
         assert (decision.findings, decision.update, decision.failed) == ((), None, True)
         assert scripted.condition() is Condition.OUTCOME_UNKNOWN
         assert scripted.allocation.next_read_at == Monotonic(120.5), "the age of the answer later"
+
+
+def test_an_answer_from_before_a_restart_settles_nothing_that_was_open_then() -> None:
+    scripted = ScriptedAllocation()
+    record = scripted.update(DIFFERENT).record("g")
+    scripted.allocation = new_allocation()
+    scripted.allocation.outcome_unknown_since_restart(
+        OpenIntent(7, ID, WallTime(0.0), record), Monotonic(100.0)
+    )
+    scripted.allocation.set_desired(wanted(**A), now=Monotonic(100.0))
+    for fields in (A, Missing()):
+        assert cached(scripted, fields, at=120.0, age=20.5).findings == ()
+    assert verdict(cached(scripted, Missing(), at=120.0, age=19.5)).outcome == "void"
 
 
 def test_an_answer_from_before_the_settle_time_may_only_say_applied() -> None:
