@@ -210,7 +210,8 @@ class LivenessOracle:
                 due.forgive(now)
                 due.backoff_until, due.read_failures = -inf, 0
                 due.accepted_at = due.restored_at = -inf
-                due.retried = True
+                # The read that settles an open update begins records of its fields anew.
+                due.retried = not unsettled(self._history.truths[key], self._history.gap_at)
                 self._ask(key, "P12", "a person asked for another try")
 
     def _ask(self, key: AllocationId, promise: str, why: str) -> None:
