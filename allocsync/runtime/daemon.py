@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TextIO
 
 from prometheus_client import CollectorRegistry
@@ -30,6 +30,7 @@ from allocsync.api.discovery import AUTO
 from allocsync.desired.loader import Loaded
 from allocsync.desired.watcher import DirectoryWatch
 from allocsync.errors import DesiredError, SettingsError
+from allocsync.journal.database import NAME as JOURNAL_NAME
 from allocsync.journal.writer import Journal
 from allocsync.model.condition import Condition
 from allocsync.model.intent_record import Restored
@@ -227,8 +228,8 @@ class Daemon:
 
     async def _renew_periodically(self) -> None:
         while True:
-            await asyncio.sleep(RENEW_SECONDS)
             self._renew()
+            await asyncio.sleep(RENEW_SECONDS)
 
     def _renew(self) -> None:
         """Read the settings again. Secrets and certificates take effect at once, others after a restart."""
@@ -248,7 +249,9 @@ class Daemon:
                     note="the previous settings stay in effect",
                 )
             self._reported_errors = lines
+            self._metrics.settings_reread(successful=False, journal_bytes=self._journal_bytes())
             return
+        self._metrics.settings_reread(successful=True, journal_bytes=self._journal_bytes())
         self._reported_errors = []
         changed = settings.differences(self.settings)
         if changed != self._reported_changes:
@@ -264,6 +267,14 @@ class Daemon:
             self._credentials = credentials
             self._api.set_credentials(credentials)
             self._log_event("credentials_renewed")
+
+    def _journal_bytes(self) -> int:
+        """Size of the journal's files."""
+        size = 0
+        for file in self.settings.state_dir.glob(f"{JOURNAL_NAME}*"):
+            with suppress(OSError):  # SQLite removed it meanwhile
+                size += file.stat().st_size
+        return size
 
     async def _notify_systemd(self, controller: Controller) -> None:
         """Send systemd the counts, READY once, and WATCHDOG whenever the controller makes progress."""

@@ -191,6 +191,11 @@ METRICS = (
         "Since when the allocation has a condition that has had it for the longest; 0: none has it.",
         condition=tuple(condition.value for condition in Condition),
     ),
+    _gauge(
+        "settings_last_reload_successful",
+        "1 unless the settings, secrets or certificates were wrong when they were last read again.",
+    ),
+    _gauge("journal_size_bytes", "Size of the journal on the disk, once a minute."),
     _gauge("journal_writable", "1 if the journal can be written; while it cannot, no updates are sent."),
     _counter("journal_failures_total", "How often the journal became impossible to write."),
     _state(

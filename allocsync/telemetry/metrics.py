@@ -56,7 +56,8 @@ class Metrics:
         for row in rows:
             self._create_series(row)
         self._gauges["allocsync_build_info"].labels(__version__, platform.python_version()).set(1)
-        self._gauges["allocsync_journal_writable"].set(1)
+        for name in ("allocsync_journal_writable", "allocsync_settings_last_reload_successful"):
+            self._gauges[name].set(1)
         self._status = _StatusCollector()
         registry.register(self._status)
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -118,6 +119,11 @@ class Metrics:
         self._gauges["allocsync_journal_writable"].set(works)
         if not works:
             self._count("journal_failures_total")
+
+    def settings_reread(self, *, successful: bool, journal_bytes: int) -> None:
+        """Record whether settings, secrets and certificates could be read again, and the journal's size."""
+        self._gauges["allocsync_settings_last_reload_successful"].set(successful)
+        self._gauges["allocsync_journal_size_bytes"].set(journal_bytes)
 
     def _create_series(self, row: Metric) -> None:
         made = {**self._counters, **self._gauges, **self._histograms}[row.name]

@@ -33,6 +33,7 @@ async def test_a_renewed_secret_is_used_and_a_changed_setting_is_logged(tmp_path
             running.process.send_signal(signal.SIGHUP)
             (wrong,) = await eventually(lambda: running.events("settings_rejected"))
             assert "ALLOCSYNC_API_TOKEN" in wrong["problem"]
+            assert await running.metric("allocsync_settings_last_reload_successful") == 0
             assert "two words" not in (tmp_path / "log").read_text()
             running.process.send_signal(signal.SIGHUP)
             await eventually(lambda: len(running.events("settings_rejected")) == 2)
@@ -41,6 +42,8 @@ async def test_a_renewed_secret_is_used_and_a_changed_setting_is_logged(tmp_path
             running.process.send_signal(signal.SIGHUP)
             await eventually(lambda: "Bearer second" in seen)
             assert len(running.events("credentials_renewed")) == 1
+            assert await running.metric("allocsync_settings_last_reload_successful") == 1
+            assert await running.metric("allocsync_journal_size_bytes") > 4096
             (changed,) = running.events("settings_changed")
             assert changed["settings"] == ["settle_seconds"]
             assert set(seen) == {"Bearer first", "Bearer second"}

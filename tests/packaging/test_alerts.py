@@ -30,6 +30,7 @@ DAY = {  # a good day: 200 allocations, of which one drifts each minute and is r
     "allocsync_stalled": "0x400",
     "allocsync_journal_writable": "1x400",
     "allocsync_desired_last_load_successful": "1x400",
+    "allocsync_settings_last_reload_successful": "1x400",
     "allocsync_desired_quarantined": "0x400",
     "allocsync_revision_awaiting_approval": "0x400",
     'allocsync_allocations{condition="InSync"}': "200x400",
@@ -140,6 +141,12 @@ CASES = (
     Case(
         "AllocsyncFilesRejected",
         {"allocsync_desired_last_load_successful": spell(1, "0", minutes=30)},
+        (66, 88),
+        (64, 92),
+    ),
+    Case(
+        "AllocsyncSettingsRejected",
+        {"allocsync_settings_last_reload_successful": spell(1, "0", minutes=30)},
         (66, 88),
         (64, 92),
     ),

@@ -166,6 +166,16 @@ def test_a_read_that_finds_no_difference_is_one_reconcile_and_one_request(
     }
 
 
+def test_settings_that_are_wrong_when_read_again_are_told_until_they_are_right(
+    registry: CollectorRegistry, metrics: Metrics
+) -> None:
+    assert read(registry, "settings_last_reload_successful") == 1
+    for successful in (False, True):
+        metrics.settings_reread(successful=successful, journal_bytes=5)
+        assert read(registry, "settings_last_reload_successful") == successful
+        assert read(registry, "journal_size_bytes") == 5
+
+
 def test_the_duration_of_a_reconcile_includes_its_update(
     registry: CollectorRegistry, metrics: Metrics
 ) -> None:
