@@ -70,8 +70,8 @@ check-layers: $(TOOLS) ## Check which layer imports which (import-linter)
 check-types: $(TOOLS) ## Check the types (mypy, strict)
 	@$(PY) -m mypy
 
-bench: $(TOOLS) ## Measure speed, and storms beside other clients (an hour; STORMS=50 for one storm); then `make tables`
-	@$(if $(STORMS),,$(PY) -m tests.benchmarks.run &&) $(PY) -m tests.benchmarks.storm_run $(if $(STORMS),storms --storms "$(STORMS)")
+bench: $(TOOLS) ## Measure speed, outages, and storms beside other clients (an hour; STORMS=50 for one storm); then `make tables`
+	@$(if $(STORMS),,$(PY) -m tests.benchmarks.run && $(PY) -m tests.benchmarks.outages &&) $(PY) -m tests.benchmarks.storm_run $(if $(STORMS),storms --storms "$(STORMS)")
 
 soak: $(TOOLS) ## Simulate schedules on all cores for MINUTES=10, from SEED=n on; then `make tables`
 	@$(PY) -m tests.simulation.run soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))

@@ -29,7 +29,7 @@ from allocsync.settings.model import Settings, is_secret
 from allocsync.settings.sources import flag_name, variable_name
 from allocsync.telemetry.metric_definitions import METRICS
 from tests.architecture import package_picture
-from tests.benchmarks import storm_tables
+from tests.benchmarks import outage_tables, storm_tables
 from tests.support.documents import ROOT, documents
 
 RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
@@ -300,6 +300,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "storm charts": storm_tables.charts,
     "virtual storms": storm_tables.scenes,
     "edges": storm_tables.edges,
+    "outages": outage_tables.outages,
     "simulation": simulated,
     "planted bugs": planted,
     "soaks": soaks,
