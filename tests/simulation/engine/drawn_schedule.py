@@ -50,7 +50,7 @@ SHARES: Mapping[str, float] = {
     "rejections": 0.5,
     "outage": 0.14,
     "hang": 0.3,
-    "strikes": 0.15,
+    "strikes": 0.18,
     "other writer": 0.08,
     "cache": 0.08,
     "retries": 0.14,

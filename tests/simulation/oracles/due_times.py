@@ -35,6 +35,8 @@ class Due:
     under_way: bool = False
     was_read: bool = False
     asked: tuple[str, str] | None = None  # promise and reason, if an edit or a retry came under way
+    retried_at: float = -inf  # when a retry ended the wait for the value accepted at `accepted_before_retry`
+    accepted_before_retry: float = -inf
     retried: bool = False  # a person asked for a try, and no update has been answered since
 
     def forgive(self, at: float) -> None:

@@ -93,12 +93,16 @@ class LivenessOracle:
             )
             known = max(due.write_failures, 0 if kept else due.forgiven)
             failures = 0 if gap or self._process_count == 1 else known + 1
+            is_retried = is_recorded(
+                max(self.process_ends.processes, default=0), due.retried_at, self.process_ends
+            )
+            accepted_at = max(due.accepted_at, -inf if is_retried else due.accepted_before_retry)
             self._due[key] = Due(
                 write_failures=failures,
                 held_until=due.held_until,
                 backoff_until=max(due.backoff_until, due.forgiven_until),
-                accepted_at=due.accepted_at,
-                restored_at=min(due.accepted_at, now),
+                accepted_at=accepted_at,
+                restored_at=min(accepted_at, now),
             )
         if waits:
             self._no_updates_before = now + self.longest_settle_seconds()
@@ -116,7 +120,10 @@ class LivenessOracle:
             self._no_updates_before = self._server.now() - seconds
         for due in self._due.values() if seconds < 0 else ():
             due.held_until -= seconds
-            due.accepted_at -= seconds
+            due.accepted_at, due.accepted_before_retry = (
+                due.accepted_at - seconds,
+                due.accepted_before_retry - seconds,
+            )
             due.backoff_until, due.forgiven_until = due.backoff_until - seconds, due.forgiven_until - seconds
 
     def process_ended(self) -> None:
@@ -209,6 +216,7 @@ class LivenessOracle:
             if scope in {None, key} and self._history.desired(key) is not None:
                 due.forgive(now)
                 due.backoff_until, due.read_failures = -inf, 0
+                due.retried_at, due.accepted_before_retry = now, max(due.accepted_at, due.restored_at)
                 due.accepted_at = due.restored_at = -inf
                 # The read that settles an open update begins records of its fields anew.
                 due.retried = not unsettled(self._history.truths[key], self._history.gap_at)
