@@ -4,19 +4,18 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
-import yaml
 
 from allocsync.reference_server import ReferenceServer
 from allocsync.reference_server.sample import sample_clouds
 from tests.packaging.conftest import ROOT, require
 from tests.support.processes import daemon, declare
+from tests.support.prometheus import prometheus
 
 DASHBOARD = ROOT / "deploy" / "grafana" / "allocsync.json"
 RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
@@ -60,56 +59,6 @@ def test_no_two_panels_overlap_and_each_says_what_it_shows() -> None:
     assert all(panel["description"].endswith(".") for panel in panels())
 
 
-@asynccontextmanager
-async def prometheus(folder: Path, target: str) -> AsyncIterator[str]:
-    """A Prometheus that scrapes this address twice a second; yields its URL."""
-    config = {
-        "global": {"scrape_interval": "500ms", "evaluation_interval": "500ms"},
-        "rule_files": [str(RULES)],
-        "scrape_configs": [{"job_name": "allocsync", "static_configs": [{"targets": [target]}]}],
-    }
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    with (folder / "prometheus.log").open("w") as log:
-        process = await asyncio.create_subprocess_exec(
-            *("prometheus", f"--config.file={folder / 'prometheus.yml'}", "--web.listen-address=127.0.0.1:0"),
-            f"--storage.tsdb.path={folder / 'data'}",
-            stderr=log,
-            stdout=log,
-        )
-    try:
-        async with asyncio.timeout(30):
-            while (port := listening_port(process.pid)) is None:
-                await asyncio.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-def listening_port(pid: int) -> int | None:
-    """The port on which a process listens, by the kernel; None while it does not."""
-    inodes = set()
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            inodes.add(str(link.readlink()).removeprefix("socket:[").removesuffix("]"))
-        except OSError:
-            continue  # closed meanwhile
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/{pid}/net/{table}").read_text(encoding="ascii").splitlines()[1:]:
-            words = line.split()
-            if words[3] == "0A" and words[9] in inodes:  # LISTEN
-                return int(words[1].rpartition(":")[2], 16)
-    return None
-
-
-async def ask(http: aiohttp.ClientSession, url: str, path: str, **query: str) -> Mapping[str, Any]:
-    async with http.get(f"{url}/api/v1/{path}", params=query) as answer:
-        found = await answer.json()
-    assert found["status"] == "success", found
-    data: Mapping[str, Any] = found["data"]
-    return data
-
-
 @pytest.mark.slow
 @pytest.mark.real
 async def test_every_panel_and_rule_has_data_of_a_real_daemon(tmp_path: Path) -> None:
@@ -119,24 +68,24 @@ async def test_every_panel_and_rule_has_data_of_a_real_daemon(tmp_path: Path) ->
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(ReferenceServer.start(CLOUDS, faults=FAULTS))
         running = await stack.enter_async_context(daemon(server.url, file, tmp_path / "log"))
-        url = await stack.enter_async_context(prometheus(tmp_path, running.url.removeprefix("http://")))
-        http = await stack.enter_async_context(aiohttp.ClientSession())
+        target = running.url.removeprefix("http://")
+        asked = await stack.enter_async_context(prometheus(tmp_path, [target], RULES))
         missing = set(expressions())
         assert len(missing) > 25
         for number in range(30):
             declare(file, CLOUDS, region=f"mars-{number}")  # so that there is always something to show
             await asyncio.sleep(2)
             for title, expression in sorted(missing):
-                data = await ask(http, url, "query", query=expression)
+                data = await asked.ask("query", query=expression)
                 if any(row["value"][1] != "NaN" for row in data["result"]):
                     missing.remove((title, expression))
             if not missing:
                 break
         assert not missing
         assert {record.get("answer") for record in server.records} & {504}, "some updates were answered 504"
-        groups = (await ask(http, url, "rules"))["groups"]
+        groups = (await asked.ask("rules"))["groups"]
         rules = [rule for group in groups for rule in group["rules"]]
         assert len(rules) > 25
         assert {rule["health"] for rule in rules} == {"ok"}
-        ratio = await ask(http, url, "query", query="allocsync:in_sync:ratio")
+        ratio = await asked.ask("query", query="allocsync:in_sync:ratio")
         assert ratio["result"]
