@@ -23,6 +23,7 @@ NOT_RUN = {
     ("README.md", "DEMO_SECONDS=25 make demo"),
     ("README.md", "python3 -m venv venv"),
     ("deploy/README.md", "install -d /etc/allocsync/allocations"),
+    ("deploy/README.md", "make image BASE=python:3.13-slim"),
     ("deploy/README.md", "kubectl apply -k deploy/kubernetes"),
     ("tests/README.md", "make test"),
     ("tests/benchmarks/README.md", "make bench"),
