@@ -1,10 +1,10 @@
-"""The shell scripts: `.ci/run`, and the one that makes base images."""
+"""The shell scripts: `.ci/run`, and those that make base images and the programs of Kubernetes."""
 
 import pytest
 
 from tests.packaging.conftest import RunProgram
 
-SCRIPTS = (".ci/run", "deploy/container/debian_base.sh")
+SCRIPTS = (".ci/run", "deploy/container/debian_base.sh", "tests/packaging/kubernetes_assets.sh")
 
 
 @pytest.mark.real
