@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from tests.packaging.conftest import ROOT, require
-from tests.support.containers import Engine, engine
+from tests.support.containers import PROGRAMS, Engine, engine
 from tests.support.kubernetes_programs import find_kubectl, without_sidecars
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -131,7 +131,7 @@ class Pod:
         """Wait until it is true."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         while not what():
-            assert time.monotonic() < deadline
+            assert time.monotonic() < deadline, self.podman.podman("logs", "--tail=40", self.ours)
             time.sleep(0.1)
 
 
@@ -141,7 +141,7 @@ def _desired(version: str) -> str:
 
 @pytest.fixture(name="pod")
 def _pod(tmp_path: Path) -> Iterator[Pod]:
-    for each in ("buildah", "podman", "runc", "catatonit", "mmdebstrap", "make"):
+    for each in (*PROGRAMS, "catatonit"):
         require(each)
     secret = {
         "apiVersion": "v1",

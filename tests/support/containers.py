@@ -26,6 +26,7 @@ import pytest
 import allocsync
 from tests.support.documents import ROOT
 
+PROGRAMS = ("buildah", "podman", "/usr/lib/podman/netavark", "runc", "mmdebstrap", "make")
 SUITES = {"3.11": "bookworm", "3.13": "trixie"}
 IMAGE = f"localhost/allocsync:{allocsync.__version__}"
 RUN_BASE, BUILD_BASE = "localhost/base-run", "localhost/base-build"
@@ -73,7 +74,7 @@ class Engine:
         """Run podman and return its output; an error fails the test."""
         result = self.run("podman", *arguments, text=text)
         assert result.returncode == 0, (arguments, result.stdout, result.stderr)
-        return result.stdout
+        return result.stdout + (result.stderr if arguments[0] == "logs" else "")
 
     def inspect(self, kind: str, name: str) -> Any:  # noqa: ANN401 - JSON of any shape
         """Return what podman says of an image, a container or a volume."""
