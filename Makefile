@@ -23,7 +23,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-all coverage check check-format check-lint check-architecture check-layers check-types bench soak soak-processes bugs release tables clean
+.PHONY: help demo run test test-all coverage check check-format check-lint check-architecture check-layers check-types bench soak soak-processes bugs release tables clean image sbom
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 28
@@ -89,6 +89,31 @@ tables: $(TOOLS) ## Generate the tables of all documents, the operator's rules a
 	@$(PY) -m tests.architecture.tables
 	@$(PY) deploy/prometheus/operator_rules.py >deploy/prometheus/prometheusrule.yaml
 	@$(PY) deploy/grafana/dashboard.py >deploy/grafana/allocsync.json
+
+VERSION := $(shell sed -nE 's/^__version__ = "(.*)"/\1/p' allocsync/__init__.py)
+WHEEL := dist/allocsync-$(VERSION)-py3-none-any.whl
+SBOM := dist/allocsync-$(VERSION).cdx.json
+# The time of everything that is built: that of the commit, so that the same commit gives the same bytes.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 315532800)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
+
+$(WHEEL): $(TOOLS) $(shell find allocsync -name '*.py') pyproject.toml README.md LICENSE
+	@$(PY) -m hatchling build --target wheel --directory dist >/dev/null
+
+$(SBOM): $(RUNTIME) requirements.lock deploy/sbom.py allocsync/__init__.py
+	@mkdir -p dist && $(PY) deploy/sbom.py requirements.lock >$@.new && mv $@.new $@
+
+sbom: $(SBOM) ## Write dist/allocsync-VERSION.cdx.json, which lists what the lock pins (CycloneDX)
+
+# buildah and podman take the same options.
+IMAGE ?= allocsync:$(VERSION)
+CONTAINER_BUILDER ?= $(if $(shell command -v buildah),buildah,podman)
+image: $(WHEEL) $(SBOM) ## Build the container image; BASE=IMAGE (and BUILD_BASE=) is what it is built on, IMAGE= its name
+	@$(CONTAINER_BUILDER) build --quiet --file deploy/container/Containerfile --tag $(IMAGE) --timestamp $(SOURCE_DATE_EPOCH) \
+		--build-arg VERSION=$(VERSION) $(if $(BASE),--build-arg BASE=$(BASE)) \
+		$(if $(BUILD_BASE),--build-arg BUILD_BASE=$(BUILD_BASE)) \
+		$(if $(REVISION),--label org.opencontainers.image.revision=$(REVISION)) \
+		$(if $(SOURCE),--label org.opencontainers.image.source=$(SOURCE)) $(IMAGE_OPTIONS) .
 
 clean: ## Remove the environment and all caches; demo/ stays
 	@rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage

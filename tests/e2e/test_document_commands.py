@@ -23,7 +23,9 @@ NOT_RUN = {
     ("README.md", "DEMO_SECONDS=25 make demo"),
     ("README.md", "python3 -m venv venv"),
     ("deploy/README.md", "install -d /etc/allocsync/allocations"),
-    ("deploy/README.md", "kubectl apply -k deploy/kubernetes"),
+    ("deploy/README.md", "make image BASE=python:3.13-slim"),
+    ("deploy/README.md", "kubectl create secret generic allocsync --from-file=allocsync_api_token=./token"),
+    ("deploy/README.md", "python -m tests.benchmarks.memory 1000 5000 10000 20000 50000"),
     ("tests/README.md", "make test"),
     ("tests/benchmarks/README.md", "make bench"),
 }

@@ -96,7 +96,7 @@ def test_the_schema_is_valid_and_describes_every_field() -> None:
 
 @pytest.mark.parametrize(
     "file",
-    [ROOT / "config" / "allocations.yaml", ROOT / "deploy" / "kubernetes" / "allocations.yaml"],
+    [ROOT / "config" / "allocations.yaml", ROOT / "deploy" / "kubernetes" / "base" / "allocations.yaml"],
     ids=lambda file: file.parent.name,
 )
 def test_the_sample_files_load_and_match_the_schema(file: Path) -> None:
