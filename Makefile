@@ -23,7 +23,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo run test test-all coverage check check-format check-lint check-architecture check-layers check-types bench soak soak-processes bugs tables clean
+.PHONY: help install deb demo run test test-all coverage check check-format check-lint check-architecture check-layers check-types bench soak soak-processes bugs tables clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 28
@@ -58,6 +58,12 @@ install: ## Install for good, with the locked packages and the systemd units; DE
 	@install -m 644 config/*.yaml config/*.json systemd/*.conf "$(SHARE)/doc/allocsync/examples"
 	@install -m 644 README.md CHANGELOG.md LICENSE "$(SHARE)/doc/allocsync"
 	@install -m 644 deploy/README.md "$(SHARE)/doc/allocsync/deploy.md"
+
+SUITES := bookworm trixie
+OUT := dist
+deb: ## Build the Debian packages into dist/, as root; SUITES="bookworm trixie"
+	@mkdir -p "$(OUT)"
+	@for suite in $(SUITES); do deploy/build_deb.sh $$suite "$(OUT)" || exit; done
 
 ALL_CORES := -n auto --dist worksteal
 test: $(TOOLS) ## Run the fast tier of the tests on all cores; ARGS="-k journal" selects some

@@ -22,6 +22,8 @@ NOT_RUN = {
     ("README.md", "make demo"),
     ("README.md", "DEMO_SECONDS=25 make demo"),
     ("README.md", "python3 -m venv venv"),
+    ("deploy/README.md", "apt install ./allocsync_*+deb12_*.deb"),
+    ("deploy/README.md", "install -m 600 new_token /etc/allocsync/api_token"),
     ("deploy/README.md", "make install PREFIX=/usr"),
     ("deploy/README.md", "install -d /etc/allocsync/allocations"),
     ("deploy/README.md", "kubectl apply -k deploy/kubernetes"),
