@@ -31,6 +31,7 @@ SETTINGS = "/etc/allocsync/allocsync.yaml"
 FILES = "/etc/allocsync/allocations"
 DROP_IN = "/etc/systemd/system/allocsync.service.d/test.conf"
 API = 8080
+EXPOSURE_TENTHS = 11  # 1.1
 READY_SECONDS = 2.0
 BUILD_SECONDS = 900
 
@@ -65,7 +66,13 @@ def _machine(packages: tuple[str, Path]) -> Iterator[BootedSuite]:
 
 
 def install(machine: BootedSuite, name: str) -> None:
-    machine.run("dpkg", "-i", f"/opt/packages/{name}.deb")
+    machine.run("systemctl", "reset-failed")  # systemd refuses a sixth start within ten seconds
+    machine.run("dpkg", "--force-downgrade", "-i", f"/opt/packages/{name}.deb")
+
+
+def restart(machine: BootedSuite, *, check: bool = True) -> int:
+    machine.run("systemctl", "reset-failed")  # as in install
+    return machine.run("systemctl", "restart", UNIT, check=check).returncode
 
 
 def status(machine: BootedSuite) -> dict[str, Any]:
@@ -95,7 +102,7 @@ def set_faults(machine: BootedSuite, **faults: object) -> None:
 def drop_in(machine: BootedSuite, text: str) -> None:
     machine.write(DROP_IN, f"[Service]\n{text}\n")
     machine.run("systemctl", "daemon-reload")
-    machine.run("systemctl", "restart", UNIT)
+    restart(machine)
 
 
 def warnings(machine: BootedSuite) -> list[str]:
@@ -131,6 +138,9 @@ def _installs_and_waits_for_its_files(machine: BootedSuite) -> None:
     install(machine, "new")
     assert machine.run("systemctl", "is-enabled", UNIT).stdout.strip() == "enabled"
     assert machine.run("systemctl", "is-active", UNIT).stdout.strip() == "active"
+    units = (UNIT, "allocsync@blue.service")
+    assert machine.run("systemd-analyze", "verify", *units).stderr == ""
+    machine.run("systemd-analyze", "security", f"--threshold={EXPOSURE_TENTHS}", *units)
     code, reason = machine.http("/readyz")
     assert (code, "no desired state has loaded" in reason) == (503, True)
     # The daemon cannot write bytecode, so the installation has to.
@@ -153,7 +163,7 @@ def _is_ready_while_the_api_refuses(machine: BootedSuite, tmp_path: Path) -> Non
 
 def _seconds_until_ready(machine: BootedSuite) -> float:
     """Restart the service; returns seconds until READY=1, without the time that it waited for a processor."""
-    machine.run("systemctl", "restart", UNIT)
+    restart(machine)
     waited = int(machine.read(f"/proc/{machine.shows(UNIT, 'MainPID')}/schedstat").split()[1]) / 1e9
     names = ("InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic")
     started, ready = (int(machine.shows(UNIT, name)) / 1e6 for name in names)
@@ -214,7 +224,7 @@ def _settles_what_a_kill_left_open(machine: BootedSuite, tmp_path: Path) -> None
     left_open = history(machine, OPEN)
     assert left_open  # the kill cut off updates
     set_faults(machine)
-    machine.run("systemctl", "start", UNIT)
+    restart(machine)
     wait_until(lambda: in_sync(machine), 60)
     assert history(machine, OPEN) == []
     answered = {str(row["id"]) for row in posts(machine)[sent:] if row["answer"] == 200}
@@ -241,19 +251,21 @@ def _stops_in_time_under_load(machine: BootedSuite, tmp_path: Path) -> None:
     set_faults(machine)
     machine.run("rm", DROP_IN)
     machine.run("systemctl", "daemon-reload")
-    machine.run("systemctl", "start", UNIT)
+    restart(machine)
     wait_until(lambda: in_sync(machine), 90)
 
 
 def _does_not_loop_after_a_wrong_setting(machine: BootedSuite) -> None:
     right = machine.read(SETTINGS)
     machine.write(SETTINGS, right + "mode: observed\n")
-    assert machine.run("systemctl", "restart", UNIT, check=False).returncode != 0
+    assert restart(machine, check=False) != 0
     shown = [machine.shows(UNIT, name) for name in ("ActiveState", "SubState", "ExecMainStatus")]
     assert shown == ["failed", "failed", "78"]  # a restart to come would be activating, auto-restart
     assert any("ALLOCSYNC_MODE=observed is not one of" in line for line in warnings(machine))
+    install(machine, "new")  # succeeds although the service cannot start
+    assert machine.shows(UNIT, "ActiveState") == "failed"
     machine.write(SETTINGS, right)
-    machine.run("systemctl", "restart", UNIT)
+    restart(machine)
     wait_until(lambda: in_sync(machine))
 
 
@@ -280,7 +292,7 @@ def _reads_credentials_that_nobody_else_can_read(machine: BootedSuite) -> None:
     assert "s3cret" not in seen
     machine.run("rm", DROP_IN, "/etc/allocsync/listen_token")
     machine.run("systemctl", "daemon-reload")
-    machine.run("systemctl", "restart", UNIT)
+    restart(machine)
 
 
 def _rotates_a_secret_by_a_reload(machine: BootedSuite) -> None:
@@ -300,7 +312,7 @@ def _rotates_a_secret_by_a_reload(machine: BootedSuite) -> None:
     assert machine.shows(UNIT, "MainPID") == pid
     machine.run("rm", "-r", DROP_IN, "/etc/allocsync/secrets")
     machine.run("systemctl", "daemon-reload")
-    machine.run("systemctl", "restart", UNIT)
+    restart(machine)
 
 
 def _runs_an_instance(machine: BootedSuite) -> None:
@@ -320,7 +332,7 @@ def _is_downgraded_upgraded_removed_and_purged(machine: BootedSuite, tmp_path: P
     assert rows > 0
     for name, version in (("old", "0.0.9"), ("new", "0.1.0")):
         main, instance = machine.shows(UNIT, "MainPID"), machine.shows("allocsync@blue", "MainPID")
-        machine.run("dpkg", "--force-downgrade", "-i", f"/opt/packages/{name}.deb")
+        install(machine, name)
         found = machine.run("dpkg-query", "-W", "-f", "${Version}", "allocsync").stdout
         assert found.startswith(version)
         assert machine.shows(UNIT, "MainPID") not in {main, "0"}
