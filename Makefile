@@ -23,7 +23,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-all coverage check check-format check-lint check-architecture check-layers check-types bench soak soak-processes bugs release tables clean image sbom
+.PHONY: help install deb demo run test test-all test-packages coverage check check-format check-lint check-architecture check-layers check-types bench soak soak-processes bugs tables clean release image sbom
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 28
@@ -34,12 +34,46 @@ demo: $(RUNTIME) ## Run a reference API with faults and the daemon against it; D
 run: $(RUNTIME) ## Run the daemon, with settings from ALLOCSYNC_* and ARGS="--config FILE"
 	@$(PY) -m allocsync $(ARGS) run
 
+# Where `make install` puts the files, and where they will be found: DESTDIR=image PREFIX=/usr.
+DESTDIR :=
+PREFIX := /usr/local
+UNIT_DIR := $(PREFIX)/lib/systemd/system
+SHARE := $(DESTDIR)$(PREFIX)/share
+ZSH_DIR := site-functions
+# `no` leaves the bytecode to a package's scripts.
+COMPILE := yes
+
+install: ## Install for good, with the locked packages and the systemd units; DESTDIR= PREFIX=/usr/local
+	@$(PYTHON) deploy/bundle.py --destdir "$(DESTDIR)" --prefix "$(PREFIX)" $(if $(filter no,$(COMPILE)),--no-compile)
+	@install -d "$(DESTDIR)$(UNIT_DIR)" "$(SHARE)/man/man1" "$(SHARE)/bash-completion/completions" \
+		"$(SHARE)/zsh/$(ZSH_DIR)" "$(SHARE)/fish/vendor_completions.d" "$(SHARE)/doc/allocsync/examples"
+	@for unit in systemd/*.service; do \
+		sed 's#/usr/bin/allocsync#$(PREFIX)/bin/allocsync#' "$$unit" >"$(DESTDIR)$(UNIT_DIR)/$${unit##*/}" && \
+		chmod 644 "$(DESTDIR)$(UNIT_DIR)/$${unit##*/}" || exit; done
+	@umask 022; say="$(DESTDIR)$(PREFIX)/lib/allocsync/bin/python3 -I -B -m allocsync"; \
+		$$say manual >"$(SHARE)/man/man1/allocsync.1" && \
+		$$say completion bash >"$(SHARE)/bash-completion/completions/allocsync" && \
+		$$say completion zsh >"$(SHARE)/zsh/$(ZSH_DIR)/_allocsync" && \
+		$$say completion fish >"$(SHARE)/fish/vendor_completions.d/allocsync.fish"
+	@install -m 644 config/*.yaml config/*.json systemd/*.conf "$(SHARE)/doc/allocsync/examples"
+	@install -m 644 README.md CHANGELOG.md LICENSE "$(SHARE)/doc/allocsync"
+	@install -m 644 deploy/README.md "$(SHARE)/doc/allocsync/deploy.md"
+
+SUITES := bookworm trixie
+OUT := dist
+deb: ## Build the Debian packages into dist/, as root; SUITES="bookworm trixie"
+	@mkdir -p "$(OUT)"
+	@for suite in $(SUITES); do deploy/build_deb.sh $$suite "$(OUT)" || exit; done
+
 ALL_CORES := -n auto --dist worksteal
 test: $(TOOLS) ## Run the fast tier of the tests on all cores; ARGS="-k journal" selects some
 	@$(PY) -m pytest $(ALL_CORES) $(ARGS)
 
 test-all: $(TOOLS) ## Run all tests on all cores: the slow ones too, and five times as many random cases
 	@$(PY) -m pytest --tier=all $(ALL_CORES) $(ARGS)
+
+test-packages: $(TOOLS) ## Build packages and images, and test them in systems of their own (15 minutes, as root)
+	@$(PY) -m pytest --tier=packages tests/packaging $(ARGS)
 
 # The tests start hundreds of processes. Without cached bytecode each of them would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE

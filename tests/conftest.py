@@ -4,8 +4,10 @@ The rules: no variable that the user has exported reaches a test. A connection o
 leave this machine fails the test, even if the code under test suppresses the error. A failure found by
 Hypothesis is printed with the line that repeats it. With ALLOCSYNC_TEST_NO_SKIPS=1 a skip is a failure.
 
-The tests have two tiers. The fast tier omits the tests marked `slow` and runs only a part of the random
-cases: EXAMPLES percent of them in every test (`support/tier.py`). `--tier=all`, as in CI, runs everything.
+The tests have three tiers. The fast tier omits the tests marked `slow` and runs only a part of the random
+cases: EXAMPLES percent of them in every test (`support/tier.py`). `--tier=all`, as in CI, runs everything but
+the tests marked `distribution`, which build packages and images for a quarter of an hour; `--tier=packages`
+runs only these.
 
 Left out: the network of processes that a test starts; such tests give them loopback addresses only.
 """
@@ -23,7 +25,7 @@ import pytest
 
 NO_SKIPS = "ALLOCSYNC_TEST_NO_SKIPS"
 # Hypothesis examples per property in each tier. `part_of` scales all other random counts by the same ratio.
-EXAMPLES = {"fast": 20, "all": 100}
+EXAMPLES = {"fast": 20, "all": 100, "packages": 100}
 # Variables set by systemd, make and terminals, which programs under test would take as their own.
 FOREIGN = frozenset(
     {
@@ -98,7 +100,7 @@ SKIPS_FAIL = pytest.StashKey[bool]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option that selects the tier."""
-    text = "all: also run slow tests, and five times as many random cases"
+    text = "all: also run slow tests, and five times as many random cases; packages: only what is built"
     parser.addoption("--tier", choices=EXAMPLES, default="fast", help=text)
 
 
@@ -118,15 +120,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect slow tests in the fast tier. They are not skipped, because a skip can be a failure."""
-    if config.getoption("tier") == "fast":
-        slow = [item for item in items if item.get_closest_marker("slow")]
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    """Deselect the tests of other tiers. They are not skipped, because a skip can be a failure."""
+    kept = [item for item in items if _is_in(config.getoption("tier"), item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
     for item in items:
         # By default looptime runs 42 idle iterations of the event loop before it advances the time.
         if item.get_closest_marker("looptime"):
             item.add_marker(pytest.mark.looptime(noop_cycles=0))
+
+
+def _is_in(tier: str, item: pytest.Item) -> bool:
+    is_built = item.get_closest_marker("distribution") is not None
+    if tier == "packages" or is_built:
+        return tier == "packages" and is_built
+    return tier == "all" or item.get_closest_marker("slow") is None
 
 
 @pytest.hookimpl(optionalhook=True)

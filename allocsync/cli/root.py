@@ -18,7 +18,7 @@ from typing import NoReturn, TypeVar, cast
 
 import click
 
-from allocsync import __version__, errors
+from allocsync import __version__, errors, journald
 
 E = TypeVar("E", bound=BaseException)
 # Each is a module of `cli.commands` with a command of the same name.
@@ -69,7 +69,12 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="allocsync")
-@click.option("--config", "config_file", type=click.Path(), help="Settings file (YAML).")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(),
+    help="Settings file (YAML). Default: /etc/allocsync/allocsync.yaml, if it exists.",
+)
 @click.pass_context
 def allocsync(ctx: click.Context, config_file: str | None) -> None:
     """Keep the allocations behind an Allocation API the way a YAML file says they should be."""
@@ -117,8 +122,10 @@ def _exit_interrupted() -> NoReturn:
 
 
 def _print_error(error: errors.AllocsyncError) -> int:
+    is_journal = journald.leads_to_journal(sys.stderr, os.environ)
     for line in str(error).splitlines():
-        click.echo(f"allocsync: {line}", err=True)
+        text = f"allocsync: {line}"
+        click.echo(journald.with_priority("error", text) if is_journal else text, err=True)
     return error.exit_code
 
 

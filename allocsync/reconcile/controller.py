@@ -46,6 +46,7 @@ from allocsync.reconcile.status.controller_status import AllocationStatus, ApiSt
 from allocsync.reconcile.status.explain import Explanation, explain
 
 STALL_SECONDS = 30.0
+DRAIN_SECONDS = 20.0  # the longest wait for requests in flight after a stop
 TICK_SECONDS = 0.001  # the least wait: a clock just short of a due time must not make the dispatcher spin
 IDLE_SECONDS = 10.0  # the dispatcher runs at least this often, so that a longer gap is a stall
 
@@ -66,7 +67,7 @@ class Controller:
         rejection_backoff: Callable[[int, float | None], float] | None = None,
         bulk: BulkPolicy,
         restored: Restored = NOTHING_RESTORED,
-        drain_seconds: float = 20.0,
+        drain_seconds: float = DRAIN_SECONDS,
         change_limit: ChangeLimit | None = None,
     ) -> None:
         """`limits` are the most requests in flight of each operation; the current limits adapt below them.

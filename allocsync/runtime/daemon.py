@@ -2,10 +2,10 @@
 
 It starts in this order: the settings are valid, the state directory is locked, the journal is open, the
 listener is bound, the files are watched, the controller runs. systemd is told READY once the API has
-answered or failed, at the latest after `web.health.START_GRACE_SECONDS`. SIGTERM and SIGINT stop the
-controller, which waits for requests in flight for a limited time. SIGHUP reads the files, the secrets and the
-certificates again; secrets and certificates are also read once a minute, because nothing announces their
-renewal.
+answered or failed, or nothing is declared; at the latest after `web.health.START_GRACE_SECONDS`. SIGTERM and
+SIGINT stop the controller, which waits for requests in flight for a limited time. SIGHUP reads the files, the
+secrets and the certificates again; secrets and certificates are also read once a minute, because nothing
+announces their renewal.
 
 The rule: everything runs in one task group, so that no task outlives the daemon and no failure is lost.
 
@@ -36,7 +36,7 @@ from allocsync.model.condition import Condition
 from allocsync.model.intent_record import Restored
 from allocsync.model.times import WallTime
 from allocsync.planning.change_limit import DIGITS
-from allocsync.reconcile.controller import Controller
+from allocsync.reconcile.controller import DRAIN_SECONDS, Controller
 from allocsync.reconcile.events import Observer, emit_to_all
 from allocsync.reconcile.status.controller_status import ControllerStatus
 from allocsync.runtime import listen_token, state_lock
@@ -56,6 +56,7 @@ STATUS_SECONDS = 5.0
 STARTING_SECONDS = 0.1
 RENEW_SECONDS = 60.0
 JOURNAL_SECONDS = 3600.0
+CLOSE_SECONDS = 10.0  # from the end of the drain to the end of the process
 
 
 class Daemon:
@@ -118,7 +119,8 @@ class Daemon:
 
         Raises:
             SettingsError: the listener cannot be bound, or the state directory cannot be used.
-            AllocsyncError: another process has locked the state directory, or the journal cannot be opened.
+            AllocsyncError: another process has locked the state directory or uses the listener's port, or the
+                journal cannot be opened.
         """
         lock = state_lock.acquire(self.settings.state_dir, command="run")
         with log_setup.redirect_library_logs(self._logger), lock as self._publish_address:
@@ -191,7 +193,7 @@ class Daemon:
 
     def stop(self) -> None:
         """Tell the controller to stop; returns at once, and `run` returns after a limited time."""
-        self._notifier.stopping("draining")
+        self._notifier.stopping("draining", within_seconds=DRAIN_SECONDS + CLOSE_SECONDS)
         if self.controller is not None:
             self.controller.stop()
 
@@ -281,14 +283,16 @@ class Daemon:
         is_ready_sent = False
         while True:
             status = controller.status()
+            up_seconds = self._clock.now() - self._started_at
+            rejected = self._rejected_files is not None
             if (
                 not is_ready_sent
-                and health.check_started(status, up_seconds=self._clock.now() - self._started_at).ok
+                and health.check_started(status, up_seconds=up_seconds, files_rejected=rejected).ok
             ):
                 is_ready_sent = True
                 self._notifier.ready()
                 self._log_event("ready")
-            self._notifier.status(summarise(status, rejected=self._rejected_files is not None))
+            self._notifier.status(summarise(status, rejected=rejected))
             if health.check_live(status).ok:
                 self._notifier.watchdog()
             self._log_observer.tick()

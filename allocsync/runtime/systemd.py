@@ -48,9 +48,10 @@ class Notifier:
         """
         return self._send("RELOADING=1", f"MONOTONIC_USEC={monotonic_usec}")
 
-    def stopping(self, status: str = "") -> bool:
-        """Report that the shutdown has begun."""
-        return self._send("STOPPING=1", status=status)
+    def stopping(self, status: str = "", *, within_seconds: float) -> bool:
+        """Report that the shutdown has begun and may take this long, whatever TimeoutStopSec= says."""
+        extend = f"EXTEND_TIMEOUT_USEC={within_seconds * _MICROSECONDS:.0f}"
+        return self._send("STOPPING=1", extend, status=status)
 
     def watchdog(self) -> bool:
         """Report that the controller makes progress."""

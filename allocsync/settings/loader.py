@@ -11,6 +11,7 @@ Left out: reading each place (`settings.sources`), and the options of commands (
 """
 
 import difflib
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -34,6 +35,7 @@ from allocsync.settings.sources import (
 from allocsync.settings.validators import Expects
 
 CONFIG_VARIABLE = "ALLOCSYNC_CONFIG"
+DEFAULT_FILE = Path("/etc/allocsync/allocsync.yaml")
 SECRETS_DIRECTORY = Path("/run/secrets")
 
 
@@ -59,10 +61,12 @@ def load_settings(
     *,
     existing: Collection[str] = (),
     secrets_directory: Path = SECRETS_DIRECTORY,
+    default_file: Path = DEFAULT_FILE,
 ) -> Settings:
     """Load the settings from all five places.
 
-    `config_file` is the value of `--config`; without it, ALLOCSYNC_CONFIG names the YAML file, if set.
+    `config_file` is the value of `--config`; without it, ALLOCSYNC_CONFIG names the YAML file, and without
+    that it is `default_file`, if it exists.
     `flags` has only the flags that were given. `existing` names settings whose paths must exist now.
 
     Raises:
@@ -71,6 +75,8 @@ def load_settings(
     problems = misspelt_variables([*Settings.model_fields, "config"], environ)
     if config_file is None and environ.get(CONFIG_VARIABLE):
         config_file = Path(environ[CONFIG_VARIABLE])
+    if config_file is None and os.path.exists(default_file):  # noqa: PTH110 - false if it may not be searched
+        config_file = default_file
     credentials = environ.get("CREDENTIALS_DIRECTORY")
     directories = [Path(credentials), secrets_directory] if credentials else [secrets_directory]
     names = Settings.model_fields

@@ -10,7 +10,6 @@ Left out: which events are logged, and at which level (`telemetry.log_events`).
 
 import logging
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,11 +18,11 @@ from typing import TextIO, cast
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+from allocsync.journald import leads_to_journal, with_priority
 from allocsync.model.cloud import NumberLiteral
 from allocsync.model.times import WallTime
 
 _FIRST_KEYS = ("ts", "level", "event", "reconcile", "allocation", "revision")
-_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # syslog's
 
 
 def configure(
@@ -32,22 +31,24 @@ def configure(
     """Build the logger.
 
     `log_format` is auto, console or json; auto is console on a terminal and json elsewhere. `wall` gives
-    seconds since the epoch. Console lines that go directly to the systemd journal have no time, and begin
-    with their level in the form that it reads (`<4>`).
+    seconds since the epoch. Lines that go directly to the systemd journal begin with their priority in the
+    form that it reads (`<4>`); console lines then have no time.
     """
     if log_format == "auto":
         log_format = "console" if stream.isatty() else "json"
     processors: list[Processor] = [structlog.stdlib.add_log_level]
+    is_journal = leads_to_journal(stream, environ)
     if log_format == "json":
         processors += [_AddTime(wall), _order_keys, structlog.processors.JSONRenderer()]
     else:
-        is_journal = _is_systemd_journal(stream, environ)
         colours = stream.isatty() and not environ.get("NO_COLOR")
         renderer = structlog.dev.ConsoleRenderer(
             colors=colours, timestamp_key="ts", sort_keys=False, pad_event_to=0
         )
-        processors += [_order_keys, _escape_all, renderer, _add_priority] if is_journal else []
-        processors += [] if is_journal else [_AddTime(wall), _order_keys, _escape_all, renderer]
+        processors += [] if is_journal else [_AddTime(wall)]
+        processors += [_order_keys, _escape_all, renderer]
+    if is_journal:
+        processors.append(_add_priority)
     logger = structlog.wrap_logger(
         _LineWriter(stream),
         processors=processors,
@@ -145,7 +146,7 @@ def _escape(text: str, *, keep: str) -> str:
 
 
 def _add_priority(_logger: WrappedLogger, method: str, line: object) -> str:
-    return f"<{_PRIORITIES.get(method, 6)}>{line}"
+    return with_priority(method, str(line))
 
 
 def _as_plain(value: object) -> object:
@@ -161,12 +162,3 @@ def _as_plain(value: object) -> object:
     if isinstance(value, list | tuple | set | frozenset):
         return [_as_plain(item) for item in value]
     return str(value)
-
-
-def _is_systemd_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Return whether the stream is the systemd journal, whose device and inode JOURNAL_STREAM names."""
-    try:
-        found = os.fstat(stream.fileno())
-    except (OSError, ValueError):
-        return False
-    return environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"

@@ -22,7 +22,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from allocsync.errors import SettingsError
+from allocsync.errors import AllocsyncError, SettingsError
 from allocsync.model.condition import Condition
 from allocsync.model.ids import NotFound
 from allocsync.model.public_json import SCHEMA
@@ -41,6 +41,7 @@ _BIND_ERRORS = {
     errno.EACCES: "this port needs a privilege. Try a port above 1023",
     errno.EADDRNOTAVAIL: "this machine does not have this address. Try 127.0.0.1:9847",
 }
+_MAY_PASS = {errno.EADDRINUSE, errno.EADDRNOTAVAIL}  # a restart may find the port or the address free
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +113,8 @@ async def serve_web(listen: str, app: web.Application) -> AsyncIterator[tuple[st
     """Serve while the context lasts; yields the host and the port that were bound.
 
     Raises:
-        SettingsError: the address cannot be bound.
+        AllocsyncError: another process uses the port, or this machine does not have the address yet.
+        SettingsError: the address cannot be bound for another reason; only an edit can correct it.
     """
     host, port = parse_listen(listen)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
@@ -121,7 +123,8 @@ async def serve_web(listen: str, app: web.Application) -> AsyncIterator[tuple[st
         try:
             await web.TCPSite(runner, host, port).start()
         except (OSError, UnicodeError) as error:
-            raise SettingsError(f"ALLOCSYNC_LISTEN={listen}: {_explain_bind_error(error)}.") from error
+            kind = AllocsyncError if getattr(error, "errno", None) in _MAY_PASS else SettingsError
+            raise kind(f"ALLOCSYNC_LISTEN={listen}: {_explain_bind_error(error)}.") from error
         address = runner.addresses[0]
         yield str(address[0]), int(address[1])
     finally:

@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from allocsync.reference_server import ReferenceServer
 from allocsync.reference_server.sample import sample_clouds
-from tests.support.processes import command, declare
+from tests.support.processes import command, declare, start
 
 CLOUDS = sample_clouds(30, 22)
 FIRST = str(CLOUDS[0]["id"])
@@ -115,7 +116,7 @@ async def test_validate_lists_every_mistake_without_a_server(tmp_path: Path) -> 
     ("arguments", "environ", "status", "message"),
     [
         (["run"], {"ALLOCSYNC_RESYNC_SECONDS": "1min"}, 78, "ALLOCSYNC_RESYNC_SECONDS=1min is not a number"),
-        (["run", "--desired", "/nowhere/at/all"], {}, 78, "/nowhere/at/all: no such file or directory"),
+        (["plan", "--desired", "/nowhere/at/all"], {}, 78, "/nowhere/at/all: no such file or directory"),
         (["plan", "--api-url", "localhost"], {}, 78, "ALLOCSYNC_API_URL=localhost"),
         (["plan", "--bluk"], {}, 64, "No such option"),
         (["paln"], {}, 64, "No such command"),
@@ -167,3 +168,13 @@ async def test_the_demo_ends_in_sync_and_does_not_change_an_edited_file(tmp_path
     assert status_of_mine == 0, text_of_mine
     assert "3 of 3 in sync" in text_of_mine
     assert (edited / "allocations.yaml").read_text() == mine
+
+
+async def test_a_mistake_at_the_start_has_its_priority_in_the_systemd_journal(tmp_path: Path) -> None:
+    with (tmp_path / "journal").open("w+") as journal:
+        found = os.fstat(journal.fileno())
+        environ = {"ALLOCSYNC_LISTEN": "9847", "JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+        process = await start("run", environ=environ, stderr=journal)
+        assert await asyncio.wait_for(process.wait(), 20) == 78
+        journal.seek(0)
+        assert journal.read().startswith("<3>allocsync: ALLOCSYNC_LISTEN=9847 is not ")

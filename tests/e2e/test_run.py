@@ -166,6 +166,38 @@ async def test_a_server_that_answers_only_504_is_not_overloaded_and_the_daemon_s
         await running.in_sync(len(CLOUDS), 40)
 
 
+async def test_files_that_are_missing_at_the_start_or_vanish_later_are_picked_up_when_they_come(
+    tmp_path: Path,
+) -> None:
+    directory = tmp_path / "allocations"
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(address)
+        notify.setblocking(False)
+        async with (
+            ReferenceServer.start(CLOUDS) as server,
+            daemon(server.url, directory, tmp_path / "log", environ={"NOTIFY_SOCKET": address}) as running,
+        ):
+            async with asyncio.timeout(8):  # less than the ten seconds after which a start is over anyway
+                while b"READY=1" not in await asyncio.get_running_loop().sock_recv(notify, 4096):
+                    pass
+            assert (await running.get("/readyz"))[0] == 503
+            assert "no such file or directory" in running.events("desired_rejected")[0]["problem"]
+            assert server.records == []
+
+            directory.mkdir()
+            declare(directory / "a.yaml", CLOUDS, region="a")
+            await running.in_sync(len(CLOUDS))
+            assert (await running.get("/readyz"))[0] == 200
+
+            directory.rename(tmp_path / "away")
+            await eventually(lambda: len(running.events("desired_rejected")) >= 2)
+            sent = len(server.records)
+            (tmp_path / "away").rename(directory)
+            declare(directory / "a.yaml", CLOUDS, region="b")
+            await eventually(lambda: len(server.records) == sent + len(CLOUDS))
+
+
 async def test_systemd_receives_ready_status_watchdog_and_stopping(tmp_path: Path) -> None:
     file = tmp_path / "desired.yaml"
     declare(file, CLOUDS, region="a")
@@ -187,7 +219,8 @@ async def test_systemd_receives_ready_status_watchdog_and_stopping(tmp_path: Pat
             await eventually(lambda: any("RELOADING=1\nMONOTONIC_USEC=" in line for line in said))
             running.process.send_signal(signal.SIGTERM)
             await running.process.wait()
-        await eventually(lambda: any(line.startswith("STOPPING=1") for line in said))
+        # Longer than the requests in flight get, whatever TimeoutStopSec= says.
+        await eventually(lambda: any(line.startswith("STOPPING=1\nEXTEND_TIMEOUT_USEC=3") for line in said))
         asyncio.get_running_loop().remove_reader(notify)
 
 
@@ -206,7 +239,7 @@ async def test_each_page_answers_and_other_paths_are_404(tmp_path: Path) -> None
         assert await running.metric("allocsync_open_intents") == 0
 
 
-async def test_a_port_in_use_ends_the_start_with_exit_code_78_and_a_hint(tmp_path: Path) -> None:
+async def test_a_port_in_use_ends_the_start_with_exit_code_1_and_a_hint(tmp_path: Path) -> None:
     file = tmp_path / "desired.yaml"
     declare(file, CLOUDS, region="a")
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -215,6 +248,6 @@ async def test_a_port_in_use_ends_the_start_with_exit_code_78_and_a_hint(tmp_pat
             *("run", "--desired", str(file), "--listen", listen), stderr=asyncio.subprocess.PIPE
         )
         _, stderr = await asyncio.wait_for(process.communicate(), 20)
-    assert process.returncode == 78
+    assert process.returncode == 1  # a supervisor tries again
     assert f"ALLOCSYNC_LISTEN={listen}" in stderr.decode()
     assert "Traceback" not in stderr.decode()

@@ -9,14 +9,14 @@ from typing import TypeAlias
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = Path(__file__).with_name("parts.txt")
+PARTS = tuple(Path(__file__).with_name(name) for name in ("parts.txt", "distribution_parts.txt"))
 
 RunProgram: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def packages() -> dict[str, str]:
-    """Return the Debian package of each program, from the list that .ci/run installs from."""
-    lines = PARTS.read_text(encoding="utf-8").splitlines()
+    """Return the Debian package of each program, from the lists that .ci/run installs from."""
+    lines = [line for parts in PARTS for line in parts.read_text(encoding="utf-8").splitlines()]
     pairs = (line.split() for line in lines if line and not line.startswith("#"))
     return {program: package for program, package in pairs}  # noqa: C416 - mypy does not accept dict() of lists
 

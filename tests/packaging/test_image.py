@@ -11,7 +11,7 @@ import allocsync
 from tests.packaging.conftest import require
 from tests.support.containers import BUILD_BASE, IMAGE, PROGRAMS, Engine, copy_of_source, engine
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.distribution]
 
 SAFE = ("--rm", "--network=none", "--read-only", "--cap-drop=all", "--security-opt=no-new-privileges")
 LABEL = "org.opencontainers.image."

@@ -18,7 +18,7 @@ import yaml
 from tests.packaging.conftest import ROOT, require
 from tests.support.kubernetes_programs import Cluster, cluster, without_sidecars
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.distribution]
 
 OVERLAYS = ("deployment", "sidecar")
 

@@ -20,7 +20,7 @@ from tests.packaging.conftest import ROOT, require
 from tests.support.containers import PROGRAMS, Engine, engine
 from tests.support.kubernetes_programs import find_kubectl, without_sidecars
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.distribution]
 
 ALLOCATION = "cd613e30-d8f1-4adf-91b7-584a2265b1f5"  # one that the reference server has
 TOKEN = "of-the-secret"

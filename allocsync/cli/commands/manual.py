@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import click
 
 from allocsync import __version__, errors
-from allocsync.settings.loader import CONFIG_VARIABLE
+from allocsync.settings.loader import CONFIG_VARIABLE, DEFAULT_FILE
 
 _EXIT_CODES = (
     (errors.EXIT_FINE, "Success."),
@@ -51,7 +51,7 @@ def _format_page(root: click.Context) -> Iterator[str]:
     yield from (
         ".TP",
         f".B {CONFIG_VARIABLE}",
-        _escape_roff("The settings file, if --config is not given."),
+        _escape_roff(f"The settings file, if --config is not given. Default: {DEFAULT_FILE}, if it exists."),
     )
     yield from (
         ".TP",

@@ -48,7 +48,7 @@ def run(context: click.Context, flags: Flags) -> None:
         return settings_from(context, flags)
 
     gc.set_threshold(GC_THRESHOLD)
-    asyncio.run(_run(settings_from(context, flags, existing=("desired",)), reload_settings))
+    asyncio.run(_run(settings_from(context, flags), reload_settings))
 
 
 async def _run(settings: Settings, reload_settings: Callable[[], Settings]) -> None:

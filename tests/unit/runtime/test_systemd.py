@@ -35,7 +35,10 @@ def test_each_message_is_one_datagram(listener: socket.socket) -> None:
         (notifier.ready("24 in sync"), b"READY=1\nSTATUS=24 in sync"),
         (notifier.status("ünïcode"), "STATUS=ünïcode".encode()),
         (notifier.reloading(123456), b"RELOADING=1\nMONOTONIC_USEC=123456"),
-        (notifier.stopping("draining"), b"STOPPING=1\nSTATUS=draining"),
+        (
+            notifier.stopping("draining", within_seconds=30),
+            b"STOPPING=1\nEXTEND_TIMEOUT_USEC=30000000\nSTATUS=draining",
+        ),
         (notifier.watchdog(), b"WATCHDOG=1"),
     ):
         assert sent

@@ -1,6 +1,7 @@
 """Loading settings: defaults, precedence, and the messages for wrong values."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -206,6 +207,19 @@ def test_a_missing_default_path_is_reported_as_the_default(tmp_path: Path) -> No
         pytest.skip("this machine has the default path")
     with pytest.raises(SettingsError, match=r"no such file or directory \(the default\)\. Create it, or see"):
         load_settings(None, {}, {}, existing=("desired",), secrets_directory=tmp_path)
+
+
+def test_without_a_named_file_the_default_file_is_read_if_it_exists(tmp_path: Path) -> None:
+    default, named = tmp_path / "allocsync.yaml", tmp_path / "named.yaml"
+    load = partial(load_settings, secrets_directory=tmp_path / "none", default_file=default)
+    assert load(None, {}, {}).listen == Settings().listen
+
+    default.write_text("listen: 127.0.0.1:9001\n")
+    named.write_text("listen: 127.0.0.1:9002\n")
+    assert load(None, {}, {}).listen == "127.0.0.1:9001"
+    assert load(named, {}, {}).listen == "127.0.0.1:9002"
+    assert load(None, {}, {"ALLOCSYNC_CONFIG": str(named)}).listen == "127.0.0.1:9002"
+    assert load(None, {}, {"ALLOCSYNC_LISTEN": "[::1]:1"}).listen == "[::1]:1"
 
 
 @given(st.sampled_from(sorted(Settings.model_fields)), st.text(min_size=1))

@@ -242,6 +242,37 @@ def test_console_lines_in_the_systemd_journal_begin_with_their_priority(tmp_path
     assert "2026" not in lines[0]
 
 
+def test_json_lines_in_the_systemd_journal_begin_with_their_priority_and_keep_their_time(
+    tmp_path: Path,
+) -> None:
+    with (tmp_path / "journal").open("w") as stream:
+        found = os.fstat(stream.fileno())
+        ours = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+        for environ in (ours, {"JOURNAL_STREAM": "1:1"}):
+            logger = configure("json", "info", stream, environ=environ, wall=lambda: AT)
+            logger.error("first")
+            logger.info("second")
+
+    lines = (tmp_path / "journal").read_text().splitlines()
+
+    assert [text[:3] for text in lines] == ["<3>", "<6>", '{"t', '{"t']
+    assert json.loads(lines[0].removeprefix("<3>"))["event"] == "first"
+    assert json.loads(lines[0].removeprefix("<3>"))["ts"].startswith("20")
+
+
+def test_each_line_of_a_traceback_in_the_systemd_journal_has_its_priority(tmp_path: Path) -> None:
+    with (tmp_path / "journal").open("w") as stream:
+        found = os.fstat(stream.fileno())
+        environ = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+        logger = configure("console", "info", stream, environ=environ, wall=lambda: AT)
+        logger.error("failed", exception="Traceback:\n  line\nValueError")
+
+    lines = (tmp_path / "journal").read_text().splitlines()
+
+    assert len(lines) > 2
+    assert {text[:3] for text in lines} == {"<3>"}
+
+
 def test_log_records_of_libraries_become_lines_with_their_traceback() -> None:
     for log_format in ("json", "console"):
         stream = io.StringIO()

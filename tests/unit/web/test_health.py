@@ -6,9 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from allocsync.model.condition import Condition
 from allocsync.reconcile.status.controller_status import ControllerStatus
 from allocsync.web.health import START_GRACE_SECONDS, check_live, check_ready, check_started
 from tests.support.controller_status import WORKING
+
+DECLARED = dict.fromkeys(Condition, 0) | {Condition.PENDING: 1}
 
 
 def test_a_controller_that_makes_progress_is_live_whatever_the_api_does() -> None:
@@ -29,7 +32,7 @@ def test_a_stalled_controller_is_not_live_and_the_reason_names_the_cause() -> No
 def test_the_start_is_over_after_the_first_answer_or_ten_seconds(
     *, seen: bool, up_seconds: float, expected: bool
 ) -> None:
-    status = dataclasses.replace(WORKING, first_answer_seen=seen)
+    status = dataclasses.replace(WORKING, first_answer_seen=seen, conditions=DECLARED)
 
     assert check_started(status, up_seconds=up_seconds).ok is expected
     assert check_ready(status, up_seconds=up_seconds).ok is expected
@@ -42,6 +45,27 @@ def test_without_a_desired_state_the_daemon_is_started_but_never_ready() -> None
     result = check_ready(status, up_seconds=3600)
     assert not result.ok
     assert "no desired state has loaded" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("revision", "files_rejected", "expected"),
+    [("r1", False, True), ("r1", True, True), (None, True, True), (None, False, False)],
+)
+def test_the_start_is_over_at_once_if_nothing_is_declared(
+    *, revision: str | None, files_rejected: bool, expected: bool
+) -> None:
+    nothing = dict.fromkeys(Condition, 0)
+    status = dataclasses.replace(
+        WORKING, revision=revision, conditions=nothing, first_answer_seen=False, stopping=False
+    )
+
+    assert check_started(status, up_seconds=0.0, files_rejected=files_rejected).ok is expected
+
+
+def test_while_something_is_declared_rejected_files_do_not_end_the_start() -> None:
+    status = dataclasses.replace(WORKING, first_answer_seen=False, conditions=DECLARED)
+
+    assert not check_started(status, up_seconds=0.0, files_rejected=True).ok
 
 
 def test_a_daemon_that_is_stopping_is_not_ready() -> None:
