@@ -9,7 +9,7 @@ import pytest
 
 import allocsync
 from tests.packaging.conftest import require
-from tests.support.containers import BUILD_BASE, IMAGE, Engine, copy_of_source, engine
+from tests.support.containers import BUILD_BASE, IMAGE, PROGRAMS, Engine, copy_of_source, engine
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -20,7 +20,7 @@ LARGEST_MIB = 120
 
 @pytest.fixture(name="podman")
 def _podman() -> Iterator[Engine]:
-    for each in ("buildah", "podman", "runc", "mmdebstrap", "make"):
+    for each in PROGRAMS:
         require(each)
     with engine() as found:
         yield found

@@ -26,6 +26,7 @@ import pytest
 import allocsync
 from tests.support.documents import ROOT
 
+PROGRAMS = ("buildah", "podman", "/usr/lib/podman/netavark", "runc", "mmdebstrap", "make")
 SUITES = {"3.11": "bookworm", "3.13": "trixie"}
 IMAGE = f"localhost/allocsync:{allocsync.__version__}"
 RUN_BASE, BUILD_BASE = "localhost/base-run", "localhost/base-build"
