@@ -19,7 +19,7 @@ from tests.packaging.conftest import ROOT
 from tests.support.documents import blocks
 from tests.support.kubernetes_programs import find_kubectl, without_sidecars
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.distribution]
 
 FOLDER = ROOT / "deploy/kubernetes"
 OVERLAYS = ("deployment", "sidecar")

@@ -9,7 +9,7 @@ from allocsync.api import json_codec
 from allocsync.reference_server.sample import sample_clouds
 from tests.support.systemd_machine import PROGRAM, PYTHON_ENVIRONMENT, Machine, booted, wait_until
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 API = "127.0.0.1:1000"
 CLOUDS = sample_clouds(12, 31)

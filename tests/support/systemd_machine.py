@@ -2,14 +2,17 @@
 
 It is a systemd-nspawn container whose root is an overlay of this machine's root, so that nothing is installed
 and nothing outside is changed: what is written there is kept in memory and goes with the machine. It has a
-network of its own with nothing but loopback.
+network of its own with nothing but loopback. There is one at a time: machines of two test processes would have
+the same control groups.
 """
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -90,6 +93,14 @@ def wait_until(probe: Callable[[], object], seconds: float) -> None:
 
 
 @contextmanager
+def _alone() -> Iterator[None]:
+    """Wait until no other test process has a machine."""
+    with Path(tempfile.gettempdir(), "allocsync-test-machine.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def booted(directory: Path) -> Iterator[Machine]:
     """Boot a machine with the shipped unit installed, and power it off; skips the test where that fails."""
     for program in PROGRAMS:
@@ -104,20 +115,20 @@ def booted(directory: Path) -> Iterator[Machine]:
     binds = [f"--bind-ro={outside}:{inside}" for outside, inside in shared.items()]
     line = ["unshare", "--mount", "--propagation=private", "sh", "-c", BOOT, str(directory), *binds]
     log = directory.with_suffix(".log")
-    with log.open("w") as output:
+    with _alone(), log.open("w") as output:
         process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        machine = _wait_for_boot(process, log)
-        unit = (ROOT / "systemd/allocsync.service").read_text(encoding="utf-8")
-        machine.write("/etc/systemd/system/allocsync.service", unit)
-        machine.write("/etc/systemd/system/allocsync.service.d/test.conf", DROP_IN)
-        machine.systemctl("daemon-reload")
-        yield machine
-        os.kill(machine.pid, signal.SIGRTMIN + 4)  # power off
-        process.wait(30)
-    finally:
-        process.kill()
-        process.wait()
+        try:
+            machine = _wait_for_boot(process, log)
+            unit = (ROOT / "systemd/allocsync.service").read_text(encoding="utf-8")
+            machine.write("/etc/systemd/system/allocsync.service", unit)
+            machine.write("/etc/systemd/system/allocsync.service.d/test.conf", DROP_IN)
+            machine.systemctl("daemon-reload")
+            yield machine
+            os.kill(machine.pid, signal.SIGRTMIN + 4)  # power off
+            process.wait(30)
+        finally:
+            process.kill()
+            process.wait()
 
 
 def _wait_for_boot(process: subprocess.Popen[bytes], log: Path) -> Machine:
