@@ -116,7 +116,7 @@ soak-processes: $(TOOLS) ## Inject faults between real processes for MINUTES=10;
 bugs: $(TOOLS) ## Measure how soon the simulation finds each planted bug; then `make tables`
 	@$(PY) -m tests.simulation.run bugs
 
-release: $(TOOLS) ## Build wheel and sdist of the committed version into dist/, twice, and compare
+release: $(TOOLS) ## Build wheel, sdist and SBOM of the committed version into dist/, twice, and compare
 	@$(PY) deploy/release.py
 
 tables: $(TOOLS) ## Generate the tables of all documents, the operator's rules and the dashboard

@@ -17,4 +17,4 @@ The packages, from the lowest layer to the highest; each imports only from those
 `model` and `planning` are pure: no I/O, no clock, no randomness.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -63,20 +63,34 @@ def checked_version() -> str:
     return version
 
 
-def build(folder: Path) -> dict[str, bytes]:
-    """Build wheel and sdist from the committed files, unpacked in this new folder. Returns them by file name.
+def build(folder: Path, version: str) -> dict[str, bytes]:
+    """Build wheel, sdist and bill of materials from the committed files, unpacked in this new folder.
+
+    Returns their content by file name.
 
     Raises:
         ReleaseError: the build failed.
     """
     with tarfile.open(fileobj=io.BytesIO(git("archive", "HEAD"))) as archive:
         archive.extractall(folder, filter="data")
+    run_python(folder, "-m", "hatchling", "build", "--directory", "dist")
+    materials = run_python(folder, "deploy/sbom.py", "requirements.lock")
+    built = {path.name: path.read_bytes() for path in sorted((folder / "dist").iterdir())}
+    return {f"allocsync-{version}.cdx.json": materials, **built}
+
+
+def run_python(folder: Path, *arguments: str) -> bytes:
+    """The output of a Python program that is run in this folder, with the time of the commit.
+
+    Raises:
+        ReleaseError: it failed.
+    """
     environ = {**os.environ, "SOURCE_DATE_EPOCH": git("log", "-1", "--format=%ct").decode().strip()}
-    command = [sys.executable, "-m", "hatchling", "build", "--directory", "dist"]
-    result = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
+    command = [sys.executable, *arguments]
+    result = subprocess.run(command, cwd=folder, env=environ, capture_output=True, check=False)
     if result.returncode:
-        raise ReleaseError(f"hatchling cannot build it: {result.stderr.strip()}")
-    return {path.name: path.read_bytes() for path in sorted((folder / "dist").iterdir())}
+        raise ReleaseError(f"{' '.join(arguments)} failed: {result.stderr.decode().strip()}")
+    return result.stdout
 
 
 def release() -> list[str]:
@@ -85,11 +99,10 @@ def release() -> list[str]:
     Raises:
         ReleaseError: see `checked_version` and `build`; or the two builds differ.
     """
-    checked_version()
-    builds = []
+    version, builds = checked_version(), []
     for _ in range(2):
         with tempfile.TemporaryDirectory() as folder:
-            builds.append(build(Path(folder)))
+            builds.append(build(Path(folder), version))
     first, second = builds
     if different := sorted(
         name for name in first.keys() | second.keys() if first.get(name) != second.get(name)

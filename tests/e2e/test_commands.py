@@ -145,7 +145,7 @@ async def test_plan_and_apply_fail_if_the_desired_state_does_not_load(tmp_path: 
 
 async def test_the_version_is_printed_without_importing_the_daemon(tmp_path: Path) -> None:
     status, text, _ = await command("--version")
-    assert (status, text) == (0, "allocsync, version 0.1.0\n")
+    assert (status, text) == (0, "allocsync, version 0.2.0\n")
     log = tmp_path / "imports"
     _, _, stderr = await command("--version", environ={"PYTHONPROFILEIMPORTTIME": "1"})
     log.write_text(stderr)

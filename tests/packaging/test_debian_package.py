@@ -330,7 +330,7 @@ def _runs_an_instance(machine: BootedSuite) -> None:
 def _is_downgraded_upgraded_removed_and_purged(machine: BootedSuite, tmp_path: Path) -> None:
     settings, rows = machine.read(SETTINGS), len(history(machine, "applied"))
     assert rows > 0
-    for name, version in (("old", "0.0.9"), ("new", "0.1.0")):
+    for name, version in (("old", "0.0.9"), ("new", "0.2.0")):
         main, instance = machine.shows(UNIT, "MainPID"), machine.shows("allocsync@blue", "MainPID")
         install(machine, name)
         found = machine.run("dpkg-query", "-W", "-f", "${Version}", "allocsync").stdout

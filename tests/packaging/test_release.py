@@ -1,6 +1,7 @@
 """What is published: complete, the same from the same commit, and never from uncommitted files."""
 
 import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -56,12 +57,16 @@ def test_a_release_is_complete_and_typed_and_installs_from_its_sdist(clone: Path
     result = release(clone)
     assert (result.returncode, result.stderr) == (0, "")
     dist = clone / "dist"
+    materials = f"allocsync-{__version__}.cdx.json"
     wheel, sdist = f"allocsync-{__version__}-py3-none-any.whl", f"allocsync-{__version__}.tar.gz"
     sums = (dist / "SHA256SUMS").read_text(encoding="utf-8")
     assert sums == result.stdout
     assert sums.splitlines() == [
-        f"{hashlib.sha256((dist / name).read_bytes()).hexdigest()}  {name}" for name in (wheel, sdist)
+        f"{hashlib.sha256((dist / name).read_bytes()).hexdigest()}  {name}"
+        for name in (materials, wheel, sdist)
     ]
+    named = {each["name"] for each in json.loads((dist / materials).read_bytes())["components"]}
+    assert {"aiohttp", "pydantic-settings"} <= named
     with tarfile.open(dist / sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
         times = {member.mtime for member in archive.getmembers()}

@@ -2,8 +2,8 @@
 
 It is a systemd-nspawn container whose root is an overlay of this machine's root, so that nothing is installed
 and nothing outside is changed: what is written there is kept in memory and goes with the machine. It has a
-network of its own with nothing but loopback. There is one at a time: machines of two test processes would have
-the same control groups.
+network of its own with nothing but loopback. There is one at a time: machines of two test processes would
+have the same control groups.
 """
 
 import fcntl
