@@ -54,8 +54,8 @@ async def test_what_the_api_rejected_is_repaired_after_a_retry_and_not_before(tm
         assert updates(server, mended) == [], "what was rejected is read and not sent again"
         assert len(updates(server, 0)) == len(CLOUDS)
         text = (await command("explain", FIRST, *where))[1]
-        assert f"`allocsync retry {FIRST}` tries again now" in text
-        assert "Failing: `allocsync retry ID` tries again now" in (await command("status", *where))[1]
+        assert f"`allocsync retry {FIRST}` sends it again now" in text
+        assert "`allocsync retry ID` sends it again now" in (await command("status", *where))[1]
 
         code, text, stderr = await command(
             "retry", FIRST[:8], SECOND, FIRST, *where, "--owner", "mark", environ=environ

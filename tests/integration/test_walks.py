@@ -56,7 +56,7 @@ CALLED_BY_STOPS = {
     ),
     "allocsync.reconcile.controller": (
         *("allocsync.reconcile.status.condition_tracker", "allocsync.reconcile.status.condition_rules"),
-        "allocsync.reconcile.status.field_reasons",
+        *("allocsync.reconcile.status.field_reasons", "allocsync.reconcile.status.convergence"),
         *(
             "allocsync.reconcile.status.report",
             "allocsync.reconcile.resync",

@@ -19,7 +19,7 @@ from allocsync.reconcile.gates.write_gate import WriteGate
 from allocsync.reconcile.operation import Operation
 from allocsync.reconcile.pause_control import PauseControl
 from allocsync.reconcile.rollout.canaries import Canaries
-from allocsync.reconcile.scheduling.scheduler import Scheduler, Uniform
+from allocsync.reconcile.scheduling.scheduler import Scheduler
 from allocsync.reconcile.status import report
 from allocsync.reconcile.status.condition_rules import project
 from tests.simulation.mutants.mutant import Mutant, replace_function
@@ -96,21 +96,6 @@ def _keep_slot_of_slow_request(stack: ExitStack) -> None:
     replace_function(stack, Scheduler.release, release)
 
 
-def _do_not_requeue_after_outage(stack: ExitStack) -> None:
-    def forgive_all(
-        self: Scheduler,
-        operation: Operation,
-        forgiven: Mapping[AllocationId, int],
-        now: Monotonic,
-        _uniform: Uniform,
-    ) -> None:
-        for key, failures in forgiven.items():
-            if key in self._allocations:
-                self._allocations[key].forgive(operation, failures, until=now)
-
-    replace_function(stack, Scheduler._forgive_all, forgive_all)
-
-
 def _do_not_read_after_pause(stack: ExitStack) -> None:
     def requeue_affected(_self: PauseControl, _key: AllocationId | None) -> None:
         """Read nothing."""
@@ -146,7 +131,6 @@ GATE_MUTANTS: Sequence[Mutant] = (
     Mutant("Retry-After of a rejected update is ignored", ("P5",), _ignore_retry_after_of_rejection),
     Mutant("a 429 to an update delays no other update", ("P5",), _do_not_slow_others_after_429),
     Mutant("a slow request keeps its slot for ever", ("P10", "P1"), _keep_slot_of_slow_request),
-    Mutant("what waited in an outage keeps its place in the queue", ("P12",), _do_not_requeue_after_outage),
     Mutant("the end of a pause causes no read", ("P1", "P12"), _do_not_read_after_pause),
     Mutant("InSync is shown however old the read is", ("P11", "P12"), _show_in_sync_for_ever),
 )
