@@ -178,13 +178,14 @@ def parse_api(answer: object) -> Api:
 
 def _parse_row(row: object) -> dict[str, Any]:
     pause = _take_or_none(row, "paused", dict)
+    parts = ("until", "owner", "reason")
     return {
         **{name: _take(row, name, str) for name in ("id", "condition", "reason", "since")},
         "confirmed_at": _take_or_none(row, "confirmed_at", str),
         "next_read_at": _take_or_none(row, "next_read_at", str),
         **{name: _take(row, name, str) for name in ("waits_for", "declaration", "advice")},
         "needs_person": _take(row, "needs_person", bool),
-        "paused": pause and {name: _take(pause, name, str) for name in ("until", "owner", "reason")},
+        "paused": None if pause is None else {name: _take(pause, name, str) for name in parts},
     }
 
 

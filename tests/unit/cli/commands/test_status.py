@@ -298,6 +298,7 @@ def _inner(path: Iterable[str | int], answer: dict[str, Any]) -> Any:  # noqa: A
 @example(("allocations", 0, "since"), 1)
 @example(("allocations", 1, "since"), "0001-01-01T00:00:00+14:00")
 @example(("allocations", 1, "paused"), "x")
+@example(("allocations", 1, "paused"), {})
 @example(("revision", "active"), 1)
 def test_an_answer_with_one_wrong_value_is_either_not_accepted_or_can_be_shown(
     path: tuple[str | int, ...], wrong: object
