@@ -1,4 +1,4 @@
-"""What the running daemon reports of all allocations, and whether they are in sync since a given time.
+"""Fetches and checks what the daemon reports, and decides whether all is in sync since a given time.
 
 The rule: every documented key must be there with its type, and other keys are ignored, so that a command can
 read the answer of a newer daemon. An answer of another shape is an error and never half of a status.

@@ -83,7 +83,10 @@ class Progress(Protocol):
 
 @contextmanager
 def progress(title: str) -> Iterator[Progress]:
-    """Show a progress line on standard error while the context lasts, or nothing if that is no terminal."""
+    """Show a progress line on standard error while the context lasts, and erase it at the end.
+
+    Yields a function that updates the line; it does nothing if standard error is no terminal.
+    """
     if not sys.stderr.isatty():
         yield _show_nothing
         return

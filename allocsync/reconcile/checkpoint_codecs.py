@@ -125,7 +125,14 @@ def encode_late_writes(late_writes: LateWrites, clocks: Clocks) -> Stored:
 
 
 def decode_late_writes(stored: Mapping[str, Any], clocks: Clocks, rules: Parameters) -> LateWrites:
-    """What `encode_late_writes` was given."""
+    """What `encode_late_writes` was given.
+
+    No time is later than `clocks.now`, but `until`, which is at most the time that `rules` gives a late write
+    after it: the wall clock may have been set back.
+
+    Raises:
+        KeyError: a required key is missing.
+    """
     return LateWrites(
         late_writes=[
             LateWrite(
@@ -324,7 +331,7 @@ def encode_declaration(desired: Desired | None) -> Stored:
 
 
 def decode_declaration(key: str, stored: Mapping[str, Any]) -> Desired | None:
-    """What `encode_declaration` was given for this id."""
+    """What `encode_declaration` was given for this id; None if it was not declared."""
     if stored["mode"] is None:
         return None
     fields = tuple((name, value) for name, value in stored["leaves"])

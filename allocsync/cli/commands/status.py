@@ -3,8 +3,8 @@
 The rule: what is shown carries the age of its proof. An outage of the API is the first line. A condition
 whose proof is older than a resync is shown with its age.
 
-Left out: what the daemon reports (`reconcile.status`), its JSON (`web.serializers`), and when a wait ends
-(`cli.status_wait`).
+Left out: the reason of a condition (`reconcile.status.condition_rules`), the advice
+(`reconcile.status.advice`), the daemon's JSON (`web.serializers`), and when a wait ends (`cli.status_wait`).
 """
 
 import asyncio

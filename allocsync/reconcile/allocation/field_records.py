@@ -179,7 +179,7 @@ class FieldRecord:
             self.stop_waiting()
 
     def is_empty(self) -> bool:
-        """Whether the record says nothing and can be removed."""
+        """Whether no update waits to show and the field is neither missed, ignored nor changed back."""
         return (
             self.accepted is None
             and self.ignored is None

@@ -451,8 +451,9 @@ class ManagedAllocation:
     def abort_reason(self, update: Update, now: Monotonic, *, commit_seconds: float) -> str | None:
         """Why the update must not be sent after all, or None; asked just before it is sent.
 
-        The snapshot may be `fresh_seconds` old. After an abort it may be older by `commit_seconds`, the time
-        of a commit to the journal: otherwise a slow disk would abort every attempt.
+        The desired state changed, a gate closed, or the snapshot is too old. It may be `fresh_seconds` old.
+        After an abort it may be older by `commit_seconds`, the time of a commit to the journal: otherwise a
+        slow disk would abort every attempt.
         """
         if self.desired != update.desired:
             return "the desired state changed"

@@ -117,9 +117,10 @@ class WriteGate:
         return "" if frees_at is None else time_of_day(to_wall_time(frees_at, self.offset_seconds))
 
     def shared_limits_until(self, key: AllocationId, now: Monotonic) -> Mapping[str, Monotonic]:
-        """Until when write windows and the quota prevent an update of this allocation, without the others.
+        """Until when (monotonic) write windows and the quota prevent an update of this allocation.
 
-        A limit that prevents nothing now has no entry. The keys are texts for people. No turn is reserved.
+        Approval and pauses are not considered. The quota's time includes a turn that was reserved before, and
+        no other is reserved. A limit that prevents nothing now has no entry. The keys are texts for people.
         """
         limits: dict[str, Monotonic] = {}
         if closed_seconds := self.windows.closed_seconds(to_wall_time(now, self.offset_seconds)):

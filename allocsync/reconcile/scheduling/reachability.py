@@ -1,14 +1,15 @@
 """Whether the API is reachable, since when, and when a heartbeat is due to find out. Pure.
 
 The rules:
-- Every request that ends is recorded here, so that logs, metrics, `status` and systemd say the same.
+- Every read and update that ends is recorded here, and every list that succeeds, so that logs, metrics,
+  `status` and systemd say the same.
 - The API is unreachable after two failed requests, of different allocations if there are two, with no success
   after the first of them began. It is reachable again after any success.
 - A request failed if no status came, or a 5xx, a 401, 403, 404, a redirect, or a 200 that is not the
   allocation. A 429 comes from an API that works.
 - An allocation that failed the time before proves nothing new, unless all of them fail. So a few that always
-  fail are no outage, because a heartbeat reads others. If nothing has succeeded for 15 seconds, any two
-  failures count: then no other allocation could be asked.
+  fail are no outage, because a heartbeat reads others. If the first failure began 15 seconds ago, any
+  two count: then no other allocation could be asked.
 - Failed updates alone are no outage either: reads may work.
 - A list that ends is a success. One that fails is not recorded: single reads may work.
 - If nothing has succeeded for `heartbeat_seconds`, a heartbeat is due: two allocations are read. So an outage

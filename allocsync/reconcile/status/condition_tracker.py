@@ -97,7 +97,10 @@ class ConditionTracker:
         return not self._uncompared
 
     def all_settled(self) -> bool:
-        """Whether no allocation is Pending, OutcomeUnknown, Failing, AwaitingApproval or Blocked."""
+        """Whether no allocation is Pending, OutcomeUnknown, Failing, AwaitingApproval or Blocked.
+
+        All others count as settled, Drifted, Missing, Suspended, Conflict and Ignored too.
+        """
         unsettled = (
             *(Condition.PENDING, Condition.OUTCOME_UNKNOWN, Condition.FAILING),
             *(Condition.AWAITING_APPROVAL, Condition.BLOCKED),
