@@ -25,7 +25,7 @@ class WriteWindows:
 
     def closed_seconds(self, wall: WallTime) -> float:
         """Seconds from `wall` (Unix seconds) until a window opens; 0 while one is open."""
-        minute = (float(wall) / 60 + _FIRST_DAY * DAY) % WEEK
+        minute = _minute_of_week(wall)
         if not self.spans or any((minute - begin) % WEEK < length for begin, length in self.spans):
             return 0.0
         return min((begin - minute) % WEEK for begin, _ in self.spans) * 60
@@ -37,7 +37,7 @@ class WriteWindows:
         """
         if not self.closed_seconds(wall):
             return ""
-        minute = (float(wall) / 60 + _FIRST_DAY * DAY) % WEEK
+        minute = _minute_of_week(wall)
         begin = min((begin for begin, _ in self.spans), key=lambda begin: (begin - minute) % WEEK)
         hour, past = divmod(begin % DAY, _MINUTES)
         return f"{DAYS[begin // DAY].capitalize()} {hour:02}:{past:02}"
@@ -53,6 +53,10 @@ def parse_windows(text: str) -> WriteWindows:
     """
     spans = tuple(span for part in text.split(",") for span in _parse_window(part.lower().split()))
     return WriteWindows(spans, text)
+
+
+def _minute_of_week(wall: WallTime) -> float:
+    return (float(wall) / 60 + _FIRST_DAY * DAY) % WEEK
 
 
 def _parse_window(words: list[str]) -> list[tuple[int, int]]:

@@ -11,10 +11,11 @@ Left out: how the values change (`telemetry.metrics`).
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from allocsync import __version__
 from allocsync.model.condition import Condition
+from allocsync.reconcile import events
 from allocsync.reconcile.status.convergence import HELD_BACK_BY
 
 NO_CODE = "none"
@@ -109,13 +110,13 @@ METRICS = (
         "updates_total",
         "Updates, by the outcome of the request (not_sent: none was made) and by what called for them.",
         outcome=("accepted", "rejected", "unknown", "not_sent"),
-        cause=("first", "edit", "drift", "retry"),
+        cause=get_args(events.UpdateCause),
     ),
     _histogram(
         "convergence_duration_seconds",
         "Time until an allocation was in sync, from when it was first managed, edited or found to differ.",
         _CONVERGENCE_BUCKETS,
-        cause=("first", "edit", "drift"),
+        cause=get_args(events.ConvergenceCause),
     ),
     _state(
         "oldest_unconverged_timestamp_seconds",

@@ -36,7 +36,7 @@ from allocsync.reconcile.allocation.write_backoff import (
     RejectedBy,
     WriteBackoff,
 )
-from allocsync.reconcile.events import UpdateCause
+from allocsync.reconcile.events import ConvergenceCause, UpdateCause
 from allocsync.reconcile.gates.write_gate import WriteGate
 from allocsync.reconcile.operation import Operation, Priority, QueueEntry
 from allocsync.reconcile.parameters import Parameters
@@ -79,6 +79,13 @@ class ManagedAllocation:
     def intent(self) -> Intent | None:
         """The update that is under way or whose outcome is unknown; None without one."""
         return self.read_back.intent
+
+    @property
+    def difference_cause(self) -> ConvergenceCause:
+        """Why the allocation may differ: never in sync in this process (`first`), edited since, or drift."""
+        if self.converged is None:
+            return "first"
+        return "drift" if self.converged == self.desired else "edit"
 
     def set_desired(
         self, desired: desired_state.Desired | None, *, now: Monotonic, problems: tuple[str, ...] = ()
@@ -408,16 +415,9 @@ class ManagedAllocation:
             self.next_read_at = now
             return None  # what others wrote since then would be overwritten
         self.write_backoff.update_planned()
-        why = "drift" if self.converged == desired else "desired state"
-        cause = self._update_cause(desired)
+        why = "drift" if self.difference_cause == "drift" else "desired state"
+        cause: UpdateCause = "retry" if self.write_backoff.failures else self.difference_cause
         return Update(body, self.changes, desired, snapshot_ended=now, why=why, cause=cause)
-
-    def _update_cause(self, desired: desired_state.Desired) -> UpdateCause:
-        if self.write_backoff.failures:
-            return "retry"
-        if self.converged is None:
-            return "first"
-        return "drift" if self.converged == desired else "edit"
 
     def _wait_until(self, next_read_at: Monotonic, now: Monotonic) -> None:
         """Set when the next read is due.

@@ -93,17 +93,18 @@ class WriteGate:
 
         It says when they allow an update again.
         """
-        if opening := self.next_window(now):
+        limit = self.shared_limit(now)
+        if limit == "windows":
             windows = self.windows.text
             return (
                 f"outside the write windows: ALLOCSYNC_WRITE_WINDOWS allows updates in {windows} UTC; "
-                f"the next opens {opening}"
+                f"the next opens {self.next_window(now)}"
             )
-        if next_at := self.quota_allows_next_at(now):
+        if limit == "quota":
             maximum = self.write_quota.max_per_hour
             return (
                 f"write quota used up: ALLOCSYNC_MAX_WRITES_PER_HOUR allows {maximum:,} updates in an hour; "
-                f"the next at {next_at}"
+                f"the next at {self.quota_allows_next_at(now)}"
             )
         return ""
 

@@ -53,8 +53,10 @@ class Convergence:
         if condition not in _CONVERGING or held_back not in {None, "journal"}:
             begun = self._begun.pop(allocation.id, None)
             return (begun[1], now - begun[0]) if begun and condition is Condition.IN_SYNC else None
-        cause, known = _cause(allocation), self._begun.get(allocation.id)
-        if cause is not None and (known is None or known[2] != allocation.desired):
+        cause, known = allocation.difference_cause, self._begun.get(allocation.id)
+        # Without a difference it is not drift: the allocation cannot be read.
+        is_known = cause != "drift" or bool(allocation.changes)
+        if is_known and (known is None or known[2] != allocation.desired):
             self._begun.pop(allocation.id, None)
             self._begun[allocation.id] = now, cause, allocation.desired
         return None
@@ -88,12 +90,3 @@ def held_back_by(allocation: ManagedAllocation, condition: Condition, now: Monot
     if shared := allocation.write_gate.shared_limit(now):
         return shared
     return "journal" if allocation.write_backoff.journal_problem else None
-
-
-def _cause(allocation: ManagedAllocation) -> Cause | None:
-    """Why the allocation is not in sync; None if that is not known, as while it cannot be read."""
-    if allocation.converged is None:
-        return "first"
-    if allocation.converged != allocation.desired:
-        return "edit"
-    return "drift" if allocation.changes else None

@@ -5,12 +5,12 @@ Left out: what follows from it (`promises`, `liveness`, `late_writes`).
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf
 
-from allocsync.model.cloud import field_value
+from allocsync.model.cloud import Cloud, field_value
 from allocsync.model.ids import AllocationId
 from allocsync.reconcile.parameters import Parameters
 from tests.simulation.engine.history import Get, Post, Truth
@@ -165,16 +165,17 @@ def is_written_by_others(post: Post, truth: Truth) -> bool:
     """Whether another client set one of the fields to the value of this update, which looks the same."""
     since = 0.0 if post.answer == "never left" else post.sent  # its time is that of the next process
     return any(
-        version.post is None
-        and version.at > since
-        and before.cloud is not None
-        and version.cloud is not None
-        and any(
-            field_value(version.cloud, name) == value != field_value(before.cloud, name)
-            for name, value in post.fields.items()
-        )
-        for before, version in pairwise(truth.versions)
+        field_value(after, name) == value != field_value(before, name)
+        for before, after in written_by_others(truth, since)
+        for name, value in post.fields.items()
     )
+
+
+def written_by_others(truth: Truth, since: float) -> Iterator[tuple[Cloud, Cloud]]:
+    """What other clients replaced later than `since`, and by what."""
+    for before, version in pairwise(truth.versions):
+        if version.post is None and version.at > since and before.cloud and version.cloud:
+            yield before.cloud, version.cloud
 
 
 def _undone(post: Post, truth: Truth, process_ends: ProcessEnds) -> bool:

@@ -14,16 +14,15 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
 from math import inf
 
 from allocsync.journal import reader
 from allocsync.journal.database import anchor_of
 from allocsync.journal.sqlite_errors import READ_ERRORS, message
-from allocsync.model.cloud import Cloud, Json, field_value
+from allocsync.model.cloud import Json, field_value
 from allocsync.model.ids import AllocationId
 from tests.simulation.engine.history import Get, History, Post, Truth, Version
-from tests.simulation.oracles.history_evidence import ProcessEnds, is_written_by_others
+from tests.simulation.oracles.history_evidence import ProcessEnds, is_written_by_others, written_by_others
 from tests.simulation.oracles.late_writes import unreported
 
 RUNNING: Mapping[str, Json] = {"status": {"cloud": "RUNNING"}}
@@ -190,13 +189,8 @@ def _overwrote(post: Post, truth: Truth) -> bool:
         other.applied is not None and other.overwrote and other.own_unmanaged_hash == post.own_unmanaged_hash
         for other in truth.posts
     ) or any(
-        post.unmanaged_hash(before) != post.own_unmanaged_hash == post.unmanaged_hash(after)
-        for before, after in _written_by_others(post, truth)
+        post.unmanaged_hash({**before, **RUNNING})
+        != post.own_unmanaged_hash
+        == post.unmanaged_hash({**after, **RUNNING})
+        for before, after in written_by_others(truth, post.sent)
     )
-
-
-def _written_by_others(post: Post, truth: Truth) -> Iterator[tuple[Cloud, Cloud]]:
-    """What other clients replaced after this update was sent, and by what, as read while it runs."""
-    for before, version in pairwise(truth.versions):
-        if version.post is None and version.at > post.sent and before.cloud and version.cloud:
-            yield {**before.cloud, **RUNNING}, {**version.cloud, **RUNNING}
